@@ -1,0 +1,1 @@
+"""Training data for code models: new instructions from few-shot examples, and code for them."""

@@ -1,0 +1,50 @@
+"""JSON text: orjson where it can, the standard library for what orjson refuses."""
+
+import json
+from typing import Any
+
+import orjson
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def loads(data: bytes | str) -> Any:
+    """Parse one JSON text.
+
+    Lone surrogate escapes (``"\\ud800"``) are JSON by RFC 8259, section 8.2, but orjson refuses
+    them; such texts take the slower way. NaN and Infinity are refused as RFC 8259 does.
+
+    Raises:
+        ValueError: not JSON, not UTF-8, or nested too deeply to be read.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        text = data.decode("utf-8") if isinstance(data, bytes) else data
+        try:
+            return json.loads(text, parse_constant=_refuse_constant)
+        except RecursionError as exc:
+            raise ValueError("nested too deeply") from exc
+
+
+def dumps(value: Any, *, sort_keys: bool = False) -> bytes:
+    """Write one JSON text on one line, UTF-8; lone surrogates and huge integers go as ASCII escapes.
+
+    U+0085, U+2028 and U+2029 are escaped: readers that split with ``str.splitlines`` take
+    them for line ends.
+
+    >>> dumps({"b": "\\u2028", "a": "\\ud800"}, sort_keys=True)
+    b'{"a":"\\\\ud800","b":"\\\\u2028"}'
+    """
+    try:
+        data = orjson.dumps(value, option=orjson.OPT_SORT_KEYS if sort_keys else None)
+    except TypeError:
+        text = json.dumps(value, separators=(",", ":"), sort_keys=sort_keys, allow_nan=False)
+        return text.encode("ascii")
+    if b"\xe2\x80" in data:
+        data = data.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
+    if b"\xc2\x85" in data:
+        data = data.replace(b"\xc2\x85", b"\\u0085")
+    return data

@@ -1,0 +1,51 @@
+"""What can go wrong, as a tree.
+
+CodesynthError
+  ConfigError        usage or configuration               exit 2
+  RunError           the run cannot go on                 exit 1
+    InputError       the input cannot be read
+    OutputError      the output cannot be written
+    EndpointError    the endpoint refuses everyone
+    JournalError     the journal is damaged or foreign
+  BusyError          another run holds this output        exit 4
+
+A row that fails is not an exception but a value: ``codesynth.models.Failure``.
+"""
+
+
+class CodesynthError(Exception):
+    """The root: everything codesynth raises on purpose."""
+
+    exit_code = 1
+
+
+class ConfigError(CodesynthError):
+    """An option, template or environment variable is wrong; nothing was sent."""
+
+    exit_code = 2
+
+
+class RunError(CodesynthError):
+    """The run stopped; rows not yet answered are pending, not failed."""
+
+
+class InputError(RunError):
+    """The input cannot be read (a missing file, a broken gzip stream)."""
+
+
+class OutputError(RunError):
+    """The output cannot be written (disk full, folder read-only)."""
+
+
+class EndpointError(RunError):
+    """No request can succeed: a wrong key or model, an exhausted quota, a dead endpoint."""
+
+
+class JournalError(RunError):
+    """The journal cannot be used; it is left as it was found."""
+
+
+class BusyError(CodesynthError):
+    """Another run holds the output or the journal."""
+
+    exit_code = 4

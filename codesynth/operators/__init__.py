@@ -1,0 +1,1 @@
+"""Pure operators: prompts out, rows back."""

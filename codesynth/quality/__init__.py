@@ -1,0 +1,1 @@
+"""Data quality: what makes a row worth training on."""
