@@ -13,7 +13,7 @@ def _refuse_constant(name: str) -> None:
 def loads(data: bytes | str) -> Any:
     """Parse one JSON text.
 
-    Lone surrogate escapes (``"\\ud800"``) are JSON by RFC 8259, section 8.2, but orjson refuses
+    Escaped lone surrogates are JSON by RFC 8259, section 8.2, but orjson refuses
     them; such texts take the slower way. NaN and Infinity are refused as RFC 8259 does.
 
     Raises:
@@ -30,13 +30,13 @@ def loads(data: bytes | str) -> Any:
 
 
 def dumps(value: Any, *, sort_keys: bool = False) -> bytes:
-    """Write one JSON text on one line, UTF-8; lone surrogates and huge integers go as ASCII escapes.
+    r"""Write one JSON text on one line in UTF-8, or in ASCII where a lone surrogate needs escapes.
 
     U+0085, U+2028 and U+2029 are escaped: readers that split with ``str.splitlines`` take
     them for line ends.
 
-    >>> dumps({"b": "\\u2028", "a": "\\ud800"}, sort_keys=True)
-    b'{"a":"\\\\ud800","b":"\\\\u2028"}'
+    >>> dumps(["a", chr(0x2028), chr(0xD800)]).decode()
+    '["a","\\u2028","\\ud800"]'
     """
     try:
         data = orjson.dumps(value, option=orjson.OPT_SORT_KEYS if sort_keys else None)

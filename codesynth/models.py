@@ -1,5 +1,7 @@
 """The values that travel: a row in, a request, a response, and what was counted."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +15,7 @@ FailureKind: TypeAlias = Literal[
     "not_an_object",
     "missing_key",
     "not_a_string",
+    "existing_key",
     "rejected",
     "rate_limited",
     "server_error",
@@ -48,6 +51,7 @@ class Record:
         raw: the line without surrounding white space; the new column is spliced into it.
         fields: the parsed object; empty where ``error`` is set.
         line: line number in the input, from 1; None for a generation.
+        source: name of the input file; None for a generation.
         examples: line numbers of the few-shot examples, for a generation.
         error: set where the line is no usable row.
     """
@@ -56,6 +60,7 @@ class Record:
     raw: bytes
     fields: Mapping[str, Any]
     line: int | None = None
+    source: str | None = None
     examples: tuple[int, ...] = ()
     error: Failure | None = None
 
@@ -77,7 +82,7 @@ class Response:
         cached: answered by the journal, so nothing was sent in this run.
     """
 
-    request: "Request"
+    request: Request
     text: str | None = None
     finish_reason: str | None = None
     usage: Usage | None = None
@@ -95,13 +100,16 @@ class Request:
         custom_id: unique in a run; the name OpenAI's batch format gives it.
         messages: the chat, in OpenAI's shape.
         record: the row it is asked for; travels along untouched.
-        failure: set where no request can be made of the row; a serving hands it back unsent.
+        position: place in this run, from 0.
+        known: set where nothing needs to be sent (a bad row, an answer from the journal); a
+            serving hands it back as it is.
     """
 
     custom_id: str
     messages: list[Message]
     record: Record
-    failure: Failure | None = None
+    position: int = 0
+    known: Response | None = None
 
 
 @dataclass(frozen=True, slots=True)

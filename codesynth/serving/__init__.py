@@ -12,7 +12,7 @@ class LLMServing(Protocol):
     1. ``generate`` pulls ``requests`` lazily, perhaps from another thread, and holds a bounded
        number of unfinished ones.
     2. Each request yields exactly one Response, in any order, as soon as it is there.
-       One with a ``failure`` is handed back unsent.
+       Where ``known`` is set, that is the one, and nothing is sent.
     3. A row's failure is a value, ``Response(error=...)``. Only what must stop the run
        (``EndpointError``) is raised.
     4. Closing the iterator cancels what is in flight.
