@@ -64,6 +64,20 @@ class Record:
     examples: tuple[int, ...] = ()
     error: Failure | None = None
 
+    def text(self, key: str) -> str | Failure:
+        """Read a column that must hold a string; tell why it cannot be used otherwise."""
+        if self.error is not None:
+            return self.error
+        value = self.fields.get(key)
+        if isinstance(value, str):
+            return value
+        if key in self.fields:
+            return Failure("not_a_string", f'"{key}" is not a string')
+        others = [name for name, other in self.fields.items() if isinstance(other, str)][:4]
+        found = ", ".join(f'"{name}"' for name in others) or "no column with text"
+        hint = f". Try --input-key {others[0]}" if others else ""
+        return Failure("missing_key", f'missing key "{key}"; found {found}{hint}')
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:

@@ -1,0 +1,95 @@
+"""The few-shot pool: texts by number, read when asked for."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import tempfile
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import IO, overload
+
+from codesynth.errors import InputError
+from codesynth.models import Failure, Record
+from codesynth.storage.records import BLANK, name_of, open_input, parse_record, read_lines
+
+_OFFSET_BITS = 48
+
+
+class Pool(Sequence[str]):
+    """The texts in one column of JSONL files, at 16 bytes a row.
+
+    Plain files are read again where a text is asked for; standard input and gzip are copied to a
+    temporary file first. Lines without a usable text are left out and told by ``bad_records``.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+
+    def __init__(self, paths: Sequence[str], key: str) -> None:
+        self._key = key
+        self._files: list[IO[bytes]] = []
+        self._sources: list[str] = []
+        self._good = array("Q")  # two items a row: file number << 48 | offset, line number
+        self._bad = array("Q")
+        for path in paths:
+            self._add(path)
+
+    def _add(self, path: str) -> None:
+        stream = open_input(path)
+        plain = isinstance(stream, io.BufferedReader) and _is_regular(stream.fileno())
+        file: IO[bytes] = stream if plain else tempfile.TemporaryFile(prefix="codesynth-")
+        number = len(self._files)
+        self._files.append(file)
+        self._sources.append(name_of(path))
+        end = 0
+        for line, offset, raw in read_lines(stream, name_of(path)):
+            if not plain:
+                file.write(raw + b"\n")
+            place = number << _OFFSET_BITS | (offset if plain else end)
+            end += len(raw) + 1
+            text = parse_record(0, raw, line, path).text(self._key)
+            (self._bad if isinstance(text, Failure) else self._good).extend((place, line))
+
+    def _read(self, rows: array[int], i: int) -> Record:
+        place, line = rows[2 * i], rows[2 * i + 1]
+        number = place >> _OFFSET_BITS
+        file = self._files[number]
+        file.seek(place & (1 << _OFFSET_BITS) - 1)
+        raw = file.readline().removeprefix(b"\xef\xbb\xbf").strip(BLANK)
+        return parse_record(i, raw, line, self._sources[number])
+
+    def __len__(self) -> int:
+        return len(self._good) // 2
+
+    @overload
+    def __getitem__(self, i: int) -> str: ...
+    @overload
+    def __getitem__(self, i: slice) -> Sequence[str]: ...
+    def __getitem__(self, i: int | slice) -> str | Sequence[str]:
+        """Read the text of row ``i``, from 0, good rows only."""
+        if isinstance(i, slice):
+            return [self[n] for n in range(len(self))[i]]
+        record = self._read(self._good, range(len(self))[i])
+        text = record.text(self._key)
+        if isinstance(text, Failure):
+            raise InputError(f"{record.source}:{record.line}: changed while it was being read")
+        return text
+
+    def line(self, i: int) -> int:
+        """Tell the line number of row ``i`` in its file, from 1."""
+        return self._good[2 * i + 1]
+
+    def bad_records(self) -> Iterator[Record]:
+        """Yield a Record with its error for each line that is no usable example."""
+        for i in range(len(self._bad) // 2):
+            record = self._read(self._bad, i)
+            error = record.text(self._key)
+            if isinstance(error, Failure):
+                yield replace(record, error=error)
+
+
+def _is_regular(fd: int) -> bool:
+    return stat.S_ISREG(os.fstat(fd).st_mode)

@@ -1,0 +1,95 @@
+"""JSONL lines -> records: files, ``-`` and gzip, one line at a time."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections.abc import Iterator, Sequence
+
+from codesynth.codec import dumps, loads
+from codesynth.errors import InputError
+from codesynth.models import Failure, Record
+
+STANDARD = "-"
+BLANK = b" \t\r\n"
+_BOM = b"\xef\xbb\xbf"
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+def name_of(path: str) -> str:
+    """Name an input for people."""
+    return "<stdin>" if path == STANDARD else path
+
+
+def open_input(path: str) -> io.BufferedReader | gzip.GzipFile:
+    """Open a file or standard input for reading lines; gzip is known by its first bytes.
+
+    Raises:
+        InputError: there is no such file, or it cannot be read.
+    """
+    try:
+        raw = open(0, "rb", closefd=False) if path == STANDARD else open(path, "rb")
+        return gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == _GZIP_MAGIC else raw
+    except OSError as exc:
+        raise InputError(f"cannot read {name_of(path)}: {exc.strerror}") from exc
+
+
+def read_lines(
+    stream: io.BufferedReader | gzip.GzipFile, name: str
+) -> Iterator[tuple[int, int, bytes]]:
+    """Yield (line number from 1, offset of the line, the line without outer white space).
+
+    Blank lines are no rows. A byte order mark at the start is no part of the first row.
+
+    Raises:
+        InputError: the stream cannot be read to its end (a cut gzip stream, a bad disk).
+    """
+    number = offset = 0
+    try:
+        for line in iter(stream.readline, b""):
+            number += 1
+            row = (line.removeprefix(_BOM) if number == 1 else line).strip(BLANK)
+            if row:
+                yield number, offset, row
+            offset += len(line)
+    except (OSError, EOFError, zlib.error) as exc:
+        raise InputError(f"{name}:{number + 1}: cannot read on: {exc}") from exc
+
+
+def read_records(paths: Sequence[str]) -> Iterator[Record]:
+    """Yield a Record for each line of the files, in order; a bad line is a Record with an error."""
+    index = 0
+    for path in paths:
+        source = name_of(path)
+        with open_input(path) as stream:
+            for line, _, raw in read_lines(stream, source):
+                yield parse_record(index, raw, line, source)
+                index += 1
+
+
+def parse_record(index: int, raw: bytes, line: int, source: str) -> Record:
+    """Make a Record of one line; a Record with an error where it is no JSON object."""
+    try:
+        fields = loads(raw)
+    except ValueError as exc:
+        error = Failure("invalid_json", f"not JSON: {exc}")
+        return Record(index, raw, {}, line, source, error=error)
+    if not isinstance(fields, dict):
+        found = {list: "an array", str: "a string", type(None): "null"}.get(
+            type(fields), "a scalar"
+        )
+        error = Failure("not_an_object", f"expected a JSON object, found {found}")
+        return Record(index, raw, {}, line, source, error=error)
+    return Record(index, raw, fields, line, source)
+
+
+def splice(raw: bytes, key: str, value: object) -> bytes:
+    """Append a member to a JSON object's text; all that was there keeps its bytes.
+
+    >>> splice(b'{"id": 12345678901234567890}', "code", "x = 1")
+    b'{"id": 12345678901234567890,"code":"x = 1"}'
+    """
+    body = raw[:-1].rstrip(BLANK)
+    comma = b"" if body == b"{" else b","
+    return b"%b%b%b:%b}" % (body, comma, dumps(key), dumps(value))
