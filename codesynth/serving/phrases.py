@@ -190,7 +190,7 @@ _MAP: Table = {
         ("swapped", "swap the case of each letter", "x.swapcase()"),
         ("masked", "replace every '{k}' by '*'", "'*' if x == '{k}' else x", "a e i o r s t"),
         ("shifted", "move each of 'a' to 'z' {k} places on in the alphabet (after 'z' comes 'a')",
-         "chr((ord(x) - 97 + {k}) % 26 + 97) if 'a' <= x <= 'z' else x", "1 2 3 4 5 13"),
+         "chr((ord(x) - 97 + {k}) % 26 + 97) if 'a' <= x <= 'z' else x", "2 3 4 5 13"),
     ),
     ("characters", "numbers"): (("code_points_of", "replace each by its code point", "ord(x)"),),
 }  # fmt: skip
@@ -255,7 +255,7 @@ _FOLDS: Table = {
         ("total_length_of", "the number of characters in all the resulting strings together",
          "sum(len(x) for x in values)"),
     ),
-    ("characters", "str"): (("text_of", "the resulting characters joined", "''.join(values)"),),
+    ("characters", "str"): (("text_of", "the resulting characters as text", "''.join(values)"),),
     ("any", "list[{item}]"): (
         ("list_of", "the list of the resulting {kind}", "values"),
         ("sorted_list_of", "the list that sorted() makes of the resulting {kind}",
