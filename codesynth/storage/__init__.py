@@ -1,7 +1,19 @@
 """JSONL lines <-> records: files, ``-``, gzip, partial + rename, lock."""
 
+from codesynth.storage.files import Files, JSONLStorage, beside
 from codesynth.storage.output import Output
 from codesynth.storage.pool import Pool
-from codesynth.storage.records import read_records, splice
+from codesynth.storage.records import read_records, splice, without_member
+from codesynth.storage.reorder import Reorder
 
-__all__ = ["Output", "Pool", "read_records", "splice"]
+__all__ = [
+    "Files",
+    "JSONLStorage",
+    "Output",
+    "Pool",
+    "Reorder",
+    "beside",
+    "read_records",
+    "splice",
+    "without_member",
+]

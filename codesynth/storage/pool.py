@@ -9,7 +9,7 @@ import tempfile
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import IO, overload
+from typing import IO, cast, overload
 
 from codesynth.errors import InputError
 from codesynth.models import Failure, Record
@@ -40,7 +40,7 @@ class Pool(Sequence[str]):
     def _add(self, path: str) -> None:
         stream = open_input(path)
         plain = isinstance(stream, io.BufferedReader) and _is_regular(stream.fileno())
-        file: IO[bytes] = stream if plain else tempfile.TemporaryFile(prefix="codesynth-")
+        file = cast("IO[bytes]", stream) if plain else tempfile.TemporaryFile(prefix="codesynth-")
         number = len(self._files)
         self._files.append(file)
         self._sources.append(name_of(path))

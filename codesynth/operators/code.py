@@ -1,0 +1,97 @@
+"""One instruction a row -> the code for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from codesynth.errors import ConfigError
+from codesynth.models import Failure, Record
+from codesynth.operators.face import run_in_memory, run_streaming
+from codesynth.operators.parsing import parse_code
+from codesynth.operators.templates import load_template
+from codesynth.pipeline import Job
+
+TEMPLATE = "code_instruction_to_code"
+FALLBACK_KEY = "generated_instruction"
+
+
+class CodeInstructionToCodeGenerator:
+    """Asks for the code that each row's instruction describes.
+
+    Args:
+        llm_serving: what ``run`` asks: an ``LLMServing``, or one of DataFlow's.
+        prompt_template: None (the built-in), a text with ``{instruction}`` and any other column
+            of the row in braces, or an object with ``build_prompt(instruction=...)``.
+
+    Raises:
+        ConfigError: the template's text is wrong.
+
+    >>> from codesynth.models import Record
+    >>> operator = CodeInstructionToCodeGenerator(prompt_template="In {language}: {instruction}")
+    >>> job = operator.job()
+    >>> job.prompt(Record(0, b"{}", {"instruction": "Say hi.", "language": "Go"}))
+    'In Go: Say hi.'
+    """
+
+    def __init__(self, llm_serving: Any = None, prompt_template: Any = None) -> None:
+        self.llm_serving = llm_serving
+        self.prompt_template = prompt_template
+        self._build = getattr(prompt_template, "build_prompt", None)
+        if self._build is None:
+            self._template = load_template(
+                prompt_template, TEMPLATE, required={"instruction"}, known=None
+            )
+        self._filled = False
+
+    def job(
+        self,
+        input_key: str | None = None,
+        output_key: str = "generated_code",
+        system_prompt: str | None = None,
+    ) -> Job:
+        """Bind the columns.
+
+        Args:
+            input_key: None takes ``instruction``, or ``generated_instruction`` where a row has
+                no ``instruction``.
+        """
+
+        def prompt(record: Record) -> str | Failure:
+            return self._prompt(record, input_key)
+
+        return Job("code", prompt, parse_code, output_key, system_prompt)
+
+    def _prompt(self, record: Record, input_key: str | None) -> str | Failure:
+        key = input_key or "instruction"
+        if input_key is None and key not in record.fields and FALLBACK_KEY in record.fields:
+            key = FALLBACK_KEY
+        text = record.text(key)
+        if isinstance(text, Failure):
+            return text
+        if self._build is not None:
+            return str(self._build(instruction=text))
+        try:
+            prompt = self._template.fill({**record.fields, "instruction": text})
+        except KeyError as exc:
+            words = f"the template's {{{exc.args[0]}}} is no column of the row"
+            if not self._filled:
+                known = ", ".join(f"{{{name}}}" for name in ("instruction", *record.fields))
+                raise ConfigError(f"{self._template.name}: {words}; known: {known}") from exc
+            return Failure("missing_key", words)
+        self._filled = True
+        return prompt
+
+    def run(
+        self, storage: Any, input_key: str = "instruction", output_key: str = "generated_code"
+    ) -> list[str]:
+        """Read rows from ``storage``, write them with the new column; return the column's name.
+
+        Raises:
+            EndpointError: no request can succeed.
+        """
+        job = self.job(input_key, output_key)
+        if hasattr(storage, "records"):
+            run_streaming(job, storage.records(), self.llm_serving, storage)
+        else:
+            storage.write(run_in_memory(job, storage.read("dict"), self.llm_serving))
+        return [output_key]

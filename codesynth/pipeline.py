@@ -1,0 +1,270 @@
+"""Records -> requests -> responses -> rows in order; counts, and sees that no row is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from codesynth.codec import dumps
+from codesynth.errors import OutputError, RunError
+from codesynth.models import Failure, Message, Record, Request, Response, Stats
+from codesynth.serving import LLMServing
+from codesynth.storage import Reorder, splice, without_member
+
+META_KEY = "_codesynth"
+
+
+class Sink(Protocol):
+    """Where lines go; each is one JSON text without its newline."""
+
+    def write(self, line: bytes) -> None:
+        """Take a row of the output."""
+        ...
+
+    def fail(self, line: bytes) -> None:
+        """Take a failure line."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What an operator does with a row, as plain functions.
+
+    Attributes:
+        name: first part of each ``custom_id``.
+        prompt: a row's prompt, or why it has none.
+        parse: the answer's text to the value of the new column; empty where nothing is left.
+        output_key: the new column.
+        system_prompt: sent before each prompt.
+    """
+
+    name: str
+    prompt: Callable[[Record], str | Failure]
+    parse: Callable[[str], str]
+    output_key: str
+    system_prompt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one row: a value, or a failure."""
+
+    response: Response
+    value: str | None = None
+    failure: Failure | None = None
+
+
+class Stop:
+    """Ends a run from outside: a signal, a limit in time.
+
+    Attributes:
+        asked: how often; 0 while the run may go on.
+        grace: seconds to wait for what is in flight; None waits for all of it.
+        signal: the number of the signal that asked, if one did.
+    """
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.grace: float | None = None
+        self.signal: int | None = None
+
+    def ask(self, grace: float | None) -> None:
+        """Send nothing more."""
+        self.grace = grace
+        self.asked += 1
+
+
+def make_requests(
+    records: Iterable[Record], job: Job, stats: Stats, stop: Stop
+) -> Iterator[Request]:
+    """Turn rows into requests; one that cannot be asked carries its failure with it."""
+    system = [{"role": "system", "content": job.system_prompt}] if job.system_prompt else []
+    for position, record in enumerate(records):
+        if stop.asked:
+            return
+        stats.rows += 1
+        prompt = _prompt(record, job)
+        custom_id = f"{job.name}-{record.index}"
+        if isinstance(prompt, str):
+            messages: list[Message] = [*system, {"role": "user", "content": prompt}]
+            yield Request(custom_id, messages, record, position)
+        else:
+            known = Response(Request(custom_id, [], record, position), error=prompt)
+            yield Request(custom_id, [], record, position, known)
+
+
+def _prompt(record: Record, job: Job) -> str | Failure:
+    if record.error is not None:
+        return record.error
+    if job.output_key in record.fields:
+        words = f'the row has "{job.output_key}" already. Try another --output-key'
+        return Failure("existing_key", words)
+    return job.prompt(record)
+
+
+def outcomes(
+    records: Iterable[Record],
+    job: Job,
+    serving: LLMServing,
+    *,
+    stats: Stats,
+    stop: Stop,
+    tick: Callable[[], None] = lambda: None,
+) -> Iterator[Outcome]:
+    """Send every record through; yield what becomes of each, as it comes.
+
+    Args:
+        records: pulled from a thread of the serving's, as fast as requests can be sent.
+        stats: kept up to date.
+        stop: looked at ten times a second.
+        tick: called at least that often.
+    """
+    for response in _responses(serving, make_requests(records, job, stats, stop), stop, tick):
+        outcome = _parse(response, job)
+        _count(stats, outcome)
+        yield outcome
+
+
+def _responses(
+    serving: LLMServing, requests: Iterable[Request], stop: Stop, tick: Callable[[], None]
+) -> Iterator[Response]:
+    """Take responses as they come, and end early when asked to."""
+    responses = serving.generate(requests)
+    wait = getattr(responses, "wait", None)
+    drain = getattr(responses, "drain", None)
+    heard = 0
+    try:
+        while True:
+            tick()
+            if stop.asked > heard:
+                heard = stop.asked
+                if drain is None:
+                    return
+                drain(stop.grace)
+            if wait is None or wait(0.1):
+                try:
+                    yield next(responses)
+                except StopIteration:
+                    return
+    finally:
+        close = getattr(responses, "close", None)
+        if close is not None:
+            close()
+
+
+def _parse(response: Response, job: Job) -> Outcome:
+    if response.error is not None:
+        return Outcome(response, failure=response.error)
+    value = job.parse(response.text or "")
+    if value:
+        return Outcome(response, value)
+    words = "nothing but thoughts or an empty block"
+    return Outcome(response, failure=Failure("empty", words, attempts=response.attempts))
+
+
+def _count(stats: Stats, outcome: Outcome) -> None:
+    response = outcome.response
+    if outcome.failure is None:
+        stats.ok += 1
+    else:
+        stats.failures[outcome.failure.kind] += 1
+    if response.cached:
+        stats.cached += 1
+        return
+    stats.attempts += response.attempts
+    if response.usage is not None:
+        stats.prompt_tokens += response.usage.prompt_tokens
+        stats.completion_tokens += response.usage.completion_tokens
+
+
+def run(
+    records: Iterable[Record],
+    job: Job,
+    serving: LLMServing,
+    sink: Sink,
+    *,
+    stats: Stats,
+    stop: Stop,
+    ordered: bool = True,
+    meta: Callable[[Outcome], dict[str, Any]] | None = None,
+    tick: Callable[[], None] = lambda: None,
+    on_failure: Callable[[Outcome], None] = lambda _: None,
+) -> None:
+    """Write what becomes of every record to one place, the output or the failures.
+
+    Args:
+        ordered: in the order of the records; what is early waits, on disk if it is much.
+        meta: makes the ``_codesynth`` object of a row.
+        on_failure: called for each row that failed.
+        others: see ``outcomes``.
+
+    Raises:
+        EndpointError: no request can succeed; what was answered is written first.
+        RunError: a row was lost or doubled.
+    """
+    reorder = Reorder() if ordered else None
+
+    def put(lines: Iterable[tuple[bool, bytes]]) -> None:
+        for ok, line in lines:
+            (sink.write if ok else sink.fail)(line)
+
+    try:
+        for outcome in outcomes(records, job, serving, stats=stats, stop=stop, tick=tick):
+            ok = outcome.failure is None
+            line = row_line(outcome, job.output_key, meta) if ok else failure_line(outcome)
+            if not ok:
+                on_failure(outcome)
+            if reorder is None:
+                put([(ok, line)])
+            else:
+                put(reorder.put(outcome.response.request.position, ok, line))
+    except OutputError:
+        raise
+    except RunError:
+        put(reorder.rest() if reorder else ())
+        raise
+    put(reorder.rest() if reorder else ())
+    if not stop.asked and stats.pending:
+        raise RunError(
+            f"{stats.rows} rows in, but {stats.ok} ok and {stats.failed} failed. This is a bug"
+        )
+
+
+def row_line(
+    outcome: Outcome, output_key: str, meta: Callable[[Outcome], dict[str, Any]] | None
+) -> bytes:
+    """Write the output row: the input row's own bytes and the new column.
+
+    A row that has been through another step with ``--meta`` keeps that step's object as
+    ``input`` of the new one.
+    """
+    record = outcome.response.request.record
+    if meta is None:
+        return splice(record.raw, output_key, outcome.value)
+    raw, about = record.raw, meta(outcome)
+    if META_KEY in record.fields:
+        raw = without_member(raw, META_KEY)
+        about["input"] = record.fields[META_KEY]
+    return splice(splice(raw, output_key, outcome.value), META_KEY, about)
+
+
+def failure_line(outcome: Outcome) -> bytes:
+    """Write the failure line: the row as it was (its text, where it is no JSON object) and why.
+
+    A generation has no row; what it was asked with stands in its place.
+    """
+    record, failure = outcome.response.request.record, outcome.failure
+    if failure is None:
+        raise ValueError("the row has not failed")
+    if record.line is None:
+        raw = dumps({"generation": record.index, "examples": record.examples})
+    elif failure.kind in ("invalid_json", "not_an_object"):
+        raw = dumps(record.raw.decode("utf-8", "backslashreplace"))
+    else:
+        raw = record.raw
+    error = {key: value for key, value in asdict(failure).items() if value is not None}
+    line = b'{"input":%b,"line":%b,"error":%b' % (raw, dumps(record.line), dumps(error))
+    if outcome.response.text is not None:
+        line += b',"answer":' + dumps(outcome.response.text)
+    return line + b"}"

@@ -1,0 +1,137 @@
+"""What people see on stderr: a bar on a terminal, one summary line everywhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TextIO
+
+from codesynth.models import Stats
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+REFRESH_SECONDS = 0.1
+
+
+class Progress:
+    """Shows how a run goes; a context manager.
+
+    Args:
+        stats: the run's counts, read again at each ``tick``.
+        total: finds out how many rows there will be; called only where a bar is drawn.
+        name: stands before each line.
+        bar: draw one, where stderr is a terminal.
+    """
+
+    def __init__(
+        self,
+        stats: Stats,
+        total: Callable[[], int | None],
+        *,
+        name: str,
+        bar: bool,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stats = stats
+        self._total = total
+        self._name = name
+        self._stream = stream or sys.stderr
+        self._clock = clock
+        self._started = self._drawn = clock()
+        self._bar = self._make_bar() if bar and self._stream.isatty() else None
+
+    def _make_bar(self) -> Bar:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        bar = Progress(
+            TextColumn(self._name),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[counts]}"),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            console=Console(file=self._stream),
+            auto_refresh=False,
+            transient=True,
+            expand=True,
+        )
+        bar.add_task("", total=self._total(), counts="")
+        return bar
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def tick(self) -> None:
+        """Redraw the bar, at most ten times a second."""
+        if self._bar is None:
+            return
+        now = self._clock()
+        if now - self._drawn < REFRESH_SECONDS:
+            return
+        self._drawn = now
+        stats = self._stats
+        done = stats.ok + stats.failed
+        counts = f"{stats.ok} ok, {stats.failed} failed, {self._rate(done, now)}, {tokens(stats)}"
+        self._bar.update(self._bar.task_ids[0], completed=done, counts=counts, refresh=True)
+
+    def _rate(self, done: int, now: float) -> str:
+        return f"{done / max(now - self._started, 0.001):.1f} rows/s"
+
+    def say(self, text: str) -> None:
+        """Write one line for people."""
+        if self._bar is not None:
+            self._bar.console.print(f"{self._name}: {text}", markup=False, highlight=False)
+        else:
+            print(f"{self._name}: {text}", file=self._stream, flush=True)
+
+    def summary(self, *more: str) -> str:
+        """Word the run's counts: ``98 ok, 2 failed, 41k tokens, 1m12s``."""
+        stats = self._stats
+        parts = [f"{stats.ok} ok", f"{stats.failed} failed"]
+        if stats.pending:
+            parts.append(f"{stats.pending} pending")
+        parts.append(tokens(stats))
+        parts.append(duration(self._clock() - self._started))
+        return f"{stats.rows} in: " + ", ".join([*parts, *more])
+
+
+def tokens(stats: Stats) -> str:
+    """Word the tokens used.
+
+    >>> tokens(Stats(prompt_tokens=40_000, completion_tokens=1_400))
+    '41k tokens'
+    """
+    count = stats.prompt_tokens + stats.completion_tokens
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if count >= size:
+            digits = 1 if count < 10 * size else 0
+            return f"{count / size:.{digits}f}{unit} tokens"
+    return f"{count} tokens"
+
+
+def duration(seconds: float) -> str:
+    """Word a time.
+
+    >>> [duration(s) for s in (0.25, 72, 7384)]
+    ['0.2s', '1m12s', '2h03m']
+    """
+    if seconds < 60:
+        return f"{seconds:.1f}s" if seconds < 10 else f"{seconds:.0f}s"
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}m{rest:02d}s"
+    return f"{minutes // 60}h{minutes % 60:02d}m"

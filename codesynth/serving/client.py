@@ -1,0 +1,164 @@
+"""An OpenAI-compatible endpoint as an LLMServing: window, retries, POST."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterable, Sequence
+
+from codesynth.codec import dumps, loads
+from codesynth.errors import ConfigError, EndpointError
+from codesynth.models import Endpoint, Record, Request, SamplingParams
+from codesynth.serving.answers import clean, read_answer
+from codesynth.serving.session import Session, denial
+from codesynth.serving.site import App, NoReply, Reply, Site
+from codesynth.serving.window import Window
+
+
+class APILLMServing:
+    """Answers from one or several OpenAI-compatible endpoints, as many at a time as they take.
+
+    Each call of ``generate`` runs on an event loop of its own, in a thread of its own, so it
+    works inside a running loop (a notebook) too.
+
+    Args:
+        endpoints: one, or replicas that share the load.
+        model: None asks ``GET /models`` for the only one there is.
+        params: OpenAI's request parameters.
+        concurrency: most requests in flight; None finds out what the endpoint takes.
+        rpm: cap on requests a minute.
+        tpm: cap on tokens a minute.
+        timeout: seconds for one attempt, from send to last byte.
+        connect_timeout: seconds.
+        max_retries: retries after the first attempt.
+        max_outage: seconds without any answer after which the run stops.
+        app: answers in the network's place.
+
+    Raises:
+        ConfigError: no usable URL or key.
+
+    >>> from codesynth.serving.offline import OfflineEndpoint
+    >>> serving = APILLMServing(Endpoint("http://offline/v1"), app=OfflineEndpoint("code"))
+    >>> serving.model
+    'offline'
+    >>> [answer] = serving.generate_from_input(["Write a haiku."])
+    >>> "NotImplementedError" in answer
+    True
+    """
+
+    def __init__(
+        self,
+        endpoints: Endpoint | Sequence[Endpoint],
+        model: str | None = None,
+        *,
+        params: SamplingParams | None = None,
+        concurrency: int | None = None,
+        rpm: float | None = None,
+        tpm: float | None = None,
+        timeout: float = 600.0,
+        connect_timeout: float = 10.0,
+        max_retries: int = 5,
+        max_outage: float = 300.0,
+        app: App | None = None,
+    ) -> None:
+        several = [endpoints] if isinstance(endpoints, Endpoint) else endpoints
+        self._sites = [Site(each, connect_timeout=connect_timeout, app=app) for each in several]
+        self._model = model
+        self.params = params or SamplingParams()
+        self.concurrency, self.rpm, self.tpm = concurrency, rpm, tpm
+        self.timeout, self.max_retries, self.max_outage = timeout, max_retries, max_outage
+
+    @property
+    def model(self) -> str:
+        """The model's name, asked from the endpoint the first time it is needed.
+
+        Raises:
+            ConfigError: the endpoint lists none or several.
+            EndpointError: it cannot be asked.
+        """
+        if self._model is None:
+            found: list[str | Exception] = []
+            thread = threading.Thread(target=lambda: found.append(self._discover()))
+            thread.start()  # asyncio.run would not run inside a notebook's loop
+            thread.join()
+            if isinstance(found[0], Exception):
+                raise found[0]
+            self._model = found[0]
+        return self._model
+
+    def _discover(self) -> str | Exception:
+        try:
+            return asyncio.run(_discover(self._sites[0], self.timeout))
+        except (ConfigError, EndpointError) as exc:
+            return exc
+
+    def body(self, request: Request) -> bytes:
+        """Write a request's body as it is sent: JSON with sorted keys."""
+        return dumps(self.params.body(self.model, request.messages), sort_keys=True)
+
+    def generate(self, requests: Iterable[Request]) -> Window:
+        """Answer each request, in any order; see ``LLMServing``."""
+        return Window(
+            requests,
+            Session(
+                self._sites,
+                self.body,
+                model=self.model,
+                concurrency=self.concurrency,
+                rpm=self.rpm,
+                tpm=self.tpm,
+                timeout=self.timeout,
+                max_retries=self.max_retries,
+                max_outage=self.max_outage,
+            ),
+        )
+
+    def generate_from_input(
+        self, user_inputs: list[str], system_prompt: str | None = None
+    ) -> list[str | None]:
+        """Answer each prompt; None where one failed. DataFlow's shape, for its operators."""
+        system = [{"role": "system", "content": system_prompt}] if system_prompt else []
+        requests = (
+            Request(
+                custom_id=f"prompt-{i}",
+                messages=[*system, {"role": "user", "content": text}],
+                record=Record(i, b"{}", {}),
+                position=i,
+            )
+            for i, text in enumerate(user_inputs)
+        )
+        answers: list[str | None] = [None] * len(user_inputs)
+        for response in self.generate(requests):
+            if response.error is None:
+                answers[response.request.position] = response.text
+        return answers
+
+
+async def _discover(site: Site, timeout: float) -> str:
+    """Name the only model an endpoint lists."""
+    try:
+        reply = await _get_models(site, timeout)
+    except NoReply as exc:
+        raise EndpointError(str(exc)) from exc
+    finally:
+        await site.aclose()
+    answer = read_answer(reply.status, reply.headers, reply.body)
+    if answer.denied and reply.status != 404:
+        raise denial(site, answer, None)
+    try:
+        names = [str(entry["id"]) for entry in loads(reply.body)["data"]]
+    except (ValueError, TypeError, KeyError):
+        names = []
+    if len(names) == 1:
+        return names[0]
+    listed = f"lists {len(names)} models: {clean(', '.join(names))}" if names else "lists no model"
+    raise ConfigError(f"{site.name} {listed}. Choose one with --model or CODESYNTH_MODEL")
+
+
+async def _get_models(site: Site, timeout: float) -> Reply:
+    for seconds in (0.5, 1.0, 2.0):
+        try:
+            return await site.request("GET", "/models", b"", timeout=timeout, fresh=False)
+        except NoReply:
+            await asyncio.sleep(seconds)
+    return await site.request("GET", "/models", b"", timeout=timeout, fresh=False)

@@ -1,0 +1,125 @@
+"""Where requests wait until the limits let them go: the coroutine side of the limiter."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable
+
+from codesynth.serving.limiter import Outcome
+from codesynth.serving.replicas import Replicas
+
+
+class Drained(Exception):  # noqa: N818 - no error: the request just was not sent
+    """Nothing more is sent; what waits is given up unsent."""
+
+
+class Gate:
+    """Lets requests through as ``Replicas`` says, first come first served, retries before others.
+
+    Lives on one event loop. ``clock`` gives seconds and never goes back.
+    """
+
+    def __init__(self, replicas: Replicas, clock: Callable[[], float]) -> None:
+        self._replicas = replicas
+        self._clock = clock
+        self._waiting: deque[tuple[asyncio.Future[int], int, int | None]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._drained = False
+        self._pauses: set[asyncio.Future[None]] = set()
+
+    @property
+    def paused(self) -> int:
+        """Requests in a pause before their next attempt."""
+        return len(self._pauses)
+
+    async def enter(self, tokens: int, avoid: int | None = None) -> int:
+        """Wait for a permit; return the number of the replica to ask.
+
+        Args:
+            tokens: estimate of what the request will use.
+            avoid: the replica that failed this request before, if any; it goes first then.
+
+        Raises:
+            Drained: ``drain`` was called.
+        """
+        if self._drained:
+            raise Drained
+        if not self._waiting:
+            index, wait = self._replicas.choose(self._clock(), tokens, avoid)
+            if wait <= 0:
+                return index
+        permit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        if avoid is None:
+            self._waiting.append((permit, tokens, avoid))
+        else:
+            self._waiting.appendleft((permit, tokens, avoid))
+        self._let_through()
+        try:
+            return await permit
+        except asyncio.CancelledError:
+            if permit.done() and not permit.cancelled() and permit.exception() is None:
+                self._replicas.cancel(permit.result(), self._clock())
+            raise
+
+    def leave(self, index: int, outcome: Outcome | None) -> None:
+        """Give the permit back; None where the attempt was cancelled and teaches nothing."""
+        now = self._clock()
+        if outcome is None:
+            self._replicas.cancel(index, now)
+        else:
+            self._replicas.release(index, now, outcome)
+        if self._waiting:
+            self._let_through()
+
+    def _let_through(self) -> None:
+        while self._waiting:
+            permit, tokens, avoid = self._waiting[0]
+            if permit.done():  # cancelled meanwhile
+                self._waiting.popleft()
+                continue
+            index, wait = self._replicas.choose(self._clock(), tokens, avoid)
+            if wait > 0:
+                self._look_again(wait)
+                return
+            self._waiting.popleft()
+            permit.set_result(index)
+
+    def _look_again(self, wait: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if wait < math.inf:
+            self._timer = asyncio.get_running_loop().call_later(wait, self._let_through)
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep before another attempt, without a permit.
+
+        Raises:
+            Drained: ``drain`` was called.
+        """
+        if self._drained:
+            raise Drained
+        loop = asyncio.get_running_loop()
+        over: asyncio.Future[None] = loop.create_future()
+        timer = loop.call_later(seconds, _finish, over)
+        self._pauses.add(over)
+        try:
+            await over
+        finally:
+            timer.cancel()
+            self._pauses.discard(over)
+
+    def drain(self) -> None:
+        """Send away all who wait here, now and later."""
+        self._drained = True
+        for future in [permit for permit, _, _ in self._waiting] + list(self._pauses):
+            if not future.done():
+                future.set_exception(Drained())
+        self._waiting.clear()
+
+
+def _finish(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,280 @@
+"""One run against the endpoints: asks, asks again, and stops when nobody is answered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_result
+from tenacity.wait import wait_random_exponential
+
+from codesynth.errors import EndpointError
+from codesynth.models import Failure, Request, Response
+from codesynth.serving.answers import Answer, RetryDecision, read_answer
+from codesynth.serving.gate import Drained, Gate
+from codesynth.serving.limiter import Outcome
+from codesynth.serving.replicas import OutageGuard, Replicas
+from codesynth.serving.site import NoReply, Reply, Site
+
+DENIALS_IN_A_ROW = 10
+"""401, 403 or 404 that many times in a row is the key's or the model's fault, not a row's."""
+
+_BACKOFF = wait_random_exponential(multiplier=0.5, max=30)
+_OVERLOAD = frozenset({429, 503, 529})
+
+
+@dataclass(slots=True)
+class _Row:
+    """One request's way through its attempts.
+
+    Attributes:
+        counted: attempts that use up retries; see ``Session._count``.
+    """
+
+    body: bytes
+    site: Site
+    started: float
+    attempts: int = 0
+    counted: int = 0
+    avoid: int | None = None
+    fresh: bool = False
+
+
+class Session:
+    """Answers requests within the limits; lives on one event loop.
+
+    Args:
+        sites: the endpoints.
+        body: writes a request's body.
+        clock: seconds, never going back.
+        others: see ``APILLMServing``.
+    """
+
+    on_room: Callable[[], None]
+
+    def __init__(
+        self,
+        sites: Sequence[Site],
+        body: Callable[[Request], bytes],
+        *,
+        model: str,
+        concurrency: int | None,
+        rpm: float | None,
+        tpm: float | None,
+        timeout: float,
+        max_retries: int,
+        max_outage: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._sites = sites
+        self._body = body
+        self._model = model
+        self._timeout = timeout
+        self._max_retries = max_retries
+        self._clock = clock
+        self._replicas = Replicas(len(sites), concurrency=concurrency, rpm=rpm, tpm=tpm)
+        self._gate = Gate(self._replicas, clock)
+        self._guard = OutageGuard(max_outage)
+        self._answered_at: float | None = None
+        self._denials = 0
+
+    @property
+    def workers(self) -> int:
+        """Requests that are worth having under way: those in a pause hold no permit."""
+        return self._replicas.limit + self._paused
+
+    @property
+    def bound(self) -> int:
+        """Unfinished requests worth holding: some wait for the caller, some for a permit."""
+        return 2 * self._replicas.limit + 64 + self._paused
+
+    @property
+    def _paused(self) -> int:
+        return min(self._gate.paused, 2 * self._replicas.limit + 64)
+
+    def drain(self) -> None:
+        """Send no more."""
+        self._gate.drain()
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for site in self._sites:
+            await site.aclose()
+
+    async def ask(self, request: Request) -> Response | None:
+        """Answer a request, with retries; None where ``drain`` came before the last word.
+
+        Raises:
+            EndpointError: no request can succeed.
+        """
+        row = _Row(self._body(request), self._sites[0], self._clock())
+        try:
+            answer = await self._attempt(row)
+            if answer.decision.retry:
+                answer = await self._retry(row, answer)
+        except Drained:
+            return None
+        return self._response(request, row, answer)
+
+    async def _retry(self, row: _Row, answer: Answer) -> Answer:
+        """Go on after a first attempt that failed: tenacity costs nothing where all is well."""
+        first = [answer]
+
+        async def attempt() -> Answer:
+            return first.pop() if first else await self._attempt(row)
+
+        def is_last(_: RetryCallState) -> bool:
+            return row.counted > self._max_retries
+
+        def last_word(state: RetryCallState) -> Answer:
+            return _result(state)
+
+        retrying = AsyncRetrying(
+            retry=retry_if_result(_wants_retry),
+            stop=is_last,
+            wait=_wait,
+            sleep=self._pause,
+            retry_error_callback=last_word,
+        )
+        return await retrying(attempt)
+
+    async def _pause(self, seconds: float) -> None:
+        self.on_room()
+        await self._gate.pause(seconds)
+
+    async def _attempt(self, row: _Row) -> Answer:
+        tokens = len(row.body) // 4
+        number = await self._gate.enter(tokens, row.avoid)
+        row.site = self._sites[number]
+        row.attempts += 1
+        row.counted += 1
+        started = self._clock()
+        outcome: Outcome | None = None
+        try:
+            answer, outcome = await self._exchange(row, started)
+        finally:
+            limit = self._replicas.limit
+            self._gate.leave(number, outcome)
+            if self._replicas.limit > limit:
+                self.on_room()
+        row.avoid = None if answer.kind is None else number
+        return answer
+
+    async def _exchange(self, row: _Row, started: float) -> tuple[Answer, Outcome]:
+        try:
+            reply = await row.site.request(
+                "POST", "/chat/completions", row.body, timeout=self._timeout, fresh=row.fresh
+            )
+        except NoReply as exc:
+            answer = self._unanswered(row, exc)
+            verdict = "timeout" if exc.kind == "timeout" else "error"
+            if exc.out_of_files:
+                verdict = "overload"
+            return answer, Outcome(self._clock() - started, verdict)
+        answer = read_answer(reply.status, reply.headers, reply.body)
+        self._judge(row.site, answer)
+        return answer, _outcome(reply, answer, self._clock() - started)
+
+    def _unanswered(self, row: _Row, exc: NoReply) -> Answer:
+        """Make an answer of none, and see whether this is one row's bad luck or an outage.
+
+        A connection that is not made sends nothing and buys nothing. Before the first answer of
+        the run that is a wrong URL or a dead endpoint; later it may be a restart, so the row
+        keeps its retries until somebody is answered or the outage has lasted too long.
+        """
+        now = self._clock()
+        self._guard.record(now, ok=False)
+        if self._guard.expired(now):
+            raise EndpointError(f"{exc}; nothing was answered for too long. Run again to go on")
+        if exc.unreachable and not exc.out_of_files:
+            if self._answered_at is None and row.counted > self._max_retries:
+                raise EndpointError(f"{exc}. Is --base-url right and the server up?")
+            if self._answered_at is not None and self._answered_at < row.started:
+                row.counted -= 1
+        row.fresh = exc.stale
+        decision = RetryDecision(retry=True, retry_after=0.0 if exc.stale else None)
+        return Answer(kind=exc.kind, message=str(exc), decision=decision)
+
+    def _judge(self, site: Site, answer: Answer) -> None:
+        """Stop the run where the answer says that no other request can succeed."""
+        now = self._clock()
+        if answer.denied:
+            self._denials += 1
+        elif answer.kind is None or answer.text is not None:
+            self._denials = 0
+            self._answered_at = now
+            self._guard.record(now, ok=True)
+            return
+        self._guard.record(now, ok=False)
+        in_a_row = self._answered_at is None or self._denials >= DENIALS_IN_A_ROW
+        if answer.quota or (answer.denied and in_a_row):
+            raise denial(site, answer, self._model)
+        if self._guard.expired(now):
+            words = site.without_secrets(answer.message)
+            raise EndpointError(
+                f"{site.name} answers nothing but errors ({answer.status}): {words}. "
+                "Run again to go on"
+            )
+
+    def _response(self, request: Request, row: _Row, answer: Answer) -> Response:
+        error = None
+        if answer.kind is not None:
+            words = row.site.without_secrets(answer.message)
+            error = Failure(answer.kind, words, answer.status, row.attempts)
+        return Response(
+            request=request,
+            text=answer.text,
+            finish_reason=answer.finish_reason,
+            usage=answer.usage,
+            model=answer.model,
+            attempts=row.attempts,
+            error=error,
+        )
+
+
+def _result(state: RetryCallState) -> Answer:
+    assert state.outcome is not None  # noqa: S101 - tenacity asks after an attempt only
+    answer: Answer = state.outcome.result()
+    return answer
+
+
+def _wants_retry(answer: Answer) -> bool:
+    return answer.decision.retry
+
+
+def _wait(state: RetryCallState) -> float:
+    """Wait as long as the server said, else exponentially longer with full jitter."""
+    wish = _result(state).decision.retry_after
+    return _BACKOFF(state) if wish is None else wish
+
+
+def _outcome(reply: Reply, answer: Answer, latency: float) -> Outcome:
+    used = answer.usage
+    if reply.status in _OVERLOAD:
+        verdict = "overload"
+    else:
+        verdict = "ok" if answer.text is not None else "error"
+    return Outcome(
+        latency,
+        verdict,
+        retry_after=answer.decision.retry_after,
+        tokens=used.prompt_tokens + used.completion_tokens if used else None,
+    )
+
+
+def denial(site: Site, answer: Answer, model: str | None) -> EndpointError:
+    """Word why nobody gets an answer: where, what, the fix."""
+    words = site.without_secrets(answer.message)
+    if answer.quota or answer.status == 402:
+        return EndpointError(f"{site.name}: the quota is exhausted ({answer.status}): {words}")
+    if answer.status == 401:
+        fix = f"Set OPENAI_API_KEY for {site.name}"
+        return EndpointError(f"endpoint refused the key (401): {words}. {fix}")
+    if answer.status == 403:
+        fix = f"Is OPENAI_API_KEY right for {site.name}?"
+        return EndpointError(f"endpoint denies access (403): {words}. {fix}")
+    if answer.status == 404:
+        fix = f"Check --model {model} and --base-url {site.name}"
+        return EndpointError(f"endpoint does not know the model or the path (404): {words}. {fix}")
+    return EndpointError(f"{site.name} {words} ({answer.status}). Is --base-url right?")

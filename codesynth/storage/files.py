@@ -1,0 +1,154 @@
+"""The two places a row can end in: the output and the failures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from codesynth.codec import dumps
+from codesynth.errors import ConfigError
+from codesynth.models import Record
+from codesynth.storage.output import Output
+from codesynth.storage.pool import Pool
+from codesynth.storage.records import read_records
+
+
+def beside(out: str, suffix: str) -> str:
+    """Name a file that belongs to an output: ``suffix`` in place of the output's own.
+
+    >>> beside("data/sft.jsonl.gz", ".journal")
+    'data/sft.journal'
+    """
+    path = Path(out)
+    name = path.name.removesuffix(".gz")
+    return str(path.with_name(Path(name).stem + suffix))
+
+
+class Files:
+    """Output and failures of one run; a context manager that lets go of both.
+
+    Args:
+        out: a path, or None for standard output.
+        failures: a path, or None: with a regular ``out`` its name with ``.failures.jsonl`` for
+            its suffix; with standard output the failures are counted only.
+
+    Attributes:
+        failed: failure lines so far.
+
+    Raises:
+        BusyError: another run holds one of them.
+        OutputError: one cannot be written.
+    """
+
+    def __init__(self, out: str | None, failures: str | None = None) -> None:
+        self.output = Output(out)
+        self._named = failures is not None
+        if failures is None and self.output.path is not None:
+            failures = beside(str(self.output.path), ".failures.jsonl")
+        self.failures: Output | None = None
+        if failures is not None:
+            try:
+                self.failures = Output(failures)
+            except BaseException:
+                self.output.close()
+                raise
+        self.failed = 0
+
+    def start(self) -> None:
+        """Begin empty files; what an earlier run left under their names stays until ``commit``."""
+        self.output.start()
+        if self.failures is not None:
+            self.failures.start()
+
+    def write(self, line: bytes) -> None:
+        """Write a row."""
+        self.output.write(line)
+
+    def fail(self, line: bytes) -> None:
+        """Write a failure line."""
+        self.failed += 1
+        if self.failures is not None:
+            self.failures.write(line)
+
+    def commit(self) -> None:
+        """Give the finished files their names, the output last; no failures, no file."""
+        if self.failures is not None:
+            if self.failed or self._named:
+                self.failures.commit()
+            else:
+                self.failures.discard()
+        self.output.commit()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self.output.close()
+        finally:
+            if self.failures is not None:
+                self.failures.close()
+
+
+class JSONLStorage:
+    """JSONL files for the operators' ``run``, which streams through them.
+
+    Args:
+        source: one path or several; ``-`` is standard input.
+        out: where ``run`` writes; replaced.
+        failures: where failed rows go; None as in ``Files``.
+
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> storage = JSONLStorage("samples/seeds.jsonl", folder + "/out.jsonl")
+    >>> storage.write([{"instruction": "Add."}]).endswith("out.jsonl")
+    True
+    """
+
+    def __init__(self, source: str | Sequence[str], out: str, failures: str | None = None) -> None:
+        self.paths = [source] if isinstance(source, str) else list(source)
+        self._out = out
+        self._failures = failures
+
+    def read(self, output_type: str = "dict") -> list[dict[str, Any]]:
+        """Read all rows, as DataFlow's storages do.
+
+        Raises:
+            ConfigError: another type than ``dict`` is wanted, or a line is no JSON object.
+        """
+        if output_type != "dict":
+            raise ConfigError(f'output_type "{output_type}" is not known; known: dict')
+        rows = []
+        for record in self.records():
+            if record.error is not None:
+                raise ConfigError(f"{record.source}:{record.line}: {record.error.message}")
+            rows.append(dict(record.fields))
+        return rows
+
+    def records(self) -> Iterator[Record]:
+        """Stream the rows."""
+        return read_records(self.paths)
+
+    def pool(self, key: str) -> Pool:
+        """Read the rows as a few-shot pool."""
+        return Pool(self.paths, key)
+
+    def open(self) -> Files:
+        """Open the files that ``run`` writes."""
+        return Files(self._out, self._failures)
+
+    def write(self, rows: Sequence[dict[str, Any]]) -> str:
+        """Write all rows; return the path."""
+        with self.open() as files:
+            files.start()
+            for row in rows:
+                files.write(dumps(row))
+            files.commit()
+        return self._out
