@@ -91,7 +91,7 @@ _SOURCES: Table = {
     ("text", "strings"): (("words", "the words of the text (cut at white space)", "text.split()"),),
     ("line", "strings"): (
         ("fields", "the parts of the line between commas (one more part than commas)",
-         'line.split(",")'),
+         "line.split(',')"),
     ),
     ("text", "characters"): (("characters", "the characters of the text", "list(text)"),),
 }  # fmt: skip
@@ -159,9 +159,10 @@ _MAP: Table = {
          "sum(int(digit) for digit in str(abs(x)))"),
     ),
     ("numbers", "strings"): (
-        ("decimal", "write each as a string in decimal notation", "str(x)"),
-        ("binary", "write each as a string of binary digits", "f'{x:b}'"),
-        ("hexadecimal", "write each as a string of lower-case hexadecimal digits", "f'{x:x}'"),
+        ("decimal", "write each in decimal notation (after a minus sign if negative)", "str(x)"),
+        ("binary", "write each in binary notation (after a minus sign if negative)", "f'{x:b}'"),
+        ("hexadecimal", "write each in lower-case hexadecimal (after a minus sign if negative)",
+         "f'{x:x}'"),
     ),
     ("strings", "strings"): (
         ("reversed", "reverse each of them", "x[::-1]"),
