@@ -1,0 +1,358 @@
+"""Answer text -> instruction or code: thinking split off, fences taken away, inner text exact.
+
+Fences follow CommonMark 0.31, section 4.5: three or more backticks or tildes, closed by at least
+as many of the same, or by the end of the text. Lines end with LF, CR LF or CR and nothing else.
+Beyond it, a fence may be indented by any amount in a list, where models write it carelessly.
+Everything takes time linear in the text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+_BLANK = " \t\r\n"
+_TAB = 4
+_DEEPEST = 64
+_EOL = re.compile(r"\r\n?|\n")
+_FENCE = re.compile(r"[`~](?<![^ \t\r\n][`~])(?:(?<=`)``+|(?<=~)~~+)([^\r\n]*)")
+"""A fence and the rest of its line; at most white space or a list marker may stand before it."""
+
+_MARKER = re.compile(r"(?:[-*+]|\d{1,9}[.)])[ \t]+")
+_LEFT = re.compile(r"(?<![^\r\n])(?: {0,3}([-*+]|\d{1,9}[.)])(?=[ \t])|(?=[^ \t\r\n]))")
+"""The start of a line at the left margin; group 1 where it is an item of a list."""
+
+_THOUGHTS = {
+    "<think>": "</think>",
+    "<thinking>": "</thinking>",
+    "<thought>": "</thought>",
+    "<reasoning>": "</reasoning>",
+    "<seed:think>": "</seed:think>",
+    "[THINK]": "[/THINK]",
+    "◁think▷": "◁/think▷",
+    "<|begin_of_thought|>": "<|end_of_thought|>",
+}
+_THOUGHT = re.compile(rf"\s*({'|'.join(map(re.escape, _THOUGHTS))})")
+_REST_IS_BLANK = re.compile(r"[ \t]*(?:[\r\n]|\Z)")
+
+_LANGUAGE = re.compile(r"[^\w+#-]*([\w+#-]+)")
+_ALIASES = {
+    "py": "python",
+    "python3": "python",
+    "js": "javascript",
+    "jsx": "javascript",
+    "mjs": "javascript",
+    "node": "javascript",
+    "ts": "typescript",
+    "tsx": "typescript",
+    "c++": "cpp",
+    "cc": "cpp",
+    "cs": "csharp",
+    "c#": "csharp",
+    "golang": "go",
+    "rs": "rust",
+    "rb": "ruby",
+    "kt": "kotlin",
+}
+_ASIDE = re.compile(
+    r"(?:ba|z|fi)?sh|shell|console|shell-?session|terminal|powershell|cmd|bat|te?xt|plain(?:text)?"
+    r"|output|stdout|logs?|none|markdown|md|mermaid|json[c5l]?|ya?ml|toml|ini|[ct]sv|diff|pycon"
+    r"|python-repl|doctest"
+)
+"""Languages of what stands beside code: commands, output, data. Taken where nothing else is."""
+
+_USAGE = re.compile(
+    r"\b(?:usages?|examples?|tests?|testing|outputs?|how to (?:use|run|call)|try (?:it|this))\b",
+    re.IGNORECASE,
+)
+_DEFINES = re.compile(
+    r"^(?:[a-z]{1,12} +){0,4}(?:(?:def|class|func|fn|fun|function|sub|struct|enum|trait|interface"
+    r"|module|const)\*? +(\w+)|\w{1,20} +(main) *\()",
+    re.MULTILINE,
+)
+
+_POLITE = re.compile(
+    r"(?:sure|certainly|of course|okay|ok|absolutely|great|alright|yes|below|here(?:.s| is| are)\b"
+    r"|(?:my|the|a|one|another)? ?(?:new|next|generated|final)\b)",
+    re.IGNORECASE,
+)
+_IMPERATIVE = re.compile(
+    r"(?:^|[.!?;] +)(?:write|implement|create|complete|fill|fix|repair|correct|given|define|design"
+    r"|develop|build|make|modify|change|extend|update|refactor|rewrite|simplify|convert|translate"
+    r"|port|explain|describe|find|debug|optimi[sz]e|add|remove|use|using|consider|suppose|assume"
+    r"|imagine|return|compute|calculate|determine|solve|sort|print|parse|test|you are|you have"
+    r"|you need|you will|you must|your|what|how|why|which|when|if|in|for|let)\b",
+    re.IGNORECASE,
+)
+_EXAMPLE = re.compile(r"\W*example \d+\W*", re.IGNORECASE)
+_INTRO_LINES = 4
+_INTRO_WIDTH = 200
+
+
+class Block(NamedTuple):
+    """A fenced block.
+
+    Attributes:
+        info: what stands after the opening fence.
+        text: what stands between the fences, without the line end before the closing one.
+        start: offset of the opening fence's line.
+        stop: offset of the end of the closing fence's line, or of the text.
+        closed: whether there is a closing fence.
+    """
+
+    info: str
+    text: str
+    start: int
+    stop: int
+    closed: bool
+
+    @property
+    def language(self) -> str:
+        """Name the language in lower case; empty where there is none."""
+        found = _LANGUAGE.match(self.info)
+        name = found[1].lower() if found else ""
+        return _ALIASES.get(name, name)
+
+
+def parse_code(text: str) -> str:
+    r"""Take the code out of an answer; empty where there is nothing but thinking or a blank block.
+
+    Without a fence, it is the whole text without outer blank lines. Of several blocks:
+
+    1. Blocks of commands, output or data are left out where there is another; so are blocks
+       without a language where there is one with.
+    2. The first block left sets the language; blocks of other languages are left out.
+    3. Later ones introduced as usage, example, test or output are left out.
+    4. A block is left out where later ones define all its names again: a stub repeated from the
+       prompt, a first draft, a step on the way.
+    5. The rest belongs together, and is joined in order with a blank line between.
+
+    >>> parse_code("Here you are:\n```python\nprint(1)\n```\nIt prints 1.")
+    'print(1)'
+    """
+    body, blocks = _body(text)
+    if not blocks:
+        return strip_blank_lines(body)
+    return "\n\n".join(block.text for block in _choose(body, blocks))
+
+
+def parse_instruction(text: str) -> str:
+    r"""Clean an answer to look like a row of the pool; empty where nothing is left.
+
+    A fence that wraps the instruction goes, with the sentences around it. A fence within an
+    instruction stays: the text before it is then more than an introduction to an answer.
+
+    >>> parse_instruction("Here is a new prompt:\n```\ndef f():\n```")
+    'def f():'
+    """
+    body, blocks = _body(text)
+    if not blocks or not _is_wrapped(body, blocks[0]):
+        return strip_blank_lines(body)
+    starts = (0, *(block.stop for block in blocks))
+    for start, block in zip(starts, blocks, strict=False):
+        if not _EXAMPLE.fullmatch(_last_line(body[start : block.start])):
+            return _or_empty(block.text)
+    return _or_empty(blocks[0].text)
+
+
+def split_thinking(text: str) -> tuple[str, str]:
+    """Split an answer in two: the thinking it begins with, tags and all, and the rest.
+
+    A closing tag without an opening one counts too (chat templates open it in the prompt),
+    if it stands at an edge of its line and outside of code. Thinking that is not closed is all
+    there is.
+
+    >>> split_thinking("<think>Hm.</think>print(1)")
+    ('<think>Hm.</think>', 'print(1)')
+    """
+    start = 0
+    while opening := _THOUGHT.match(text, start):
+        closing = _THOUGHTS[opening[1]]
+        end = text.find(closing, opening.end())
+        if end < 0:
+            return text, ""
+        start = end + len(closing)
+    for tag, closing in _THOUGHTS.items():
+        end = text.find(closing, start)
+        if end >= 0 and text.find(tag, start, end) < 0:
+            start = _lone_end(text, start, closing)
+    return text[:start], text[start:]
+
+
+def find_blocks(text: str) -> list[Block]:
+    """Find the fenced blocks of a text, in order."""
+    return list(_blocks(text))
+
+
+def strip_blank_lines(text: str) -> str:
+    """Take the blank lines off both ends; the first line keeps its indentation."""
+    kept = text.rstrip(_BLANK)
+    end = _EOL.search(text, len(kept))
+    first = len(kept) - len(kept.lstrip(_BLANK))
+    start = max(kept.rfind("\n", 0, first), kept.rfind("\r", 0, first)) + 1
+    return text[start : end.start() if end else len(text)] if kept else ""
+
+
+def _lone_end(text: str, start: int, closing: str) -> int:
+    """Return where thinking ends that began before the text; ``start`` where there is none."""
+    closed = [block for block in find_blocks(text[start:]) if block.closed]
+    blocks = iter([*closed, Block("", "", len(text), len(text), closed=True)])
+    block = next(blocks)
+    end = text.find(closing, start)
+    while end >= 0:
+        while block.stop <= end - start:
+            block = next(blocks)
+        after = end + len(closing)
+        at_edge = end == start or text[end - 1] in "\r\n" or _REST_IS_BLANK.match(text, after)
+        if at_edge and end - start < block.start:
+            return after
+        end = text.find(closing, after)
+    return start
+
+
+def _body(text: str) -> tuple[str, list[Block]]:
+    """Split off the thinking and find the blocks of the rest.
+
+    A fence at the very end that opens nothing closes what the prompt opened.
+    """
+    body = split_thinking(text)[1]
+    blocks = find_blocks(body)
+    if len(blocks) == 1 and not (blocks[0].closed or blocks[0].info or _or_empty(blocks[0].text)):
+        return body[: blocks[0].start], []
+    return body, blocks
+
+
+def _or_empty(text: str) -> str:
+    return text if text.strip(_BLANK) else ""
+
+
+def _blocks(text: str) -> Iterator[Block]:
+    opening: re.Match[str] | None = None
+    indent, limit, stop, in_list = "", 3, 0, True
+    for fence in _FENCE.finditer(text):
+        before = _before(text, fence.start())
+        if before is None:
+            continue
+        width = len(before.expandtabs(_TAB))
+        if opening is not None:
+            if width <= limit and _closes(fence, opening) and not before.strip(_BLANK):
+                yield _block(text, opening, indent, fence.start() - len(before), fence.end())
+                opening, stop = None, fence.end()
+            continue
+        if text[fence.start()] == "`" and "`" in fence[1]:
+            continue
+        if width > 3:
+            for line in _LEFT.finditer(text, stop, fence.start() - len(before)):
+                in_list = line[1] is not None
+            stop = fence.start() - len(before)
+            if not in_list and not before.strip(_BLANK):
+                continue
+        opening, indent, limit = fence, before, 3 if width <= 3 else width + 3
+    if opening is not None:
+        yield _block(text, opening, indent, len(text), None)
+
+
+def _before(text: str, start: int) -> str | None:
+    """Return what stands before a fence on its line, if it may stand there."""
+    if start == 0 or text[start - 1] in "\r\n":
+        return ""
+    head = text[max(0, start - _DEEPEST) : start]
+    line = head[max(head.rfind("\n"), head.rfind("\r")) + 1 :]
+    if len(line) == _DEEPEST or (line.strip(_BLANK) and not _MARKER.fullmatch(line)):
+        return None
+    return line
+
+
+def _closes(fence: re.Match[str], opening: re.Match[str]) -> bool:
+    return (
+        fence[0][0] == opening[0][0]
+        and fence.start(1) - fence.start() >= opening.start(1) - opening.start()
+        and not fence[1].strip(_BLANK)
+    )
+
+
+def _block(text: str, opening: re.Match[str], before: str, end: int, stop: int | None) -> Block:
+    eol = _EOL.match(text, opening.end())
+    content = text[eol.end() if eol else len(text) : end]
+    if eol and content.endswith(eol[0]):
+        content = content[: -len(eol[0])]
+    elif content.endswith(("\r", "\n")):
+        content = content[:-1]
+    if before:
+        content = _unindent(content, before)
+    start = opening.start() - len(before)
+    info = opening[1].strip(_BLANK)
+    return Block(info, content, start, len(text) if stop is None else stop, stop is not None)
+
+
+def _unindent(content: str, before: str) -> str:
+    """Take as much white space off each line as stands before the opening fence."""
+    spaces = f" {{1,{len(before.expandtabs(_TAB))}}}"
+    same = f"{before}|" if "\t" in before and not before.strip(_BLANK) else ""
+    return re.sub(f"(?<![^\r\n])(?:{same}{spaces})", "", content)
+
+
+def _choose(body: str, blocks: list[Block]) -> list[Block]:
+    """Choose the blocks that are the code, by the rules of ``parse_code``."""
+    usage = {
+        block.start
+        for previous, block in pairwise(blocks)
+        if _USAGE.search(_last_line(body[previous.stop : block.start]))
+    }
+    filled = [block for block in blocks if _or_empty(block.text)]
+    best = min(map(_rank, filled), default=0)
+    alike = [block for block in filled if _rank(block) == best]
+    alike = [block for block in alike if block.language == alike[0].language]
+    return _without_drafts([b for i, b in enumerate(alike) if i == 0 or b.start not in usage])
+
+
+def _rank(block: Block) -> int:
+    if _ASIDE.fullmatch(block.language) or block.text.startswith(">>> "):
+        return 2
+    return 0 if block.language else 1
+
+
+def _without_drafts(blocks: list[Block]) -> list[Block]:
+    """Leave out each block whose names are all defined again by later ones."""
+    if len(blocks) == 1:
+        return blocks
+    kept: list[Block] = []
+    later: set[str] = set()
+    for block in reversed(blocks):
+        names = {name or main for name, main in _DEFINES.findall(block.text)}
+        if not names or not names <= later:
+            kept.append(block)
+            later |= names
+    return kept[::-1]
+
+
+def _last_line(text: str) -> str:
+    """Return the last line that is not blank, if it is not too long for an introduction."""
+    end = text[-2 * _INTRO_WIDTH :].rstrip(_BLANK)
+    return end[max(end.rfind("\n"), end.rfind("\r")) + 1 :]
+
+
+def _is_wrapped(body: str, block: Block) -> bool:
+    """Whether a fence wraps the instruction, rather than being an example in it."""
+    before = body[: block.start].strip(_BLANK)
+    if not before:
+        return not _IMPERATIVE.match(body[block.stop : block.stop + _INTRO_WIDTH].strip(_BLANK))
+    if len(before) > _INTRO_LINES * _INTRO_WIDTH:
+        return False
+    lines = [line.strip(_BLANK) for line in _EOL.split(before)]
+    return sum(map(bool, lines)) <= _INTRO_LINES and all(map(_is_intro, lines))
+
+
+def _is_intro(line: str) -> bool:
+    """Whether a line speaks about the instruction that follows, rather than being part of it."""
+    if line.startswith("#") or (line.startswith("**") and line.rstrip(":").endswith("**")):
+        return True
+    if len(line) > _INTRO_WIDTH:
+        return False
+    return (
+        not line
+        or _POLITE.match(line) is not None
+        or (line.endswith(":") and not _IMPERATIVE.search(line))
+    )
