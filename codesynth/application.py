@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
-import secrets
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from types import FrameType
@@ -20,13 +17,15 @@ from typing import Any
 from codesynth import pipeline
 from codesynth.codec import dumps
 from codesynth.errors import ConfigError
-from codesynth.models import Endpoint, Record, SamplingParams, Stats
-from codesynth.operators import CodeInstructionGenerator, CodeInstructionToCodeGenerator
-from codesynth.pipeline import Job, Outcome, Stop
+from codesynth.models import Endpoint, Stats
+from codesynth.pipeline import Outcome, Stop
 from codesynth.progress import Progress
+from codesynth.serving import LLMServing
 from codesynth.serving.client import APILLMServing
+from codesynth.serving.journal import Journal, JournaledServing
 from codesynth.serving.offline import Faults, OfflineEndpoint
-from codesynth.storage import Files, Pool, read_records
+from codesynth.storage import Files, beside
+from codesynth.work import Settings, Work
 
 OPENAI_URL = "https://api.openai.com/v1"
 LANDING_SECONDS = 3.0
@@ -36,130 +35,44 @@ EXIT_SECONDS = 4.5
 EXIT_OK, EXIT_FAILED_ROWS, EXIT_LIMIT = 0, 3, 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What both commands are told, under the options' names."""
-
-    command: str
-    inputs: list[str]
-    output: str | None = None
-    output_key: str
-    prompt_template: str | None = None
-    system_prompt: str | None = None
-    model: str | None = None
-    base_urls: list[str] = field(default_factory=list)
-    api_key: str | None = field(default=None, repr=False)
-    params: SamplingParams = field(default_factory=SamplingParams)
-    concurrency: int | None = None
-    rpm: float | None = None
-    tpm: float | None = None
-    timeout: float = 600.0
-    connect_timeout: float = 10.0
-    max_retries: int = 5
-    max_outage: float = 300.0
-    failures: str | None = None
-    overwrite: bool = False
-    limit: int | None = None
-    shard: tuple[int, int] = (0, 1)
-    ordered: bool = True
-    meta: bool = False
-    dry_run: bool = False
-    offline: bool = False
-    max_time: float | None = None
-    quiet: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What one of the commands brings of its own.
-
-    Attributes:
-        records: makes the stream of rows; called once everything else is ready.
-        total: rows to come, where that is known.
-        task: what the practice endpoint is to play.
-        remarks: for the summary line.
-        meta: for the ``_codesynth`` object.
-    """
-
-    job: Job
-    records: Callable[[], Iterator[Record]]
-    total: Callable[[], int | None]
-    task: str
-    remarks: tuple[str, ...] = ()
-    meta: dict[str, Any] = field(default_factory=dict)
-
-
-def instruction_work(
-    settings: Settings, *, input_key: str, num_generate: int, num_few_shot: int, seed: int | None
-) -> Work:
-    """Prepare ``gen-instructions``."""
-    if seed is None:
-        seed = secrets.randbelow(2**32)
-    number = min(num_generate, settings.limit or num_generate)
-    operator = CodeInstructionGenerator(
-        None, settings.prompt_template, num_few_shot, number, seed=seed
-    )
-
-    def records() -> Iterator[Record]:
-        pool = Pool(settings.inputs, input_key)
-        return itertools.chain(pool.bad_records(), _shard(operator.records(pool), settings.shard))
-
-    return Work(
-        job=operator.job(settings.output_key, settings.system_prompt),
-        records=records,
-        total=lambda: len(range(settings.shard[0], number, settings.shard[1])),
-        task="instruction",
-        remarks=(f"seed {seed}",),
-        meta={"seed": seed},
-    )
-
-
-def code_work(settings: Settings, *, input_key: str | None) -> Work:
-    """Prepare ``gen-code``."""
-    operator = CodeInstructionToCodeGenerator(None, settings.prompt_template)
-
-    def records() -> Iterator[Record]:
-        return _shard(
-            itertools.islice(read_records(settings.inputs), settings.limit), settings.shard
-        )
-
-    return Work(
-        job=operator.job(input_key, settings.output_key, settings.system_prompt),
-        records=records,
-        total=partial(_count_lines, settings),
-        task="code",
-    )
-
-
-def _shard(records: Iterator[Record], shard: tuple[int, int]) -> Iterator[Record]:
-    return itertools.islice(records, shard[0], None, shard[1])
-
-
-def _count_lines(settings: Settings) -> int | None:
-    """Count the rows to come, where the inputs are plain files; a bar wants to know."""
-    count = 0
-    for path in settings.inputs:
-        if path.endswith(".gz") or not Path(path).is_file():
-            return None
-        with open(path, "rb") as file:
-            count += sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
-    count = min(count, settings.limit or count)
-    return len(range(settings.shard[0], count, settings.shard[1]))
-
-
-def execute(settings: Settings, work: Work) -> int:
+def execute(settings: Settings, prepare: Callable[[Settings, Journal | None], Work]) -> int:
     """Do what is asked; return the exit code.
 
     Raises:
         CodesynthError: nothing could be done, or not to the end; see its ``exit_code``.
         BrokenPipeError: the reader of standard output went away.
     """
-    serving = _serving(settings, work)
-    with Files(settings.output, settings.failures) as files:
-        _refuse_to_spoil(settings, files)
+    with contextlib.ExitStack() as stack:
+        files = stack.enter_context(Files(settings.output, settings.failures))
         if settings.dry_run:
-            return _dry_run(settings, work, files)
-        return _Run(settings, work, serving, files).execute()
+            return _dry_run(settings, prepare(settings, None), files)
+        journal = _open_journal(settings, files)
+        if journal is not None:
+            stack.enter_context(journal)
+        work = prepare(settings, journal)
+        return _Run(settings, work, _serving(settings, work), files, journal).execute()
+
+
+def _open_journal(settings: Settings, files: Files) -> Journal | None:
+    """Open the journal, having seen that no finished work and no input is overwritten unasked."""
+    path, out = settings.journal, files.output.path
+    if path is None and out is not None and settings.keep_journal:
+        path = beside(str(out), ".journal")
+    if out is not None and any(n != "-" and Path(n).resolve() == out for n in settings.inputs):
+        raise ConfigError(f"{settings.output} is an input too. Choose another --output")
+    if settings.overwrite:
+        if path is not None:
+            Journal.remove(path)
+    elif out is not None and (path is None or not Journal.is_there(path)):
+        unsafe = (
+            out if out.exists() else files.output.partial if files.output.has_leftover else None
+        )
+        if unsafe is not None:
+            raise ConfigError(
+                f"{unsafe} exists, but not its journal{f' {path}' if path else ''}. "
+                "Move it away, or replace it with --overwrite"
+            )
+    return Journal(path) if path is not None else None
 
 
 def _serving(settings: Settings, work: Work) -> APILLMServing:
@@ -186,27 +99,6 @@ def _serving(settings: Settings, work: Work) -> APILLMServing:
         max_outage=settings.max_outage,
         app=app,
     )
-
-
-def _refuse_to_spoil(settings: Settings, files: Files) -> None:
-    """See that no finished work and no input is overwritten unasked."""
-    path = files.output.path
-    if path is None:
-        return
-    if any(name != "-" and Path(name).resolve() == path for name in settings.inputs):
-        raise ConfigError(f"{settings.output} is an input too. Choose another --output")
-    if settings.overwrite or settings.dry_run:
-        return
-    if path.exists():
-        raise ConfigError(
-            f"{settings.output} exists and has no journal to go on from. "
-            "Move it away, or replace it with --overwrite"
-        )
-    if files.output.has_leftover:
-        raise ConfigError(
-            f"{files.output.partial} holds rows of an interrupted run and has no journal. "
-            "Move it away, or replace it with --overwrite"
-        )
 
 
 def _dry_run(settings: Settings, work: Work, files: Files) -> int:
@@ -258,61 +150,106 @@ class _Run:
     """One run of the pipeline, its progress and its end."""
 
     def __init__(
-        self, settings: Settings, work: Work, serving: APILLMServing, files: Files
+        self,
+        settings: Settings,
+        work: Work,
+        serving: APILLMServing,
+        files: Files,
+        journal: Journal | None,
     ) -> None:
         self._settings = settings
         self._work = work
-        self._serving = serving
+        self._endpoint = serving
         self._files = files
+        self._journal = journal
         self._stats = Stats()
         self._stop = Stop()
+        self._landing = 0.0 if journal is None else LANDING_SECONDS
         self._deadline = time.monotonic() + (settings.max_time or float("inf"))
         self._first_failure: Outcome | None = None
-        self._looked_at_reader = 0.0
-
-    def execute(self) -> int:
-        settings, stats, work = self._settings, self._stats, self._work
-        progress = Progress(
-            stats,
+        self._next_look = 0.0
+        self._reader_is_gone = False
+        self._progress = Progress(
+            self._stats,
             work.total,
             name=f"codesynth {settings.command}",
             bar=not settings.quiet,
         )
-        if settings.offline and not settings.quiet:
-            progress.say("--offline: a small grammar answers, no model")
-        records = work.records()
-        self._serving.model  # noqa: B018 - asked for now, so that a dead endpoint leaves no files
+
+    def execute(self) -> int:
+        settings, stats = self._settings, self._stats
+        if settings.offline:
+            self._say("--offline: a small grammar answers, no model")
+        records = self._work.records()
+        serving = self._serving()
         self._files.start()
         try:
-            with progress, _signals(self._stop):
-                self._progress = progress
+            with self._progress, _signals(self._stop):
                 pipeline.run(
                     records,
-                    work.job,
-                    self._serving,
+                    self._work.job,
+                    serving,
                     self._files,
                     stats=stats,
                     stop=self._stop,
                     ordered=settings.ordered,
+                    landing=self._landing or None,
                     meta=self._meta if settings.meta else None,
                     tick=self._tick,
                     on_failure=self._note_failure,
                 )
         finally:
-            if not settings.quiet and (stats.ok or stats.failed or not stats.pending):
-                progress.say(progress.summary(*self._remarks()))
+            if stats.ok or stats.failed or not stats.pending:
+                self._say(self._progress.summary(*self._remarks()))
         return self._finish()
+
+    def _say(self, text: str) -> None:
+        if not self._settings.quiet:
+            self._progress.say(text)
+
+    def _serving(self) -> LLMServing:
+        """Put the journal in front of the endpoint, and tell what it is worth."""
+        endpoint, journal = self._endpoint, self._journal
+        if journal is None:
+            endpoint.model  # noqa: B018 - asked for now, so that a dead endpoint is told at once
+            return endpoint
+        if (model := journal.note("model")) is not None:
+            endpoint.assume_model(model)
+        notes = {
+            "model": endpoint.model,
+            "request": dumps([endpoint.model, *self._work.request], sort_keys=True).decode(),
+            **self._work.notes,
+        }
+        serving = JournaledServing(
+            journal, endpoint, endpoint.body, before_asking=endpoint.check_model
+        )
+        if journal.answers and journal.note("request") != notes["request"]:
+            self._tell_change(journal, serving)
+        for name, value in notes.items():
+            journal.set_note(name, value)
+        return serving
+
+    def _tell_change(self, journal: Journal, serving: JournaledServing) -> None:
+        """Say what a changed model, template or parameter will cost, before it does."""
+        words = f"the requests have changed since {journal.path} was written"
+        if any(not Path(name).is_file() for name in self._settings.inputs):
+            self._say(f"{words}: its {journal.answers} answers are used where they fit")
+            return
+        requests = pipeline.make_requests(self._work.records(), self._work.job, Stats(), Stop())
+        fit, new = serving.count(requests)
+        self._say(f"{words}: {fit} of its {journal.answers} answers fit, {new} requests are new")
 
     def _tick(self) -> None:
         self._progress.tick()
         now = time.monotonic()
         if now >= self._deadline:
-            self._stop.ask(None)
             self._deadline = float("inf")
-        if now - self._looked_at_reader > 1:
-            self._looked_at_reader = now
-            if self._files.output.reader_is_gone():
-                raise BrokenPipeError
+            self._stop.ask(None)
+        if now >= self._next_look:
+            self._next_look = now + 1.0
+            if not self._reader_is_gone and self._files.output.reader_is_gone():
+                self._reader_is_gone = True
+                self._stop.ask(self._landing)
 
     def _note_failure(self, outcome: Outcome) -> None:
         self._first_failure = self._first_failure or outcome
@@ -320,7 +257,8 @@ class _Run:
     def _meta(self, outcome: Outcome) -> dict[str, Any]:
         response = outcome.response
         record = response.request.record
-        about: dict[str, Any] = {"model": response.model or self._serving.model, **self._work.meta}
+        about: dict[str, Any] = {"model": response.model or self._endpoint.model}
+        about |= self._work.meta
         if record.examples:
             about["examples"] = list(record.examples)
         about["finish_reason"] = response.finish_reason
@@ -330,16 +268,22 @@ class _Run:
         return about
 
     def _remarks(self) -> Iterator[str]:
+        if self._stats.cached:
+            yield f"{self._stats.cached} from the journal"
         yield from self._work.remarks
         if self._first_failure is not None and self._first_failure.failure is not None:
-            record = self._first_failure.response.request.record
+            record, failure = (
+                self._first_failure.response.request.record,
+                self._first_failure.failure,
+            )
             where = f"{record.source}:{record.line}" if record.line else f"#{record.index}"
-            failure = self._first_failure.failure
             yield f"first failure: {where}: {failure.kind}: {failure.message}"
 
     def _finish(self) -> int:
         if self._stop.signal is not None:
             return 128 + self._stop.signal
+        if self._reader_is_gone:
+            raise BrokenPipeError
         if self._stop.asked:
             return EXIT_LIMIT
         self._files.commit()

@@ -17,7 +17,8 @@ from codesynth.errors import CodesynthError, ConfigError
 from codesynth.version import __version__
 
 if TYPE_CHECKING:
-    from codesynth.application import Settings, Work
+    from codesynth.serving.journal import Journal
+    from codesynth.work import Settings, Work
 
 _EXIT_USAGE, _EXIT_INTERRUPTED, _EXIT_PIPE = 2, 130, 141
 _OURS = ("messages", "model", "n", "stream")  # of a request's body; the rest is the user's
@@ -263,6 +264,18 @@ MaxOutage = Annotated[
         help="Stop when nobody was answered for so many seconds. Default: 300.",
     ),
 ]
+JournalPath = Annotated[
+    str | None,
+    _option(
+        _OUT,
+        "--journal",
+        metavar="PATH",
+        help="Where answers are kept for a rerun. Default with -o: OUT.journal.",
+    ),
+]
+NoJournal = Annotated[
+    bool, _option(_OUT, "--no-journal", help="Keep none: a rerun asks, and pays, again.")
+]
 Overwrite = Annotated[
     bool, _option(_OUT, "--overwrite", help="Start afresh and replace the output.")
 ]
@@ -304,6 +317,8 @@ def _common_options(
     connect_timeout: ConnectTimeout = 10.0,
     max_retries: MaxRetries = 5,
     max_outage: MaxOutage = 300.0,
+    journal: JournalPath = None,
+    no_journal: NoJournal = False,
     overwrite: Overwrite = False,
     max_time: MaxTime = None,
     dry_run: DryRun = False,
@@ -341,7 +356,7 @@ def _common(options: dict[str, Any]) -> dict[str, Any]:
     as_they_are = (
         *("output", "output_key", "failures", "limit", "meta", "dry_run", "offline", "quiet"),
         *("rpm", "tpm", "timeout", "connect_timeout", "max_retries", "max_outage"),
-        *("overwrite", "max_time"),
+        *("journal", "overwrite", "max_time"),
     )
     return {
         **{name: options[name] for name in as_they_are},
@@ -355,6 +370,7 @@ def _common(options: dict[str, Any]) -> dict[str, Any]:
         "concurrency": options["concurrency"] or None,
         "shard": options["shard"] or (0, 1),
         "ordered": not options["unordered"],
+        "keep_journal": not options["no_journal"],
     }
 
 
@@ -367,18 +383,23 @@ def _system_prompt(text: str | None) -> str | None:
         raise ConfigError(f"--system-prompt {text}: {exc}") from exc
 
 
-def _do(ctx: typer.Context, options: dict[str, Any], work: Callable[[Settings], Work]) -> None:
+def _do(
+    ctx: typer.Context,
+    options: dict[str, Any],
+    prepare: Callable[[Settings, Journal | None], Work],
+) -> None:
     """Run a command; turn what comes of it into one line and an exit code."""
     if not options["inputs"] and os.isatty(0):
         print(f"{ctx.get_usage()}\n\nNo INPUT, and standard input is a terminal.", file=sys.stderr)
         raise typer.Exit(_EXIT_USAGE)
     try:
-        from codesynth.application import Settings, execute
+        from codesynth.application import execute
+        from codesynth.work import Settings
 
         if options["verbose"]:
             _tell_of_retries()
         settings = Settings(command=str(ctx.info_name), **_common(options))
-        code = execute(settings, work(settings))
+        code = execute(settings, prepare)
     except CodesynthError as exc:
         print(f"codesynth: {exc}", file=sys.stderr)
         code = exc.exit_code
@@ -448,18 +469,19 @@ def gen_instructions(
 ) -> None:
     """Ask for new instructions like the examples in a pool of code prompts."""
 
-    def work(settings: Settings) -> Work:
-        from codesynth.application import instruction_work
+    def prepare(settings: Settings, journal: Journal | None) -> Work:
+        from codesynth.work import instruction_work
 
         return instruction_work(
             settings,
+            journal,
             input_key=input_key,
             num_generate=num_generate,
             num_few_shot=num_few_shot,
             seed=seed,
         )
 
-    _do(ctx, ctx.params, work)
+    _do(ctx, ctx.params, prepare)
 
 
 @app.command(name="gen-code", cls=_Command, epilog=_EXAMPLES_CODE)
@@ -483,12 +505,12 @@ def gen_code(
 ) -> None:
     """Ask for the code that each row's instruction describes."""
 
-    def work(settings: Settings) -> Work:
-        from codesynth.application import code_work
+    def prepare(settings: Settings, _: Journal | None) -> Work:
+        from codesynth.work import code_work
 
         return code_work(settings, input_key=input_key)
 
-    _do(ctx, ctx.params, work)
+    _do(ctx, ctx.params, prepare)
 
 
 def run() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -187,6 +188,7 @@ def run(
     stats: Stats,
     stop: Stop,
     ordered: bool = True,
+    landing: float | None = None,
     meta: Callable[[Outcome], dict[str, Any]] | None = None,
     tick: Callable[[], None] = lambda: None,
     on_failure: Callable[[Outcome], None] = lambda _: None,
@@ -195,6 +197,8 @@ def run(
 
     Args:
         ordered: in the order of the records; what is early waits, on disk if it is much.
+        landing: where a row cannot be written, seconds to wait for what is in flight all the
+            same: a journal in ``serving`` keeps it.
         meta: makes the ``_codesynth`` object of a row.
         on_failure: called for each row that failed.
         others: see ``outcomes``.
@@ -209,8 +213,9 @@ def run(
         for ok, line in lines:
             (sink.write if ok else sink.fail)(line)
 
+    stream = outcomes(records, job, serving, stats=stats, stop=stop, tick=tick)
     try:
-        for outcome in outcomes(records, job, serving, stats=stats, stop=stop, tick=tick):
+        for outcome in stream:
             ok = outcome.failure is None
             line = row_line(outcome, job.output_key, meta) if ok else failure_line(outcome)
             if not ok:
@@ -219,7 +224,10 @@ def run(
                 put([(ok, line)])
             else:
                 put(reorder.put(outcome.response.request.position, ok, line))
-    except OutputError:
+    except (OutputError, BrokenPipeError):
+        if landing is not None:
+            stop.ask(landing)
+            deque(stream, maxlen=0)
         raise
     except RunError:
         put(reorder.rest() if reorder else ())

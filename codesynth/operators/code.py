@@ -22,6 +22,7 @@ class CodeInstructionToCodeGenerator:
         llm_serving: what ``run`` asks: an ``LLMServing``, or one of DataFlow's.
         prompt_template: None (the built-in), a text with ``{instruction}`` and any other column
             of the row in braces, or an object with ``build_prompt(instruction=...)``.
+        template_name: names the template in errors.
 
     Raises:
         ConfigError: the template's text is wrong.
@@ -33,13 +34,19 @@ class CodeInstructionToCodeGenerator:
     'In Go: Say hi.'
     """
 
-    def __init__(self, llm_serving: Any = None, prompt_template: Any = None) -> None:
+    def __init__(
+        self,
+        llm_serving: Any = None,
+        prompt_template: Any = None,
+        *,
+        template_name: str = "<prompt_template>",
+    ) -> None:
         self.llm_serving = llm_serving
         self.prompt_template = prompt_template
         self._build = getattr(prompt_template, "build_prompt", None)
         if self._build is None:
             self._template = load_template(
-                prompt_template, TEMPLATE, required={"instruction"}, known=None
+                prompt_template, TEMPLATE, required={"instruction"}, known=None, name=template_name
             )
         self._filled = False
 

@@ -37,6 +37,7 @@ class CodeInstructionGenerator:
         num_few_shot: examples a prompt.
         num_generate: instructions to ask for.
         seed: of the choice of examples.
+        template_name: names the template in errors.
 
     Raises:
         ConfigError: the template's text is wrong.
@@ -56,6 +57,7 @@ class CodeInstructionGenerator:
         num_generate: int = 10,
         *,
         seed: int = 0,
+        template_name: str = "<prompt_template>",
     ) -> None:
         self.llm_serving = llm_serving
         self.prompt_template = prompt_template
@@ -65,7 +67,11 @@ class CodeInstructionGenerator:
         self._build = getattr(prompt_template, "build_prompt", None)
         if self._build is None:
             self._template = load_template(
-                prompt_template, TEMPLATE, required={"examples"}, known={"examples"}
+                prompt_template,
+                TEMPLATE,
+                required={"examples"},
+                known={"examples"},
+                name=template_name,
             )
 
     def records(self, pool: Sequence[str]) -> Iterator[Record]:

@@ -64,6 +64,7 @@ class APILLMServing:
         several = [endpoints] if isinstance(endpoints, Endpoint) else endpoints
         self._sites = [Site(each, connect_timeout=connect_timeout, app=app) for each in several]
         self._model = model
+        self._assumed: str | None = None
         self.params = params or SamplingParams()
         self.concurrency, self.rpm, self.tpm = concurrency, rpm, tpm
         self.timeout, self.max_retries, self.max_outage = timeout, max_retries, max_outage
@@ -77,20 +78,43 @@ class APILLMServing:
             EndpointError: it cannot be asked.
         """
         if self._model is None:
-            found: list[str | Exception] = []
-            thread = threading.Thread(target=lambda: found.append(self._discover()))
-            thread.start()  # asyncio.run would not run inside a notebook's loop
-            thread.join()
-            if isinstance(found[0], Exception):
-                raise found[0]
-            self._model = found[0]
+            self._model = self._discover()
         return self._model
 
-    def _discover(self) -> str | Exception:
-        try:
-            return asyncio.run(_discover(self._sites[0], self.timeout))
-        except (ConfigError, EndpointError) as exc:
-            return exc
+    def assume_model(self, name: str) -> None:
+        """Take the model of an earlier run, unless one was named; see ``check_model``."""
+        if self._model is None:
+            self._model = self._assumed = name
+
+    def check_model(self) -> None:
+        """See that an assumed model is still the one the endpoint lists.
+
+        Raises:
+            ConfigError: it is not.
+            EndpointError: the endpoint cannot be asked.
+        """
+        if self._assumed is not None and (found := self._discover()) != self._assumed:
+            raise ConfigError(
+                f"{self._sites[0].name} lists the model {found}, but the journal has answers of "
+                f"{self._assumed}. Choose with --model"
+            )
+
+    def _discover(self) -> str:
+        """Ask in a thread of its own: asyncio.run would not run inside a notebook's loop."""
+        found: list[str | Exception] = []
+
+        def ask() -> None:
+            try:
+                found.append(asyncio.run(_discover(self._sites[0], self.timeout)))
+            except (ConfigError, EndpointError) as exc:
+                found.append(exc)
+
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        thread.join()
+        if isinstance(found[0], Exception):
+            raise found[0]
+        return found[0]
 
     def body(self, request: Request) -> bytes:
         """Write a request's body as it is sent: JSON with sorted keys."""

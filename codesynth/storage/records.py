@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import re
 import zlib
 from collections.abc import Iterator, Sequence
 
@@ -17,7 +16,6 @@ STANDARD = "-"
 BLANK = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
 _GZIP_MAGIC = b"\x1f\x8b"
-_BETWEEN = re.compile(r"[ \t\r\n:,]*")
 
 
 def name_of(path: str) -> str:
@@ -107,12 +105,18 @@ def without_member(raw: bytes, key: str) -> bytes:
     text = raw.decode()
     decode = json.JSONDecoder().raw_decode
     members = []
-    at = _BETWEEN.match(text, 1).end()
+    at = _skip(text, 1)
     while text[at] == '"':
         name, end = decode(text, at)
-        value_at = _BETWEEN.match(text, end).end()
-        _, end = decode(text, value_at)
+        _, end = decode(text, _skip(text, end))
         if name != key:
             members.append(text[at:end])
-        at = _BETWEEN.match(text, end).end()
+        at = _skip(text, end)
     return ("{" + ",".join(members) + "}").encode()
+
+
+def _skip(text: str, at: int) -> int:
+    """Find the next token after white space, a colon or a comma."""
+    while text[at] in " \t\r\n:,":
+        at += 1
+    return at
