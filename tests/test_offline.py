@@ -137,7 +137,7 @@ def test_a_long_text_is_quoted_in_part() -> None:
 
 
 @given(st.text() | st.text(alphabet="\\\"'`\r\n\x00\ud800é :()defx "))
-@example('"""').via("quotes end a docstring")
+@example('"""\r\n').via("quotes end a docstring")
 @example("\\N \\x \ud800 \x00 \r\r\n \x0c \x85 \u2028 ````").via("what sources cannot hold")
 def test_any_text_is_quoted_as_it_is(prompt: str) -> None:
     code = fenced(answer(OfflineEndpoint("code"), prompt))

@@ -268,9 +268,9 @@ def _is_python(code: str) -> bool:
 
 def _quoting_stub(prompt: str) -> str:
     """Write a function whose docstring is a text, up to 4,000 characters of it."""
-    text = prompt.strip("\n")
+    text = prompt.replace("\r\n", "\n").strip("\n")
     text = text if len(text) <= 4_000 else f"{text[:4_000]} [...]"
-    text = text.replace("\r\n", "\n").replace("\\", "\\\\").replace('"""', r"\"\"\"")
+    text = text.replace("\\", "\\\\").replace('"""', r"\"\"\"")
     text = _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
     docstring = re.sub(r"(?m)^(?=.)", "    ", f'"""\n{text}\n"""')
     return f"def solution():\n{docstring}\n    raise NotImplementedError"
