@@ -1,0 +1,24 @@
+"""Fixtures for every test."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from endpoint import Endpoint
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _plain_environment() -> Iterator[None]:
+    """Keep keys, endpoints and proxies of the caller out of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(("OPENAI_", "CODESYNTH_")) or name.upper().endswith("_PROXY"):
+                patch.delenv(name)
+        yield
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    """Run an endpoint that answers every prompt; set ``endpoint.plan`` for anything else."""
+    with Endpoint() as running:
+        yield running

@@ -1,0 +1,252 @@
+"""The test endpoint does to the byte what its plan says, and counts what came."""
+
+import gzip
+import http.client
+import json
+import signal
+import socket
+import time
+from collections import Counter
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from endpoint import Answer, Endpoint, Received, completion, echo, error, healing, reply, spawned
+from faults import FAULTS, Fault, Mixed
+from faults.content import CONTENT, gzip_bomb
+from faults.status import STATUS
+from faults.wire import WIRE
+
+
+def wire_request(prompt: str) -> bytes:
+    body = json.dumps({"messages": [{"role": "user", "content": prompt}]}).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x:1\r\nContent-Length: {len(body)}\r\n"
+    return head.encode() + b"Authorization: Bearer k\r\n\r\n" + body
+
+
+def connect(endpoint: Endpoint) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", endpoint.port), timeout=5)
+
+
+def read_all(endpoint: Endpoint, prompt: str = "p") -> bytes:
+    """Ask, and read until the server ends the connection."""
+    with connect(endpoint) as client, client.makefile("rb") as stream:
+        client.sendall(wire_request(prompt))
+        return stream.read()
+
+
+def ask(endpoint: Endpoint, prompt: str) -> tuple[int, bytes]:
+    """Ask over a connection of its own, as a plain client would."""
+    client = http.client.HTTPConnection("127.0.0.1", endpoint.port, timeout=5)
+    body = json.dumps({"messages": [{"role": "user", "content": prompt}]})
+    try:
+        client.request("POST", "/v1/chat/completions", body)
+        response = client.getresponse()
+        return response.status, response.read()
+    finally:
+        client.close()
+
+
+def usable_text(answer: tuple[int, bytes]) -> str | None:
+    """Find the text of a plain good answer; None for any other."""
+    try:
+        choice = json.loads(answer[1])["choices"][0]
+    except (ValueError, LookupError):
+        return None
+    text = choice["message"].get("content")
+    if isinstance(text, list):
+        text = "".join(part.get("text", "") for part in text)
+    good = answer[0] == 200 and choice.get("finish_reason") not in ("length", "content_filter")
+    return text if good and text and text.strip() else None
+
+
+def test_each_prompt_gets_its_own_answer(endpoint: Endpoint) -> None:
+    assert usable_text(ask(endpoint, "a")) == reply("a") != reply("b")
+
+
+def test_what_came_is_recorded(endpoint: Endpoint) -> None:
+    for prompt in "aab":
+        ask(endpoint, prompt)
+    with connect(endpoint) as client:
+        client.sendall(wire_request("c") * 2)
+        endpoint.wait_until(lambda e: len(e.received) == 5)
+    assert endpoint.counts == Counter(a=2, b=1, c=2)
+    assert [request.attempt for request in endpoint.received] == [1, 2, 1, 1, 2]
+    assert [request.on_connection for request in endpoint.received] == [1, 1, 1, 1, 2]
+    assert [request.n for request in endpoint.received] == [1, 2, 3, 4, 5]
+    assert endpoint.connections == 4
+    assert endpoint.authorizations == {"Bearer k"}
+    assert endpoint.times == sorted(endpoint.times)
+
+
+def test_requests_at_the_same_time_are_counted(endpoint: Endpoint) -> None:
+    endpoint.plan = lambda request: Answer(end="hang")
+    clients = [connect(endpoint) for _ in range(50)]
+    for client in clients:
+        client.sendall(wire_request("x"))
+    endpoint.wait_until(lambda e: e.in_flight == 50)
+    for client in clients:
+        client.close()
+    endpoint.wait_until(lambda e: e.in_flight == 0)
+    assert (endpoint.max_in_flight, endpoint.abandoned) == (50, 50)
+    assert not any(request.finished for request in endpoint.received)
+
+
+def test_models_are_listed_unless_the_plan_is_asked(endpoint: Endpoint) -> None:
+    client = http.client.HTTPConnection("127.0.0.1", endpoint.port, timeout=5)
+    client.request("GET", "/v1/models")
+    assert [m["id"] for m in json.load(client.getresponse())["data"]] == ["test-model"]
+    endpoint.models, endpoint.plan = None, lambda request: error(404, "no such page")
+    client.request("GET", "/v1/models")
+    assert client.getresponse().status == 404
+    client.close()
+    assert (len(endpoint.others), endpoint.received) == (2, [])
+
+
+def test_cut_counts_bytes_from_either_end(endpoint: Endpoint) -> None:
+    whole = replace(completion("hello"), end="close")
+    endpoint.plan = lambda request: whole
+    answer = read_all(endpoint)
+    endpoint.plan = lambda request: replace(whole, cut=9)
+    assert read_all(endpoint) == b"HTTP/1.1 "
+    endpoint.plan = lambda request: replace(whole, cut=-7)
+    assert read_all(endpoint) == answer[:-7]
+
+
+@pytest.mark.parametrize("name", ["reset_before_head", "reset_mid_body"])
+def test_reset_is_a_reset(endpoint: Endpoint, name: str) -> None:
+    endpoint.plan = FAULTS[name].plan
+    with pytest.raises(ConnectionResetError):
+        read_all(endpoint)
+
+
+def test_connections_can_be_refused_after_they_were_accepted(endpoint: Endpoint) -> None:
+    endpoint.accept = lambda connection: connection > 1
+    with connect(endpoint) as client:
+        assert client.recv(1) == b""
+    assert ask(endpoint, "a")[0] == 200
+
+
+def test_delay_and_drip_take_their_time(endpoint: Endpoint) -> None:
+    endpoint.plan = lambda request: Answer(body=b"x" * 10, delay=0.1, drip=(1, 0.01), end="close")
+    start = time.monotonic()
+    assert read_all(endpoint).endswith(b"\r\n\r\n" + b"x" * 10)
+    assert 0.2 <= time.monotonic() - start < 1.0
+
+
+def test_an_endless_body_is_sent_no_faster_than_it_is_read(endpoint: Endpoint) -> None:
+    endpoint.plan = FAULTS["endless"].plan
+    with connect(endpoint) as client:
+        client.sendall(wire_request("x"))
+        assert len(client.recv(1000)) > 0
+        endpoint.plan = echo
+        assert ask(endpoint, "y")[0] == 200
+    endpoint.wait_until(lambda e: e.abandoned == 1)
+
+
+def test_a_gzip_bomb_is_a_valid_answer() -> None:
+    packed = gzip_bomb(3).payload
+    assert isinstance(packed, bytes)
+    assert len(packed) < 5000
+    text = json.loads(gzip.decompress(packed))["choices"][0]["message"]["content"]
+    assert text == " " * 3 * 1024 * 1024
+
+
+def test_the_same_address_after_a_restart(endpoint: Endpoint) -> None:
+    with connect(endpoint) as client:
+        url = endpoint.base_url
+        endpoint.stop()
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+    with pytest.raises(ConnectionRefusedError):
+        ask(endpoint, "a")
+    endpoint.start()
+    assert ask(endpoint, "a")[0] == 200
+    assert endpoint.base_url == url
+
+
+def test_a_failing_plan_fails_the_test() -> None:
+    def plan(request: Received) -> Answer:
+        raise LookupError(request.prompt)
+
+    with pytest.raises(LookupError, match="why"), Endpoint(plan) as endpoint:
+        assert ask(endpoint, "why")[0] == 599
+
+
+def test_a_request_that_is_no_http_is_an_error(endpoint: Endpoint) -> None:
+    with connect(endpoint) as client:
+        client.sendall(b"hello\r\n\r\n")
+        assert client.recv(1) == b""
+    assert isinstance(endpoint.errors.pop(), ValueError)
+
+
+def test_no_two_faults_share_a_name() -> None:
+    assert len(FAULTS) == len(WIRE) + len(CONTENT) + len(STATUS)
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
+def test_a_fault_can_be_played(fault: Fault) -> None:
+    headers = {"host": "127.0.0.1:1"}
+    body = wire_request("p").partition(b"\r\n\r\n")[2]
+    request = Received("POST", "/v1/chat/completions", headers, body, 1, 1, 1, 1, 0.0)
+    steps = list(islice(fault.plan(request).steps(), 5))
+    assert all(isinstance(step, (bytes, float, int)) for step in steps)
+    assert fault.slow <= (fault.kinds[0] == "timeout")
+
+
+# Three that the standard library's client does not know, and one that takes a second.
+LEFT_OUT = {"gzip", "gzip_chunked", "103_hints_first", "answer_50mb"}
+USABLE = {name for name, fault in FAULTS.items() if fault.kinds == ("ok",)} - LEFT_OUT
+
+
+@pytest.mark.parametrize("name", sorted(USABLE))
+def test_a_usable_answer_holds_the_text_it_claims(endpoint: Endpoint, name: str) -> None:
+    endpoint.plan = FAULTS[name].plan
+    assert usable_text(ask(endpoint, "p")) == FAULTS[name].text("p")
+
+
+def test_healing_ends_after_its_attempts(endpoint: Endpoint) -> None:
+    endpoint.plan = healing(FAULTS["status_503"].plan, 2)
+    assert [ask(endpoint, "a")[0] for _ in range(3)] == [503, 503, 200]
+
+
+def test_a_mixed_day_ends_as_expected(endpoint: Endpoint) -> None:
+    day = endpoint.plan = Mixed(7, healing=0.3, lasting=0.2, stubborn=0.05, hanging=0, latency=0)
+    prompts = [f"prompt {n}" for n in range(200)]
+
+    def outcome(prompt: str) -> bool:
+        for _ in range(3):
+            try:
+                text = usable_text(ask(endpoint, prompt))
+            except (OSError, http.client.HTTPException):
+                continue
+            if text is not None:
+                return text == reply(prompt)
+        return False
+
+    assert {p for p in prompts if outcome(p)} == {p for p in prompts if day.expected(p) == "ok"}
+    assert set(map(day.expected, prompts)) >= {"ok", "rejected", "truncated", "empty", "refused"}
+
+
+def test_a_process_of_its_own_can_be_killed_and_comes_back(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    options = ("--plan", "heal:status_500", "--log", str(log))
+    statuses: list[int] = []
+    port = "0"
+    for _ in range(2):
+        with spawned(*options, "--port", port) as (process, url):
+            port = url.removesuffix("/v1").rpartition(":")[2]
+            client = http.client.HTTPConnection("127.0.0.1", int(port), timeout=5)
+            for _ in range(2):
+                client.request("POST", "/", wire_request("p").partition(b"\r\n\r\n")[2])
+                statuses.append(client.getresponse().status)
+                client.close()
+            process.send_signal(signal.SIGKILL)
+    assert statuses == [500, 200, 500, 200]
+    assert [json.loads(line)["attempt"] for line in log.read_text().splitlines()] == [1, 2, 1, 2]
+
+
+def test_waiting_for_what_does_not_come_is_an_error(endpoint: Endpoint) -> None:
+    with pytest.raises(TimeoutError, match="0 requests"):
+        endpoint.wait_until(lambda e: e.in_flight > 0, timeout=0.01)
