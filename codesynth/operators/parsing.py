@@ -1,28 +1,14 @@
 """Answer text -> instruction or code: thinking split off, fences taken away, inner text exact.
 
-Fences follow CommonMark 0.31, section 4.5: three or more backticks or tildes, closed by at least
-as many of the same, or by the end of the text. Lines end with LF, CR LF or CR and nothing else.
-Beyond it, a fence may be indented by any amount in a list, where models write it carelessly.
 Everything takes time linear in the text.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from itertools import pairwise
-from typing import NamedTuple
 
-_BLANK = " \t\r\n"
-_TAB = 4
-_DEEPEST = 64
-_EOL = re.compile(r"\r\n?|\n")
-_FENCE = re.compile(r"[`~](?<![^ \t\r\n][`~])(?:(?<=`)``+|(?<=~)~~+)([^\r\n]*)")
-"""A fence and the rest of its line; at most white space or a list marker may stand before it."""
-
-_MARKER = re.compile(r"(?:[-*+]|\d{1,9}[.)])[ \t]+")
-_LEFT = re.compile(r"(?<![^\r\n])(?: {0,3}([-*+]|\d{1,9}[.)])(?=[ \t])|(?=[^ \t\r\n]))")
-"""The start of a line at the left margin; group 1 where it is an item of a list."""
+from codesynth.operators.fences import BLANK, EOL, Block, find_blocks, strip_blank_lines
 
 _THOUGHTS = {
     "<think>": "</think>",
@@ -91,31 +77,6 @@ _INTRO_LINES = 4
 _INTRO_WIDTH = 200
 
 
-class Block(NamedTuple):
-    """A fenced block.
-
-    Attributes:
-        info: what stands after the opening fence.
-        text: what stands between the fences, without the line end before the closing one.
-        start: offset of the opening fence's line.
-        stop: offset of the end of the closing fence's line, or of the text.
-        closed: whether there is a closing fence.
-    """
-
-    info: str
-    text: str
-    start: int
-    stop: int
-    closed: bool
-
-    @property
-    def language(self) -> str:
-        """Name the language in lower case; empty where there is none."""
-        found = _LANGUAGE.match(self.info)
-        name = found[1].lower() if found else ""
-        return _ALIASES.get(name, name)
-
-
 def parse_code(text: str) -> str:
     r"""Take the code out of an answer; empty where there is nothing but thinking or a blank block.
 
@@ -181,20 +142,6 @@ def split_thinking(text: str) -> tuple[str, str]:
     return text[:start], text[start:]
 
 
-def find_blocks(text: str) -> list[Block]:
-    """Find the fenced blocks of a text, in order."""
-    return list(_blocks(text))
-
-
-def strip_blank_lines(text: str) -> str:
-    """Take the blank lines off both ends; the first line keeps its indentation."""
-    kept = text.rstrip(_BLANK)
-    end = _EOL.search(text, len(kept))
-    first = len(kept) - len(kept.lstrip(_BLANK))
-    start = max(kept.rfind("\n", 0, first), kept.rfind("\r", 0, first)) + 1
-    return text[start : end.start() if end else len(text)] if kept else ""
-
-
 def _lone_end(text: str, start: int, closing: str) -> int:
     """Return where thinking ends that began before the text; ``start`` where there is none."""
     closed = [block for block in find_blocks(text[start:]) if block.closed]
@@ -225,73 +172,7 @@ def _body(text: str) -> tuple[str, list[Block]]:
 
 
 def _or_empty(text: str) -> str:
-    return text if text.strip(_BLANK) else ""
-
-
-def _blocks(text: str) -> Iterator[Block]:
-    opening: re.Match[str] | None = None
-    indent, limit, stop, in_list = "", 3, 0, True
-    for fence in _FENCE.finditer(text):
-        before = _before(text, fence.start())
-        if before is None:
-            continue
-        width = len(before.expandtabs(_TAB))
-        if opening is not None:
-            if width <= limit and _closes(fence, opening) and not before.strip(_BLANK):
-                yield _block(text, opening, indent, fence.start() - len(before), fence.end())
-                opening, stop = None, fence.end()
-            continue
-        if text[fence.start()] == "`" and "`" in fence[1]:
-            continue
-        if width > 3:
-            for line in _LEFT.finditer(text, stop, fence.start() - len(before)):
-                in_list = line[1] is not None
-            stop = fence.start() - len(before)
-            if not in_list and not before.strip(_BLANK):
-                continue
-        opening, indent, limit = fence, before, 3 if width <= 3 else width + 3
-    if opening is not None:
-        yield _block(text, opening, indent, len(text), None)
-
-
-def _before(text: str, start: int) -> str | None:
-    """Return what stands before a fence on its line, if it may stand there."""
-    if start == 0 or text[start - 1] in "\r\n":
-        return ""
-    head = text[max(0, start - _DEEPEST) : start]
-    line = head[max(head.rfind("\n"), head.rfind("\r")) + 1 :]
-    if len(line) == _DEEPEST or (line.strip(_BLANK) and not _MARKER.fullmatch(line)):
-        return None
-    return line
-
-
-def _closes(fence: re.Match[str], opening: re.Match[str]) -> bool:
-    return (
-        fence[0][0] == opening[0][0]
-        and fence.start(1) - fence.start() >= opening.start(1) - opening.start()
-        and not fence[1].strip(_BLANK)
-    )
-
-
-def _block(text: str, opening: re.Match[str], before: str, end: int, stop: int | None) -> Block:
-    eol = _EOL.match(text, opening.end())
-    content = text[eol.end() if eol else len(text) : end]
-    if eol and content.endswith(eol[0]):
-        content = content[: -len(eol[0])]
-    elif content.endswith(("\r", "\n")):
-        content = content[:-1]
-    if before:
-        content = _unindent(content, before)
-    start = opening.start() - len(before)
-    info = opening[1].strip(_BLANK)
-    return Block(info, content, start, len(text) if stop is None else stop, stop is not None)
-
-
-def _unindent(content: str, before: str) -> str:
-    """Take as much white space off each line as stands before the opening fence."""
-    spaces = f" {{1,{len(before.expandtabs(_TAB))}}}"
-    same = f"{before}|" if "\t" in before and not before.strip(_BLANK) else ""
-    return re.sub(f"(?<![^\r\n])(?:{same}{spaces})", "", content)
+    return text if text.strip(BLANK) else ""
 
 
 def _choose(body: str, blocks: list[Block]) -> list[Block]:
@@ -304,14 +185,21 @@ def _choose(body: str, blocks: list[Block]) -> list[Block]:
     filled = [block for block in blocks if _or_empty(block.text)]
     best = min(map(_rank, filled), default=0)
     alike = [block for block in filled if _rank(block) == best]
-    alike = [block for block in alike if block.language == alike[0].language]
+    language = _language(alike[0]) if alike else ""
+    alike = [block for block in alike if _language(block) == language]
     return _without_drafts([b for i, b in enumerate(alike) if i == 0 or b.start not in usage])
 
 
+def _language(block: Block) -> str:
+    found = _LANGUAGE.match(block.info)
+    name = found[1].lower() if found else ""
+    return _ALIASES.get(name, name)
+
+
 def _rank(block: Block) -> int:
-    if _ASIDE.fullmatch(block.language) or block.text.startswith(">>> "):
+    if _ASIDE.fullmatch(_language(block)) or block.text.startswith(">>> "):
         return 2
-    return 0 if block.language else 1
+    return 0 if _language(block) else 1
 
 
 def _without_drafts(blocks: list[Block]) -> list[Block]:
@@ -330,18 +218,18 @@ def _without_drafts(blocks: list[Block]) -> list[Block]:
 
 def _last_line(text: str) -> str:
     """Return the last line that is not blank, if it is not too long for an introduction."""
-    end = text[-2 * _INTRO_WIDTH :].rstrip(_BLANK)
+    end = text[-2 * _INTRO_WIDTH :].rstrip(BLANK)
     return end[max(end.rfind("\n"), end.rfind("\r")) + 1 :]
 
 
 def _is_wrapped(body: str, block: Block) -> bool:
     """Whether a fence wraps the instruction, rather than being an example in it."""
-    before = body[: block.start].strip(_BLANK)
+    before = body[: block.start].strip(BLANK)
     if not before:
-        return not _IMPERATIVE.match(body[block.stop : block.stop + _INTRO_WIDTH].strip(_BLANK))
+        return not _IMPERATIVE.match(body[block.stop : block.stop + _INTRO_WIDTH].strip(BLANK))
     if len(before) > _INTRO_LINES * _INTRO_WIDTH:
         return False
-    lines = [line.strip(_BLANK) for line in _EOL.split(before)]
+    lines = [line.strip(BLANK) for line in EOL.split(before)]
     return sum(map(bool, lines)) <= _INTRO_LINES and all(map(_is_intro, lines))
 
 
