@@ -13,7 +13,7 @@ from codesynth.errors import EndpointError
 from codesynth.models import Failure, Request, Response
 from codesynth.serving.answers import Answer, RetryDecision, read_answer
 from codesynth.serving.gate import Drained, Gate
-from codesynth.serving.limiter import Outcome
+from codesynth.serving.limiter import Outcome, Verdict
 from codesynth.serving.replicas import OutageGuard, Replicas
 from codesynth.serving.site import NoReply, Reply, Site
 
@@ -168,7 +168,7 @@ class Session:
             )
         except NoReply as exc:
             answer = self._unanswered(row, exc)
-            verdict = "timeout" if exc.kind == "timeout" else "error"
+            verdict: Verdict = "timeout" if exc.kind == "timeout" else "error"
             if exc.out_of_files:
                 verdict = "overload"
             return answer, Outcome(self._clock() - started, verdict)
@@ -251,10 +251,9 @@ def _wait(state: RetryCallState) -> float:
 
 def _outcome(reply: Reply, answer: Answer, latency: float) -> Outcome:
     used = answer.usage
+    verdict: Verdict = "ok" if answer.text is not None else "error"
     if reply.status in _OVERLOAD:
         verdict = "overload"
-    else:
-        verdict = "ok" if answer.text is not None else "error"
     return Outcome(
         latency,
         verdict,
