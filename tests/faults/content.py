@@ -148,8 +148,8 @@ TEXTS = {
     "content_white": spent("empty", message(" \n\t\u00a0\u3000 ")),
     "reasoning_only": spent("empty", message(reasoning_content="I think so.")),
     "reasoning_field_only": spent("empty", message("", reasoning="I think so.")),
-    "think_only": spent("empty", message("<think>I think so.</think>\n")),
-    "think_unclosed": spent("empty", message("<think>I think so")),
+    "think_only": spent("empty", message("<think>I think so.</think>\n"), in_text=True),
+    "think_unclosed": spent("empty", message("<think>I think so"), in_text=True),
     "tool_call_only": spent(
         "empty",
         message(

@@ -22,6 +22,7 @@ class Fault:
         stops: as the first answer of a run it stops the run; among answers it is as ``kinds`` says.
         slow: only the client's own time limit ends an attempt.
         wait: seconds that must pass before the next attempt.
+        in_text: only reading the text shows it, so a serving may pass it on as "ok".
     """
 
     plan: Plan
@@ -33,6 +34,7 @@ class Fault:
     stops: bool = False
     slow: bool = False
     wait: float = 0.0
+    in_text: bool = False
 
 
 # Ways to change the answer that ``echo`` gives.
@@ -96,6 +98,6 @@ def silent(plan: Plan, *or_kinds: str) -> Fault:
     return Fault(plan, ("timeout", *or_kinds), retried=True, slow=True)
 
 
-def spent(kind: str, plan: Plan) -> Fault:
+def spent(kind: str, plan: Plan, *, in_text: bool = False) -> Fault:
     """Answered and paid for, but unusable."""
-    return Fault(plan, (kind,), retried=False)
+    return Fault(plan, (kind,), retried=False, in_text=in_text)
