@@ -27,8 +27,9 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        # A full buffer is one with a byte in it: when a write returns, the kernel has it all.
-        self.transport.set_write_buffer_limits(high=0)
+        # One byte is too much to wait in the buffer, so that a reset loses nothing; asyncio's TLS
+        # takes an empty buffer for a full one when the limit is 0.
+        self.transport.set_write_buffer_limits(high=1 if self.endpoint.tls else 0, low=0)
         with self.endpoint.changed:
             self.endpoint.connections += 1
             self.number = self.endpoint.connections
