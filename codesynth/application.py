@@ -16,11 +16,12 @@ from typing import Any
 
 from codesynth import pipeline
 from codesynth.codec import dumps
-from codesynth.errors import ConfigError
+from codesynth.errors import CodesynthError, ConfigError
 from codesynth.models import Endpoint, Stats
 from codesynth.pipeline import Outcome, Stop
 from codesynth.progress import Progress
 from codesynth.serving import LLMServing
+from codesynth.serving.budget import Budget
 from codesynth.serving.client import APILLMServing
 from codesynth.serving.journal import Journal, JournaledServing
 from codesynth.serving.offline import Faults, OfflineEndpoint
@@ -50,7 +51,9 @@ def execute(settings: Settings, prepare: Callable[[Settings, Journal | None], Wo
         if journal is not None:
             stack.enter_context(journal)
         work = prepare(settings, journal)
-        return _Run(settings, work, _serving(settings, work), files, journal).execute()
+        budget = _budget(settings, journal)
+        serving = _serving(settings, work, budget)
+        return _Run(settings, work, serving, files, journal, budget).execute()
 
 
 def _open_journal(settings: Settings, files: Files) -> Journal | None:
@@ -75,7 +78,21 @@ def _open_journal(settings: Settings, files: Files) -> Journal | None:
     return Journal(path) if path is not None else None
 
 
-def _serving(settings: Settings, work: Work) -> APILLMServing:
+def _budget(settings: Settings, journal: Journal | None) -> Budget | None:
+    if settings.price is None:
+        if settings.max_cost is not None:
+            raise ConfigError("--max-cost needs --price IN,OUT, a million tokens each")
+        return None
+    body = settings.params.body("", [])
+    return Budget(
+        settings.price,
+        settings.max_cost,
+        earlier=journal.spent() if journal is not None else None,
+        max_tokens=body.get("max_completion_tokens") or body.get("max_tokens"),
+    )
+
+
+def _serving(settings: Settings, work: Work, budget: Budget | None) -> APILLMServing:
     endpoints = [Endpoint(url, settings.api_key) for url in settings.base_urls or [OPENAI_URL]]
     app = None
     if settings.offline:
@@ -97,6 +114,7 @@ def _serving(settings: Settings, work: Work) -> APILLMServing:
         connect_timeout=settings.connect_timeout,
         max_retries=settings.max_retries,
         max_outage=settings.max_outage,
+        budget=budget,
         app=app,
     )
 
@@ -156,19 +174,21 @@ class _Run:
         serving: APILLMServing,
         files: Files,
         journal: Journal | None,
+        budget: Budget | None,
     ) -> None:
         self._settings = settings
         self._work = work
         self._endpoint = serving
         self._files = files
         self._journal = journal
+        self._budget = budget
         self._stats = Stats()
         self._stop = Stop()
         self._landing = 0.0 if journal is None else LANDING_SECONDS
         self._deadline = time.monotonic() + (settings.max_time or float("inf"))
         self._first_failure: Outcome | None = None
         self._next_look = 0.0
-        self._reader_is_gone = False
+        self._reader_is_gone = self._out_of_time = False
         self._progress = Progress(
             self._stats,
             work.total,
@@ -198,9 +218,13 @@ class _Run:
                     tick=self._tick,
                     on_failure=self._note_failure,
                 )
-        finally:
-            if stats.ok or stats.failed or not stats.pending:
+        except CodesynthError:
+            if stats.ok or stats.failed:
                 self._say(self._progress.summary(*self._remarks()))
+            raise
+        if self._reader_is_gone:
+            raise BrokenPipeError
+        self._say(self._progress.summary(*self._remarks()))
         return self._finish()
 
     def _say(self, text: str) -> None:
@@ -244,6 +268,7 @@ class _Run:
         now = time.monotonic()
         if now >= self._deadline:
             self._deadline = float("inf")
+            self._out_of_time = True
             self._stop.ask(None)
         if now >= self._next_look:
             self._next_look = now + 1.0
@@ -270,7 +295,15 @@ class _Run:
     def _remarks(self) -> Iterator[str]:
         if self._stats.cached:
             yield f"{self._stats.cached} from the journal"
+        if self._budget is not None:
+            budget = self._budget
+            yield f"spent {budget.spent:.4g}"
+            yield f"saved {budget.price.of(self._stats.saved):.4g}"
+            if budget.limit is not None:
+                yield f"left {max(0.0, budget.limit - budget.spent):.4g}"
         yield from self._work.remarks
+        if self._out_of_time:
+            yield "stopped by --max-time"
         if self._first_failure is not None and self._first_failure.failure is not None:
             record, failure = (
                 self._first_failure.response.request.record,
@@ -282,8 +315,6 @@ class _Run:
     def _finish(self) -> int:
         if self._stop.signal is not None:
             return 128 + self._stop.signal
-        if self._reader_is_gone:
-            raise BrokenPipeError
         if self._stop.asked:
             return EXIT_LIMIT
         self._files.commit()

@@ -17,6 +17,7 @@ from codesynth.errors import CodesynthError, ConfigError
 from codesynth.version import __version__
 
 if TYPE_CHECKING:
+    from codesynth.serving.budget import Price
     from codesynth.serving.journal import Journal
     from codesynth.work import Settings, Work
 
@@ -113,6 +114,18 @@ def _shard(text: str) -> tuple[int, int]:
     if slash and part.isdecimal() and parts.isdecimal() and int(part) < int(parts):
         return int(part), int(parts)
     raise typer.BadParameter("it is I/N with I from 0 to N - 1, such as 0/8")
+
+
+def _price(text: str) -> Price:
+    from codesynth.serving.budget import Price
+
+    try:
+        prompt, completion = (float(part) for part in text.split(","))
+    except ValueError:
+        prompt = completion = -1.0
+    if not (0 <= prompt < float("inf") and 0 <= completion < float("inf")):
+        raise typer.BadParameter("it is IN,OUT, two numbers such as 0.15,0.6")
+    return Price(prompt, completion)
 
 
 def _body(text: str) -> dict[str, Any]:
@@ -285,6 +298,27 @@ MaxTime = Annotated[
         _OUT, "--max-time", min=0, metavar="S", help="Stop cleanly after so many seconds, exit 5."
     ),
 ]
+MaxCost = Annotated[
+    float | None,
+    _option(
+        _OUT,
+        "--max-cost",
+        min=0,
+        metavar="C",
+        help="Stop cleanly before more is spent, earlier runs counted, exit 5. Give --max-tokens "
+        "too: then it holds exactly.",
+    ),
+]
+PriceOption = Annotated[
+    Any,
+    _option(
+        _OUT,
+        "--price",
+        parser=_price,
+        metavar="IN,OUT",
+        help="Currency units per million tokens, of prompts and of answers.",
+    ),
+]
 DryRun = Annotated[
     bool,
     _option(_MORE, "--dry-run", help="Print the requests as OpenAI batch lines; send nothing."),
@@ -321,6 +355,8 @@ def _common_options(
     no_journal: NoJournal = False,
     overwrite: Overwrite = False,
     max_time: MaxTime = None,
+    max_cost: MaxCost = None,
+    price: PriceOption = None,
     dry_run: DryRun = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -356,7 +392,7 @@ def _common(options: dict[str, Any]) -> dict[str, Any]:
     as_they_are = (
         *("output", "output_key", "failures", "limit", "meta", "dry_run", "offline", "quiet"),
         *("rpm", "tpm", "timeout", "connect_timeout", "max_retries", "max_outage"),
-        *("journal", "overwrite", "max_time"),
+        *("journal", "overwrite", "max_time", "max_cost", "price"),
     )
     return {
         **{name: options[name] for name in as_they_are},

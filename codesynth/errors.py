@@ -7,6 +7,7 @@ CodesynthError
     OutputError      the output cannot be written
     EndpointError    the endpoint refuses everyone
     JournalError     the journal is damaged or foreign
+    LimitReached     the budget is used up                exit 5
   BusyError          another run holds this output        exit 4
 
 A row that fails is not an exception but a value: ``codesynth.models.Failure``.
@@ -43,6 +44,12 @@ class EndpointError(RunError):
 
 class JournalError(RunError):
     """The journal cannot be used; it is left as it was found."""
+
+
+class LimitReached(RunError):  # noqa: N818 - nothing is wrong: this is what was asked for
+    """The next request could cost more than is left; running again with more goes on."""
+
+    exit_code = 5
 
 
 class BusyError(CodesynthError):

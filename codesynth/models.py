@@ -158,7 +158,13 @@ class Endpoint:
 
 @dataclass(slots=True)
 class Stats:
-    """Counts of one run, kept up to date while it runs."""
+    """Counts of one run, kept up to date while it runs.
+
+    Attributes:
+        rows: read so far.
+        cached: answered by the journal; ``saved`` are the tokens of these.
+        attempts: requests sent.
+    """
 
     rows: int = 0
     ok: int = 0
@@ -167,6 +173,7 @@ class Stats:
     attempts: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    saved: Usage = Usage()
 
     @property
     def failed(self) -> int:

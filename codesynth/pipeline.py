@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from codesynth.codec import dumps
 from codesynth.errors import OutputError, RunError
-from codesynth.models import Failure, Message, Record, Request, Response, Stats
+from codesynth.models import Failure, Message, Record, Request, Response, Stats, Usage
 from codesynth.serving import LLMServing
 from codesynth.storage import Reorder, splice, without_member
 
@@ -170,13 +170,17 @@ def _count(stats: Stats, outcome: Outcome) -> None:
         stats.ok += 1
     else:
         stats.failures[outcome.failure.kind] += 1
+    used = response.usage or Usage()
     if response.cached:
         stats.cached += 1
+        stats.saved = Usage(
+            stats.saved.prompt_tokens + used.prompt_tokens,
+            stats.saved.completion_tokens + used.completion_tokens,
+        )
         return
     stats.attempts += response.attempts
-    if response.usage is not None:
-        stats.prompt_tokens += response.usage.prompt_tokens
-        stats.completion_tokens += response.usage.completion_tokens
+    stats.prompt_tokens += used.prompt_tokens
+    stats.completion_tokens += used.completion_tokens
 
 
 def run(

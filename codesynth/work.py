@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from codesynth.errors import ConfigError
 from codesynth.models import Record, SamplingParams
 from codesynth.operators import (
     CodeInstructionGenerator,
@@ -19,6 +20,7 @@ from codesynth.operators import (
 )
 from codesynth.operators.templates import find_template
 from codesynth.pipeline import Job
+from codesynth.serving.budget import Price
 from codesynth.serving.journal import Journal
 from codesynth.storage import Pool, read_records
 
@@ -55,6 +57,8 @@ class Settings:
     dry_run: bool = False
     offline: bool = False
     max_time: float | None = None
+    max_cost: float | None = None
+    price: Price | None = None
     quiet: bool = False
 
 
@@ -103,8 +107,12 @@ def instruction_work(
 
     def records() -> Iterator[Record]:
         pool = Pool(settings.inputs, input_key)
+        try:
+            rows = operator.records(pool)
+        except ConfigError as exc:
+            raise ConfigError(f"{exc}{_first_bad(pool)}") from exc
         bad = pool.bad_records() if settings.shard[0] == 0 else ()
-        return itertools.chain(bad, _shard(operator.records(pool), settings.shard))
+        return itertools.chain(bad, _shard(rows, settings.shard))
 
     return Work(
         job=operator.job(settings.output_key, settings.system_prompt),
@@ -116,6 +124,13 @@ def instruction_work(
         notes={"seed": str(seed)},
         meta={"seed": seed},
     )
+
+
+def _first_bad(pool: Pool) -> str:
+    for record in pool.bad_records():
+        if record.error is not None:
+            return f". First unusable row: {record.source}:{record.line}: {record.error.message}"
+    return ""
 
 
 def code_work(settings: Settings, *, input_key: str | None) -> Work:

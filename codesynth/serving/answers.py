@@ -44,6 +44,7 @@ class Answer:
         message: why it is not, for people; a server's words where it sent some.
         denied: refused for who asks or where, not for what is asked (a wrong key, model or path).
         quota: the account is exhausted, so no other request can succeed.
+        billed: it may have cost something: an answer came, or none though it was asked.
     """
 
     text: str | None = None
@@ -56,6 +57,7 @@ class Answer:
     decision: RetryDecision = RetryDecision(retry=False)
     denied: bool = False
     quota: bool = False
+    billed: bool = True
 
 
 def read_answer(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
@@ -185,6 +187,7 @@ def _refusal(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
         decision=decision,
         denied=status in _DENIALS or 300 <= status < 400,
         quota=quota,
+        billed=False,
     )
 
 

@@ -10,6 +10,7 @@ from codesynth.codec import dumps, loads
 from codesynth.errors import ConfigError, EndpointError
 from codesynth.models import Endpoint, Record, Request, SamplingParams
 from codesynth.serving.answers import clean, read_answer
+from codesynth.serving.budget import Budget
 from codesynth.serving.session import Session, denial
 from codesynth.serving.site import App, NoReply, Reply, Site
 from codesynth.serving.window import Window
@@ -32,6 +33,7 @@ class APILLMServing:
         connect_timeout: seconds.
         max_retries: retries after the first attempt.
         max_outage: seconds without any answer after which the run stops.
+        budget: what the run may cost.
         app: answers in the network's place.
 
     Raises:
@@ -59,6 +61,7 @@ class APILLMServing:
         connect_timeout: float = 10.0,
         max_retries: int = 5,
         max_outage: float = 300.0,
+        budget: Budget | None = None,
         app: App | None = None,
     ) -> None:
         several = [endpoints] if isinstance(endpoints, Endpoint) else endpoints
@@ -68,6 +71,7 @@ class APILLMServing:
         self.params = params or SamplingParams()
         self.concurrency, self.rpm, self.tpm = concurrency, rpm, tpm
         self.timeout, self.max_retries, self.max_outage = timeout, max_retries, max_outage
+        self.budget = budget
 
     @property
     def model(self) -> str:
@@ -134,6 +138,7 @@ class APILLMServing:
                 timeout=self.timeout,
                 max_retries=self.max_retries,
                 max_outage=self.max_outage,
+                budget=self.budget,
             ),
         )
 

@@ -6,7 +6,11 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
+from codesynth.errors import LimitReached
+from codesynth.models import Usage
+from codesynth.serving.budget import Budget
 from codesynth.serving.limiter import Outcome
 from codesynth.serving.replicas import Replicas
 
@@ -21,9 +25,13 @@ class Gate:
     Lives on one event loop. ``clock`` gives seconds and never goes back.
     """
 
-    def __init__(self, replicas: Replicas, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, replicas: Replicas, clock: Callable[[], float], budget: Budget | None
+    ) -> None:
         self._replicas = replicas
         self._clock = clock
+        self._budget = budget
+        self._short: set[asyncio.Future[None]] = set()
         self._waiting: deque[tuple[asyncio.Future[int], int, int | None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._drained = False
@@ -33,6 +41,35 @@ class Gate:
     def paused(self) -> int:
         """Requests in a pause before their next attempt."""
         return len(self._pauses)
+
+    async def set_aside(self, body: bytes) -> float:
+        """Wait until the budget allows for a request; return what is set aside for it.
+
+        Raises:
+            LimitReached: it will never allow for it.
+            Drained: ``drain`` was called.
+        """
+        if self._budget is None:
+            return 0.0
+        while (reserved := self._budget.reserve(body)) is None:
+            if self._budget.is_idle:
+                raise LimitReached("--max-cost is reached. Run again with more to go on")
+            if self._drained:
+                raise Drained
+            settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._short.add(settled)
+            try:
+                await settled
+            finally:
+                self._short.discard(settled)
+        return reserved
+
+    def settle(self, reserved: float, body: bytes, usage: Usage | None, *, billed: bool) -> None:
+        """Give back what was set aside and not used."""
+        if self._budget is not None:
+            self._budget.settle(reserved, body, usage, billed=billed)
+            for future in self._short:
+                _finish(future)
 
     async def enter(self, tokens: int, avoid: int | None = None) -> int:
         """Wait for a permit; return the number of the replica to ask.
@@ -114,7 +151,8 @@ class Gate:
     def drain(self) -> None:
         """Send away all who wait here, now and later."""
         self._drained = True
-        for future in [permit for permit, _, _ in self._waiting] + list(self._pauses):
+        waiting: list[asyncio.Future[Any]] = [permit for permit, _, _ in self._waiting]
+        for future in [*waiting, *self._pauses, *self._short]:
             if not future.done():
                 future.set_exception(Drained())
         self._waiting.clear()

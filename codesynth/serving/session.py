@@ -12,6 +12,7 @@ from tenacity.wait import wait_random_exponential
 from codesynth.errors import EndpointError
 from codesynth.models import Failure, Request, Response
 from codesynth.serving.answers import Answer, RetryDecision, read_answer
+from codesynth.serving.budget import Budget
 from codesynth.serving.gate import Drained, Gate
 from codesynth.serving.limiter import Outcome, Verdict
 from codesynth.serving.replicas import OutageGuard, Replicas
@@ -65,6 +66,7 @@ class Session:
         timeout: float,
         max_retries: int,
         max_outage: float,
+        budget: Budget | None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sites = sites
@@ -74,7 +76,7 @@ class Session:
         self._max_retries = max_retries
         self._clock = clock
         self._replicas = Replicas(len(sites), concurrency=concurrency, rpm=rpm, tpm=tpm)
-        self._gate = Gate(self._replicas, clock)
+        self._gate = Gate(self._replicas, clock, budget)
         self._guard = OutageGuard(max_outage)
         self._answered_at: float | None = None
         self._denials = 0
@@ -144,21 +146,31 @@ class Session:
         await self._gate.pause(seconds)
 
     async def _attempt(self, row: _Row) -> Answer:
-        tokens = len(row.body) // 4
-        number = await self._gate.enter(tokens, row.avoid)
+        reserved = await self._gate.set_aside(row.body)
+        billed, usage = False, None
+        try:
+            number = await self._gate.enter(len(row.body) // 4, row.avoid)
+            billed = True  # until the answer says otherwise
+            answer = await self._send(row, number)
+            billed, usage = answer.billed, answer.usage
+        finally:
+            self._gate.settle(reserved, row.body, usage, billed=billed)
+        row.avoid = None if answer.kind is None else number
+        return answer
+
+    async def _send(self, row: _Row, number: int) -> Answer:
         row.site = self._sites[number]
         row.attempts += 1
         row.counted += 1
         started = self._clock()
+        limit = self._replicas.limit
         outcome: Outcome | None = None
         try:
             answer, outcome = await self._exchange(row, started)
         finally:
-            limit = self._replicas.limit
             self._gate.leave(number, outcome)
             if self._replicas.limit > limit:
                 self.on_room()
-        row.avoid = None if answer.kind is None else number
         return answer
 
     async def _exchange(self, row: _Row, started: float) -> tuple[Answer, Outcome]:
@@ -194,7 +206,9 @@ class Session:
                 row.counted -= 1
         row.fresh = exc.stale
         decision = RetryDecision(retry=True, retry_after=0.0 if exc.stale else None)
-        return Answer(kind=exc.kind, message=str(exc), decision=decision)
+        return Answer(
+            kind=exc.kind, message=str(exc), decision=decision, billed=not exc.unreachable
+        )
 
     def _judge(self, site: Site, answer: Answer) -> None:
         """Stop the run where the answer says that no other request can succeed."""

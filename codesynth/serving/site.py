@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import errno
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ from codesynth.version import __version__
 
 MAX_ANSWER_BYTES = 128 << 20
 _REDIRECTS = frozenset({301, 302, 307, 308})
+_PERMANENT = frozenset({301, 308})
 _MAX_REDIRECTS = 3
 _OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE})
 
@@ -138,7 +140,9 @@ class Site:
                     target = _redirect_target(url, reply)
                     if target is None:
                         break
-                    self._urls[path] = url = target
+                    url = target
+                    if reply.status in _PERMANENT:
+                        self._urls[path] = target
                 return reply
         except TimeoutError as exc:
             raise NoReply("timeout", f"no whole answer within {timeout:g} s") from exc
@@ -158,9 +162,11 @@ class Site:
             words = f"cannot connect to {self.name} within {self._connect_timeout:g} s"
             raise NoReply("timeout", words, unreachable=True) from exc
         except httpx.ConnectError as exc:
-            cause = exc.__cause__ or exc.__context__
-            full = isinstance(cause, OSError) and cause.errno in _OUT_OF_FILES
-            words = f"cannot connect to {self.name}: {_words(exc)}"
+            cause = exc.__cause__
+            number = (cause.errno or 0) if isinstance(cause, OSError) else 0
+            why = os.strerror(number).lower() if number > 0 else _words(exc)
+            full = number in _OUT_OF_FILES
+            words = f"cannot connect to {self.name}: {why}"
             raise NoReply("connection", words, unreachable=True, out_of_files=full) from exc
         except (ResponseTooLarge, httpx.DecodingError) as exc:
             raise NoReply("bad_response", _words(exc)) from exc
@@ -203,10 +209,11 @@ class _Whole(httpx.AsyncByteStream):
 
 def _redirect_target(url: httpx.URL, reply: Reply) -> httpx.URL | None:
     """Find where a redirect leads, if it stays on the same host and does not give up TLS."""
-    if reply.status not in _REDIRECTS:
+    location = reply.headers.get("location")
+    if reply.status not in _REDIRECTS or not location:
         return None
     try:
-        target = url.join(reply.headers.get("location", ""))
+        target = url.join(location)
     except httpx.InvalidURL:
         return None
     same = target.host == url.host and target.scheme == url.scheme and target.port == url.port

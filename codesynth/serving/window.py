@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
-from codesynth.errors import EndpointError
+from codesynth.errors import EndpointError, LimitReached
 from codesynth.models import Request, Response
 
 
@@ -204,7 +204,9 @@ class Window(Iterator[Response]):
         self._workers.discard(worker)
         if not worker.cancelled() and (error := worker.exception()) is not None:
             self._error = self._error or error
-            if isinstance(error, EndpointError):
+            if isinstance(error, LimitReached):
+                self._drain(None)
+            elif isinstance(error, EndpointError):
                 self._drain(self.GRACE)
             else:
                 self._cancel()

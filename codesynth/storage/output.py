@@ -35,8 +35,9 @@ class Output:
         self._whole = 0  # bytes of the whole lines in the partial file
         with self._translated("open"):
             if path is None or path == STANDARD:
-                os.fstat(1)
                 self._fd = 1
+                if fcntl.fcntl(1, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+                    raise OSError(errno.EBADF, os.strerror(errno.EBADF))
             elif _is_special(path):
                 self._fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
             else:

@@ -1,0 +1,101 @@
+"""What a run may cost: money is set aside before a request is sent. Pure, no I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from codesynth.models import Usage
+
+_TOKENS_PER_BYTE = 1 / 3  # until the endpoint has counted some
+_MARGIN = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Currency units per million tokens."""
+
+    prompt: float
+    completion: float
+
+    def of(self, usage: Usage) -> float:
+        """Price tokens, in currency units.
+
+        >>> Price(1.0, 4.0).of(Usage(1_000_000, 500_000))
+        3.0
+        """
+        return (usage.prompt_tokens * self.prompt + usage.completion_tokens * self.completion) / 1e6
+
+
+class Budget:
+    """Sets money aside for each request, and gives back what it did not use.
+
+    A request's prompt is reckoned from its bytes, with half more than the most tokens per byte so far. Its
+    answer is reckoned as ``max_tokens``, which the endpoint keeps; without it, as half more than
+    the longest answer so far, and until there is one, a single request is let through.
+
+    Args:
+        price: of tokens.
+        limit: currency units; None only counts.
+        earlier: what earlier runs of the job have used.
+        max_tokens: of an answer, where the requests name it.
+    """
+
+    def __init__(
+        self,
+        price: Price,
+        limit: float | None,
+        *,
+        earlier: Usage | None = None,
+        max_tokens: int | None = None,
+    ) -> None:
+        self.price = price
+        self.limit = limit
+        self.spent = price.of(earlier) if earlier is not None else 0.0
+        self._max_tokens = max_tokens
+        self._reserved = 0.0
+        self._open = 0
+        self._ratio = _TOKENS_PER_BYTE
+        self._longest = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Tell whether nothing is set aside, so nothing can be given back."""
+        return self._open == 0
+
+    def reserve(self, body: bytes) -> float | None:
+        """Set aside what a request may cost; return that, or None where it is too much now."""
+        cost = self._estimate(body)
+        if self.limit is not None:
+            unknown = self._max_tokens is None and not self._longest
+            if unknown:
+                fits = self.is_idle and self.spent < self.limit
+            else:
+                fits = self.spent + self._reserved + cost <= self.limit
+            if not fits:
+                return None
+        self._open += 1
+        self._reserved += cost
+        return cost
+
+    def _estimate(self, body: bytes) -> float:
+        longest = self._max_tokens or int(self._longest * _MARGIN)
+        return self.price.of(Usage(int(len(body) * self._ratio) + 16, longest))
+
+    def settle(self, reserved: float, body: bytes, usage: Usage | None, *, billed: bool) -> None:
+        """Count what a request has cost.
+
+        Args:
+            usage: None where the endpoint did not tell; then all that was set aside is spent.
+            billed: False where it cost nothing: it was never sent, or it was refused.
+        """
+        self._open -= 1
+        self._reserved = self._reserved - reserved if self._open else 0.0
+        if not billed:
+            return
+        if usage is None:
+            self.spent += reserved
+            return
+        self.spent += self.price.of(usage)
+        ratio = _MARGIN * usage.prompt_tokens / max(len(body), 1)
+        self._ratio = max(self._ratio, ratio) if self._longest else ratio
+        self._longest = max(self._longest, usage.completion_tokens, 1)
