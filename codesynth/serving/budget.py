@@ -29,9 +29,9 @@ class Price:
 class Budget:
     """Sets money aside for each request, and gives back what it did not use.
 
-    A request's prompt is reckoned from its bytes, with half more than the most tokens per byte so far. Its
-    answer is reckoned as ``max_tokens``, which the endpoint keeps; without it, as half more than
-    the longest answer so far, and until there is one, a single request is let through.
+    A request's prompt is reckoned from its bytes, with half more than the most tokens a byte so
+    far. Its answer is reckoned as ``max_tokens``, which the endpoint keeps; without it, as half
+    more than the longest answer so far, and until there is one, a single request is let through.
 
     Args:
         price: of tokens.

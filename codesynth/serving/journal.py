@@ -254,7 +254,7 @@ class _Stored(Iterator[Response]):
         self._error: BaseException | None = None
 
     def __next__(self) -> Response:
-        if not self._ready:
+        if not self._ready and self._error is None:
             self._take_all()
         if not self._ready and self._error is not None:
             raise self._error
@@ -280,7 +280,8 @@ class _Stored(Iterator[Response]):
 
     def wait(self, timeout: float | None) -> bool:
         """Wait until ``next`` would return at once, or nearly; False after ``timeout`` seconds."""
-        return bool(self._ready) or self._wait is None or bool(self._wait(timeout))
+        there = self._ready or self._error is not None or self._wait is None
+        return bool(there or self._wait(timeout))
 
     def drain(self, grace: float | None) -> None:
         """Send nothing more; see ``Window``."""
