@@ -280,8 +280,9 @@ class _Stored(Iterator[Response]):
 
     def wait(self, timeout: float | None) -> bool:
         """Wait until ``next`` would return at once, or nearly; False after ``timeout`` seconds."""
-        there = self._ready or self._error is not None or self._wait is None
-        return bool(there or self._wait(timeout))
+        if self._ready or self._error is not None or self._wait is None:
+            return True
+        return bool(self._wait(timeout))
 
     def drain(self, grace: float | None) -> None:
         """Send nothing more; see ``Window``."""
