@@ -1,0 +1,249 @@
+"""One HTTP/1.1 connection on asyncio, parsed by httptools: a request out, a whole answer back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+from collections.abc import AsyncIterator, Callable
+from typing import cast
+
+import httptools
+import httpx
+
+__all__ = ["Body", "Connection", "ResponseTooLarge", "StaleConnection"]
+
+MAX_HEAD_BYTES = 256 * 1024
+WRITE_BYTES = 256 * 1024
+
+
+class StaleConnection(httpx.ReadError):
+    """A kept connection was found closed before any byte of the answer came.
+
+    The request may be sent again at once, with ``request.extensions["fresh"] = True``.
+    """
+
+
+class ResponseTooLarge(httpx.RemoteProtocolError):
+    """The answer, as sent or unpacked, has more bytes than are allowed."""
+
+
+class Body(httpx.AsyncByteStream):
+    """A response's body that has been read."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self.data
+
+
+class Connection(asyncio.BufferedProtocol):
+    """Writes a request, collects the answer to it, and is then used again or closed.
+
+    It is idle while ``_answer`` is done; bytes that come then were not asked for, and end it.
+    A new one waits for an answer before its first request: a server that is full may speak first.
+
+    Args:
+        buffer: where bytes are read to. All connections of a loop may share it: the selector
+            loops and uvloop fill it and hand it over in one step.
+        limit: most bytes of a body.
+        forget: called when the connection is gone.
+
+    Attributes:
+        closed: it cannot be used again.
+        lost: done when its socket is about to close.
+        idle_since: for its owner to note.
+    """
+
+    def __init__(
+        self, buffer: memoryview, limit: int, forget: Callable[[Connection], None]
+    ) -> None:
+        self._buffer, self._limit, self._forget = buffer, limit, forget
+        self._loop = asyncio.get_running_loop()
+        self._parser = httptools.HttpResponseParser(self)
+        # As lenient as h11 and curl: a length beside chunks, line ends without CR, padded sizes.
+        self._parser.set_dangerous_leniencies(
+            lenient_chunked_length=True,
+            lenient_data_after_close=True,
+            lenient_optional_cr_before_lf=True,
+            lenient_spaces_after_chunk_size=True,
+        )
+        self._poll = select.poll()
+        self._resumed: asyncio.Future[None] | None = None
+        self._used = False
+        self.closed = False
+        self.lost: asyncio.Future[None] = self._loop.create_future()
+        self.idle_since = 0.0
+        self._reset()
+
+    def _reset(self) -> None:
+        self._answer: asyncio.Future[int] = self._loop.create_future()
+        self._in_head = True
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._body = bytearray()
+        # Bytes since the last one of a body: they bound heads, interim answers and trailers.
+        self._unproductive = 0
+        self._keep = False
+
+    def alive(self) -> bool:
+        """Tell whether the peer has neither closed nor spoken out of turn, as the kernel knows."""
+        return not self.closed and not self._poll.poll(0)
+
+    async def exchange(self, message: bytes) -> httpx.Response:
+        """Send a request and read the answer; closed afterwards unless it can be used again."""
+        if self._used:
+            self._reset()
+        try:
+            if self._answer.done() or not await self._send(message):
+                self._keep = False
+            status = await self._answer
+        except BaseException:
+            self.close()
+            raise
+        self._used = True
+        if not self._keep:
+            self.close()
+        return httpx.Response(status, headers=self._headers, stream=Body(bytes(self._body)))
+
+    async def _send(self, message: bytes) -> bool:
+        """Write until all is written, or the answer is there before; tell whether all is."""
+        if len(message) <= WRITE_BYTES:
+            self._transport.write(message)
+            return True
+        view = memoryview(message)
+        for start in range(0, len(view), WRITE_BYTES):
+            if self._resumed is not None:
+                await asyncio.wait((self._resumed, self._answer), return_when="FIRST_COMPLETED")
+            if self._answer.done() or self._transport.is_closing():
+                return False
+            self._transport.write(view[start : start + WRITE_BYTES])
+        return True
+
+    def close(self) -> None:
+        """Close at once, whatever is under way."""
+        self.closed = True
+        self._answer.cancel()
+        self._transport.abort()
+
+    def fail(self, error: httpx.TransportError, cause: BaseException | None = None) -> None:
+        """Close; an exchange that is under way ends with the error."""
+        if not self._answer.done():
+            error.__cause__ = cause
+            self._answer.set_exception(error)
+            self._answer.exception()  # nobody may be left to hear it: keeps the log quiet
+        self.close()
+
+    def _end_early(self, cause: Exception | None) -> None:
+        detail = f": {cause}" if cause and str(cause) else ""
+        if self._unproductive or self._body:
+            place = "head" if self._in_head else "body"
+            text = f"connection closed in the {place} of the answer{detail}"
+        elif self._used:
+            self.fail(StaleConnection(f"kept connection was closed{detail}"), cause)
+            return
+        else:
+            text = f"connection closed without an answer{detail}"
+        self.fail(httpx.ReadError(text) if cause else httpx.RemoteProtocolError(text), cause)
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._poll.register(transport.get_extra_info("socket"), select.POLLIN)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End; with no EOF before it this is a reset, or TLS without a closing alert."""
+        if exc is not None and not self._answer.done():
+            self._read_rest()
+        self._end_early(exc)
+        self.lost.set_result(None)
+        self._forget(self)
+
+    def _read_rest(self) -> None:
+        """Read what came before the reset that ended our writing: the reason for it, it may be."""
+        peer = self._transport.get_extra_info("socket")
+        if self._transport.get_extra_info("ssl_object") is None:
+            with contextlib.suppress(OSError):
+                while not self._answer.done():
+                    nbytes = os.readv(peer.fileno(), [self._buffer])
+                    if not nbytes:
+                        break
+                    self.buffer_updated(nbytes)
+
+    def eof_received(self) -> None:
+        """Take an answer without length or chunks for whole (RFC 9112, section 6.3)."""
+        names = {name.lower() for name, _ in self._headers}
+        if self._in_head or names & {b"content-length", b"transfer-encoding"}:
+            self._end_early(None)
+        elif not self._answer.done():
+            self._answer.set_result(self._parser.get_status_code())
+        self.close()
+
+    def pause_writing(self) -> None:
+        """Hold ``_send`` back."""
+        self._resumed = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        """Let ``_send`` go on."""
+        if self._resumed is not None:
+            self._resumed.set_result(None)
+            self._resumed = None
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
+        """Lend the buffer."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Parse what came."""
+        if self._answer.done():
+            self.close()
+            return
+        self._unproductive += nbytes
+        try:
+            self._parser.feed_data(self._buffer[:nbytes])
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
+            self.fail(httpx.RemoteProtocolError(f"the answer is not HTTP/1.1: {exc}"), exc)
+        if self._unproductive > MAX_HEAD_BYTES:
+            self.fail(httpx.RemoteProtocolError(f"more than {MAX_HEAD_BYTES} bytes of headers"))
+
+    # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        """Close where there is more than the answer."""
+        if self._answer.done():
+            self.close()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; trailers are dropped."""
+        if self._in_head:
+            self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """Note the end of the head."""
+        self._in_head = False
+
+    def on_body(self, data: bytes) -> None:
+        """Keep a part of the body."""
+        if self._answer.done():
+            return
+        self._unproductive = 0
+        self._body += data
+        if len(self._body) > self._limit:
+            self.fail(ResponseTooLarge(f"the answer has more than {self._limit} bytes"))
+
+    def on_message_complete(self) -> None:
+        """Hand over the answer, or wait for the one after an interim answer."""
+        if self._answer.done():
+            return
+        status = self._parser.get_status_code()
+        if status >= 200:
+            self._keep = self._parser.should_keep_alive()
+            self._answer.set_result(status)
+        elif status in (0, 101):
+            self.fail(httpx.RemoteProtocolError(f"the answer has status {status}"))
+        else:
+            self._headers.clear()
+            self._in_head = True

@@ -1,0 +1,284 @@
+"""A fast httpx transport over kept-alive HTTP/1.1 connections; httpx's own where a proxy is set.
+
+Nothing but bytes on the wire is done here: no retries, no redirects, no cookies. What goes wrong
+is raised as httpx's own exceptions, so that a caller translates one family.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import socket
+import ssl
+import urllib.request
+import zlib
+from collections import defaultdict, deque
+from collections.abc import AsyncIterable
+from typing import TypeAlias, cast
+
+import httpx
+
+from codesynth.errors import ConfigError
+from codesynth.serving.connection import Body, Connection, ResponseTooLarge, StaleConnection
+
+__all__ = ["ResponseTooLarge", "StaleConnection", "Transport", "create_transport", "read_bounded"]
+
+MAX_RESPONSE_BYTES = 128 * 1024 * 1024
+READ_BYTES = 256 * 1024
+IDLE_SECONDS = 30.0
+# More at once overflow listen backlogs, and a lost SYN costs a second.
+CONNECTS_AT_ONCE = 100
+HAPPY_EYEBALLS_SECONDS = 0.25
+# An answer may take minutes, and middleboxes forget connections that are silent for so long.
+PROBE_SECONDS = 60
+
+_Origin: TypeAlias = tuple[str, str, int | None]
+
+
+class Transport(httpx.AsyncBaseTransport):
+    """Send requests over kept connections; any number at once, in one event loop.
+
+    A request's body must be bytes. An answer is read whole before it is handed on, so a cut one
+    is an error and never a response, and no connection waits for its reader. A response with
+    neither length nor chunks is whole when the peer closes in order. Cancelling a request closes
+    its connection; one with ``extensions["fresh"]`` takes no kept connection.
+
+    >>> transport = Transport(connect_timeout=5.0, max_response_bytes=1_000_000)
+    >>> asyncio.run(transport.aclose())
+    """
+
+    def __init__(
+        self,
+        *,
+        connect_timeout: float = 10.0,
+        max_response_bytes: int = MAX_RESPONSE_BYTES,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self._connect_timeout = connect_timeout
+        self._max_response_bytes = max_response_bytes
+        self._ssl_context = ssl_context
+        self._buffer = memoryview(bytearray(READ_BYTES))
+        self._idle: defaultdict[_Origin, deque[Connection]] = defaultdict(deque)
+        self._open: set[Connection] = set()
+        self._connecting = asyncio.Semaphore(CONNECTS_AT_ONCE)
+        self._closed = False
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Answer one request.
+
+        Raises:
+            StaleConnection: a kept connection was dead, and nothing of an answer came.
+            httpx.TransportError: what else went wrong; ``__cause__`` is the OSError, if one was.
+        """
+        url = request.url
+        origin = (url.scheme, url.raw_host.decode("ascii"), url.port)
+        message = _serialize(request)
+        connection = None if request.extensions.get("fresh") else self._take(self._idle[origin])
+        if connection is None:
+            connection = await self._connect(*origin)
+        response = await connection.exchange(message)
+        if not connection.closed:
+            connection.idle_since = asyncio.get_running_loop().time()
+            self._idle[origin].append(connection)
+        return response
+
+    async def aclose(self) -> None:
+        """Close every connection at once; requests under way end with CloseError."""
+        self._closed = True
+        self._idle.clear()
+        lost = [connection.lost for connection in self._open]
+        for connection in list(self._open):
+            connection.fail(httpx.CloseError("the transport was closed"))
+        if lost:
+            await asyncio.wait(lost, timeout=1.0)
+
+    def _take(self, idle: deque[Connection]) -> Connection | None:
+        """Take the connection that was used last, if it lives; drop those idle for long."""
+        expired = asyncio.get_running_loop().time() - IDLE_SECONDS
+        while idle and idle[0].idle_since < expired:
+            idle.popleft().close()
+        while idle:
+            connection = idle.pop()
+            if connection.alive():
+                return connection
+            connection.close()
+        return None
+
+    async def _connect(self, scheme: str, host: str, port: int | None) -> Connection:
+        if scheme not in ("http", "https"):
+            raise httpx.UnsupportedProtocol(f"not an http or https URL: {scheme}://{host}")
+        port = port or (443 if scheme == "https" else 80)
+        where = f"cannot connect to {host}:{port}"
+        try:
+            async with self._connecting, asyncio.timeout(self._connect_timeout):
+                return await self._open_connection(scheme, host, port)
+        except TimeoutError as exc:
+            text = f"{where}: no answer in {self._connect_timeout:g} s"
+            raise httpx.ConnectTimeout(text) from exc
+        except ssl.SSLCertVerificationError as exc:
+            text = f"{where}: its certificate is not trusted: {exc.verify_message}"
+            raise httpx.ConnectError(text) from exc
+        except (OSError, ValueError) as exc:  # ValueError: a name that cannot be looked up
+            raise httpx.ConnectError(f"{where}: {str(exc) or type(exc).__name__}") from exc
+
+    async def _open_connection(self, scheme: str, host: str, port: int) -> Connection:
+        self._check_open()
+        if scheme == "https" and self._ssl_context is None:
+            self._ssl_context = _create_ssl_context()
+        transport, connection = await asyncio.get_running_loop().create_connection(
+            lambda: Connection(self._buffer, self._max_response_bytes, self._open.discard),
+            host,
+            port,
+            ssl=self._ssl_context if scheme == "https" else None,
+            happy_eyeballs_delay=HAPPY_EYEBALLS_SECONDS,
+        )
+        self._open.add(connection)
+        try:
+            self._check_open()
+            _probe_when_silent(transport.get_extra_info("socket"))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise httpx.CloseError("the transport was closed")
+
+
+def _probe_when_silent(peer: socket.socket) -> None:
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_KEEPIDLE"):
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, PROBE_SECONDS)
+
+
+def _serialize(request: httpx.Request) -> bytes:
+    if not isinstance(request.stream, httpx.SyncByteStream):
+        raise httpx.LocalProtocolError("a request's body must be bytes")
+    lines = [b"%b %b HTTP/1.1" % (request.method.encode("ascii"), request.url.raw_path)]
+    lines += [b"%b: %b" % field for field in request.headers.raw]
+    head = b"\r\n".join(lines)
+    if not head.count(b"\r") == head.count(b"\n") == len(lines) - 1:
+        raise httpx.LocalProtocolError("a header of the request holds a line break")
+    return b"".join((head, b"\r\n\r\n", *request.stream))
+
+
+def _create_ssl_context() -> ssl.SSLContext:
+    context = httpx.create_ssl_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class _ProxiedTransport(httpx.AsyncHTTPTransport):
+    """httpx's own transport; its pool is slow for hundreds of requests at once."""
+
+    def __init__(self, proxy: str, connect_timeout: float) -> None:
+        limits = httpx.Limits(max_connections=None, keepalive_expiry=IDLE_SECONDS)
+        super().__init__(proxy=proxy, limits=limits)
+        self._connect_timeout = connect_timeout
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        request.extensions = {"timeout": {"connect": self._connect_timeout}, **request.extensions}
+        return await super().handle_async_request(request)
+
+
+def create_transport(base_url: str, *, connect_timeout: float) -> httpx.AsyncBaseTransport:
+    """Create the transport that the environment asks for.
+
+    HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY choose a proxy, SSL_CERT_FILE and SSL_CERT_DIR
+    the certificates to trust instead of certifi's.
+
+    Raises:
+        ConfigError: one of these cannot be used.
+    """
+    url = httpx.URL(base_url)
+    proxy = _find_proxy(url)
+    try:
+        if proxy is not None:
+            return _ProxiedTransport(proxy, connect_timeout)
+    except (httpx.InvalidURL, ValueError, ImportError) as exc:
+        raise ConfigError(f"the proxy set for {url.host} cannot be used: {exc}") from exc
+    try:
+        ssl_context = _create_ssl_context() if url.scheme == "https" else None
+    except OSError as exc:
+        path = os.environ.get("SSL_CERT_FILE")
+        raise ConfigError(f"SSL_CERT_FILE: {path}: cannot be read as certificates: {exc}") from exc
+    return Transport(connect_timeout=connect_timeout, ssl_context=ssl_context)
+
+
+def _find_proxy(url: httpx.URL) -> str | None:
+    """Choose as httpx does; NO_PROXY may hold networks (10.0.0.0/8) too, as curl allows."""
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(url.scheme) or proxies.get("all")
+    if not proxy or any(_matches(url, entry) for entry in proxies.get("no", "").split(",")):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _matches(url: httpx.URL, entry: str) -> bool:
+    entry = entry.strip().lower()
+    if not entry or entry == "*":
+        return entry == "*"
+    with contextlib.suppress(ValueError):  # not an address, so a name
+        network = ipaddress.ip_network(entry.strip("[]"), strict=False)
+        return ipaddress.ip_address(url.host) in network
+    name, _, port = entry.removeprefix(f"{url.scheme}://").partition(":")
+    name = name.lstrip("*.")
+    port_matches = not port or port == str(url.port or (443 if url.scheme == "https" else 80))
+    return port_matches and (url.host == name or url.host.endswith(f".{name}"))
+
+
+async def read_bounded(response: httpx.Response, limit: int) -> bytes:
+    """Read and unpack a response's body, never holding much more than ``limit`` bytes.
+
+    Raises:
+        ResponseTooLarge: the body, packed or unpacked, is longer than ``limit``.
+        httpx.DecodingError: it is not packed as its headers say, or its end is missing.
+
+    >>> asyncio.run(read_bounded(httpx.Response(200, content=b"{}"), 100))
+    b'{}'
+    """
+    if isinstance(response.stream, Body):
+        data = response.stream.data
+    else:
+        data = await _read(response, limit)
+    if len(data) > limit:
+        raise ResponseTooLarge(f"the answer has more than {limit} bytes")
+    codings = [v for name, v in response.headers.raw if name.lower() == b"content-encoding"]
+    return _unpack(data, b",".join(codings).lower(), limit) if codings and data else data
+
+
+async def _read(response: httpx.Response, limit: int) -> bytes:
+    data = bytearray()
+    try:
+        async for part in cast("AsyncIterable[bytes]", response.stream):
+            data += part
+            if len(data) > limit:
+                break
+    finally:
+        await response.aclose()
+    return bytes(data)
+
+
+def _unpack(data: bytes, coding: bytes, limit: int) -> bytes:
+    if coding.strip() in (b"gzip", b"x-gzip"):
+        bits = 16 + zlib.MAX_WBITS
+    elif coding.strip() == b"deflate":  # some send it without the zlib header, as browsers allow
+        zlib_header = data[0] & 15 == 8 and int.from_bytes(data[:2], "big") % 31 == 0
+        bits = zlib.MAX_WBITS if zlib_header else -zlib.MAX_WBITS
+    elif coding.strip() == b"identity":
+        return data
+    else:
+        raise httpx.DecodingError(f"content-encoding {coding!r} was not asked for")
+    unpacker = zlib.decompressobj(bits)
+    try:
+        unpacked = unpacker.decompress(data, limit + 1)
+    except zlib.error as exc:
+        raise httpx.DecodingError(f"the answer is not packed as its headers say: {exc}") from exc
+    if len(unpacked) > limit:
+        raise ResponseTooLarge(f"the answer unpacks to more than {limit} bytes")
+    if not unpacker.eof or unpacker.unused_data:
+        raise httpx.DecodingError("the packed answer is cut, or something follows it")
+    return unpacked
