@@ -82,6 +82,17 @@ def strip_blank_lines(text: str) -> str:
     return text[start : end.start() if end else len(text)] if kept else ""
 
 
+def without_last_eol(content: str, eol: str) -> str:
+    r"""Take one line end off, of the kind ``eol`` if it may be, so that a CR that is text stays.
+
+    >>> without_last_eol("a\r\n", "\n"), without_last_eol("a\r\n", "\r\n")
+    ('a\r', 'a')
+    """
+    if content.endswith((eol, "\n", "\r")):
+        return content[: -len(eol) if content.endswith(eol) else -1]
+    return content
+
+
 def _before(text: str, start: int) -> str | None:
     """Return the white space or list marker before a fence; None where something else is."""
     if start == 0 or text[start - 1] in "\r\n":
@@ -112,16 +123,9 @@ def _block(text: str, opening: re.Match[str], before: str) -> Block:
         if _width(indent) <= limit:
             last, stop, closed = end - len(indent), position, True
             break
-    content = _without_last_eol(text[first:last], eol[0] if eol else "\n")
+    content = without_last_eol(text[first:last], eol[0] if eol else "\n")
     content = _unindent(content, before) if before else content
     return Block(opening[1].strip(BLANK), content, opening.start() - len(before), stop, closed)
-
-
-def _without_last_eol(content: str, eol: str) -> str:
-    """Take off one line end: the block's own kind, so a CR that is text stays."""
-    if content.endswith((eol, "\n", "\r")):
-        return content[: -len(eol) if content.endswith(eol) else -1]
-    return content
 
 
 def _unindent(content: str, before: str) -> str:

@@ -1,6 +1,7 @@
 """Answer text -> instruction or code: thinking split off, fences taken away, inner text exact.
 
-Everything takes time linear in the text.
+Everything takes time linear in the text. What a model says around its answer is known by English
+words; in another language the rules that need them do not apply, and more is kept.
 """
 
 from __future__ import annotations
@@ -8,7 +9,14 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
-from codesynth.operators.fences import BLANK, EOL, Block, find_blocks, strip_blank_lines
+from codesynth.operators.fences import (
+    BLANK,
+    EOL,
+    Block,
+    find_blocks,
+    strip_blank_lines,
+    without_last_eol,
+)
 
 _THOUGHTS = {
     "<think>": "</think>",
@@ -23,13 +31,13 @@ _THOUGHTS = {
 _THOUGHT = re.compile(rf"\s*({'|'.join(map(re.escape, _THOUGHTS))})")
 _REST_IS_BLANK = re.compile(r"[ \t]*(?:[\r\n]|\Z)")
 
+_INNER_OPENING = re.compile(r"^ {0,3}(?:`{3,}|~{3,})[ \t]*\w", re.MULTILINE)
 _LANGUAGE = re.compile(r"[^\w+#-]*([\w+#-]+)")
 _ALIASES = {
     "py": "python",
     "python3": "python",
     "js": "javascript",
     "jsx": "javascript",
-    "mjs": "javascript",
     "node": "javascript",
     "ts": "typescript",
     "tsx": "typescript",
@@ -49,6 +57,7 @@ _ASIDE = re.compile(
 )
 """Languages of what stands beside code: commands, output, data. Taken where nothing else is."""
 
+_HEADING = re.compile(r"#|\*\*.*\*\*:?$")
 _USAGE = re.compile(
     r"\b(?:usages?|examples?|tests?|testing|outputs?|how to (?:use|run|call)|try (?:it|this))\b",
     re.IGNORECASE,
@@ -59,22 +68,27 @@ _DEFINES = re.compile(
     re.MULTILINE,
 )
 
-_POLITE = re.compile(
-    r"(?:sure|certainly|of course|okay|ok|absolutely|great|alright|yes|below|here(?:.s| is| are)\b"
-    r"|(?:my|the|a|one|another)? ?(?:new|next|generated|final)\b)",
+_SHORT = 200
+_FEW = 6
+_SPEAKS = re.compile(
+    r"(?:sure|certainly|of course|okay|ok|absolutely|great|alright|yes|understood|got it|below|here"
+    r"|looking at|based on|following|i(?:.ll|.ve|.m| will| have| am)|let(?:.s| me| us)|this is)\b",
     re.IGNORECASE,
 )
-_IMPERATIVE = re.compile(
-    r"(?:^|[.!?;] +)(?:write|implement|create|complete|fill|fix|repair|correct|given|define|design"
-    r"|develop|build|make|modify|change|extend|update|refactor|rewrite|simplify|convert|translate"
-    r"|port|explain|describe|find|debug|optimi[sz]e|add|remove|use|using|consider|suppose|assume"
-    r"|imagine|return|compute|calculate|determine|solve|sort|print|parse|test|you are|you have"
-    r"|you need|you will|you must|your|what|how|why|which|when|if|in|for|let)\b",
+_ANNOUNCES = re.compile(
+    r"(?:.*\b)?(?:new|generated)(?: [\w-]+){0,3} "
+    r"(?:instruction|prompt|problem|task|exercise|challenge|question)\W*",
+    re.IGNORECASE,
+)
+_INSTRUCTS = re.compile(
+    r"(?:^|[.!?;:*])\W*(?:write|implement|create|complete|fill|fix|repair|correct|given|define"
+    r"|design|develop|build|make|modify|change|extend|update|refactor|rewrite|simplify|convert"
+    r"|translate|port|explain|describe|find|debug|optimi[sz]e|add|remove|use|using|consider|suppose"
+    r"|assume|imagine|return|compute|calculate|determine|solve|sort|print|parse|you are|you have"
+    r"|you need|you will|you must|your|what|how|why|which|when|if|in|for)\b",
     re.IGNORECASE,
 )
 _EXAMPLE = re.compile(r"\W*example \d+\W*", re.IGNORECASE)
-_INTRO_LINES = 4
-_INTRO_WIDTH = 200
 
 
 def parse_code(text: str) -> str:
@@ -93,29 +107,34 @@ def parse_code(text: str) -> str:
     >>> parse_code("Here you are:\n```python\nprint(1)\n```\nIt prints 1.")
     'print(1)'
     """
-    body, blocks = _body(text)
+    body, blocks = _read(text)
+    if blocks and (nest := _nest(body, blocks)):
+        body, blocks = nest.text, find_blocks(nest.text) if _rank(nest) else [nest]
     if not blocks:
         return strip_blank_lines(body)
-    return "\n\n".join(block.text for block in _choose(body, blocks))
+    return _or_empty("\n\n".join(block.text for block in _choose(body, blocks)))
 
 
 def parse_instruction(text: str) -> str:
     r"""Clean an answer to look like a row of the pool; empty where nothing is left.
 
     A fence that wraps the instruction goes, with the sentences around it. A fence within an
-    instruction stays: the text before it is then more than an introduction to an answer.
+    instruction stays: the text before it is then more than an introduction, or the text after it
+    tells what to do. Examples repeated from the prompt are passed over.
 
     >>> parse_instruction("Here is a new prompt:\n```\ndef f():\n```")
     'def f():'
     """
-    body, blocks = _body(text)
-    if not blocks or not _is_wrapped(body, blocks[0]):
+    body, blocks = _read(text)
+    if blocks and (nest := _nest(body, blocks)):
+        blocks = [nest]
+    if not blocks or not _is_wrapped(body, blocks):
         return strip_blank_lines(body)
     starts = (0, *(block.stop for block in blocks))
     for start, block in zip(starts, blocks, strict=False):
         if not _EXAMPLE.fullmatch(_last_line(body[start : block.start])):
             return _or_empty(block.text)
-    return _or_empty(blocks[0].text)
+    return _or_empty(blocks[-1].text)
 
 
 def split_thinking(text: str) -> tuple[str, str]:
@@ -159,16 +178,34 @@ def _lone_end(text: str, start: int, closing: str) -> int:
     return start
 
 
-def _body(text: str) -> tuple[str, list[Block]]:
-    """Split off the thinking and find the blocks of the rest.
+def _read(text: str) -> tuple[str, list[Block]]:
+    """Split off the thinking; find the blocks of the rest.
 
-    A fence at the very end that opens nothing closes what the prompt opened.
+    A lone fence at the very end closes what the prompt opened.
     """
     body = split_thinking(text)[1]
     blocks = find_blocks(body)
-    if len(blocks) == 1 and not (blocks[0].closed or blocks[0].info or _or_empty(blocks[0].text)):
+    if len(blocks) == 1 and _is_dangling(blocks[0]):
         return body[: blocks[0].start], []
     return body, blocks
+
+
+def _is_dangling(block: Block) -> bool:
+    return not (block.closed or block.info or block.text.strip(BLANK))
+
+
+def _nest(body: str, blocks: list[Block]) -> Block | None:
+    """Return the whole as one block where inner fences are as long as the outer ones.
+
+    By CommonMark the first inner fence without info closes the outer block, and the outer block's
+    own end opens one that has nothing in it: that is how it is known.
+    """
+    first, last = blocks[0], blocks[-1]
+    if not _is_dangling(last) or not _INNER_OPENING.search(first.text):
+        return None
+    eol = EOL.search(body, first.start)
+    text = without_last_eol(body[eol.end() : last.start], eol[0]) if eol else ""
+    return Block(first.info, text, first.start, last.stop, closed=True)
 
 
 def _or_empty(text: str) -> str:
@@ -177,10 +214,12 @@ def _or_empty(text: str) -> str:
 
 def _choose(body: str, blocks: list[Block]) -> list[Block]:
     """Choose the blocks that are the code, by the rules of ``parse_code``."""
+    if len(blocks) == 1:
+        return blocks
     usage = {
         block.start
         for previous, block in pairwise(blocks)
-        if _USAGE.search(_last_line(body[previous.stop : block.start]))
+        if _introduces_usage(body[previous.stop : block.start])
     }
     filled = [block for block in blocks if _or_empty(block.text)]
     best = min(map(_rank, filled), default=0)
@@ -197,6 +236,7 @@ def _language(block: Block) -> str:
 
 
 def _rank(block: Block) -> int:
+    """Rank what a block may be: 0 code, 1 perhaps code, 2 something beside code."""
     if _ASIDE.fullmatch(_language(block)) or block.text.startswith(">>> "):
         return 2
     return 0 if _language(block) else 1
@@ -204,8 +244,6 @@ def _rank(block: Block) -> int:
 
 def _without_drafts(blocks: list[Block]) -> list[Block]:
     """Leave out each block whose names are all defined again by later ones."""
-    if len(blocks) == 1:
-        return blocks
     kept: list[Block] = []
     later: set[str] = set()
     for block in reversed(blocks):
@@ -216,31 +254,34 @@ def _without_drafts(blocks: list[Block]) -> list[Block]:
     return kept[::-1]
 
 
+def _introduces_usage(prose: str) -> bool:
+    """Whether the last line or the last heading before a block says that it shows a use."""
+    lines = [line for line in map(str.strip, EOL.split(prose[-2 * _SHORT :])) if line]
+    headings = [line for line in lines if _HEADING.match(line)]
+    return any(_USAGE.search(line) for line in (*headings[-1:], *lines[-1:]))
+
+
 def _last_line(text: str) -> str:
-    """Return the last line that is not blank, if it is not too long for an introduction."""
-    end = text[-2 * _INTRO_WIDTH :].rstrip(BLANK)
-    return end[max(end.rfind("\n"), end.rfind("\r")) + 1 :]
+    return EOL.split(text[-2 * _SHORT :].rstrip(BLANK))[-1]
 
 
-def _is_wrapped(body: str, block: Block) -> bool:
-    """Whether a fence wraps the instruction, rather than being an example in it."""
-    before = body[: block.start].strip(BLANK)
-    if not before:
-        return not _IMPERATIVE.match(body[block.stop : block.stop + _INTRO_WIDTH].strip(BLANK))
-    if len(before) > _INTRO_LINES * _INTRO_WIDTH:
+def _is_wrapped(body: str, blocks: list[Block]) -> bool:
+    """Whether the first fence wraps the instruction, rather than being an example in it."""
+    before = body[: blocks[0].start].strip(BLANK)
+    last = _last_line(before)
+    if _ANNOUNCES.fullmatch(last) and not _INSTRUCTS.search(last):
+        return True
+    if len(before) > _FEW * _SHORT:
         return False
-    lines = [line.strip(BLANK) for line in EOL.split(before)]
-    return sum(map(bool, lines)) <= _INTRO_LINES and all(map(_is_intro, lines))
+    lines = [line for line in map(str.strip, EOL.split(before)) if line]
+    after = body[blocks[0].stop :][:_SHORT].strip(BLANK)
+    return len(lines) <= _FEW and all(map(_is_intro, lines)) and not _INSTRUCTS.match(after)
 
 
 def _is_intro(line: str) -> bool:
     """Whether a line speaks about the instruction that follows, rather than being part of it."""
-    if line.startswith("#") or (line.startswith("**") and line.rstrip(":").endswith("**")):
+    if _HEADING.match(line):
         return True
-    if len(line) > _INTRO_WIDTH:
+    if len(line) > _SHORT or _INSTRUCTS.search(line):
         return False
-    return (
-        not line
-        or _POLITE.match(line) is not None
-        or (line.endswith(":") and not _IMPERATIVE.search(line))
-    )
+    return line.endswith(":") or _SPEAKS.match(line) is not None
