@@ -7,7 +7,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from codesynth.operators.fences import find_blocks, strip_blank_lines
 from codesynth.operators.parsing import parse_code, parse_instruction, split_thinking
 
 STUB = 'def twice(x: int) -> int:\n    """Double x.\n    >>> twice(2)\n    4\n    """'
@@ -115,53 +114,6 @@ def test_the_first_language_wins() -> None:
     assert parse_code("```html\n<p>\n```\n```css\np {}\n```\n```html\n</p>\n```") == "<p>\n\n</p>"
 
 
-# --- fences
-
-
-def test_shorter_and_other_fences_inside_are_text() -> None:
-    inner = "```python\nx\n```\n~~~\ny\n~~~"
-    assert parse_code(f"````\n{inner}\n````") == inner
-    assert parse_code(f"~~~~\n{inner}\n~~~~") == inner
-
-
-def test_a_fence_in_a_docstring_does_not_close() -> None:
-    code = 'def f():\n    """Use it.\n\n    ```\n    f()\n    ```\n    """'
-    assert parse_code(f"```python\n{code}\n```") == code
-    assert parse_code(code) == code
-
-
-def test_backticks_after_backticks_are_no_fence() -> None:
-    assert parse_code("``` `x` ```\nfoo") == "``` `x` ```\nfoo"
-    assert parse_code("~~~ `x` ~~~\nfoo\n~~~") == "foo"
-
-
-def test_indentation_of_the_fence_is_taken_off_its_lines() -> None:
-    assert parse_code("  ```\n   a\n b\n  ```") == " a\nb"
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        "1. Write it:\n   ```python\n   def f():\n       return 1\n   ```\n2. Done.",
-        "1. Write it:\n\n    ```python\n    def f():\n        return 1\n    ```\n\n2. Done.",
-        "- Write it:\n\n\t```python\n\tdef f():\n\t    return 1\n\t```",
-        "- a\n  - b\n\n      ```python\n      def f():\n          return 1\n      ```",
-        "- ```python\n  def f():\n      return 1\n  ```",
-        "10. ```python\n    def f():\n        return 1\n    ```",
-        "    ```python\n    def f():\n        return 1\n    ```",
-        "1. Write it:\n    ```python\n    def f():\n        return 1\n```\n",
-    ],
-)
-def test_fences_in_lists_may_be_indented(answer: str) -> None:
-    assert parse_code(answer) == "def f():\n    return 1"
-
-
-@pytest.mark.parametrize("eol", ["\n", "\r\n", "\r"])
-def test_line_ends_of_the_text_stay(eol: str) -> None:
-    answer = eol.join(["Hi:", "```python", "def f():", "    return 1", "```", "Bye."])
-    assert parse_code(answer) == f"def f():{eol}    return 1"
-
-
 @given(TEXTS, st.sampled_from("`~"), st.sampled_from(["", "python", "{.c}"]))
 @example("\r", "`", "")
 @example("\n\n", "~", "")
@@ -172,24 +124,6 @@ def test_text_in_a_long_enough_fence_comes_back_exact(text: str, sign: str, info
     assert parse_code(f"{fence}{info}\n{text}\n{fence}") == expected
     assert parse_code(f"Hi.\n\n{fence}{info}\n{text}\n{fence}\nBye.\n") == expected
     assert parse_instruction(f"Here is a new prompt:\n{fence}{info}\n{text}\n{fence}") == expected
-
-
-@given(st.text("`~ \t\r\n-1.ax", max_size=60))
-def test_blocks_lie_in_order_within_the_text(text: str) -> None:
-    stop = 0
-    for block in find_blocks(text):
-        assert stop <= block.start < block.stop <= len(text)
-        stop = block.stop
-
-
-@given(TEXTS)
-def test_blank_lines_alone_are_stripped(text: str) -> None:
-    kept = strip_blank_lines(text)
-    start = text.index(kept)
-    assert not (text[:start] + text[start + len(kept) :]).strip(" \t\r\n")
-    lines = re.split(r"\r\n|\r|\n", kept)
-    assert not kept or (lines[0].strip(" \t") and lines[-1].strip(" \t"))
-    assert start == 0 or not kept or text[start - 1] in "\r\n"
 
 
 # --- thinking
