@@ -79,6 +79,7 @@ class Window(Iterator[Response]):
         self._slot: list[_Item] = []
         self._pulled = self._taken = 0  # each is written by one thread only
         self._room = threading.Event()
+        self._starving = False
         self._fed = self._closed = self._ended = False
         self._error: BaseException | None = None
         self._idle: deque[asyncio.Future[None]] = deque()
@@ -96,7 +97,7 @@ class Window(Iterator[Response]):
         item = self._slot.pop()
         if isinstance(item, Response):
             self._taken += 1
-            if not self._room.is_set():
+            if self._starving and self._has_room():
                 self._room.set()
             return item
         self._slot.append(item)  # the end stays the end
@@ -149,16 +150,25 @@ class Window(Iterator[Response]):
                     self._inbox.append(request)
                     if self._idle or len(self._workers) < self._asker.workers:
                         self._call(self._employ)
-                while self._pulled - self._taken >= self._asker.bound and not self._closed:
-                    self._room.clear()
-                    if self._pulled - self._taken >= self._asker.bound:
-                        self._room.wait(0.1)  # the bound can grow while nothing is taken
+                if self._pulled - self._taken >= self._asker.bound:
+                    self._wait_for_room()
         except BaseException as exc:  # it is raised again in the caller's thread
             self._error = exc
         finally:
             self._fed = True
             self._call(self._employ)
             self._call(self._end_if_done)
+
+    def _wait_for_room(self) -> None:
+        """Wait until a quarter of the bound is free: to be woken for each row costs too much."""
+        self._starving = True
+        while not self._has_room() and not self._closed:
+            self._room.wait(0.1)  # the bound can grow while nothing is taken
+            self._room.clear()
+        self._starving = False
+
+    def _has_room(self) -> bool:
+        return 4 * (self._pulled - self._taken) <= 3 * self._asker.bound
 
     # The event loop's thread.
 
