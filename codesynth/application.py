@@ -25,7 +25,7 @@ from codesynth.serving.budget import Budget
 from codesynth.serving.client import APILLMServing
 from codesynth.serving.journal import Journal, JournaledServing
 from codesynth.serving.offline import Faults, OfflineEndpoint
-from codesynth.storage import Files, beside
+from codesynth.storage import Files, beside, check_inputs
 from codesynth.work import Settings, Work
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -43,9 +43,11 @@ def execute(settings: Settings, prepare: Callable[[Settings, Journal | None], Wo
         CodesynthError: nothing could be done, or not to the end; see its ``exit_code``.
         BrokenPipeError: the reader of standard output went away.
     """
+    check_inputs(settings.inputs)
     with contextlib.ExitStack() as stack:
         files = stack.enter_context(Files(settings.output, settings.failures))
         if settings.dry_run:
+            _keep_apart(settings, files, None)
             return _dry_run(settings, prepare(settings, None), files)
         journal = _open_journal(settings, files)
         if journal is not None:
@@ -61,21 +63,37 @@ def _open_journal(settings: Settings, files: Files) -> Journal | None:
     path, out = settings.journal, files.output.path
     if path is None and out is not None and settings.keep_journal:
         path = beside(str(out), ".journal")
-    if out is not None and any(n != "-" and Path(n).resolve() == out for n in settings.inputs):
-        raise ConfigError(f"{settings.output} is an input too. Choose another --output")
+    _keep_apart(settings, files, path)
     if settings.overwrite:
         if path is not None:
             Journal.remove(path)
-    elif out is not None and (path is None or not Journal.is_there(path)):
-        unsafe = (
-            out if out.exists() else files.output.partial if files.output.has_leftover else None
-        )
-        if unsafe is not None:
-            raise ConfigError(
-                f"{unsafe} exists, but not its journal{f' {path}' if path else ''}. "
-                "Move it away, or replace it with --overwrite"
-            )
+    elif path is None or not Journal.is_there(path):
+        _refuse_existing(files, f", but not its journal{f' {path}' if path else ''}")
     return Journal(path) if path is not None else None
+
+
+def _keep_apart(settings: Settings, files: Files, journal: str | None) -> None:
+    """See that no file has two uses: writing the one would destroy the other."""
+    named = [(name, "an input") for name in settings.inputs if name != "-"]
+    for output, use in ((files.output, "the output"), (files.failures, "the failures")):
+        if output is not None and output.path is not None:
+            named += [(str(output.path), use), (str(output.partial), use)]
+    if journal is not None:
+        named.append((journal, "the journal"))
+    uses: dict[str, str] = {}
+    for name, use in named:
+        if (other := uses.setdefault(os.path.realpath(name), use)) != use:
+            raise ConfigError(f"{name} would be {other} and {use}. Choose another name for one")
+
+
+def _refuse_existing(files: Files, how: str) -> None:
+    """See that no output of an earlier run is lost."""
+    out = files.output.path
+    there = files.output.partial if files.output.has_leftover else None
+    if out is not None and out.exists():
+        there = out
+    if there is not None:
+        raise ConfigError(f"{there} exists{how}. Move it away, or replace it with --overwrite")
 
 
 def _budget(settings: Settings, journal: Journal | None) -> Budget | None:
@@ -122,8 +140,11 @@ def _serving(settings: Settings, work: Work, budget: Budget | None) -> APILLMSer
 def _dry_run(settings: Settings, work: Work, files: Files) -> int:
     """Write the requests as OpenAI batch lines instead of sending them."""
     stats, model = Stats(), "offline" if settings.offline else settings.model
+    if not settings.overwrite:
+        _refuse_existing(files, "")
+    records = work.records()
     files.start()
-    for request in pipeline.make_requests(work.records(), work.job, stats, Stop()):
+    for request in pipeline.make_requests(records, work.job, stats, Stop()):
         if request.known is not None:
             files.fail(pipeline.failure_line(Outcome(request.known, failure=request.known.error)))
             continue
@@ -133,6 +154,10 @@ def _dry_run(settings: Settings, work: Work, files: Files) -> int:
         line = {"custom_id": request.custom_id, "method": "POST", "url": "/v1/chat/completions"}
         files.write(dumps(line | {"body": body}))
     files.commit()
+    if not settings.quiet:
+        words = [f"{stats.rows - files.failed} requests, {files.failed} failed", *work.remarks]
+        name = f"codesynth {settings.command}"
+        Progress(stats, work.total, name=name, bar=False).say(", ".join(words))
     return EXIT_FAILED_ROWS if files.failed else EXIT_OK
 
 

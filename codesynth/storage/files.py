@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +13,7 @@ from codesynth.errors import ConfigError
 from codesynth.models import Record
 from codesynth.storage.output import Output
 from codesynth.storage.pool import Pool
-from codesynth.storage.records import read_records
+from codesynth.storage.records import STANDARD, read_records
 
 
 def beside(out: str, suffix: str) -> str:
@@ -39,22 +40,28 @@ class Files:
 
     Raises:
         BusyError: another run holds one of them.
+        ConfigError: they are the same.
         OutputError: one cannot be written.
     """
 
     def __init__(self, out: str | None, failures: str | None = None) -> None:
         self.output = Output(out)
         self._named = failures is not None
-        if failures is None and self.output.path is not None:
-            failures = beside(str(self.output.path), ".failures.jsonl")
-        self.failures: Output | None = None
-        if failures is not None:
-            try:
-                self.failures = Output(failures)
-            except BaseException:
-                self.output.close()
-                raise
+        try:
+            self.failures = self._open_failures(failures)
+        except BaseException:
+            self.output.close()
+            raise
         self.failed = 0
+
+    def _open_failures(self, path: str | None) -> Output | None:
+        out = self.output.path
+        if path is None:
+            return Output(beside(str(out), ".failures.jsonl")) if out is not None else None
+        to_stdout = path == STANDARD and self.output.name == "<stdout>"
+        if to_stdout or (path != STANDARD and out == Path(os.path.realpath(path))):
+            raise ConfigError(f"{self.output.name} is the output. Choose another --failures")
+        return Output(path)
 
     def start(self) -> None:
         """Begin empty files; what an earlier run left under their names stays until ``commit``."""

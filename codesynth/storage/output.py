@@ -32,6 +32,7 @@ class Output:
         self.name = "<stdout>" if path in (None, STANDARD) else str(path)
         self.path: Path | None = None
         self._gzip: gzip.GzipFile | None = None
+        self._started = False
         self._whole = 0  # bytes of the whole lines in the partial file
         with self._translated("open"):
             if path is None or path == STANDARD:
@@ -52,6 +53,7 @@ class Output:
 
     def start(self) -> None:
         """Empty the partial file; called once it is clear that nothing in it is missed."""
+        self._started = True
         if self.path is None:
             return
         with self._translated("write"):
@@ -130,6 +132,8 @@ class Output:
         """Let go of the file and its lock; what was not committed stays as the partial file."""
         with self._translated("close"):
             self._finish_gzip()
+            if self.path is not None and not self._started and not self.has_leftover:
+                self.partial.unlink(missing_ok=True)
             if self._fd > 2:
                 os.close(self._fd)
 

@@ -7,6 +7,7 @@ import io
 import json
 import zlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from codesynth.codec import dumps, loads
 from codesynth.errors import InputError
@@ -21,6 +22,21 @@ _GZIP_MAGIC = b"\x1f\x8b"
 def name_of(path: str) -> str:
     """Name an input for people."""
     return "<stdin>" if path == STANDARD else path
+
+
+def check_inputs(paths: Sequence[str]) -> None:
+    """See that each file can be opened, before anything is begun; nothing is read.
+
+    Raises:
+        InputError: there is no such file, or it cannot be read.
+    """
+    for path in paths:
+        try:
+            # Opening a FIFO would wait for its writer, and can be done once only.
+            if path != STANDARD and not Path(path).is_fifo():
+                open(path, "rb").close()
+        except OSError as exc:
+            raise InputError(f"cannot read {path}: {exc.strerror}") from exc
 
 
 def open_input(path: str) -> io.BufferedReader | gzip.GzipFile:
