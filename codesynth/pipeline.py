@@ -85,7 +85,7 @@ def make_requests(
         if stop.asked:
             return
         stats.rows += 1
-        prompt = _prompt(record, job)
+        prompt = record.error or job.prompt(record)
         custom_id = f"{job.name}-{record.index}"
         if isinstance(prompt, str):
             messages: list[Message] = [*system, {"role": "user", "content": prompt}]
@@ -93,15 +93,6 @@ def make_requests(
         else:
             known = Response(Request(custom_id, [], record, position), error=prompt)
             yield Request(custom_id, [], record, position, known)
-
-
-def _prompt(record: Record, job: Job) -> str | Failure:
-    if record.error is not None:
-        return record.error
-    if job.output_key in record.fields:
-        words = f'the row has "{job.output_key}" already. Try another --output-key'
-        return Failure("existing_key", words)
-    return job.prompt(record)
 
 
 def outcomes(

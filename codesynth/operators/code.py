@@ -8,7 +8,7 @@ from codesynth.errors import ConfigError
 from codesynth.models import Failure, Record
 from codesynth.operators.face import run_in_memory, run_streaming
 from codesynth.operators.parsing import parse_code
-from codesynth.operators.templates import load_template
+from codesynth.operators.templates import Template, load_template
 from codesynth.pipeline import Job
 
 TEMPLATE = "code_instruction_to_code"
@@ -64,6 +64,9 @@ class CodeInstructionToCodeGenerator:
         """
 
         def prompt(record: Record) -> str | Failure:
+            if output_key in record.fields:
+                words = f'the row has "{output_key}" already. Try another --output-key'
+                return Failure("existing_key", words)
             return self._prompt(record, input_key)
 
         return Job("code", prompt, parse_code, output_key, system_prompt)
@@ -80,10 +83,14 @@ class CodeInstructionToCodeGenerator:
         try:
             prompt = self._template.fill({**record.fields, "instruction": text})
         except KeyError as exc:
-            words = f"the template's {{{exc.args[0]}}} is no column of the row"
+            name = exc.args[0]
+            words = f"the template's {{{name}}} is no column of the row"
             if not self._filled:
-                known = ", ".join(f"{{{name}}}" for name in ("instruction", *record.fields))
-                raise ConfigError(f"{self._template.name}: {words}; known: {known}") from exc
+                known = ", ".join(f"{{{each}}}" for each in {"instruction": 0, **record.fields})
+                where = f"{self._template.name}:{_line(self._template, name)}"
+                raise ConfigError(
+                    f"{where}: unknown placeholder {{{name}}}; known: {known}"
+                ) from exc
             return Failure("missing_key", words)
         self._filled = True
         return prompt
@@ -102,3 +109,9 @@ class CodeInstructionToCodeGenerator:
         else:
             storage.write(run_in_memory(job, storage.read("dict"), self.llm_serving))
         return [output_key]
+
+
+def _line(template: Template, name: str) -> int:
+    """Tell the line of a placeholder in its template, from 1."""
+    place = template.pieces[1::2].index(name)
+    return 1 + sum(text.count("\n") for text in template.pieces[: 2 * place + 1 : 2])
