@@ -100,3 +100,7 @@ def test_blank_lines_alone_are_stripped(text: str) -> None:
     lines = re.split(r"\r\n|\r|\n", kept)
     assert not kept or (lines[0].strip(" \t") and lines[-1].strip(" \t"))
     assert start == 0 or not kept or text[start - 1] in "\r\n"
+
+
+def test_blocks_without_end_are_read_to_a_limit() -> None:
+    assert len(find_blocks("```\na\n```\n" * 2000)) == 1000

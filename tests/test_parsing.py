@@ -19,9 +19,6 @@ def fence_around(text: str, sign: str = "`") -> str:
     return sign * max([3, *(len(run) + 1 for run in runs)])
 
 
-# --- code: one block, as models write it
-
-
 @pytest.mark.parametrize(
     "answer",
     [
@@ -44,6 +41,8 @@ def fence_around(text: str, sign: str = "`") -> str:
         f"```python\n{CODE}",
         f"```python\n{CODE}\n",
         f"Here you are:\n~~~\n{CODE}",
+        f"```python\n{CODE}```",
+        f"Here:\n```python\n{CODE}``` \nIt doubles `x`.\n",
         f"<think>\nDouble it.\n```python\nreturn x + x\n```\n</think>\n\n```python\n{CODE}\n```",
         f"<think>\n\n</think>\n\n```python\n{CODE}\n```",
         f"Okay, so we double.\n```python\nx + x\n```\nGood.\n</think>\n\n```python\n{CODE}\n```",
@@ -126,9 +125,6 @@ def test_text_in_a_long_enough_fence_comes_back_exact(text: str, sign: str, info
     assert parse_instruction(f"Here is a new prompt:\n{fence}{info}\n{text}\n{fence}") == expected
 
 
-# --- thinking
-
-
 @pytest.mark.parametrize("tag", ["think", "thinking", "thought", "reasoning", "seed:think"])
 def test_leading_thoughts_are_split_off(tag: str) -> None:
     thinking = f"\n<{tag}>\nHm, </b> `x`.\n</{tag}>"
@@ -170,9 +166,6 @@ def test_a_lone_closing_tag_in_a_block_is_text() -> None:
 @given(TEXTS)
 def test_splitting_loses_nothing(text: str) -> None:
     assert "".join(split_thinking(text)) == text
-
-
-# --- instructions
 
 
 @pytest.mark.parametrize(
@@ -256,9 +249,6 @@ def test_text_of_a_wrapped_instruction_is_exact() -> None:
 )
 def test_nothing_left_is_empty(parse, answer: str) -> None:
     assert parse(answer) == ""
-
-
-# --- hostile
 
 
 @pytest.mark.parametrize("parse", [parse_code, parse_instruction])

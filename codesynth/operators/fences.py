@@ -2,7 +2,8 @@
 
 Three or more backticks or tildes open a block; at least as many of the same close it, or the end
 of the text does. Lines end with LF, CR LF or CR and nothing else. Beyond CommonMark, a fence may
-be indented by any amount in a list, where models write it carelessly.
+be indented by any amount in a list, where models write it carelessly; and of more blocks than any
+answer has, the first thousand are read.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ EOL = re.compile(r"\r\n?|\n")
 
 _TAB = 4
 _DEEPEST = 64
-_OPENING = re.compile(r"[`~](?<![^ \t\r\n][`~])(?:(?<=`)``+|(?<=~)~~+)([^\r\n]*)")
-"""A fence that is not glued to what stands before it, and the rest of its line."""
+_MOST = 1_000
+_FENCE = re.compile(r"(?:```+|~~~+)([^\r\n]*)")
+"""The first possible fence of a line, and the rest of the line."""
 
-_CLOSING = re.compile(r"(?:`+|~+)([^\r\n]*)")
 _MARKER = re.compile(r"(?:[-*+]|\d{1,9}[.)])[ \t]+")
 _MARGIN = re.compile(r"(?<![^\r\n])(?: {0,3}([-*+]|\d{1,9}[.)])(?=[ \t])|(?=[^ \t\r\n]))")
 """The start of a line at the left margin; group 1 where it is an item of a list."""
@@ -53,7 +54,7 @@ def find_blocks(text: str) -> list[Block]:
         return blocks
     position = seen = 0
     in_list = True  # nothing at the left margin yet says otherwise
-    while opening := _OPENING.search(text, position):
+    while len(blocks) < _MOST and (opening := _FENCE.search(text, position)):
         position = opening.end()
         before = _before(text, opening.start())
         if before is None or ("`" in opening[1] and opening[0][0] == "`"):
@@ -115,7 +116,7 @@ def _block(text: str, opening: re.Match[str], before: str) -> Block:
     run = text[opening.start() : opening.start(1)]
     limit = 3 if _width(before) <= 3 else _width(before) + 3
     last, stop, closed = len(text), len(text), False
-    while (end := text.find(run, position)) >= 0 and (closing := _CLOSING.match(text, end)):
+    while (end := text.find(run, position)) >= 0 and (closing := _FENCE.match(text, end)):
         position = closing.end()
         indent = _before(text, end)
         if indent is None or indent.strip(BLANK) or closing[1].strip(BLANK):

@@ -28,9 +28,10 @@ _THOUGHTS = {
     "◁think▷": "◁/think▷",
     "<|begin_of_thought|>": "<|end_of_thought|>",
 }
-_THOUGHT = re.compile(rf"\s*({'|'.join(map(re.escape, _THOUGHTS))})")
+_THOUGHT = re.compile(rf"\s*+({'|'.join(map(re.escape, _THOUGHTS))})")
 _REST_IS_BLANK = re.compile(r"[ \t]*(?:[\r\n]|\Z)")
 
+_GLUED = re.compile(r"```(?<=[^\s`~]```)(?=[ \t]*(?:[\r\n]|\Z))")
 _INNER_OPENING = re.compile(r"^ {0,3}(?:`{3,}|~{3,})[ \t]*\w", re.MULTILINE)
 _LANGUAGE = re.compile(r"[^\w+#-]*([\w+#-]+)")
 _ALIASES = {
@@ -181,12 +182,18 @@ def _lone_end(text: str, start: int, closing: str) -> int:
 def _read(text: str) -> tuple[str, list[Block]]:
     """Split off the thinking; find the blocks of the rest.
 
-    A lone fence at the very end closes what the prompt opened.
+    A lone fence at the very end closes what the prompt opened. A block that is not closed by a
+    line of its own ends where a line of it ends in a fence.
     """
     body = split_thinking(text)[1]
     blocks = find_blocks(body)
-    if len(blocks) == 1 and _is_dangling(blocks[0]):
-        return body[: blocks[0].start], []
+    if not blocks or blocks[-1].closed:
+        return body, blocks
+    last = blocks[-1]
+    if len(blocks) == 1 and _is_dangling(last):
+        return body[: last.start], []
+    if glued := _GLUED.search(last.text):
+        blocks[-1] = last._replace(text=last.text[: glued.start()])
     return body, blocks
 
 
