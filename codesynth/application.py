@@ -21,6 +21,7 @@ from codesynth.models import Endpoint, Stats
 from codesynth.pipeline import Outcome, Stop
 from codesynth.progress import Progress
 from codesynth.serving import LLMServing
+from codesynth.serving.answers import clean
 from codesynth.serving.budget import Budget
 from codesynth.serving.client import APILLMServing
 from codesynth.serving.journal import Journal, JournaledServing
@@ -44,6 +45,8 @@ def execute(settings: Settings, prepare: Callable[[Settings, Journal | None], Wo
         BrokenPipeError: the reader of standard output went away.
     """
     check_inputs(settings.inputs)
+    if settings.meta and settings.output_key == pipeline.META_KEY:
+        raise ConfigError(f"--meta writes {pipeline.META_KEY}. Choose another --output-key")
     with contextlib.ExitStack() as stack:
         files = stack.enter_context(Files(settings.output, settings.failures))
         if settings.dry_run:
@@ -335,7 +338,7 @@ class _Run:
                 self._first_failure.failure,
             )
             where = f"{record.source}:{record.line}" if record.line else f"#{record.index}"
-            yield f"first failure: {where}: {failure.kind}: {failure.message}"
+            yield f"first failure: {where}: {failure.kind}: {clean(failure.message)}"
 
     def _finish(self) -> int:
         if self._stop.signal is not None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -101,6 +103,16 @@ def _option(group: str, *names: str, **more: Any) -> Any:
     return typer.Option(*names, rich_help_panel=group, show_default=False, **more)
 
 
+def _number(group: str, *names: str, **more: Any) -> Any:
+    return _option(group, *names, callback=_finite, **more)
+
+
+def _finite(value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter("it is no number")
+    return value
+
+
 def _concurrency(text: str) -> int:
     if text == "auto":
         return 0
@@ -194,9 +206,9 @@ System = Annotated[
     _option(_ASK, "--system-prompt", metavar="TEXT|@FILE", help="Sent before each prompt."),
 ]
 Temperature = Annotated[
-    float | None, _option(_ASK, "--temperature", metavar="T", help="Default: not sent.")
+    float | None, _number(_ASK, "--temperature", metavar="T", help="Default: not sent.")
 ]
-TopP = Annotated[float | None, _option(_ASK, "--top-p", metavar="P", help="Default: not sent.")]
+TopP = Annotated[float | None, _number(_ASK, "--top-p", metavar="P", help="Default: not sent.")]
 MaxTokens = Annotated[
     int | None,
     _option(_ASK, "--max-tokens", min=1, metavar="N", help="Of an answer. Default: not sent."),
@@ -242,14 +254,14 @@ Concurrency = Annotated[
     ),
 ]
 Rpm = Annotated[
-    float | None, _option(_SPEED, "--rpm", min=0.01, metavar="N", help="Most requests a minute.")
+    float | None, _number(_SPEED, "--rpm", min=0.01, metavar="N", help="Most requests a minute.")
 ]
 Tpm = Annotated[
-    float | None, _option(_SPEED, "--tpm", min=1, metavar="N", help="Most tokens a minute.")
+    float | None, _number(_SPEED, "--tpm", min=1, metavar="N", help="Most tokens a minute.")
 ]
 Timeout = Annotated[
     float,
-    _option(
+    _number(
         _SPEED,
         "--timeout",
         min=0.001,
@@ -259,7 +271,7 @@ Timeout = Annotated[
 ]
 ConnectTimeout = Annotated[
     float,
-    _option(_SPEED, "--connect-timeout", min=0.001, metavar="S", help="Seconds. Default: 10."),
+    _number(_SPEED, "--connect-timeout", min=0.001, metavar="S", help="Seconds. Default: 10."),
 ]
 MaxRetries = Annotated[
     int,
@@ -269,7 +281,7 @@ MaxRetries = Annotated[
 ]
 MaxOutage = Annotated[
     float,
-    _option(
+    _number(
         _OUT,
         "--max-outage",
         min=0,
@@ -294,13 +306,13 @@ Overwrite = Annotated[
 ]
 MaxTime = Annotated[
     float | None,
-    _option(
+    _number(
         _OUT, "--max-time", min=0, metavar="S", help="Stop cleanly after so many seconds, exit 5."
     ),
 ]
 MaxCost = Annotated[
     float | None,
-    _option(
+    _number(
         _OUT,
         "--max-cost",
         min=0,
@@ -437,7 +449,7 @@ def _do(
         settings = Settings(command=str(ctx.info_name), **_common(options))
         code = execute(settings, prepare)
     except CodesynthError as exc:
-        print(f"codesynth: {exc}", file=sys.stderr)
+        _complain(str(exc))
         code = exc.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that nobody stumbles over it again
@@ -445,6 +457,14 @@ def _do(
     except KeyboardInterrupt:
         code = _EXIT_INTERRUPTED
     raise typer.Exit(code)
+
+
+def _complain(text: str) -> None:
+    """Say on one line why nothing more is done; a row's own words may be in it."""
+    from codesynth.serving.answers import clean
+
+    with contextlib.suppress(OSError):  # the exit code says it too, where stderr takes nothing
+        print(f"codesynth: {clean(text, 1000)}", file=sys.stderr)
 
 
 def _tell_of_retries() -> None:

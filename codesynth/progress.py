@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
@@ -63,7 +65,7 @@ class Progress:
 
     def __enter__(self) -> Self:
         if self._bar is not None:
-            self._bar.start()
+            self._show(self._bar.start)
         return self
 
     def __exit__(
@@ -73,7 +75,7 @@ class Progress:
         trace: TracebackType | None,
     ) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            self._show(self._bar.stop)
 
     def tick(self) -> None:
         """Redraw the bar, at most ten times a second."""
@@ -86,17 +88,25 @@ class Progress:
         stats = self._stats
         done = stats.ok + stats.failed
         counts = f"{stats.ok} ok, {stats.failed} failed, {self._rate(done, now)}, {tokens(stats)}"
-        self._bar.update(self._bar.task_ids[0], completed=done, counts=counts, refresh=True)
+        self._bar.update(self._bar.task_ids[0], completed=done, counts=counts)
+        self._show(self._bar.refresh)
 
     def _rate(self, done: int, now: float) -> str:
         return f"{done / max(now - self._started, 0.001):.1f} rows/s"
 
     def say(self, text: str) -> None:
         """Write one line for people."""
+        line = f"{self._name}: {text}"
         if self._bar is not None:
-            self._bar.console.print(f"{self._name}: {text}", markup=False, highlight=False)
+            print_line = self._bar.console.print
+            self._show(partial(print_line, line, markup=False, highlight=False, emoji=False))
         else:
-            print(f"{self._name}: {text}", file=self._stream, flush=True)
+            self._show(partial(print, line, file=self._stream, flush=True))
+
+    def _show(self, draw: Callable[[], object]) -> None:
+        """Draw, where it can be seen: a closed terminal or a full log ends no run."""
+        with contextlib.suppress(OSError):
+            draw()
 
     def summary(self, *more: str) -> str:
         """Word the run's counts: ``98 ok, 2 failed, 41k tokens, 1m12s``."""
