@@ -11,7 +11,7 @@ from codesynth.codec import dumps
 from codesynth.errors import OutputError, RunError
 from codesynth.models import Failure, Message, Record, Request, Response, Stats, Usage
 from codesynth.serving import LLMServing
-from codesynth.storage import Reorder, splice, without_member
+from codesynth.storage import Reorder, splice, take_member
 
 META_KEY = "_codesynth"
 
@@ -243,13 +243,14 @@ def row_line(
     ``input`` of the new one.
     """
     record = outcome.response.request.record
+    value = dumps(outcome.value)
     if meta is None:
-        return splice(record.raw, output_key, outcome.value)
-    raw, about = record.raw, meta(outcome)
+        return splice(record.raw, output_key, value)
+    raw, about = record.raw, dumps(meta(outcome))
     if META_KEY in record.fields:
-        raw = without_member(raw, META_KEY)
-        about["input"] = record.fields[META_KEY]
-    return splice(splice(raw, output_key, outcome.value), META_KEY, about)
+        raw, before = take_member(raw, META_KEY)
+        about = splice(about, "input", before)
+    return splice(splice(raw, output_key, value), META_KEY, about)
 
 
 def failure_line(outcome: Outcome) -> bytes:

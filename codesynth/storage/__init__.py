@@ -3,7 +3,7 @@
 from codesynth.storage.files import Files, JSONLStorage, beside
 from codesynth.storage.output import Output
 from codesynth.storage.pool import Pool
-from codesynth.storage.records import check_inputs, read_records, splice, without_member
+from codesynth.storage.records import check_inputs, read_records, splice, take_member
 from codesynth.storage.reorder import Reorder
 
 __all__ = [
@@ -16,5 +16,5 @@ __all__ = [
     "check_inputs",
     "read_records",
     "splice",
-    "without_member",
+    "take_member",
 ]

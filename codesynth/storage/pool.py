@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import stat
-import tempfile
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from typing import IO, cast, overload
 from codesynth.errors import InputError
 from codesynth.models import Failure, Record
 from codesynth.storage.records import BLANK, name_of, open_input, parse_record, read_lines
+from codesynth.storage.scratch import scratch, scratch_file
 
 _OFFSET_BITS = 48
 
@@ -40,26 +40,35 @@ class Pool(Sequence[str]):
     def _add(self, path: str) -> None:
         stream = open_input(path)
         plain = isinstance(stream, io.BufferedReader) and _is_regular(stream.fileno())
-        file = cast("IO[bytes]", stream) if plain else tempfile.TemporaryFile(prefix="codesynth-")
+        file = cast("IO[bytes]", stream) if plain else scratch_file()
         number = len(self._files)
         self._files.append(file)
         self._sources.append(name_of(path))
+        start = stream.tell() if plain else 0  # standard input may have been read before
         end = 0
         for line, offset, raw in read_lines(stream, name_of(path)):
             if not plain:
-                file.write(raw + b"\n")
-            place = number << _OFFSET_BITS | (offset if plain else end)
+                with scratch():
+                    file.write(raw + b"\n")
+            place = number << _OFFSET_BITS | (start + offset if plain else end)
             end += len(raw) + 1
             text = parse_record(0, raw, line, path).text(self._key)
             (self._bad if isinstance(text, Failure) else self._good).extend((place, line))
+        if not plain:
+            with scratch():
+                file.flush()
 
     def _read(self, rows: array[int], i: int) -> Record:
         place, line = rows[2 * i], rows[2 * i + 1]
         number = place >> _OFFSET_BITS
         file = self._files[number]
-        file.seek(place & (1 << _OFFSET_BITS) - 1)
-        raw = file.readline().removeprefix(b"\xef\xbb\xbf").strip(BLANK)
-        return parse_record(i, raw, line, self._sources[number])
+        source = self._sources[number]
+        try:
+            file.seek(place & (1 << _OFFSET_BITS) - 1)
+            raw = file.readline().strip(BLANK)
+        except OSError as exc:
+            raise InputError(f"{source}:{line}: cannot read it again: {exc.strerror}") from exc
+        return parse_record(i, raw, line, source)
 
     def __len__(self) -> int:
         return len(self._good) // 2

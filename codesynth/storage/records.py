@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +17,9 @@ STANDARD = "-"
 BLANK = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
 _GZIP_MAGIC = b"\x1f\x8b"
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_TOKEN = re.compile(_STRING.pattern + rb"|[][{},]", re.DOTALL)
+_DEPTH = {b"{": 1, b"[": 1, b"}": -1, b"]": -1}
 
 
 def name_of(path: str) -> str:
@@ -55,9 +58,10 @@ def open_input(path: str) -> io.BufferedReader | gzip.GzipFile:
 def read_lines(
     stream: io.BufferedReader | gzip.GzipFile, name: str
 ) -> Iterator[tuple[int, int, bytes]]:
-    """Yield (line number from 1, offset of the line, the line without outer white space).
+    """Yield (line number from 1, offset of the row, the line without outer white space).
 
-    Blank lines are no rows. A byte order mark at the start is no part of the first row.
+    Offsets count from where the stream was. Blank lines are no rows. A byte order mark at the
+    start is no part of the first row.
 
     Raises:
         InputError: the stream cannot be read to its end (a cut gzip stream, a bad disk).
@@ -66,9 +70,9 @@ def read_lines(
     try:
         for line in iter(stream.readline, b""):
             number += 1
-            row = (line.removeprefix(_BOM) if number == 1 else line).strip(BLANK)
-            if row:
-                yield number, offset, row
+            start = len(_BOM) if number == 1 and line.startswith(_BOM) else 0
+            if row := line[start:].strip(BLANK):
+                yield number, offset + start, row
             offset += len(line)
     except (OSError, EOFError, zlib.error) as exc:
         raise InputError(f"{name}:{number + 1}: cannot read on: {exc}") from exc
@@ -101,38 +105,51 @@ def parse_record(index: int, raw: bytes, line: int, source: str) -> Record:
     return Record(index, raw, fields, line, source)
 
 
-def splice(raw: bytes, key: str, value: object) -> bytes:
+def splice(raw: bytes, key: str, value: bytes) -> bytes:
     """Append a member to a JSON object's text; all that was there keeps its bytes.
 
-    >>> splice(b'{"id": 12345678901234567890}', "code", "x = 1")
+    Args:
+        raw: without outer white space.
+        value: a JSON text.
+
+    >>> splice(b'{"id": 12345678901234567890}', "code", b'"x = 1"')
     b'{"id": 12345678901234567890,"code":"x = 1"}'
     """
     body = raw[:-1].rstrip(BLANK)
     comma = b"" if body == b"{" else b","
-    return b"%b%b%b:%b}" % (body, comma, dumps(key), dumps(value))
+    return b"%b%b%b:%b}" % (body, comma, dumps(key), value)
 
 
-def without_member(raw: bytes, key: str) -> bytes:
-    """Take a member out of a JSON object's text; the others keep their bytes.
+def take_member(raw: bytes, key: str) -> tuple[bytes, bytes]:
+    """Take a member out of a JSON object's text; return what is left, and the member's value.
 
-    >>> without_member(b'{"a": 1.0, "b": {"c": []}, "d": 10e2}', "b")
-    b'{"a": 1.0,"d": 10e2}'
+    All else keeps its bytes. Of several members of that name, the last one's value counts.
+
+    Raises:
+        KeyError: there is no such member.
+
+    >>> take_member(b'{"a": 1.0, "b": {"c": [1e2]}, "d": 10e2}', "b")
+    (b'{"a": 1.0,"d": 10e2}', b'{"c": [1e2]}')
     """
-    text = raw.decode()
-    decode = json.JSONDecoder().raw_decode
-    members = []
-    at = _skip(text, 1)
-    while text[at] == '"':
-        name, end = decode(text, at)
-        _, end = decode(text, _skip(text, end))
-        if name != key:
-            members.append(text[at:end])
-        at = _skip(text, end)
-    return ("{" + ",".join(members) + "}").encode()
+    others, value = [], None
+    for member in _members(raw):
+        name = _STRING.match(member)
+        if name is not None and loads(name[0]) == key:
+            value = member[name.end() :].lstrip(b": \t\r\n")
+        else:
+            others.append(member)
+    if value is None:
+        raise KeyError(key)
+    return b"{%b}" % b",".join(others), value
 
 
-def _skip(text: str, at: int) -> int:
-    """Find the next token after white space, a colon or a comma."""
-    while text[at] in " \t\r\n:,":
-        at += 1
-    return at
+def _members(raw: bytes) -> Iterator[bytes]:
+    """Yield the text of each member of a JSON object's text, such as ``"a": 1``."""
+    depth, start = 0, 1
+    for token in _TOKEN.finditer(raw):
+        sign = token[0]
+        if depth == 1 and sign in (b",", b"}"):
+            if member := raw[start : token.start()].strip(BLANK):
+                yield member
+            start = token.end()
+        depth += _DEPTH.get(sign, 0)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from array import array
 from collections.abc import Iterator
 from typing import IO
 
 from codesynth.errors import RunError
+from codesynth.storage.scratch import scratch, scratch_file
 
 Line = tuple[bool, bytes]
 """Whether the row is for the output (else it is for the failures), and its line."""
@@ -72,16 +72,18 @@ class Reorder:
 
     def _spill(self, position: int, ok: bool, line: bytes) -> None:
         if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="codesynth-")
+            self._file = scratch_file()
         if not self._spilled:
             self._base, self._end = self._next, 0
             self._places = array("Q")
-            self._file.truncate(0)
         place = position - self._base
         if place >= len(self._places):
             self._places.frombytes(bytes(8 * (place + 1 - len(self._places))))
-        self._file.seek(self._end)
-        self._file.write(b"%d%b\n" % (ok, line))
+        with scratch():
+            if not self._spilled:
+                self._file.truncate(0)
+            self._file.seek(self._end)
+            self._file.write(b"%d%b\n" % (ok, line))
         self._places[place] = self._end + 1
         self._end += len(line) + 2
         self._spilled += 1
@@ -90,8 +92,9 @@ class Reorder:
         place = position - self._base
         if self._file is None or not (0 <= place < len(self._places) and self._places[place]):
             return None
-        self._file.seek(self._places[place] - 1)
+        with scratch():
+            self._file.seek(self._places[place] - 1)
+            line = self._file.readline()
         self._places[place] = 0
         self._spilled -= 1
-        line = self._file.readline()
         return line[:1] == b"1", line[1:-1]
