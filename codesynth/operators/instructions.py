@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -111,15 +112,20 @@ class CodeInstructionGenerator:
     ) -> list[str]:
         """Sample from ``storage``, write the new instructions; return the column's name.
 
+        Rows without a text in ``input_key`` are no examples.
+
         Raises:
             ConfigError: the pool is too small.
             EndpointError: no request can succeed.
         """
         job = self.job(output_key)
         if hasattr(storage, "pool"):
-            run_streaming(job, self.records(storage.pool(input_key)), self.llm_serving, storage)
+            pool = storage.pool(input_key)
+            records = itertools.chain(pool.bad_records(), self.records(pool))
+            run_streaming(job, records, self.llm_serving, storage)
             return [output_key]
-        pool = [row[input_key] for row in storage.read("dict")]
+        texts = (row.get(input_key) for row in storage.read("dict"))
+        pool = [text for text in texts if isinstance(text, str)]  # pandas fills gaps with NaN
         rows = [dict(record.fields) for record in self.records(pool)]
         done = run_in_memory(job, rows, self.llm_serving)
         storage.write([{output_key: row[output_key]} for row in done])
