@@ -101,13 +101,17 @@ class CodeInstructionToCodeGenerator:
         """Read rows from ``storage``, write them with the new column; return the column's name.
 
         Raises:
+            ConfigError: rows have that column already, in a storage without a place for failures.
             EndpointError: no request can succeed.
         """
         job = self.job(input_key, output_key)
         if hasattr(storage, "records"):
             run_streaming(job, storage.records(), self.llm_serving, storage)
-        else:
-            storage.write(run_in_memory(job, storage.read("dict"), self.llm_serving))
+            return [output_key]
+        rows = storage.read("dict")
+        if any(output_key in row for row in rows):
+            raise ConfigError(f'the rows have "{output_key}" already. Try another output_key')
+        storage.write(run_in_memory(job, rows, self.llm_serving))
         return [output_key]
 
 
