@@ -63,10 +63,11 @@ class Connection(asyncio.BufferedProtocol):
         self._buffer, self._limit, self._forget = buffer, limit, forget
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
-        # As lenient as h11 and curl: a length beside chunks, line ends without CR, padded sizes.
+        # As lenient as h11 and curl: a length beside chunks, an interim answer that says "close",
+        # line ends without CR, padded chunk sizes.
         self._parser.set_dangerous_leniencies(
             lenient_chunked_length=True,
-            lenient_data_after_close=True,
+            lenient_keep_alive=True,
             lenient_optional_cr_before_lf=True,
             lenient_spaces_after_chunk_size=True,
         )
@@ -155,7 +156,7 @@ class Connection(asyncio.BufferedProtocol):
         self._poll.register(transport.get_extra_info("socket"), select.POLLIN)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End; with no EOF before it this is a reset, or TLS without a closing alert."""
+        """End; what comes here without an EOF before it is a reset."""
         if exc is not None and not self._answer.done():
             self._read_rest()
         self._end_early(exc)
@@ -163,10 +164,14 @@ class Connection(asyncio.BufferedProtocol):
         self._forget(self)
 
     def _read_rest(self) -> None:
-        """Read what came before the reset that ended our writing: the reason for it, it may be."""
+        """Read what the kernel holds still: the answer to a request that nobody reads to the end.
+
+        asyncio drops a connection at a write that fails, unread bytes and all. What was wrong
+        with the request (413, say) would be lost with them.
+        """
         peer = self._transport.get_extra_info("socket")
         if self._transport.get_extra_info("ssl_object") is None:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # the reset, which is being handled
                 while not self._answer.done():
                     nbytes = os.readv(peer.fileno(), [self._buffer])
                     if not nbytes:

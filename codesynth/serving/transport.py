@@ -1,7 +1,20 @@
-"""A fast httpx transport over kept-alive HTTP/1.1 connections; httpx's own where a proxy is set.
+"""A fast httpx transport over kept HTTP/1.1 connections; httpx's own where a proxy is set.
 
 Nothing but bytes on the wire is done here: no retries, no redirects, no cookies. What goes wrong
 is raised as httpx's own exceptions, so that a caller translates one family.
+
+Why a transport of our own, in CPU per request, building the request and reading an answer of
+1.2 KB included, with 64 to 1,024 at once (``tests/benchmarks/transports.py``):
+
+==========================================================  =========
+this transport, called directly                             1 (flat)
+the same under ``httpx.AsyncClient.post``                   3.5 - 4.5
+the same over h11, which is Python, with none of the care   2.2 - 2.5
+``httpcore.AsyncHTTPConnection`` in a free list             5.1 - 6.4
+httpx as it comes, whose pool is quadratic                  85 - 170
+==========================================================  =========
+
+aiohttp's transport takes 250 ms to import, and pyreqwest's errors are its own.
 """
 
 from __future__ import annotations
@@ -41,9 +54,10 @@ class Transport(httpx.AsyncBaseTransport):
     """Send requests over kept connections; any number at once, in one event loop.
 
     A request's body must be bytes. An answer is read whole before it is handed on, so a cut one
-    is an error and never a response, and no connection waits for its reader. A response with
-    neither length nor chunks is whole when the peer closes in order. Cancelling a request closes
-    its connection; one with ``extensions["fresh"]`` takes no kept connection.
+    is an error and never a response, and no connection waits for its reader. The exception: one
+    with neither length nor chunks ends where the peer closes, so only its content can tell.
+    Cancelling a request closes its connection; one with ``extensions["fresh"]`` set takes no kept
+    connection.
 
     >>> transport = Transport(connect_timeout=5.0, max_response_bytes=1_000_000)
     >>> asyncio.run(transport.aclose())
@@ -109,29 +123,26 @@ class Transport(httpx.AsyncBaseTransport):
     async def _connect(self, scheme: str, host: str, port: int | None) -> Connection:
         if scheme not in ("http", "https"):
             raise httpx.UnsupportedProtocol(f"not an http or https URL: {scheme}://{host}")
-        port = port or (443 if scheme == "https" else 80)
-        where = f"cannot connect to {host}:{port}"
         try:
             async with self._connecting, asyncio.timeout(self._connect_timeout):
-                return await self._open_connection(scheme, host, port)
+                return await self._open_connection(host, port, secure=scheme == "https")
         except TimeoutError as exc:
-            text = f"{where}: no answer in {self._connect_timeout:g} s"
-            raise httpx.ConnectTimeout(text) from exc
+            raise httpx.ConnectTimeout(f"no answer in {self._connect_timeout:g} s") from exc
         except ssl.SSLCertVerificationError as exc:
-            text = f"{where}: its certificate is not trusted: {exc.verify_message}"
+            text = f"certificate refused: {exc.verify_message} (SSL_CERT_FILE names whom to trust)"
             raise httpx.ConnectError(text) from exc
         except (OSError, ValueError) as exc:  # ValueError: a name that cannot be looked up
-            raise httpx.ConnectError(f"{where}: {str(exc) or type(exc).__name__}") from exc
+            raise httpx.ConnectError(str(exc) or type(exc).__name__) from exc
 
-    async def _open_connection(self, scheme: str, host: str, port: int) -> Connection:
+    async def _open_connection(self, host: str, port: int | None, *, secure: bool) -> Connection:
         self._check_open()
-        if scheme == "https" and self._ssl_context is None:
+        if secure and self._ssl_context is None:
             self._ssl_context = _create_ssl_context()
         transport, connection = await asyncio.get_running_loop().create_connection(
             lambda: Connection(self._buffer, self._max_response_bytes, self._open.discard),
             host,
-            port,
-            ssl=self._ssl_context if scheme == "https" else None,
+            port or (443 if secure else 80),
+            ssl=self._ssl_context if secure else None,
             happy_eyeballs_delay=HAPPY_EYEBALLS_SECONDS,
         )
         self._open.add(connection)

@@ -1,0 +1,414 @@
+"""One connection against peers that do everything that HTTP, TCP and malice allow."""
+
+import asyncio
+import socket
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from peer import OK, Script, ask, in_loop, read_request, says, serving
+
+from codesynth.serving import connection as module
+from codesynth.serving.connection import (
+    Body,
+    Connection,
+    ResponseTooLarge,
+    StaleConnection,
+)
+from codesynth.serving.transport import Transport
+
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+CHUNKED_OK = CHUNKED + b"1\r\n{\r\n1;a=b\r\n}\r\n0\r\nx: y\r\n\r\n"
+INTERIM = (
+    b"HTTP/1.1 100 Continue\r\n\r\n"
+    b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\nlink: </b>\r\n\r\n"
+    b"HTTP/1.1 102 Processing\r\nconnection: close\r\n\r\n"
+)
+TOO_LARGE = b"HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\n{}"
+
+
+def answer(*headers: bytes, body: bytes = b"{}", start: bytes = b"HTTP/1.1 200 OK") -> bytes:
+    return b"\r\n".join([start, *headers, b"", b""]) + body
+
+
+async def outcome(*answers: bytes, then: str = "wait") -> tuple[int, bytes]:
+    """Ask a peer that says this."""
+    async with serving(says(*answers, then=then)) as peer, Transport() as transport:
+        return await ask(transport, peer.url)
+
+
+WHOLE = {
+    "with_length": OK,
+    "chunked_with_extension_and_trailer": CHUNKED_OK,
+    "after_interim_answers": INTERIM + OK,
+    "length_beside_chunks": CHUNKED_OK.replace(b"\r\n", b"\r\ncontent-length: 9\r\n", 1),
+    "chunk_sizes_padded": CHUNKED + b"2  \r\n{}\r\n0\r\n\r\n",
+    "line_feeds_only": answer(b"content-length: 2").replace(b"\r", b""),
+    "no_reason": answer(b"content-length: 2", start=b"HTTP/1.1 200"),
+    "upper_case": answer(b"CONTENT-LENGTH: 2"),
+    "lower_case_http10": answer(b"content-length: 2", start=b"HTTP/1.0 200 OK"),
+    "header_not_ascii": answer(b"x-by: caf\xe9", b"content-length: 2"),
+    "upgrade_offered": answer(b"connection: upgrade", b"upgrade: h2c", b"content-length: 2"),
+    "headers_of_100_kb": answer(
+        *[b"x-%d: %s" % (i, b"y" * 90) for i in range(1000)], b"content-length: 2"
+    ),
+}
+
+
+@pytest.mark.parametrize("raw", WHOLE.values(), ids=WHOLE)
+@in_loop
+async def test_answer_is_whole(raw: bytes) -> None:
+    assert await outcome(raw) == (200, b"{}")
+
+
+@pytest.mark.parametrize("status", [204, 304])
+@in_loop
+async def test_answer_without_body_ends_with_its_head(status: int) -> None:
+    raw = answer(b"content-length: 2", body=b"", start=b"HTTP/1.1 %d Nothing" % status)
+    assert await outcome(raw) == (status, b"")
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+@in_loop
+async def test_answer_without_length_ends_with_the_connection(version: bytes) -> None:
+    raw = answer(start=b"HTTP/%s 200 OK" % version)
+    assert await outcome(raw, then="close") == (200, b"{}")
+
+
+CUT = {
+    "nothing": b"",
+    "status_line": b"HTTP/1.1 20",
+    "head": b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n",
+    "after_interim": INTERIM,
+    "no_body": OK[:-2],
+    "body": OK[:-1],
+    "chunk": CHUNKED + b"a\r\n{}",
+    "last_chunk": CHUNKED + b"2\r\n{}\r\n",
+    "trailer": CHUNKED + b"2\r\n{}\r\n0\r\nx: y\r\n",
+    "unknown_coding": answer(b"transfer-encoding: gzip"),
+}
+
+
+@pytest.mark.parametrize("then", ["close", "reset"])
+@pytest.mark.parametrize("raw", CUT.values(), ids=CUT)
+@in_loop
+async def test_cut_answer_is_never_taken_for_whole(raw: bytes, then: str) -> None:
+    expected = httpx.RemoteProtocolError if then == "close" else httpx.ReadError
+    with pytest.raises(expected):
+        await outcome(raw, then=then)
+
+
+@in_loop
+async def test_reset_ends_even_an_answer_without_length() -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await says(answer(), then="")(reader, writer)
+        await asyncio.sleep(0.02)
+        await says(then="reset")(reader, writer)
+
+    async with serving(script) as peer, Transport() as transport:
+        with pytest.raises(httpx.ReadError, match="body"):
+            await ask(transport, peer.url)
+
+
+BROKEN = {
+    "other_protocol": b"SSH-2.0-OpenSSH_9.2\r\n",
+    "tls_alert": b"\x15\x03\x01\x00\x02\x02\x46",
+    "html": b"<html></html>",
+    "status_of_letters": answer(b"content-length: 2", start=b"HTTP/1.1 abc OK"),
+    "status_negative": answer(b"content-length: 2", start=b"HTTP/1.1 -20 OK"),
+    "status_zero": answer(b"content-length: 2", start=b"HTTP/1.1 000 OK"),
+    "status_huge": answer(b"content-length: 2", start=b"HTTP/1.1 99999999999 OK"),
+    "protocol_switched": answer(
+        b"connection: upgrade", b"upgrade: x", start=b"HTTP/1.1 101 Switch"
+    ),
+    "protocol_switched_silently": answer(start=b"HTTP/1.1 101 Switch"),
+    "length_negative": answer(b"content-length: -2"),
+    "length_of_letters": answer(b"content-length: two"),
+    "length_empty": answer(b"content-length:"),
+    "length_huge": answer(b"content-length: 99999999999999999999999"),
+    "lengths_conflicting": answer(b"content-length: 2", b"content-length: 1"),
+    "lengths_in_a_list": answer(b"content-length: 2, 1"),
+    "chunk_size_negative": CHUNKED + b"-2\r\n{}\r\n0\r\n\r\n",
+    "chunk_size_huge": CHUNKED + b"f" * 40 + b"\r\n{}",
+    "chunk_size_short": CHUNKED + b"1\r\n{}\r\n0\r\n\r\n",
+    "header_with_nul": answer(b"x: a\0b", b"content-length: 2"),
+    "header_without_colon": answer(b"nonsense", b"content-length: 2"),
+    "header_name_not_ascii": answer(b"caf\xe9: 1", b"content-length: 2"),
+}
+
+
+@pytest.mark.parametrize("raw", BROKEN.values(), ids=BROKEN)
+@in_loop
+async def test_broken_answer_is_a_protocol_error_at_once(raw: bytes) -> None:
+    with pytest.raises(httpx.RemoteProtocolError):
+        await outcome(raw)
+
+
+ENDLESS = {
+    "header": (b"HTTP/1.1 200 OK\r\nx: ", b"y" * 10_000),
+    "headers": (b"HTTP/1.1 200 OK\r\n", b"x: y\r\n" * 1000),
+    "status_line": (b"HTTP/1.1 200 ", b"y" * 10_000),
+    "interim_answers": (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1000),
+    "trailer": (CHUNKED + b"2\r\n{}\r\n0\r\nx: ", b"y" * 10_000),
+    "chunk_extension": (CHUNKED + b"2;x=", b"y" * 10_000),
+}
+ENDLESS_BODIES = {
+    "chunked": (CHUNKED, b"1000\r\n" + b"y" * 0x1000 + b"\r\n"),
+    "without_length": (answer(body=b""), b"y" * 10_000),
+    "length_too_large": (answer(b"content-length: 1000000000000", body=b""), b"y" * 10_000),
+}
+
+
+def endless(head: bytes, piece: bytes) -> Script:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(head)
+        while not writer.is_closing():
+            writer.write(piece)
+            await writer.drain()
+
+    return script
+
+
+@pytest.mark.parametrize("raw", ENDLESS.values(), ids=ENDLESS)
+@in_loop
+async def test_endless_head_is_ended(raw: tuple[bytes, bytes]) -> None:
+    async with serving(endless(*raw)) as peer, Transport() as transport:
+        with pytest.raises(httpx.RemoteProtocolError, match="headers"):
+            await ask(transport, peer.url)
+
+
+@pytest.mark.parametrize("raw", ENDLESS_BODIES.values(), ids=ENDLESS_BODIES)
+@in_loop
+async def test_endless_body_is_too_large(raw: tuple[bytes, bytes]) -> None:
+    async with serving(endless(*raw)) as peer, Transport(max_response_bytes=1 << 20) as transport:
+        with pytest.raises(ResponseTooLarge):
+            await ask(transport, peer.url)
+
+
+SURPLUS = {
+    "garbage": b"garbage",
+    "blank_lines_and_garbage": b"\r\n\r\ngarbage",
+    "a_part_of_an_answer": b"HTTP/1.1 200",
+    "another_answer": TOO_LARGE,
+}
+
+
+@pytest.mark.parametrize("surplus", SURPLUS.values(), ids=SURPLUS)
+@in_loop
+async def test_bytes_after_the_answer_end_the_connection(surplus: bytes) -> None:
+    async with serving(says(OK + surplus, TOO_LARGE)) as peer, Transport() as transport:
+        assert await ask(transport, peer.url) == (200, b"{}")
+        assert await ask(transport, peer.url) == (200, b"{}")
+        assert peer.connections == 2
+
+
+@in_loop
+async def test_unasked_answer_ends_an_idle_connection() -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(OK)
+        await asyncio.sleep(0.02)
+        writer.write(TOO_LARGE)
+        await reader.read()
+
+    async with serving(script) as peer, Transport() as transport:
+        assert await ask(transport, peer.url) == (200, b"{}")
+        await asyncio.sleep(0.05)
+        assert await ask(transport, peer.url) == (200, b"{}")
+        assert peer.connections == 2
+
+
+KEPT = {
+    "http11": (OK, 1),
+    "http11_close": (answer(b"connection: close", b"content-length: 2"), 2),
+    "http11_close_among_others": (answer(b"Connection: foo, Close", b"content-length: 2"), 2),
+    "http10": (answer(b"content-length: 2", start=b"HTTP/1.0 200 OK"), 2),
+    "http10_keep": (
+        answer(b"connection: keep-alive", b"content-length: 2", start=b"HTTP/1.0 200 OK"),
+        1,
+    ),
+    "chunked": (CHUNKED_OK, 1),
+}
+
+
+@pytest.mark.parametrize(("raw", "connections"), KEPT.values(), ids=KEPT)
+@in_loop
+async def test_connection_is_kept_as_the_answer_says(raw: bytes, connections: int) -> None:
+    async with serving(says(raw, raw)) as peer, Transport() as transport:
+        for _ in range(2):
+            assert await ask(transport, peer.url) == (200, b"{}")
+        assert peer.connections == connections
+
+
+@pytest.mark.parametrize("then", ["close", "reset"])
+@in_loop
+async def test_kept_connection_that_dies_unanswered_is_stale(then: str) -> None:
+    async with serving(says(OK, b"", then=then)) as peer, Transport() as transport:
+        await ask(transport, peer.url)
+        with pytest.raises(StaleConnection):
+            await ask(transport, peer.url)
+        assert await ask(transport, peer.url, fresh=True) == (200, b"{}")
+
+
+@in_loop
+async def test_kept_connection_that_dies_in_its_answer_is_not_stale() -> None:
+    async with serving(says(OK, b"H", then="close")) as peer, Transport() as transport:
+        await ask(transport, peer.url)
+        with pytest.raises(httpx.RemoteProtocolError):
+            await ask(transport, peer.url)
+
+
+@pytest.mark.parametrize("then", ["wait", "close", "reset"])
+@in_loop
+async def test_answer_that_comes_before_the_request_is_sent_counts(then: str) -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(100_000)
+        writer.write(TOO_LARGE)
+        await writer.drain()
+        if then == "wait":
+            await asyncio.sleep(0.05)
+        elif then == "reset":
+            writer.transport.abort()
+
+    async with serving(script) as peer, Transport() as transport:
+        for _ in range(5):
+            assert await ask(transport, peer.url, bytes(20_000_000)) == (413, b"{}")
+        assert peer.connections == 5
+
+
+@in_loop
+async def test_answer_before_the_first_request_counts() -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 503 Full\r\ncontent-length: 0\r\n\r\n")
+
+    async with serving(script) as peer, Transport() as transport:
+        for _ in range(10):
+            assert await ask(transport, peer.url) == (503, b"")
+
+
+@in_loop
+async def test_large_request_arrives_whole_at_a_slow_reader() -> None:
+    body = bytes(range(256)) * 20_000
+    got = bytearray()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while len(got) < len(body):
+            got.extend(await reader.read(400_000))
+            await asyncio.sleep(0.002)
+        writer.write(OK)
+        await reader.read()
+
+    async with serving(script) as peer, Transport() as transport:
+        assert await ask(transport, peer.url, body) == (200, b"{}")
+    assert got.endswith(body)
+
+
+@in_loop
+async def test_cancelled_request_closes_its_connection() -> None:
+    closed = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(OK[:-1])
+        await reader.read()
+        closed.set()
+
+    async with serving(script) as peer, Transport() as transport:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await ask(transport, peer.url)
+        await closed.wait()
+
+
+class Wire(asyncio.Transport):
+    """What asyncio would hand to a connection, without a network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+        self.socket, self.other = socket.socketpair()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self.socket if name == "socket" else default
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: Any) -> None:
+        self.written.append(bytes(data))
+
+    def abort(self) -> None:
+        self.socket.close()
+        self.other.close()
+
+
+def fed(pieces: Iterable[bytes]) -> tuple[int, bytes] | httpx.TransportError:
+    """Give an exchange these pieces and then the end."""
+
+    async def exchange() -> tuple[int, bytes] | httpx.TransportError:
+        buffer = memoryview(bytearray(4096))
+        connection = Connection(buffer, 1 << 20, lambda _: None)
+        connection.connection_made(Wire())
+        for piece in pieces:
+            buffer[: len(piece)] = piece
+            connection.buffer_updated(len(piece))
+        connection.eof_received()
+        connection.connection_lost(None)
+        try:
+            response = await connection.exchange(b"")
+        except httpx.TransportError as exc:
+            return exc
+        assert isinstance(response.stream, Body)
+        return response.status_code, response.stream.data
+
+    return asyncio.run(exchange())
+
+
+def cut(raw: bytes, places: list[int]) -> list[bytes]:
+    ends = sorted({min(place, len(raw)) for place in places} | {0, len(raw)})
+    return [raw[a:b] for a, b in pairwise(ends)]
+
+
+PLACES = st.lists(st.integers(0, 300))
+FRAMED = st.sampled_from([OK, CHUNKED_OK, INTERIM + OK, INTERIM + CHUNKED_OK])
+
+
+@given(raw=FRAMED, places=PLACES)
+def test_answer_is_the_same_in_any_pieces(raw: bytes, places: list[int]) -> None:
+    assert fed(cut(raw, places)) == (200, b"{}")
+
+
+@given(raw=FRAMED, places=PLACES, data=st.data())
+def test_every_beginning_of_an_answer_is_an_error(
+    raw: bytes, places: list[int], data: st.DataObject
+) -> None:
+    beginning = raw[: data.draw(st.integers(0, len(raw) - 1))]
+    assert isinstance(fed(cut(beginning, places)), httpx.TransportError)
+
+
+@given(raw=FRAMED, at=st.integers(0, 300), junk=st.binary(max_size=20), places=PLACES)
+def test_no_bytes_raise_anything_but_transport_errors(
+    raw: bytes, at: int, junk: bytes, places: list[int]
+) -> None:
+    result = fed(cut(raw[:at] + junk + raw[at + len(junk) :], places))
+    assert isinstance(result, (tuple, httpx.TransportError))
+
+
+@in_loop
+async def test_nothing_is_written_while_the_peer_does_not_read() -> None:
+    wire = Wire()
+    connection = Connection(memoryview(bytearray(10)), 100, lambda _: None)
+    connection.connection_made(wire)
+    connection.pause_writing()
+    sending = asyncio.create_task(connection.exchange(bytes(2 * module.WRITE_BYTES)))
+    await asyncio.sleep(0.01)
+    assert wire.written == []
+    connection.resume_writing()
+    await asyncio.sleep(0.01)
+    assert len(b"".join(wire.written)) == 2 * module.WRITE_BYTES
+    sending.cancel()
