@@ -6,13 +6,13 @@ import asyncio
 import threading
 from collections.abc import Iterable, Sequence
 
-from codesynth.codec import dumps, loads
+from codesynth.codec import dumps
 from codesynth.errors import ConfigError, EndpointError
 from codesynth.models import Endpoint, Record, Request, SamplingParams
-from codesynth.serving.answers import clean, read_answer
 from codesynth.serving.budget import Budget
-from codesynth.serving.session import Session, denial
-from codesynth.serving.site import App, NoReply, Reply, Site
+from codesynth.serving.diagnosis import discover
+from codesynth.serving.session import Session
+from codesynth.serving.site import App, Site
 from codesynth.serving.window import Window
 
 
@@ -109,7 +109,7 @@ class APILLMServing:
 
         def ask() -> None:
             try:
-                found.append(asyncio.run(_discover(self._sites[0], self.timeout)))
+                found.append(asyncio.run(discover(self._sites[0], self.timeout, self.max_retries)))
             except (ConfigError, EndpointError) as exc:
                 found.append(exc)
 
@@ -161,33 +161,3 @@ class APILLMServing:
             if response.error is None:
                 answers[response.request.position] = response.text
         return answers
-
-
-async def _discover(site: Site, timeout: float) -> str:
-    """Name the only model an endpoint lists."""
-    try:
-        reply = await _get_models(site, timeout)
-    except NoReply as exc:
-        raise EndpointError(str(exc)) from exc
-    finally:
-        await site.aclose()
-    answer = read_answer(reply.status, reply.headers, reply.body)
-    if answer.denied and reply.status != 404:
-        raise denial(site, answer, None)
-    try:
-        names = [str(entry["id"]) for entry in loads(reply.body)["data"]]
-    except (ValueError, TypeError, KeyError):
-        names = []
-    if len(names) == 1:
-        return names[0]
-    listed = f"lists {len(names)} models: {clean(', '.join(names))}" if names else "lists no model"
-    raise ConfigError(f"{site.name} {listed}. Choose one with --model or CODESYNTH_MODEL")
-
-
-async def _get_models(site: Site, timeout: float) -> Reply:
-    for seconds in (0.5, 1.0, 2.0):
-        try:
-            return await site.request("GET", "/models", b"", timeout=timeout, fresh=False)
-        except NoReply:
-            await asyncio.sleep(seconds)
-    return await site.request("GET", "/models", b"", timeout=timeout, fresh=False)

@@ -22,15 +22,21 @@ class Drained(Exception):  # noqa: N818 - no error: the request just was not sen
 class Gate:
     """Lets requests through as ``Replicas`` says, first come first served, retries before others.
 
-    Lives on one event loop. ``clock`` gives seconds and never goes back.
+    Lives on one event loop. ``clock`` gives seconds and never goes back; ``on_pause`` is called
+    whenever a request has begun a pause, as another can take its place then.
     """
 
     def __init__(
-        self, replicas: Replicas, clock: Callable[[], float], budget: Budget | None
+        self,
+        replicas: Replicas,
+        clock: Callable[[], float],
+        budget: Budget | None,
+        on_pause: Callable[[], None],
     ) -> None:
         self._replicas = replicas
         self._clock = clock
         self._budget = budget
+        self._on_pause = on_pause
         self._short: set[asyncio.Future[None]] = set()
         self._waiting: deque[tuple[asyncio.Future[int], int, int | None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -142,6 +148,7 @@ class Gate:
         over: asyncio.Future[None] = loop.create_future()
         timer = loop.call_later(seconds, _finish, over)
         self._pauses.add(over)
+        self._on_pause()
         try:
             await over
         finally:

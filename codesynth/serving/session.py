@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from codesynth.errors import EndpointError
 from codesynth.models import Failure, Request, Response
 from codesynth.serving.answers import Answer, RetryDecision, read_answer
 from codesynth.serving.budget import Budget
+from codesynth.serving.diagnosis import check_model, denial
 from codesynth.serving.gate import Drained, Gate
 from codesynth.serving.limiter import Outcome, Verdict
 from codesynth.serving.replicas import OutageGuard, Replicas
@@ -76,10 +78,12 @@ class Session:
         self._max_retries = max_retries
         self._clock = clock
         self._replicas = Replicas(len(sites), concurrency=concurrency, rpm=rpm, tpm=tpm)
-        self._gate = Gate(self._replicas, clock, budget)
+        self._gate = Gate(self._replicas, clock, budget, lambda: self.on_room())
         self._guard = OutageGuard(max_outage)
         self._answered_at: float | None = None
         self._denials = 0
+        self._suspicion = asyncio.Lock()
+        self._looked_into = False
 
     @property
     def workers(self) -> int:
@@ -136,14 +140,10 @@ class Session:
             retry=retry_if_result(_wants_retry),
             stop=is_last,
             wait=_wait,
-            sleep=self._pause,
+            sleep=self._gate.pause,
             retry_error_callback=last_word,
         )
         return await retrying(attempt)
-
-    async def _pause(self, seconds: float) -> None:
-        self.on_room()
-        await self._gate.pause(seconds)
 
     async def _attempt(self, row: _Row) -> Answer:
         reserved = await self._gate.set_aside(row.body)
@@ -185,8 +185,20 @@ class Session:
                 verdict = "overload"
             return answer, Outcome(self._clock() - started, verdict)
         answer = read_answer(reply.status, reply.headers, reply.body)
+        if answer.kind == "rejected" and self._answered_at is None:
+            await self._suspect(row.site, answer)
         self._judge(row.site, answer)
         return answer, _outcome(reply, answer, self._clock() - started)
+
+    async def _suspect(self, site: Site, answer: Answer) -> None:
+        """See whether a rejection before any answer is the row's fault or everybody's.
+
+        Some gateways answer 400 for a wrong key or model, as for a bad row.
+        """
+        async with self._suspicion:
+            if not self._looked_into and not answer.denied:
+                self._looked_into = True
+                await check_model(site, self._model, answer, self._timeout)
 
     def _unanswered(self, row: _Row, exc: NoReply) -> Answer:
         """Make an answer of none, and see whether this is one row's bad luck or an outage.
@@ -274,20 +286,3 @@ def _outcome(reply: Reply, answer: Answer, latency: float) -> Outcome:
         retry_after=answer.decision.retry_after,
         tokens=used.prompt_tokens + used.completion_tokens if used else None,
     )
-
-
-def denial(site: Site, answer: Answer, model: str | None) -> EndpointError:
-    """Word why nobody gets an answer: where, what, the fix."""
-    words = site.without_secrets(answer.message)
-    if answer.quota or answer.status == 402:
-        return EndpointError(f"{site.name}: the quota is exhausted ({answer.status}): {words}")
-    if answer.status == 401:
-        fix = f"Set OPENAI_API_KEY for {site.name}"
-        return EndpointError(f"endpoint refused the key (401): {words}. {fix}")
-    if answer.status == 403:
-        fix = f"Is OPENAI_API_KEY right for {site.name}?"
-        return EndpointError(f"endpoint denies access (403): {words}. {fix}")
-    if answer.status == 404:
-        fix = f"Check --model {model} and --base-url {site.name}"
-        return EndpointError(f"endpoint does not know the model or the path (404): {words}. {fix}")
-    return EndpointError(f"{site.name} {words} ({answer.status}). Is --base-url right?")
