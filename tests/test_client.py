@@ -103,7 +103,8 @@ def test_a_denial_among_answers_is_the_rows_own(endpoint: Endpoint) -> None:
 def test_a_400_for_a_model_that_is_not_listed_stops_the_run(endpoint: Endpoint) -> None:
     endpoint.plan = lambda request: error(400, "Invalid model name")
     with pytest.raises(EndpointError, match="does not list the model other, but test-model"):
-        list(serving(endpoint, model="other").generate(requests("a", "b")))
+        list(serving(endpoint, model="other").generate(requests(*map(str, range(50)))))
+    assert len(endpoint.received) <= 8
 
 
 def test_a_400_for_a_listed_model_is_the_rows_own(endpoint: Endpoint) -> None:
@@ -160,7 +161,7 @@ def test_a_pause_frees_its_place(endpoint: Endpoint) -> None:
 def test_no_more_requests_are_in_flight_than_allowed(endpoint: Endpoint) -> None:
     endpoint.plan = lambda request: completion("x", delay=0.01)
     ask(endpoint, *map(str, range(60)), concurrency=7)
-    assert endpoint.max_in_flight == 7
+    assert 2 <= endpoint.max_in_flight <= 7
 
 
 def test_a_dead_endpoint_ends_the_run_before_rows_fail() -> None:

@@ -50,7 +50,7 @@ def _names(site: Site, reply: Reply) -> list[str]:
     if answer.denied or answer.quota:
         raise denial(site, answer, None)
     if not 200 <= reply.status < 300:
-        words = site.without_secrets(wording(reply.body))
+        words = site.without_secrets(wording(reply.body)).rstrip(".")
         raise EndpointError(
             f"{site.name}/models answers {reply.status}: {words}. "
             "Is OPENAI_API_KEY right, and --base-url?"
@@ -77,7 +77,7 @@ async def check_model(site: Site, model: str, rejection: Answer, timeout: float)
     names = _names(site, reply)
     asked = model.casefold()
     if names and not any(asked in name.casefold() or name.casefold() in asked for name in names):
-        words = site.without_secrets(rejection.message)
+        words = site.without_secrets(rejection.message).rstrip(".")
         raise EndpointError(
             f"endpoint rejects the first request ({rejection.status}): {words}. It does not list "
             f"the model {model}, but {clean(', '.join(names))}. Choose with --model"
@@ -86,7 +86,7 @@ async def check_model(site: Site, model: str, rejection: Answer, timeout: float)
 
 def denial(site: Site, answer: Answer, model: str | None) -> EndpointError:
     """Word why nobody gets an answer: where, what, the fix."""
-    words = site.without_secrets(answer.message)
+    words = site.without_secrets(answer.message).rstrip(".")
     if answer.quota or answer.status == 402:
         return EndpointError(f"{site.name}: the quota is exhausted ({answer.status}): {words}")
     if answer.status == 401:

@@ -84,6 +84,7 @@ class Session:
         self._denials = 0
         self._suspicion = asyncio.Lock()
         self._looked_into = False
+        self._verdict: EndpointError | None = None
 
     @property
     def workers(self) -> int:
@@ -198,7 +199,12 @@ class Session:
         async with self._suspicion:
             if not self._looked_into and not answer.denied:
                 self._looked_into = True
-                await check_model(site, self._model, answer, self._timeout)
+                try:
+                    await check_model(site, self._model, answer, self._timeout)
+                except EndpointError as exc:
+                    self._verdict = exc
+            if self._verdict is not None:
+                raise self._verdict
 
     def _unanswered(self, row: _Row, exc: NoReply) -> Answer:
         """Make an answer of none, and see whether this is one row's bad luck or an outage.
