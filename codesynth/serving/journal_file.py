@@ -1,0 +1,253 @@
+"""The journal's file: SQLite, held by one run at a time.
+
+SQLite's write-ahead log with ``synchronous=FULL`` syncs at each commit, so what was stored
+survives a power cut; its exclusive lock keeps a second run out and goes with the process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import sqlite3
+import threading
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from codesynth.codec import dumps, loads
+from codesynth.errors import BusyError, JournalError
+from codesynth.models import Usage
+from codesynth.serving import wal
+
+_APPLICATION_ID = 0x63647379  # "cdsy"
+_FORMAT = 1
+_PAGE_BYTES = 16 << 10  # an answer shares its page with others, so little of it is empty
+_LOG_PAGES = 512
+_RACE_SECONDS = 0.1  # two runs that start at once look twice, or both would find it taken
+_LOCKED_BYTES = (510, 0x40000002)  # number and place of those that stand for SQLite's lock
+_MOST = 2**63 - 1  # the largest integer that SQLite holds
+_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
+
+Answer = tuple[bytes, list[Any], Usage | None]
+"""Key, answer and what it used."""
+
+
+class _BrokenJournalError(JournalError):
+    """It is a journal, but cannot be used."""
+
+
+class Journal:
+    """Answers by key, and what a run has to remember.
+
+    Usable from two threads, but to be opened once in a process: POSIX locks go with any
+    descriptor of the file that is closed.
+
+    Attributes:
+        answers: how many it had when it was opened.
+
+    Raises:
+        BusyError: another run holds it.
+        JournalError: it is damaged, from another version, no journal, or cannot be locked.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._file = Path(path).resolve()  # SQLite puts its log beside the file, not beside a link
+        self._lock = threading.Lock()
+        self._look()
+        with self._translated():
+            self._db = sqlite3.connect(
+                self._file,
+                timeout=_RACE_SECONDS,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            try:
+                self._open()
+            except BaseException:
+                self._db.close()
+                raise
+            [[self.answers]] = self._db.execute("SELECT count(*) FROM answer")
+
+    def _look(self) -> None:
+        """See what SQLite does not tell: whether there are locks here, whether its log is whole."""
+        log = f"{self._file}-wal"
+        try:
+            with open(self.path, "ab") as file:
+                try:
+                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, *_LOCKED_BYTES)
+                except BlockingIOError as exc:
+                    raise BusyError(f"another run holds {self.path}") from exc
+                is_broken = wal.is_damaged(log) or (file.tell() == 0 and self.is_there(log))
+        except OSError as exc:
+            raise JournalError(f"cannot open or lock {self.path}: {exc.strerror}") from exc
+        if is_broken:
+            raise self._broken("a part is missing")
+
+    def _open(self) -> None:
+        db = self._db
+        db.execute("PRAGMA locking_mode=EXCLUSIVE")
+        db.execute("PRAGMA synchronous=FULL")
+        db.execute(f"PRAGMA page_size={_PAGE_BYTES}")  # of a new one
+        db.execute("BEGIN EXCLUSIVE")
+        [[tables]] = db.execute("SELECT count(*) FROM sqlite_master")
+        [[application]] = db.execute("PRAGMA application_id")
+        [[version]] = db.execute("PRAGMA user_version")
+        if tables == application == version == 0:
+            self._create()
+        elif application != _APPLICATION_ID:
+            raise JournalError(f"{self.path} is no journal. Choose another --journal")
+        elif version != _FORMAT:
+            raise _BrokenJournalError(
+                f"{self.path} was written by another version of codesynth. Use that one, or "
+                "start afresh with --overwrite"
+            )
+        else:
+            [[found]] = db.execute("PRAGMA integrity_check(1)")
+            if found != "ok":
+                raise self._broken(found)
+        db.execute("COMMIT")
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute(f"PRAGMA wal_autocheckpoint={_LOG_PAGES}")
+
+    def _create(self) -> None:
+        """Make the tables before there is a log: a journal is there as a whole, or empty."""
+        for statement in (
+            f"PRAGMA application_id={_APPLICATION_ID}",
+            f"PRAGMA user_version={_FORMAT}",
+            "CREATE TABLE note (name TEXT PRIMARY KEY, value BLOB NOT NULL)",
+            """CREATE TABLE answer (key BLOB NOT NULL UNIQUE, answer BLOB NOT NULL,
+                prompt_tokens INTEGER, completion_tokens INTEGER)""",
+        ):
+            self._db.execute(statement)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock, contextlib.suppress(sqlite3.Error):  # all that matters is committed
+            self._db.close()
+
+    @staticmethod
+    def is_there(path: str) -> bool:
+        """Tell whether a journal was begun at a path.
+
+        Raises:
+            JournalError: nobody can tell.
+        """
+        try:
+            return Path(path).stat().st_size > 0
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as exc:
+            raise JournalError(f"cannot read {path}: {exc.strerror}") from exc
+
+    @staticmethod
+    def remove(path: str) -> None:
+        """Take a journal away, a damaged one too, with its log.
+
+        Raises:
+            BusyError: a run holds it.
+            JournalError: it is no journal, or cannot be removed.
+        """
+        with contextlib.suppress(_BrokenJournalError):
+            Journal(path).__exit__()
+        file = Path(path).resolve()
+        try:
+            for name in (file, f"{file}-wal", f"{file}-shm"):
+                Path(name).unlink(missing_ok=True)
+        except OSError as exc:
+            raise JournalError(f"cannot remove {path}: {exc.strerror}") from exc
+
+    def note(self, name: str) -> str | None:
+        """Recall a note.
+
+        Raises:
+            JournalError: it is there but damaged.
+        """
+        with self._translated():
+            row = self._db.execute("SELECT value FROM note WHERE name = ?", (name,)).fetchone()
+        return self._unseal(name.encode(), row[0]).decode() if row else None
+
+    def set_note(self, name: str, value: str) -> None:
+        """Remember a note for the next run."""
+        sealed = _seal(name.encode(), value.encode())
+        with self._translated():
+            self._db.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", (name, sealed))
+
+    def spent(self) -> Usage:
+        """Sum the tokens of all answers."""
+        with self._translated():
+            [[prompt, completion]] = self._db.execute(
+                "SELECT total(prompt_tokens), total(completion_tokens) FROM answer"
+            )
+        return Usage(int(prompt), int(completion))
+
+    def get(self, key: bytes) -> list[Any] | None:
+        """Find an answer.
+
+        Raises:
+            JournalError: it is there but damaged.
+        """
+        with self._translated():
+            row = self._db.execute("SELECT answer FROM answer WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            return None
+        answer: list[Any] = loads(self._unseal(key, row[0]))
+        return answer
+
+    def put(self, answers: Iterable[Answer]) -> None:
+        """Store answers in one transaction; back when they are on the disk."""
+        rows = [_row(*answer) for answer in answers]
+        with self._translated():
+            self._db.execute("BEGIN")
+            try:
+                self._db.executemany("INSERT OR REPLACE INTO answer VALUES (?, ?, ?, ?)", rows)
+                self._db.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def _unseal(self, key: bytes, sealed: bytes) -> bytes:
+        data = sealed[:-4]
+        if _seal(key, data) != sealed:
+            raise self._broken("a check sum is wrong")
+        return data
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Hold the lock between threads; word SQLite's errors."""
+        try:
+            with self._lock:
+                yield
+        except sqlite3.Error as exc:
+            code = (getattr(exc, "sqlite_errorcode", None) or 0) & 0xFF
+            if code in _BUSY:
+                raise BusyError(f"another run holds {self.path}") from exc
+            if code == sqlite3.SQLITE_NOTADB:
+                words = f"{self.path} is no journal, or its beginning is damaged. Move it away"
+                raise JournalError(f"{words}, or choose another --journal") from exc
+            if code == sqlite3.SQLITE_CORRUPT:
+                raise self._broken(str(exc)) from exc
+            raise JournalError(f"cannot use {self.path}: {exc}") from exc
+
+    def _broken(self, words: str) -> JournalError:
+        return _BrokenJournalError(
+            f"{self.path} is damaged: {words}. Restore it, or move it away and start afresh"
+        )
+
+
+def _row(
+    key: bytes, answer: list[Any], usage: Usage | None
+) -> tuple[bytes, bytes, int | None, int | None]:
+    sealed = _seal(key, dumps(answer))
+    if usage is None:
+        return key, sealed, None, None
+    return key, sealed, min(usage.prompt_tokens, _MOST), min(usage.completion_tokens, _MOST)
+
+
+def _seal(key: bytes, data: bytes) -> bytes:
+    """Append a check sum of data and the key it belongs to."""
+    return data + zlib.crc32(data, zlib.crc32(key)).to_bytes(4, "big")
