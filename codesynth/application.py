@@ -305,7 +305,9 @@ class _Run:
                 self._stop.ask(self._landing)
 
     def _note_failure(self, outcome: Outcome) -> None:
-        self._first_failure = self._first_failure or outcome
+        first, position = self._first_failure, outcome.response.request.position
+        if first is None or position < first.response.request.position:
+            self._first_failure = outcome
 
     def _meta(self, outcome: Outcome) -> dict[str, Any]:
         response = outcome.response

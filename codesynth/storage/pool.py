@@ -37,6 +37,10 @@ class Pool(Sequence[str]):
         for path in paths:
             self._add(path)
 
+    def __del__(self) -> None:
+        for file in self._files:
+            file.close()
+
     def _add(self, path: str) -> None:
         stream = open_input(path)
         plain = isinstance(stream, io.BufferedReader) and _is_regular(stream.fileno())

@@ -50,7 +50,11 @@ def open_input(path: str) -> io.BufferedReader | gzip.GzipFile:
     """
     try:
         raw = open(0, "rb", closefd=False) if path == STANDARD else open(path, "rb")
-        return gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == _GZIP_MAGIC else raw
+        if raw.peek(2)[:2] != _GZIP_MAGIC:
+            return raw
+        stream = gzip.GzipFile(fileobj=raw)
+        stream.myfileobj = raw  # type: ignore[assignment]  # what it closes when it is closed
+        return stream
     except OSError as exc:
         raise InputError(f"cannot read {name_of(path)}: {exc.strerror}") from exc
 
