@@ -1,0 +1,156 @@
+"""Put a forked process into namespaces of its own and take every power from it.
+
+bubblewrap has made the outer room: no network, a read-only system, no home. Here each process of
+a row gets a pid namespace, a /proc and a /tmp that no other process shares, and then nothing more.
+"""
+
+import ctypes
+import errno
+import os
+import platform
+import resource
+import struct
+from dataclasses import dataclass
+
+NEWNS, NEWIPC, NEWPID = 0x20000, 0x8000000, 0x20000000
+ANY_NAMESPACE = 0x7E020000
+RDONLY, NOSUID, NODEV, NOEXEC, REC, PRIVATE = 1, 2, 4, 8, 0x4000, 0x40000
+PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 4, 22, 38
+CAPABILITY_VERSION = 0x20080522
+SOCKET_FAMILIES = (1, 2, 10, 16)
+"""Unix, IPv4, IPv6, netlink: those that a network namespace holds in. Vsock, for one, is not."""
+
+AUDIT_ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+REFUSED_CALLS = (
+    # new namespaces, other processes
+    ("unshare", 272, 97), ("setns", 308, 268), ("ptrace", 101, 117), ("kcmp", 312, 272),
+    ("process_vm_readv", 310, 270), ("process_vm_writev", 311, 271),
+    # what outlives the process, or holds memory that no limit counts
+    ("add_key", 248, 217), ("request_key", 249, 218), ("keyctl", 250, 219),
+    ("shmget", 29, 194), ("msgget", 68, 186), ("semget", 64, 190), ("mq_open", 240, 180),
+    ("memfd_create", 319, 279), ("memfd_secret", 447, 447),
+    # wide doors to the kernel
+    ("bpf", 321, 280), ("perf_event_open", 298, 241), ("userfaultfd", 323, 282),
+    ("io_uring_setup", 425, 425), ("io_uring_enter", 426, 426), ("io_uring_register", 427, 427),
+    ("open_by_handle_at", 304, 265), ("fanotify_init", 300, 262),
+    # a row stays on the core of its worker
+    ("sched_setaffinity", 203, 122),
+)  # fmt: skip
+"""Numbers on x86_64 and aarch64; on other machines the namespaces have to do without the filter."""
+CLONE, CLONE3, SOCKET = (56, 220), (435, 435), (41, 198)
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one process of a row may use.
+
+    Attributes:
+        memory_bytes: address space.
+        processes: of all processes and threads of its user.
+        scratch_bytes: size of its /tmp.
+    """
+
+    memory_bytes: int
+    processes: int
+    scratch_bytes: int = 64 << 20
+
+    def apply(self) -> None:
+        """Limit the calling process and all it will start, for good."""
+        for what, value in (
+            (resource.RLIMIT_AS, self.memory_bytes),
+            (resource.RLIMIT_NPROC, self.processes),
+            (resource.RLIMIT_FSIZE, self.scratch_bytes),
+            (resource.RLIMIT_NOFILE, 256),
+            (resource.RLIMIT_CORE, 0),
+            (resource.RLIMIT_MEMLOCK, 0),
+        ):
+            hard = resource.getrlimit(what)[1]
+            value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            resource.setrlimit(what, (value, value))
+
+
+def new_pid_namespace() -> None:
+    """Let the next child be the first process of a new pid namespace."""
+    _check(libc.unshare(NEWPID), "unshare a pid namespace")
+
+
+def return_to_pid_namespace(descriptor: int) -> None:
+    """Let the children after that be ordinary ones again."""
+    _check(libc.setns(descriptor, NEWPID), "return to the pid namespace")
+
+
+def enter_own_room(scratch_bytes: int) -> None:
+    """Give the calling process its own mounts: an empty /tmp, a /proc of its own pid namespace."""
+    _check(libc.unshare(NEWNS | NEWIPC), "unshare mounts")
+    _mount(None, "/", None, REC | PRIVATE)
+    _mount("proc", "/proc", "proc", RDONLY | NOSUID | NODEV | NOEXEC)
+    size = f"size={scratch_bytes},nr_inodes=4096,mode=1777"
+    _mount("tmpfs", "/tmp", "tmpfs", NOSUID | NODEV, size)  # noqa: S108  the sandbox's own
+    os.chdir("/tmp")  # noqa: S108
+
+
+def drop_powers(uid: int | None) -> None:
+    """Become an ordinary user for good: no capability, no way to gain one, filtered calls."""
+    if uid is not None:
+        os.setgroups([])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+    header = struct.pack("Ii", CAPABILITY_VERSION, 0)
+    _check(libc.capset(header, bytes(24)), "drop capabilities")
+    _prctl(PR_SET_DUMPABLE, 1)
+    _prctl(PR_SET_NO_NEW_PRIVS, 1)
+    if platform.machine() in AUDIT_ARCHITECTURE:
+        program = ctypes.create_string_buffer(_filter(platform.machine()))
+        count = len(program) // 8
+        pointer = struct.pack("HxxxxxxQ", count, ctypes.addressof(program))
+        _prctl(PR_SET_SECCOMP, 2, pointer)
+
+
+def _filter(machine: str) -> bytes:
+    """Assemble the seccomp filter: classic BPF over ``struct seccomp_data``."""
+    column = list(AUDIT_ARCHITECTURE).index(machine)
+
+    def load(offset: int) -> bytes:
+        return struct.pack("HBBI", 0x20, 0, 0, offset)
+
+    def when(code: int, value: int, result: int) -> bytes:
+        return struct.pack("HBBI", code, 0, 1, value) + struct.pack("HBBI", 0x06, 0, 0, result)
+
+    equal, at_least, any_bit, allow = 0x15, 0x35, 0x45, 0x7FFF0000
+    refuse = 0x50000 | errno.EPERM
+    parts = [
+        load(4),
+        struct.pack("HBBI", equal, 1, 0, AUDIT_ARCHITECTURE[machine]),
+        struct.pack("HBBI", 0x06, 0, 0, refuse),
+        load(0),
+        when(at_least, 0x40000000, refuse),
+        *(when(equal, numbers[column], refuse) for _, *numbers in REFUSED_CALLS),
+        when(equal, CLONE3[column], 0x50000 | errno.ENOSYS),
+        struct.pack("HBBI", equal, 0, 3, CLONE[column]),
+        load(16),
+        when(any_bit, ANY_NAMESPACE, refuse),
+        load(0),
+        struct.pack("HBBI", equal, 0, 2 + 2 * len(SOCKET_FAMILIES), SOCKET[column]),
+        load(16),
+        *(when(equal, family, allow) for family in SOCKET_FAMILIES),
+        struct.pack("HBBI", 0x06, 0, 0, 0x50000 | errno.EAFNOSUPPORT),
+        struct.pack("HBBI", 0x06, 0, 0, allow),
+    ]
+    return b"".join(parts)
+
+
+def _mount(source: str | None, target: str, kind: str | None, flags: int, data: str = "") -> None:
+    encoded = [None if text is None else text.encode() for text in (source, target, kind)]
+    _check(libc.mount(*encoded, ctypes.c_ulong(flags), data.encode()), f"mount {target}")
+
+
+def _prctl(option: int, value: int, pointer: bytes | int = 0) -> None:
+    _check(libc.prctl(option, ctypes.c_ulong(value), pointer, 0, 0), f"prctl {option}")
+
+
+def _check(result: int, what: str) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"cannot {what}: {os.strerror(number)}")

@@ -1,0 +1,257 @@
+"""Read tests, instruction and code, running none of it: what is to be tested, and with what."""
+
+import ast
+import builtins
+import doctest
+import importlib.util
+import re
+import textwrap
+from collections.abc import Container, Iterable, Iterator
+from typing import Any
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+COUNTER = "__asserts__"
+"""The name under which a test's own assert statements report that they ran."""
+
+
+def parse(text: str | None) -> ast.Module | None:
+    """Parse Python; None for anything else."""
+    try:
+        return ast.parse(text) if text else None
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def is_stub(function: Function) -> bool:
+    """Tell a function whose body is yet to be written: a docstring, pass, and the like."""
+    return all(
+        isinstance(node, ast.Pass)
+        or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+        or (isinstance(node, ast.Raise) and "NotImplementedError" in names_read(node))
+        for node in function.body
+    )
+
+
+def functions(tree: ast.Module | None) -> list[Function]:
+    """List the functions a module defines at its top level."""
+    return [node for node in tree.body if isinstance(node, Function)] if tree else []
+
+
+def program(code: str, instruction: str | None, entry: str | None) -> tuple[str, ast.Module]:
+    """Choose what the code is meant as: a program, or what follows the stub in the instruction.
+
+    Returns:
+        The first that implements the entry point, else the first that compiles; and its tree.
+
+    Raises:
+        SyntaxError: of the code itself, where nothing compiles.
+    """
+    meant = [code]
+    if instruction is not None and parse(instruction) is not None:
+        body = textwrap.indent(textwrap.dedent(code), "    ")
+        meant += [f"{instruction.rstrip()}\n{part}" for part in (code, body)]
+    compiled = []
+    complaint = None
+    for source in meant:
+        try:
+            tree = ast.parse(source)
+            compile(tree, "<code>", "exec", dont_inherit=True)
+        except SyntaxError as exc:
+            complaint = complaint or exc
+        except (ValueError, RecursionError, MemoryError) as exc:
+            complaint = complaint or SyntaxError(str(exc) or type(exc).__name__)
+        else:
+            compiled.append((source, tree))
+            if entry is None or _implements(tree, entry, stub=source is code):
+                return source, tree
+    if complaint is not None and not compiled:
+        raise complaint
+    return compiled[0]
+
+
+def _implements(tree: ast.Module, name: str, *, stub: bool) -> bool:
+    """Tell whether a module binds a name at its top level, and not to a stub unless allowed."""
+    stubs = [is_stub(one) for one in functions(tree) if one.name == name]
+    if stubs:
+        return stub or not stubs[-1]
+    nodes = [node for node in ast.walk(tree) if not isinstance(node, Function)]
+    return any(
+        name in (getattr(node, "name", None), getattr(node, "asname", None))
+        or (isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Store))
+        for node in nodes
+    )
+
+
+def entry_point(given: str | None, instruction: ast.Module | None) -> str | None:
+    """Name what the code has to define: what the row says, else the instruction's last stub."""
+    stubs = [one.name for one in functions(instruction) if is_stub(one)]
+    return given or (stubs[-1] if stubs else None)
+
+
+def trusted(
+    instruction: ast.Module | None, code: ast.Module | None, entry: str | None
+) -> dict[str, ast.stmt]:
+    """Map the names a test may use to statements the judge can run itself.
+
+    These are the instruction's imports, constants and complete helper functions, and of the code
+    its imports of whole modules and of things under their own name, so that ``math`` in a test is
+    never the code's ``math``. A function the instruction gives whole but the code rewrites is what
+    is to be tested, unless the row says that something else is.
+    """
+    found: dict[str, ast.stmt] = {}
+    for node in code.body if code else ():
+        if isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and not node.level):
+            found.update(
+                (bound_name(node, alias), _import_of(node, alias))
+                for alias in node.names
+                if isinstance(node, ast.Import) or alias.asname in (None, alias.name)
+            )
+    rewritten = {one.name: ast.dump(one) for one in functions(code)}
+    for node in instruction.body if instruction else ():
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            found.update((bound_name(node, one), _import_of(node, one)) for one in node.names)
+        elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found.update((one.id, node) for one in targets if isinstance(one, ast.Name))
+        elif isinstance(node, Function) and not is_stub(node):
+            same = rewritten.get(node.name) in (None, ast.dump(node))
+            if entry or same:
+                found[node.name] = node
+    found.pop(entry or "", None)
+    return {name: node for name, node in found.items() if not hasattr(builtins, name)}
+
+
+def bound_name(node: ast.Import | ast.ImportFrom, alias: ast.alias) -> str:
+    """Name what one part of an import statement binds."""
+    if isinstance(node, ast.Import) and alias.asname is None:
+        return alias.name.partition(".")[0]
+    return alias.asname or alias.name
+
+
+def _import_of(node: ast.Import | ast.ImportFrom, alias: ast.alias) -> ast.stmt:
+    if isinstance(node, ast.Import):
+        return ast.Import([alias])
+    return ast.ImportFrom(node.module, [alias], node.level)
+
+
+def defined(tree: ast.Module | None) -> set[str]:
+    """Name the functions and classes a module defines."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    return {node.name for node in tree.body if isinstance(node, kinds)} if tree else set()
+
+
+def classes(tree: ast.Module | None) -> set[str]:
+    """Name the classes a module defines."""
+    return {node.name for node in tree.body if isinstance(node, ast.ClassDef)} if tree else set()
+
+
+def names_read(tree: ast.AST) -> set[str]:
+    """Name what a piece of Python reads."""
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
+def names_wanted(trees: Iterable[ast.AST]) -> set[str]:
+    """Name what pieces of Python read and none of them binds, in whatever scope."""
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    read = {node.id for node in nodes if isinstance(node, ast.Name)}
+    bound = {node.id for node in nodes if isinstance(node, ast.Name) and _is_bound(node)}
+    for node in nodes:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            bound.update(bound_name(node, alias) for alias in node.names)
+        bound.update(str(getattr(node, field, "")) for field in ("name", "arg"))
+    return read - bound
+
+
+def _is_bound(name: ast.Name) -> bool:
+    return not isinstance(name.ctx, ast.Load)
+
+
+def names_called(tree: ast.Module) -> set[str]:
+    """Name the functions that statements of the top level call outside of definitions."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    calls = (
+        node
+        for statement in tree.body
+        if not isinstance(statement, kinds)
+        for node in ast.walk(statement)
+        if isinstance(node, ast.Call)
+    )
+    return {call.func.id for call in calls if isinstance(call.func, ast.Name)}
+
+
+class Instrument(ast.NodeTransformer):
+    """Make a test count its asserts, and take the code for a module nobody has.
+
+    ``from solution import add`` names the code under test by whatever name its author gave it.
+    """
+
+    def __init__(self, names: Container[str]) -> None:
+        self._names = names
+
+    def visit_Assert(self, node: ast.Assert) -> list[ast.stmt]:
+        """Report before and after."""
+        return [_call(COUNTER, "begin", node), node, _call(COUNTER, "end", node)]
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> Any:
+        """Bind names of the code where an import would fail."""
+        missing = not node.level and not _is_module(node.module or "")
+        if not (missing and all(one.name in self._names or one.name == "*" for one in node.names)):
+            return node
+        renamed = [alias for alias in node.names if alias.asname and alias.name != "*"]
+        binds = [
+            ast.Assign([ast.Name(str(one.asname), ast.Store())], ast.Name(one.name, ast.Load()))
+            for one in renamed
+        ]
+        return [ast.fix_missing_locations(ast.copy_location(one, node)) for one in binds] or (
+            ast.copy_location(ast.Pass(), node)
+        )
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _call(name: str, method: str, like: ast.stmt) -> ast.stmt:
+    function = ast.Attribute(ast.Name(name, ast.Load()), method, ast.Load())
+    statement = ast.Expr(ast.Call(function, [], []))
+    return ast.fix_missing_locations(ast.copy_location(statement, like))
+
+
+def has_assert(tree: ast.AST) -> bool:
+    """Tell whether there is an assert statement anywhere in a piece of Python."""
+    return any(isinstance(node, ast.Assert) for node in ast.walk(tree))
+
+
+def docstring_examples(tree: ast.Module) -> Iterator[tuple[str, list[doctest.Example]]]:
+    """Find the doctests of a module: (name, examples) of each docstring that has some."""
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in ast.walk(tree):
+        if isinstance(node, kinds) and (text := ast.get_docstring(node, clean=False)):
+            examples = text_examples(text)
+            if examples:
+                yield getattr(node, "name", "module"), examples
+
+
+def text_examples(text: str) -> list[doctest.Example]:
+    """Find the doctests in a text; none where they are malformed."""
+    try:
+        return doctest.DocTestParser().get_examples(text)
+    except ValueError:
+        return []
+
+
+def instruction_examples(
+    text: str | None, tree: ast.Module | None
+) -> list[tuple[str, list[doctest.Example]]]:
+    """Find the doctests of an instruction: Python with docstrings, or prose with examples.
+
+    In prose a code fence or the closing quotes of a docstring end an expected output.
+    """
+    if tree is not None:
+        return list(docstring_examples(tree))
+    blanked = re.sub(r"""(?m)^[ \t]*(?:```|~~~|\"{3}|'{3}).*$""", "", text or "")
+    examples = text_examples(blanked)
+    return [("instruction", examples)] if examples else []
