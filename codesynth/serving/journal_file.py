@@ -79,7 +79,8 @@ class Journal:
                     fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, *_LOCKED_BYTES)
                 except BlockingIOError as exc:
                     raise BusyError(f"another run holds {self.path}") from exc
-                is_broken = wal.is_damaged(log) or (file.tell() == 0 and self.is_there(log))
+                is_empty = not self.is_there(self.path)
+                is_broken = wal.is_damaged(log) or (is_empty and self.is_there(log))
         except OSError as exc:
             raise JournalError(f"cannot open or lock {self.path}: {exc.strerror}") from exc
         if is_broken:
@@ -137,7 +138,7 @@ class Journal:
             JournalError: nobody can tell.
         """
         try:
-            return Path(path).stat().st_size > 0
+            return Path(path).stat().st_size > 1  # SQLite takes a single byte for nothing
         except (FileNotFoundError, NotADirectoryError):
             return False
         except OSError as exc:
