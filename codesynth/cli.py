@@ -38,7 +38,8 @@ _IN, _ASK, _MODEL, _SPEED, _OUT, _MORE = (
 _EXAMPLES = """\
 \b
 Examples:
-  codesynth gen-instructions seeds.jsonl -n 1000 | codesynth gen-code > sft.jsonl
+  codesynth gen-instructions seeds.jsonl -n 1000 |
+      codesynth gen-code > sft.jsonl
   codesynth gen-instructions seeds.jsonl -n 1000 -o new.jsonl
   codesynth gen-code new.jsonl -o sft.jsonl
   codesynth gen-code new.jsonl --offline | head
@@ -48,7 +49,7 @@ _EXAMPLES_INSTRUCTIONS = """\
 Examples:
   codesynth gen-instructions seeds.jsonl -n 100 --offline
   codesynth gen-instructions seeds.jsonl -n 1000 --seed 1 -o new.jsonl
-  zcat pool.jsonl.gz | codesynth gen-instructions -k 5 --temperature 1 > new.jsonl
+  codesynth gen-instructions pool.jsonl.gz -k 5 --temperature 1 > new.jsonl
 """
 _EXAMPLES_CODE = """\
 \b
