@@ -1,0 +1,150 @@
+"""The command and its endpoint: which model, which key, which host, and when it gives up."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from answers import Answer, code_for, completion, error, healing
+from command import KEY, bare, codesynth, instructions
+from endpoint import Endpoint
+from faults import FAULTS
+from faults.fault import always
+
+
+@pytest.mark.parametrize(
+    ("models", "words"),
+    [
+        ((), "lists no model. Choose one with --model or CODESYNTH_MODEL"),
+        (("one", "two"), "lists 2 models: one, two. Choose one with --model or CODESYNTH_MODEL"),
+        (None, "lists no model"),
+    ],
+)
+def test_a_model_is_asked_for_where_the_endpoint_lists_not_one(
+    models: Any, words: str, endpoint: Endpoint
+) -> None:
+    endpoint.models = models
+    endpoint.plan = lambda request: (
+        error(404) if request.method == "GET" else completion(request.json["model"])
+    )
+    done = codesynth("gen-code", stdin=instructions("a"), endpoint=endpoint)
+    assert (done.code, done.out, endpoint.received) == (2, b"", [])
+    assert words in done.err
+    others = len(endpoint.others)
+    for options, env in (
+        (("--model", "m"), {"CODESYNTH_MODEL": "e"}),
+        ((), {"CODESYNTH_MODEL": "m"}),
+    ):
+        named = codesynth("gen-code", *options, stdin=instructions("a"), endpoint=endpoint, env=env)
+        assert named.rows[0]["generated_code"] == "m"
+    assert len(endpoint.others) == others
+
+
+DENIED = {
+    "wrong key": (error(401, f"bad key {KEY}"), "endpoint refused the key (401): "),
+    "no access": (error(403, "not for you"), "endpoint denies access (403): not for you"),
+    "wrong model": (error(404, "no model m"), "does not know the model or the path (404): "),
+    "no quota": (error(429, "pay", code="insufficient_quota"), "the quota is exhausted (429): pay"),
+}
+
+
+@pytest.mark.parametrize("name", DENIED)
+def test_what_no_request_can_cure_stops_the_run_with_one_line(
+    name: str, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    answer, words = DENIED[name]
+    endpoint.plan = always(answer)
+    failures = tmp_path / "failed.jsonl"
+    options = ("--model", "m", "-j", 4, "--failures", failures)
+    stdin = instructions(*map(str, range(100)))
+    done = codesynth("gen-code", *options, stdin=stdin, endpoint=endpoint)
+    assert (done.code, done.out, failures.exists()) == (1, b"", False)
+    [line] = done.err.splitlines()
+    assert words in line
+    assert KEY not in line
+    assert len(endpoint.received) <= 8
+
+
+def test_a_wrong_key_is_told_when_the_models_are_asked(endpoint: Endpoint) -> None:
+    endpoint.models, endpoint.plan = None, FAULTS["status_401"].plan
+    done = codesynth("gen-code", stdin=instructions("a"), endpoint=endpoint)
+    assert (done.code, endpoint.received) == (1, [])
+    assert "Set OPENAI_API_KEY for " in done.err
+
+
+def test_openai_without_a_key_is_refused() -> None:
+    done = codesynth("gen-code", stdin=instructions("a"))
+    assert done.code == 2
+    assert "no OPENAI_API_KEY for https://api.openai.com/v1" in done.err
+
+
+def test_a_dead_endpoint_ends_the_run_with_one_line(endpoint: Endpoint) -> None:
+    url = endpoint.base_url
+    endpoint.stop()
+    options = ("--base-url", url, "--model", "m", "--max-retries", 1)
+    done = codesynth("gen-code", *options, stdin=instructions("a", "b"))
+    assert (done.code, done.out, len(done.err.splitlines())) == (1, b"", 1)
+    assert f"cannot connect to {url}: connection refused" in done.err
+
+
+def test_the_key_is_never_sent_to_another_host(endpoint: Endpoint) -> None:
+    with Endpoint() as other:
+        for host in ("localhost", "127.0.0.1"):
+            to = f"http://{host}:{other.port}/v1/chat/completions"
+            endpoint.plan = always(Answer(307, headers={"location": to}))
+            done = codesynth("gen-code", stdin=instructions("a"), endpoint=endpoint)
+            assert (done.code, done.out) == (1, b"")
+            assert f"redirected to {to}" in done.err
+        assert (other.connections, other.authorizations) == (0, set())
+
+
+def test_base_url_wins_over_the_environment(endpoint: Endpoint) -> None:
+    env = {"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}
+    option = ("--base-url", f"{endpoint.base_url}/")
+    done = codesynth("gen-code", *option, stdin=instructions("a"), env=env)
+    assert done.code == 0
+    assert endpoint.authorizations == set()
+    assert {request.path for request in endpoint.received} == {"/v1/chat/completions"}
+
+
+def test_several_endpoints_share_the_load(endpoint: Endpoint) -> None:
+    with Endpoint() as other:
+        urls = ("--base-url", endpoint.base_url, "--base-url", other.base_url)
+        rows = instructions(*map(str, range(40)))
+        done = codesynth("gen-code", *urls, "-j", 4, stdin=rows, endpoint=endpoint)
+        assert (done.code, len(done.rows)) == (0, 40)
+        assert len(endpoint.received) + len(other.received) == 40
+        assert other.received
+        assert endpoint.received
+
+
+def test_retries_are_counted_after_the_first_attempt(endpoint: Endpoint, tmp_path: Path) -> None:
+    endpoint.plan = lambda request: error(500, "oops")
+    for retries in (0, 1):
+        failures = tmp_path / f"{retries}.jsonl"
+        options = ("--max-retries", retries, "--failures", failures, "-t", bare(tmp_path))
+        done = codesynth("gen-code", *options, stdin=instructions(f"{retries}"), endpoint=endpoint)
+        failed = json.loads(failures.read_bytes())["error"]
+        assert done.code == 3
+        assert failed == {
+            "kind": "server_error",
+            "message": "oops",
+            "status": 500,
+            "attempts": retries + 1,
+        }
+    assert endpoint.counts == {"0": 1, "1": 2}
+
+
+def test_a_row_that_is_answered_at_last_is_ok(endpoint: Endpoint) -> None:
+    endpoint.plan = healing(FAULTS["retry_after_ms"].plan)
+    done = codesynth("gen-code", stdin=instructions("a"), endpoint=endpoint)
+    assert (done.code, len(endpoint.received)) == (0, 2)
+    assert endpoint.times[1] - endpoint.times[0] >= 0.2
+
+
+def test_timeout_is_for_one_attempt(endpoint: Endpoint, tmp_path: Path) -> None:
+    endpoint.plan = healing(FAULTS["never_answer"].plan)
+    options = ("--timeout", 0.2, "-t", bare(tmp_path))
+    done = codesynth("gen-code", *options, stdin=instructions("a"), endpoint=endpoint)
+    assert (done.code, endpoint.counts) == (0, {"a": 2})
+    assert done.rows[0]["generated_code"] == code_for("a")

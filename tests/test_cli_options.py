@@ -1,0 +1,255 @@
+"""Options of the command: what each changes in the requests, the rows and the exit code."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+from answers import Answer, completion, healing
+from command import Finished, bare, codesynth, finished, instructions, lines
+from endpoint import Endpoint
+from faults import FAULTS
+
+from codesynth import __version__
+
+POOL = lines(*({"prompt": f"prompt {i}"} for i in range(10)))
+
+
+def keys(done: Finished) -> list[list[str]]:
+    return [list(row) for row in done.rows]
+
+
+def generate(endpoint: Endpoint | None, *options: object, stdin: bytes = POOL) -> Finished:
+    return codesynth("gen-instructions", *options, stdin=stdin, endpoint=endpoint)
+
+
+# Columns.
+
+
+def test_columns_are_named_by_the_options(endpoint: Endpoint, tmp_path: Path) -> None:
+    options = ("-t", bare(tmp_path), "--input-key", "task", "--output-key", "solution")
+    stdin = lines({"task": "a", "instruction": "x", "generated_code": "old"})
+    done = codesynth("gen-code", *options, stdin=stdin, endpoint=endpoint)
+    assert keys(done) == [["task", "instruction", "generated_code", "solution"]]
+    assert endpoint.counts == {"a": 1}
+
+
+def test_gen_code_takes_generated_instruction_where_no_instruction_is(
+    endpoint: Endpoint, tmp_path: Path
+) -> None:
+    stdin = lines(
+        {"generated_instruction": "a"}, {"generated_instruction": "x", "instruction": "b"}
+    )
+    options = ("gen-code", "-t", bare(tmp_path))
+    assert codesynth(*options, stdin=stdin, endpoint=endpoint).code == 0
+    assert endpoint.counts == {"a": 1, "b": 1}
+    named = codesynth(*options, "--input-key", "instruction", stdin=stdin, endpoint=endpoint)
+    assert (named.code, len(named.rows)) == (3, 1)
+
+
+def test_a_missing_column_is_told_with_the_one_to_try(endpoint: Endpoint) -> None:
+    done = codesynth("gen-code", stdin=lines({"id": 1, "prompt": "a"}), endpoint=endpoint)
+    words = '<stdin>:1: missing_key: missing key "instruction"; found "prompt". '
+    assert words + "Try --input-key prompt" in done.err
+
+
+def test_words_of_a_row_stay_on_one_line_of_a_terminal(endpoint: Endpoint) -> None:
+    stdin = lines({"a\n\x1b[31mb": "x"})
+    done = codesynth("gen-code", stdin=stdin, endpoint=endpoint)
+    assert (done.code, done.err.count("\n"), "\x1b" in done.err) == (3, 1, False)
+    columns = lines({"instruction": "a", "b\n\x1b[31m": "x"})
+    done = codesynth("gen-code", "-t", os.devnull, stdin=columns, endpoint=endpoint)
+    assert (done.code, done.err.count("\n"), "\x1b" in done.err) == (2, 1, False)
+
+
+@pytest.mark.parametrize("key", ["examples", "", "a\nb", "\u00e9"])
+def test_gen_instructions_writes_any_column(key: str, endpoint: Endpoint) -> None:
+    done = generate(endpoint, "-n", 1, "--output-key", key)
+    assert keys(done) == [[key]]
+
+
+# Which rows, and in which order.
+
+
+def test_the_output_is_in_input_order_and_unordered_as_rows_finish(
+    endpoint: Endpoint, tmp_path: Path
+) -> None:
+    texts = [f"{i:02}" for i in range(12)]
+    endpoint.plan = lambda request: Answer(
+        body=completion(request.prompt).body, delay=0.3 - 0.02 * int(request.prompt)
+    )
+    plain = ("gen-code", "-t", bare(tmp_path), "-j", 12)
+    done = codesynth(*plain, stdin=instructions(*texts), endpoint=endpoint)
+    assert [row["instruction"] for row in done.rows] == texts
+    loose = codesynth(*plain, "--unordered", stdin=instructions(*texts), endpoint=endpoint)
+    came = [row["instruction"] for row in loose.rows]
+    assert came != texts
+    assert sorted(came) == texts
+    assert endpoint.max_in_flight == 12
+
+
+def test_limit_takes_the_first_rows(endpoint: Endpoint) -> None:
+    stdin = instructions("a") + b"bad\n" + instructions("c", "d")
+    done = codesynth("gen-code", "--limit", 3, stdin=stdin, endpoint=endpoint)
+    assert [row["instruction"] for row in done.rows] == ["a", "c"]
+    assert "3 in: 2 ok, 1 failed" in done.err
+    assert len(generate(endpoint, "--limit", 2).rows) == 2
+
+
+@pytest.mark.parametrize("command", ["gen-code", "gen-instructions"])
+def test_shards_interleaved_equal_the_whole(command: str) -> None:
+    def run(*options: object) -> list[bytes]:
+        seed = ("--seed", 1, "-n", 11) if command == "gen-instructions" else ()
+        stdin = POOL if seed else instructions(*"abcdefghijkl")
+        done = codesynth(command, "--offline", *seed, *options, stdin=stdin)
+        assert done.code == 0
+        return done.out.splitlines()
+
+    parts = [run("--shard", f"{i}/4", "--limit", 11) for i in range(4)]
+    together = [parts[i % 4][i // 4] for i in range(11)]
+    assert together == run("--limit", 11)
+    assert run("--shard", "0/1", "--limit", 11) == together
+
+
+def test_meta_tells_how_a_row_was_made_through_both_commands(
+    endpoint: Endpoint, tmp_path: Path
+) -> None:
+    endpoint.plan = healing(FAULTS["status_503"].plan)
+    seed = 123456789012345678901234567890
+    first = generate(endpoint, "-n", 1, "--meta", "--seed", seed)
+    second = codesynth("gen-code", "--meta", stdin=first.out, endpoint=endpoint)
+    [made], [row] = first.rows, second.rows
+    usage = {"prompt_tokens": 11, "completion_tokens": 7}
+    about = {"model": "test-model", "finish_reason": "stop", "usage": usage, "attempts": 2}
+    assert about.items() <= made["_codesynth"].items()
+    assert made["_codesynth"]["seed"] == seed
+    assert len(made["_codesynth"]["examples"]) == 3
+    assert re.fullmatch("[0-9a-f]{64}", made["_codesynth"]["prompt_sha256"])
+    assert about.items() <= row["_codesynth"].items()
+    assert row["_codesynth"]["input"] == made["_codesynth"]
+    assert list(row) == ["generated_instruction", "generated_code", "_codesynth"]
+
+
+def test_an_earlier_steps_object_is_kept_byte_for_byte_and_passes_without_meta(
+    endpoint: Endpoint,
+) -> None:
+    stdin = b'{"_codesynth":{"x": 1.00,"n":12345678901234567890123},"instruction":"a"}\n'
+    done = codesynth("gen-code", "--meta", stdin=stdin, endpoint=endpoint)
+    assert done.out.startswith(b'{"instruction":"a","generated_code":')
+    assert done.out.endswith(b'"input":{"x": 1.00,"n":12345678901234567890123}}}\n')
+    plain = codesynth("gen-code", stdin=stdin, endpoint=endpoint)
+    assert plain.out.startswith(stdin[:-2])
+
+
+# Dry run.
+
+
+def test_a_dry_run_prints_openai_batch_lines_and_sends_nothing(
+    endpoint: Endpoint, tmp_path: Path
+) -> None:
+    stdin = instructions("a") + b"bad\n" + instructions("b")
+    options = ("-t", bare(tmp_path), "--model", "m", "--dry-run", "--max-tokens", 5)
+    done = codesynth("gen-code", *options, stdin=stdin, endpoint=endpoint)
+    assert (done.code, endpoint.received, endpoint.others) == (3, [], [])
+    assert "2 requests, 1 failed" in done.err
+    assert done.rows == [
+        {
+            "custom_id": custom_id,
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": {
+                "model": "m",
+                "messages": [{"role": "user", "content": text}],
+                "max_tokens": 5,
+            },
+        }
+        for custom_id, text in (("code-0", "a"), ("code-2", "b"))
+    ]
+
+
+def test_a_dry_run_needs_neither_key_nor_model_and_tells_the_seed() -> None:
+    done = generate(None, "--dry-run", "-n", 2)
+    assert (done.code, len(done.rows)) == (0, 2)
+    assert [row["custom_id"] for row in done.rows] == ["instruction-0", "instruction-1"]
+    assert "seed " in done.err
+    assert generate(None, "--dry-run", "-n", 2, "-q").err == ""
+
+
+def test_a_dry_run_asks_the_bodies_that_a_run_sends(endpoint: Endpoint) -> None:
+    options = ("-n", 5, "--seed", 3, "--temperature", 0.5)
+    plan = generate(endpoint, *options, "--dry-run", "--model", "test-model")
+    generate(endpoint, *options, "-j", 1)
+    assert [row["body"] for row in plan.rows] == [request.json for request in endpoint.received]
+
+
+def test_a_dry_run_never_replaces_an_output(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    options = ("gen-code", "--offline", "-o", out)
+    assert codesynth(*options, stdin=instructions("a")).code == 0
+    before = out.read_bytes()
+    done = codesynth(*options, "--dry-run", stdin=instructions("a"))
+    assert (done.code, out.read_bytes()) == (2, before)
+    assert codesynth(*options, "--dry-run", "--overwrite", stdin=instructions("a")).code == 0
+    assert json.loads(out.read_bytes())["custom_id"] == "code-0"
+
+
+# Words.
+
+
+def test_q_says_errors_only(endpoint: Endpoint) -> None:
+    stdin = instructions("a") + b"bad\n"
+    done = codesynth("gen-code", "-q", stdin=stdin, endpoint=endpoint)
+    assert (done.code, done.err) == (3, "")
+    endpoint.plan = FAULTS["status_401"].plan
+    assert "refused the key" in codesynth("gen-code", "-q", stdin=stdin, endpoint=endpoint).err
+
+
+WRONG = {
+    ("-j", "0"): "it is a number from 1, or auto",
+    ("-j", "many"): "it is a number from 1, or auto",
+    ("--shard", "3/3"): "it is I/N with I from 0 to N - 1",
+    ("--shard", "-1/2"): "it is I/N with I from 0 to N - 1",
+    ("--shard", "1"): "it is I/N with I from 0 to N - 1",
+    ("--limit", "0"): "--limit",
+    ("--timeout", "0"): "--timeout",
+    ("--timeout", "nan"): "it is no number",
+    ("--temperature", "nan"): "it is no number",
+    ("--rpm", "inf"): "it is no number",
+    ("--max-retries", "-1"): "--max-retries",
+    ("--max-tokens", "1.5"): "--max-tokens",
+    ("--extra-body", "[]"): "it is not a JSON object",
+    ("--extra-body", "{"): "it is not JSON",
+    ("--extra-body", '{"stream": true}'): '"stream" is not to be changed here',
+    ("--wrong",): "No such option: --wrong",
+    ("-t", "none"): 'no template "none". There are: code_instruction_generate, ',
+    ("-t", "./none.txt"): "cannot read template ./none.txt: No such file",
+    ("--system-prompt", "@none"): "--system-prompt @none: ",
+    ("--base-url", "localhost:8000"): "localhost:8000 is no http or https URL",
+    ("--meta", "--output-key", "_codesynth"): "--meta writes _codesynth. Choose another",
+}
+
+
+@pytest.mark.parametrize("options", WRONG, ids=" ".join)
+def test_a_wrong_option_exits_2_and_sends_nothing(
+    options: tuple[str, ...], endpoint: Endpoint
+) -> None:
+    done = codesynth("gen-code", *options, stdin=instructions("a"), endpoint=endpoint)
+    assert (done.code, done.out, endpoint.received) == (2, b"", [])
+    assert WRONG[options] in done.err
+
+
+@pytest.mark.parametrize("command", [(), ("gen-instructions",), ("gen-code",)])
+def test_help_fits_80_columns_and_shows_examples_before_options(command: tuple[str, ...]) -> None:
+    done = finished(*command, "--help", env={"COLUMNS": "200"})
+    help_text = done.out.decode()
+    assert (done.code, done.err) == (0, "")
+    assert max(map(len, help_text.splitlines())) <= 80
+    assert 0 < help_text.index("Examples:") < help_text.index("--help")
+    assert "\x1b" not in help_text
+
+
+def test_version_is_one_line() -> None:
+    done = codesynth("--version")
+    assert (done.code, done.out.decode()) == (0, f"codesynth {__version__}\n")
+    assert codesynth("--version", "gen-code").out == done.out

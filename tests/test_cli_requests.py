@@ -1,0 +1,143 @@
+"""What the command asks: examples, parameters, system prompts, templates."""
+
+import gzip
+import re
+from pathlib import Path
+
+import pytest
+from command import Finished, bare, codesynth, instructions, lines
+from endpoint import Endpoint
+
+POOL = lines(*({"prompt": f"prompt {i}"} for i in range(10)))
+
+
+def keys(done: Finished) -> list[list[str]]:
+    return [list(row) for row in done.rows]
+
+
+def generate(endpoint: Endpoint | None, *options: object, stdin: bytes = POOL) -> Finished:
+    return codesynth("gen-instructions", *options, stdin=stdin, endpoint=endpoint)
+
+
+def test_gen_instructions_asks_10_times_with_3_examples(endpoint: Endpoint) -> None:
+    done = generate(endpoint)
+    assert (done.code, len(done.rows)) == (0, 10)
+    assert all(request.prompt.count("### Example") == 3 for request in endpoint.received)
+    assert keys(done)[0] == ["generated_instruction"]
+    assert ", seed " in done.err
+
+
+def test_examples_differ_and_are_a_function_of_seed_and_number(endpoint: Endpoint) -> None:
+    def prompts(*options: object) -> list[str]:
+        done = generate(None, "--dry-run", "-n", 6, "-k", 4, *options)
+        return [row["body"]["messages"][0]["content"] for row in done.rows]
+
+    first = prompts("--seed", 5)
+    assert prompts("--seed", 5, "-n", 9)[:6] == first
+    assert prompts("--seed", 6) != first
+    assert len(set(first)) == 6
+    for prompt in first:
+        assert len(set(re.findall(r"prompt \d", prompt))) == 4
+
+
+def test_the_reported_seed_repeats_a_run() -> None:
+    done = generate(None, "--offline", "-n", 3)
+    [seed] = re.findall(r"seed (\d+)", done.err)
+    assert generate(None, "--offline", "-n", 3, "--seed", seed).out == done.out
+
+
+def test_a_pool_too_small_names_both_numbers(endpoint: Endpoint) -> None:
+    done = generate(endpoint, "-k", 3, stdin=lines({"prompt": "a"}, {"prompt": 1}))
+    assert (done.code, done.out, endpoint.received) == (2, b"", [])
+    assert "the pool has 1 usable rows, but a prompt takes 3 examples" in done.err
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_pool_is_read_from_files_in_order(packed: bool, tmp_path: Path) -> None:
+    paths = []
+    for i in range(3):
+        paths.append(tmp_path / f"pool{i}")
+        data = b"\xef\xbb\xbf" + lines({"prompt": f"{i}a"}, {"prompt": f"{i}b"})
+        paths[-1].write_bytes(gzip.compress(data) if packed else data)
+    template = bare(tmp_path, "{examples}")
+    done = generate(None, *paths, "-n", 1, "-k", 6, "--dry-run", "-t", template)
+    [row] = done.rows
+    examples = re.findall(r"^\d[ab]$", row["body"]["messages"][0]["content"], re.MULTILINE)
+    assert sorted(examples) == ["0a", "0b", "1a", "1b", "2a", "2b"]
+
+
+def test_parameters_are_sent_under_openais_names_and_no_others_are(
+    endpoint: Endpoint, tmp_path: Path
+) -> None:
+    plain = ("gen-code", "-t", bare(tmp_path))
+    codesynth(*plain, stdin=instructions("a"), endpoint=endpoint)
+    options = ("--temperature", 0, "--top-p", 0.5, "--max-tokens", 7, "--model", "m")
+    extra = ("--extra-body", '{"top_k": 4, "temperature": 1.5, "stop": ["\\u00e9"]}')
+    codesynth(*plain, *options, *extra, stdin=instructions("a"), endpoint=endpoint)
+    messages = [{"role": "user", "content": "a"}]
+    first, second = (request.json for request in endpoint.received)
+    assert first == {"model": "test-model", "messages": messages}
+    assert second == {
+        "model": "m",
+        "messages": messages,
+        "temperature": 1.5,
+        "top_p": 0.5,
+        "max_tokens": 7,
+        "top_k": 4,
+        "stop": ["\u00e9"],
+    }
+
+
+def test_a_system_prompt_is_text_or_a_file(endpoint: Endpoint, tmp_path: Path) -> None:
+    (tmp_path / "system.txt").write_text("Be\nbrief \u00e9.", "utf-8-sig")
+    for prompt in ("Be kind.", f"@{tmp_path}/system.txt"):
+        codesynth("gen-code", "--system-prompt", prompt, stdin=instructions("a"), endpoint=endpoint)
+    systems = [request.json["messages"][0] for request in endpoint.received]
+    assert systems == [
+        {"role": "system", "content": "Be kind."},
+        {"role": "system", "content": "Be\nbrief \u00e9."},
+    ]
+
+
+def test_a_template_takes_any_column(endpoint: Endpoint, tmp_path: Path) -> None:
+    template = bare(tmp_path, "{{{language}}} {instruction}! {tags}")
+    stdin = b'{"instruction":"{x}","language":"Go","tags":["a",1.50]}\n'
+    codesynth("gen-code", "-t", template, stdin=stdin, endpoint=endpoint)
+    assert endpoint.received[0].prompt == '{Go} {x}! ["a",1.5]'
+
+
+def test_a_template_has_the_name_of_a_file_in_prompts(endpoint: Endpoint) -> None:
+    for name in ("code_instruction_to_code", "code_instruction_to_code.txt"):
+        codesynth("gen-code", "-t", name, stdin=instructions("a"), endpoint=endpoint)
+    codesynth("gen-code", stdin=instructions("a"), endpoint=endpoint)
+    assert len({request.body for request in endpoint.received}) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Do {instruction}\nin {language}.", ":2: unknown placeholder {language}; known: "),
+        ("Do\n\n{ {instruction}", ':3: lone "{"'),
+        ("Do {instruction.__class__}", ":1: placeholder {instruction.__class__}: no attribute"),
+        ("Do it", ":1: missing placeholder {instruction}"),
+    ],
+)
+def test_a_wrong_template_is_told_with_file_and_line_and_nothing_is_sent(
+    text: str, words: str, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    template = bare(tmp_path, text)
+    done = codesynth("gen-code", "-t", template, stdin=instructions("a"), endpoint=endpoint)
+    assert (done.code, done.out, endpoint.received) == (2, b"", [])
+    assert f"codesynth: {template}{words}" in done.err
+
+
+def test_a_row_without_a_column_that_others_have_fails_alone(
+    endpoint: Endpoint, tmp_path: Path
+) -> None:
+    stdin = lines(
+        {"instruction": "a", "x": "1"}, {"instruction": "b"}, {"instruction": "c", "x": 2}
+    )
+    template = bare(tmp_path, "{x} {instruction}")
+    done = codesynth("gen-code", "-t", template, stdin=stdin, endpoint=endpoint)
+    assert (done.code, [row["instruction"] for row in done.rows]) == (3, ["a", "c"])
+    assert "<stdin>:2: missing_key: " in done.err
