@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from codesynth import pipeline
@@ -26,14 +23,11 @@ from codesynth.serving.budget import Budget
 from codesynth.serving.client import APILLMServing
 from codesynth.serving.journal import Journal, JournaledServing
 from codesynth.serving.offline import Faults, OfflineEndpoint
+from codesynth.signals import LANDING_SECONDS, signals
 from codesynth.storage import Files, beside, check_inputs
 from codesynth.work import Settings, Work
 
 OPENAI_URL = "https://api.openai.com/v1"
-LANDING_SECONDS = 3.0
-"""After a signal, what is in flight gets this long to land: it is paid for."""
-EXIT_SECONDS = 4.5
-"""After a signal, the process ends whatever happens."""
 EXIT_OK, EXIT_FAILED_ROWS, EXIT_LIMIT = 0, 3, 5
 
 
@@ -50,7 +44,7 @@ def execute(settings: Settings, prepare: Callable[[Settings, Journal | None], Wo
     with contextlib.ExitStack() as stack:
         files = stack.enter_context(Files(settings.output, settings.failures))
         if settings.dry_run:
-            _keep_apart(settings, files, None)
+            files.keep_apart(settings.inputs, files, None)
             return _dry_run(settings, prepare(settings, None), files)
         journal = _open_journal(settings, files)
         if journal is not None:
@@ -66,37 +60,13 @@ def _open_journal(settings: Settings, files: Files) -> Journal | None:
     path, out = settings.journal, files.output.path
     if path is None and out is not None and settings.keep_journal:
         path = beside(str(out), ".journal")
-    _keep_apart(settings, files, path)
+    files.keep_apart(settings.inputs, path)
     if settings.overwrite:
         if path is not None:
             Journal.remove(path)
     elif path is None or not Journal.is_there(path):
-        _refuse_existing(files, f", but not its journal{f' {path}' if path else ''}")
+        files.refuse_existing(f", but not its journal{f' {path}' if path else ''}")
     return Journal(path) if path is not None else None
-
-
-def _keep_apart(settings: Settings, files: Files, journal: str | None) -> None:
-    """See that no file has two uses: writing the one would destroy the other."""
-    named = [(name, "an input") for name in settings.inputs if name != "-"]
-    for output, use in ((files.output, "the output"), (files.failures, "the failures")):
-        if output is not None and output.path is not None:
-            named += [(str(output.path), use), (str(output.partial), use)]
-    if journal is not None:
-        named.append((journal, "the journal"))
-    uses: dict[str, str] = {}
-    for name, use in named:
-        if (other := uses.setdefault(os.path.realpath(name), use)) != use:
-            raise ConfigError(f"{name} would be {other} and {use}. Choose another name for one")
-
-
-def _refuse_existing(files: Files, how: str) -> None:
-    """See that no output of an earlier run is lost."""
-    out = files.output.path
-    there = files.output.partial if files.output.has_leftover else None
-    if out is not None and out.exists():
-        there = out
-    if there is not None:
-        raise ConfigError(f"{there} exists{how}. Move it away, or replace it with --overwrite")
 
 
 def _budget(settings: Settings, journal: Journal | None) -> Budget | None:
@@ -144,7 +114,7 @@ def _dry_run(settings: Settings, work: Work, files: Files) -> int:
     """Write the requests as OpenAI batch lines instead of sending them."""
     stats, model = Stats(), "offline" if settings.offline else settings.model
     if not settings.overwrite:
-        _refuse_existing(files, "")
+        files.refuse_existing()
     records = work.records()
     files.start()
     for request in pipeline.make_requests(records, work.job, stats, Stop()):
@@ -162,34 +132,6 @@ def _dry_run(settings: Settings, work: Work, files: Files) -> int:
         name = f"codesynth {settings.command}"
         Progress(stats, work.total, name=name, bar=False).say(", ".join(words))
     return EXIT_FAILED_ROWS if files.failed else EXIT_OK
-
-
-@contextlib.contextmanager
-def _signals(stop: Stop) -> Iterator[None]:
-    """Turn a signal into a stop; a second one ends the process at once.
-
-    What was ignored from the start (SIGHUP under nohup, SIGINT in the background) stays ignored.
-    """
-
-    def on_signal(number: int, _: FrameType | None) -> None:
-        if stop.signal is not None:
-            os._exit(128 + number)
-        stop.signal = number
-        stop.ask(LANDING_SECONDS)
-        watchdog = threading.Timer(EXIT_SECONDS, os._exit, (128 + number,))
-        watchdog.daemon = True
-        watchdog.start()
-
-    before = {
-        number: signal.signal(number, on_signal)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) is not signal.SIG_IGN
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class _Run:
@@ -232,7 +174,7 @@ class _Run:
         serving = self._serving()
         self._files.start()
         try:
-            with self._progress, _signals(self._stop):
+            with self._progress, signals(self._stop):
                 pipeline.run(
                     records,
                     self._work.job,

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 _EXIT_USAGE, _EXIT_INTERRUPTED, _EXIT_PIPE = 2, 130, 141
 _OURS = ("messages", "model", "n", "stream")  # of a request's body; the rest is the user's
 
-_IN, _ASK, _MODEL, _SPEED, _OUT, _MORE = (
+_IN, _ASK, _CHECK, _MODEL, _SPEED, _OUT, _MORE = (
     "Input and output",
     "What to ask",
+    "What to check",
     "Endpoint and model",
     "Speed and patience",
     "Stop and go on",
@@ -437,18 +438,26 @@ def _do(
     options: dict[str, Any],
     prepare: Callable[[Settings, Journal | None], Work],
 ) -> None:
-    """Run a command; turn what comes of it into one line and an exit code."""
-    if not options["inputs"] and os.isatty(0):
-        print(f"{ctx.get_usage()}\n\nNo INPUT, and standard input is a terminal.", file=sys.stderr)
-        raise typer.Exit(_EXIT_USAGE)
-    try:
+    """Run one of the commands that ask an endpoint."""
+
+    def ask() -> int:
         from codesynth.application import execute
         from codesynth.work import Settings
 
         if options["verbose"]:
             _tell_of_retries()
-        settings = Settings(command=str(ctx.info_name), **_common(options))
-        code = execute(settings, prepare)
+        return execute(Settings(command=str(ctx.info_name), **_common(options)), prepare)
+
+    _exit_with(ctx, options["inputs"], ask)
+
+
+def _exit_with(ctx: typer.Context, inputs: list[str] | None, command: Callable[[], int]) -> None:
+    """Run a command; turn what comes of it into one line and an exit code."""
+    if not inputs and os.isatty(0):
+        print(f"{ctx.get_usage()}\n\nNo INPUT, and standard input is a terminal.", file=sys.stderr)
+        raise typer.Exit(_EXIT_USAGE)
+    try:
+        code = command()
     except CodesynthError as exc:
         _complain(str(exc))
         code = exc.exit_code
@@ -568,6 +577,129 @@ def gen_code(
         return code_work(settings, input_key=input_key)
 
     _do(ctx, ctx.params, prepare)
+
+
+_EXAMPLES_VERIFY = """\
+\b
+Examples:
+  codesynth verify sft.jsonl --keep passed -o clean.jsonl
+  codesynth gen-code new.jsonl | codesynth verify --keep passed > clean.jsonl
+  codesynth verify HumanEval.jsonl --input-key canonical_solution --test-key test
+"""
+
+
+def _statuses(text: str) -> frozenset[str]:
+    from codesynth.verify import STATUSES
+
+    names = frozenset(text.split(","))
+    if not names <= set(STATUSES):
+        raise typer.BadParameter(f"it is one or more of {','.join(STATUSES)}")
+    return names
+
+
+@app.command(name="verify", cls=_Command, epilog=_EXAMPLES_VERIFY)
+def verify(
+    ctx: typer.Context,
+    inputs: Inputs = None,
+    output: Out = None,
+    failures: Failures = None,
+    input_key: Annotated[
+        str,
+        _option(
+            _IN, "--input-key", metavar="KEY", help="Column with code. Default: generated_code."
+        ),
+    ] = "generated_code",
+    output_key: Annotated[
+        str, _option(_IN, "--output-key", metavar="KEY", help="New column. Default: verification.")
+    ] = "verification",
+    instruction_key: Annotated[
+        str | None,
+        _option(
+            _IN,
+            "--instruction-key",
+            metavar="KEY",
+            help="Column with the instruction, whose doctests are tests. Default: instruction, "
+            "generated_instruction or prompt.",
+        ),
+    ] = None,
+    limit: Limit = None,
+    test_key: Annotated[
+        str | None,
+        _option(
+            _CHECK,
+            "--test-key",
+            metavar="KEY",
+            help="Column with tests: asserts, or HumanEval's check(candidate). Default: doctests.",
+        ),
+    ] = None,
+    keep: Annotated[
+        Any,
+        _option(
+            _CHECK,
+            "--keep",
+            parser=_statuses,
+            metavar="STATUS,...",
+            help="Rows to keep: passed, failed, error, timeout, syntax_error, no_tests. "
+            "Default: all.",
+        ),
+    ] = None,
+    best: Annotated[
+        bool,
+        _option(
+            _CHECK,
+            "--best",
+            help="Keep the first that passed of several answers to one instruction.",
+        ),
+    ] = False,
+    timeout: Annotated[
+        float,
+        _option(_CHECK, "--timeout", min=0.1, metavar="S", help="Seconds a row. Default: 10."),
+    ] = 10.0,
+    memory: Annotated[
+        int, _option(_CHECK, "--memory", min=64, metavar="MB", help="A row. Default: 512.")
+    ] = 512,
+    jobs: Annotated[
+        int | None,
+        _option(
+            _CHECK, "-j", "--concurrency", min=1, metavar="N", help="Rows at once. Default: cores."
+        ),
+    ] = None,
+    unsafe: Annotated[
+        bool,
+        _option(
+            _CHECK,
+            "--unsafe",
+            help="Run model-written code without a sandbox, with all your rights.",
+        ),
+    ] = False,
+    overwrite: Annotated[bool, _option(_IN, "--overwrite", help="Replace the output.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run each row's code against the tests at hand, in a sandbox; keep what passes."""
+    from codesynth import verify as verifying
+
+    def execute() -> int:
+        settings = verifying.VerifySettings(
+            inputs=inputs or ["-"],
+            output=output,
+            failures=failures,
+            input_key=input_key,
+            output_key=output_key,
+            instruction_key=instruction_key,
+            test_key=test_key,
+            keep=keep,
+            best=best,
+            timeout=timeout,
+            memory=memory,
+            jobs=jobs,
+            unsafe=unsafe,
+            limit=limit,
+            overwrite=overwrite,
+            quiet=quiet,
+        )
+        return verifying.execute(settings)
+
+    _exit_with(ctx, inputs, execute)
 
 
 def run() -> None:

@@ -26,6 +26,7 @@ FailureKind: TypeAlias = Literal[
     "refused",
     "filtered",
     "empty",
+    "not_kept",
 ]
 
 UNUSABLE_ANSWERS = frozenset({"truncated", "refused", "filtered", "empty"})

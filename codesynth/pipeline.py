@@ -254,14 +254,25 @@ def row_line(
 
 
 def failure_line(outcome: Outcome) -> bytes:
-    """Write the failure line: the row as it was (its text, where it is no JSON object) and why.
-
-    A generation has no row; what it was asked with stands in its place.
-    """
-    record, failure = outcome.response.request.record, outcome.failure
-    if failure is None:
+    """Write the failure line of an outcome; see ``record_failure_line``."""
+    if outcome.failure is None:
         raise ValueError("the row has not failed")
-    if record.line is None:
+    response = outcome.response
+    return record_failure_line(response.request.record, outcome.failure, text=response.text)
+
+
+def record_failure_line(
+    record: Record, failure: Failure, row: bytes | None = None, text: str | None = None
+) -> bytes:
+    """Write a failure line: the row (its text, where it is no JSON object), and why it failed.
+
+    Args:
+        row: stands in the place of the record's own.
+        text: the answer, if there was one.
+    """
+    if row is not None:
+        raw = row
+    elif record.line is None:  # a generation has no row but what it was asked with
         raw = dumps({"generation": record.index, "examples": record.examples})
     elif failure.kind in ("invalid_json", "not_an_object"):
         raw = dumps(record.raw.decode("utf-8", "backslashreplace"))
@@ -269,6 +280,6 @@ def failure_line(outcome: Outcome) -> bytes:
         raw = record.raw
     error = {key: value for key, value in asdict(failure).items() if value is not None}
     line = b'{"input":%b,"line":%b,"error":%b' % (raw, dumps(record.line), dumps(error))
-    if outcome.response.text is not None:
-        line += b',"answer":' + dumps(outcome.response.text)
+    if text is not None:
+        line += b',"answer":' + dumps(text)
     return line + b"}"

@@ -114,7 +114,8 @@ class Progress:
         parts = [f"{stats.ok} ok", f"{stats.failed} failed"]
         if stats.pending:
             parts.append(f"{stats.pending} pending")
-        parts.append(tokens(stats))
+        if stats.attempts or stats.cached:
+            parts.append(tokens(stats))
         parts.append(duration(self._clock() - self._started))
         return f"{stats.rows} in: " + ", ".join([*parts, *more])
 

@@ -63,6 +63,36 @@ class Files:
             raise ConfigError(f"{self.output.name} is the output. Choose another --failures")
         return Output(path)
 
+    def keep_apart(self, inputs: Sequence[str], journal: str | None = None) -> None:
+        """See that no file has two uses: writing the one would destroy the other.
+
+        Raises:
+            ConfigError: one has.
+        """
+        named = [(name, "an input") for name in inputs if name != STANDARD]
+        for output, use in ((self.output, "the output"), (self.failures, "the failures")):
+            if output is not None and output.path is not None:
+                named += [(str(output.path), use), (str(output.partial), use)]
+        if journal is not None:
+            named.append((journal, "the journal"))
+        uses: dict[str, str] = {}
+        for name, use in named:
+            if (other := uses.setdefault(os.path.realpath(name), use)) != use:
+                raise ConfigError(f"{name} would be {other} and {use}. Choose another name for one")
+
+    def refuse_existing(self, how: str = "") -> None:
+        """See that no output of an earlier run is lost.
+
+        Raises:
+            ConfigError: there is one; ``how`` says more of it.
+        """
+        out = self.output.path
+        there = self.output.partial if self.output.has_leftover else None
+        if out is not None and out.exists():
+            there = out
+        if there is not None:
+            raise ConfigError(f"{there} exists{how}. Move it away, or replace it with --overwrite")
+
     def start(self) -> None:
         """Begin empty files; what an earlier run left under their names stays until ``commit``."""
         self.output.start()
