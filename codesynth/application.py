@@ -44,7 +44,7 @@ def execute(settings: Settings, prepare: Callable[[Settings, Journal | None], Wo
     with contextlib.ExitStack() as stack:
         files = stack.enter_context(Files(settings.output, settings.failures))
         if settings.dry_run:
-            files.keep_apart(settings.inputs, files, None)
+            files.keep_apart(settings.inputs)
             return _dry_run(settings, prepare(settings, None), files)
         journal = _open_journal(settings, files)
         if journal is not None:
