@@ -42,6 +42,7 @@ class Gate:
         self._timer: asyncio.TimerHandle | None = None
         self._drained = False
         self._pauses: set[asyncio.Future[None]] = set()
+        self._outage: set[asyncio.Future[None]] = set()
 
     @property
     def paused(self) -> int:
@@ -136,8 +137,12 @@ class Gate:
         if wait < math.inf:
             self._timer = asyncio.get_running_loop().call_later(wait, self._let_through)
 
-    async def pause(self, seconds: float) -> None:
+    async def pause(self, seconds: float, *, outage: bool) -> None:
         """Sleep before another attempt, without a permit.
+
+        Args:
+            seconds: at most.
+            outage: wake up when ``end_outage`` is called.
 
         Raises:
             Drained: ``drain`` was called.
@@ -148,12 +153,20 @@ class Gate:
         over: asyncio.Future[None] = loop.create_future()
         timer = loop.call_later(seconds, _finish, over)
         self._pauses.add(over)
+        if outage:
+            self._outage.add(over)
         self._on_pause()
         try:
             await over
         finally:
             timer.cancel()
             self._pauses.discard(over)
+            self._outage.discard(over)
+
+    def end_outage(self) -> None:
+        """Let those try again who wait for the endpoint to come back."""
+        for over in self._outage:
+            _finish(over)
 
     def drain(self) -> None:
         """Send away all who wait here, now and later."""

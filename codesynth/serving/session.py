@@ -32,14 +32,17 @@ class _Row:
     """One request's way through its attempts.
 
     Attributes:
-        counted: attempts that use up retries; see ``Session._count``.
+        tried_at: when its last attempt ended without an answer, or when it came.
+        counted: attempts that use up retries; see ``Session._unanswered``.
+        is_outage: nobody is there, it seems; the next answer to any row ends its pause.
     """
 
     body: bytes
     site: Site
-    started: float
+    tried_at: float
     attempts: int = 0
     counted: int = 0
+    is_outage: bool = False
     avoid: int | None = None
     fresh: bool = False
 
@@ -131,18 +134,18 @@ class Session:
         async def attempt() -> Answer:
             return first.pop() if first else await self._attempt(row)
 
+        async def pause(seconds: float) -> None:
+            await self._gate.pause(seconds, outage=row.is_outage)
+
         def is_last(_: RetryCallState) -> bool:
             return row.counted > self._max_retries
-
-        def last_word(state: RetryCallState) -> Answer:
-            return _result(state)
 
         retrying = AsyncRetrying(
             retry=retry_if_result(_wants_retry),
             stop=is_last,
             wait=_wait,
-            sleep=self._gate.pause,
-            retry_error_callback=last_word,
+            sleep=pause,
+            retry_error_callback=_result,
         )
         return await retrying(attempt)
 
@@ -163,6 +166,7 @@ class Session:
         row.site = self._sites[number]
         row.attempts += 1
         row.counted += 1
+        row.is_outage = False
         started = self._clock()
         limit = self._replicas.limit
         outcome: Outcome | None = None
@@ -211,17 +215,20 @@ class Session:
 
         A connection that is not made sends nothing and buys nothing. Before the first answer of
         the run that is a wrong URL or a dead endpoint; later it may be a restart, so the row
-        keeps its retries until somebody is answered or the outage has lasted too long.
+        keeps its retries until somebody is answered or the outage has lasted too long. Where
+        this process may open no more files, it waits for those it has.
         """
         now = self._clock()
+        before, row.tried_at = row.tried_at, now
         self._guard.record(now, ok=False)
         if self._guard.expired(now):
             raise EndpointError(f"{exc}; nothing was answered for too long. Run again to go on")
-        if exc.unreachable and not exc.out_of_files:
-            if self._answered_at is None and row.counted > self._max_retries:
-                raise EndpointError(f"{exc}. Is --base-url right and the server up?")
-            if self._answered_at is not None and self._answered_at < row.started:
+        if exc.unreachable:
+            row.is_outage = self._answered_at is not None and self._answered_at < before
+            if row.is_outage or exc.out_of_files:
                 row.counted -= 1
+            elif self._answered_at is None and row.counted > self._max_retries:
+                raise EndpointError(f"{exc}. Is --base-url right and the server up?")
         row.fresh = exc.stale
         decision = RetryDecision(retry=True, retry_after=0.0 if exc.stale else None)
         return Answer(
@@ -237,6 +244,7 @@ class Session:
             self._denials = 0
             self._answered_at = now
             self._guard.record(now, ok=True)
+            self._gate.end_outage()
             return
         self._guard.record(now, ok=False)
         in_a_row = self._answered_at is None or self._denials >= DENIALS_IN_A_ROW
