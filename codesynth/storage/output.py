@@ -21,7 +21,7 @@ class Output:
 
     A regular file is written as ``PATH.partial``, which is locked while the run lasts, and gets
     its name in ``commit``. Each line goes to the system in one piece; one that is cut by a full
-    disk is taken back, so what is there is whole.
+    disk is taken back, so what is there is whole; in a file behind standard output, too.
 
     Raises:
         BusyError: another run holds the file.
@@ -33,7 +33,6 @@ class Output:
         self.path: Path | None = None
         self._gzip: gzip.GzipFile | None = None
         self._started = False
-        self._whole = 0  # bytes of the whole lines in the partial file
         with self._translated("open"):
             if path is None or path == STANDARD:
                 self._fd = 1
@@ -75,35 +74,28 @@ class Output:
                 self._write_whole(line + b"\n")
 
     def _write_whole(self, data: bytes) -> None:
+        done = 0
         try:
-            done = os.write(self._fd, data)
-            if done < len(data):
-                self._write_rest(memoryview(data)[done:])
-        except BlockingIOError:
-            self._write_rest(memoryview(data))
+            while done < len(data):
+                try:
+                    done += os.write(self._fd, memoryview(data)[done:] if done else data)
+                except BlockingIOError:  # standard output was left non-blocking
+                    self._wait_for_room()
         except OSError:
-            self._take_back()
+            self._take_back(done)
             raise
-        self._whole += len(data)
 
-    def _write_rest(self, rest: memoryview) -> None:
-        """Go on after a short write, or where standard output was left non-blocking."""
+    def _wait_for_room(self) -> None:
         poll = select.poll()
         poll.register(self._fd, select.POLLOUT)
-        try:
-            while rest:
-                try:
-                    rest = rest[os.write(self._fd, rest) :]
-                except BlockingIOError:
-                    poll.poll()
-        except OSError:
-            self._take_back()
-            raise
+        poll.poll()
 
-    def _take_back(self) -> None:
-        if self.path is not None:
-            os.ftruncate(self._fd, self._whole)
-            os.lseek(self._fd, self._whole, os.SEEK_SET)
+    def _take_back(self, done: int) -> None:
+        """Cut off what a file got of a line, unless another process has written behind it."""
+        status = os.fstat(self._fd)
+        if stat.S_ISREG(status.st_mode) and os.lseek(self._fd, 0, os.SEEK_CUR) == status.st_size:
+            os.ftruncate(self._fd, status.st_size - done)
+            os.lseek(self._fd, 0, os.SEEK_END)
 
     def reader_is_gone(self) -> bool:
         """Tell whether the other end of a pipe was closed, without writing to it."""
