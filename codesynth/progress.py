@@ -128,9 +128,8 @@ def tokens(stats: Stats) -> str:
     """
     count = stats.prompt_tokens + stats.completion_tokens
     for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
-        if count >= size:
-            digits = 1 if count < 10 * size else 0
-            return f"{count / size:.{digits}f}{unit} tokens"
+        if count >= 0.9995 * size:  # below, it rounds to less than one
+            return f"{count / size:.{_digits(count / size)}f}{unit} tokens"
     return f"{count} tokens"
 
 
@@ -140,9 +139,14 @@ def duration(seconds: float) -> str:
     >>> [duration(s) for s in (0.25, 72, 7384)]
     ['0.2s', '1m12s', '2h03m']
     """
-    if seconds < 60:
-        return f"{seconds:.1f}s" if seconds < 10 else f"{seconds:.0f}s"
-    minutes, rest = divmod(int(seconds), 60)
+    if seconds < 59.5:
+        return f"{seconds:.{_digits(seconds)}f}s"
+    minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes}m{rest:02d}s"
     return f"{minutes // 60}h{minutes % 60:02d}m"
+
+
+def _digits(value: float) -> int:
+    """Tell the digits after the point that make two figures of a number, or more before it."""
+    return 1 if value < 9.95 else 0
