@@ -120,14 +120,17 @@ def started(
 
 def finished(
     *args: object,
-    stdin: bytes = b"",
+    stdin: bytes | int = b"",
     endpoint: Endpoint | None = None,
     env: Mapping[str, str] | None = None,
     **more: Any,
 ) -> Finished:
-    """Run the command as a process to its end."""
+    """Run the command as a process to its end; ``stdin`` is what it reads, or a descriptor."""
+    data = stdin if isinstance(stdin, bytes) else None
+    if data is None:
+        more["stdin"] = stdin
     with started(*args, endpoint=endpoint, env=env, **more) as process:
-        out, err = process.communicate(stdin if process.stdin else None, timeout=60)
+        out, err = process.communicate(data, timeout=60)
         return Finished(process.returncode, out or b"", (err or b"").decode())
 
 

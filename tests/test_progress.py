@@ -1,0 +1,121 @@
+"""What people see of a run."""
+
+import io
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codesynth.models import Stats
+from codesynth.progress import Progress, duration, tokens
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal; ``broken`` refuses all writing."""
+
+    broken = False
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        if self.broken:
+            raise OSError(5, "Input/output error")
+        return super().write(text)
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def shown(stats: Stats, stream: io.StringIO, *, bar: bool = True, total: int | None = 10) -> str:
+    """Run a progress over ``stats`` for 2 seconds and say one line."""
+    clock = Clock()
+    progress = Progress(stats, lambda: total, name="demo", bar=bar, stream=stream, clock=clock)
+    with progress:
+        clock.now += 2.0
+        progress.tick()
+        progress.say("a [bold]line[/] :smile: " + "x" * 10)
+    progress.say("done")
+    return stream.getvalue()
+
+
+def test_a_bar_tells_rows_rate_and_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("TERM", "xterm")
+    stats = Stats(rows=9, ok=6, failures=Counter(empty=2), prompt_tokens=1500)
+    text = shown(stats, Terminal())
+    assert "6 ok, 2 failed, 4.0 rows/s, 1.5k tokens" in text
+    assert "demo: a [bold]line[/] :smile: xxxxxxxxxx" in text
+    assert text.rstrip().endswith("demo: done")
+
+
+def test_where_there_is_no_terminal_there_are_lines_only() -> None:
+    text = shown(Stats(), io.StringIO())
+    assert text == "demo: a [bold]line[/] :smile: xxxxxxxxxx\ndemo: done\n"
+    assert shown(Stats(), Terminal(), bar=False) == text
+
+
+@pytest.mark.parametrize("bar", [False, True])
+def test_a_terminal_that_is_gone_ends_no_run(bar: bool) -> None:
+    stream = Terminal()
+    stream.broken = True
+    assert shown(Stats(), stream, bar=bar) == ""
+
+
+def test_the_rows_to_come_are_counted_for_a_bar_only() -> None:
+    for bar, stream in ((True, io.StringIO()), (False, Terminal())):
+        Progress(Stats(), lambda: 1 // 0, name="demo", bar=bar, stream=stream)
+
+
+def test_the_summary_tells_tokens_and_pending_rows_where_there_are_some() -> None:
+    clock = Clock()
+    stats = Stats(rows=100, ok=98, failures=Counter(rejected=2), attempts=100)
+    stats.prompt_tokens = 41_000
+    progress = Progress(stats, lambda: None, name="demo", bar=False, clock=clock)
+    clock.now += 72
+    assert progress.summary() == "100 in: 98 ok, 2 failed, 41k tokens, 1m12s"
+    stats.rows += 3
+    stats.attempts = 0
+    assert progress.summary("seed 1") == ("103 in: 98 ok, 2 failed, 3 pending, 1m12s, seed 1")
+
+
+@given(st.integers(0, 10**13))
+def test_tokens_are_worded_in_few_figures(count: int) -> None:
+    assert len(tokens(Stats(prompt_tokens=count)).removesuffix(" tokens")) <= 6
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        *((0.04, "0.0s"), (9.94, "9.9s"), (10, "10s"), (59.4, "59s"), (60, "1m00s")),
+        *((3599, "59m59s"), (3600, "1h00m"), (360_000, "100h00m")),
+    ],
+)
+def test_durations_are_worded_in_two_units(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        *((0, "0"), (999, "999"), (1000, "1.0k"), (9_949, "9.9k"), (10_000, "10k")),
+        *((999_400, "999k"), (1_000_000, "1.0M"), (2_500_000_000, "2.5G")),
+    ],
+)
+def test_tokens_are_worded_with_a_unit(count: int, words: str) -> None:
+    assert tokens(Stats(completion_tokens=count)) == f"{words} tokens"
+
+
+@pytest.mark.parametrize(("count", "words"), [(9_960, "10k"), (999_900, "1.0M")])
+def test_rounding_carries_into_the_next_unit(count: int, words: str) -> None:
+    assert tokens(Stats(prompt_tokens=count)) == f"{words} tokens"
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(9.97, "10s"), (59.7, "1m00s")])
+def test_rounding_carries_into_the_next_minute(seconds: float, words: str) -> None:
+    assert duration(seconds) == words

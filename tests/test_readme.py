@@ -1,0 +1,47 @@
+"""The README's commands, run as they are printed, but for what they install."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def printed(name: str) -> str:
+    """Find the one command between the marks of a name."""
+    found = re.findall(rf"<!-- {name} -->\n```sh\n(.*)\n```\n<!-- end -->\n", README)
+    assert len(found) == 1
+    return str(found[0])
+
+
+def test_the_first_command_makes_code_from_seeds(tmp_path: Path) -> None:
+    installing = "python3 -m venv .venv && .venv/bin/pip install -q . && "
+    command = printed("first command")
+    assert command.startswith(installing)
+    script = tmp_path / ".venv" / "bin" / "codesynth"
+    script.parent.mkdir(parents=True)
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} -m codesynth "$@"\n')
+    script.chmod(0o755)
+    (tmp_path / "samples").symlink_to(ROOT / "samples")
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command.removeprefix(installing)],
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=30,
+    )
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (done.returncode, len(rows)) == (0, 5)
+    for row in rows:
+        assert list(row) == ["generated_instruction", "generated_code"]
+        [signature] = re.findall(r"^def .*:$", row["generated_instruction"], re.MULTILINE)
+        assert f"{signature}\n" in row["generated_code"]
+    assert b"Traceback" not in done.stderr
+
+
+def test_the_test_command_runs_these_tests() -> None:
+    command = printed("test command")
+    assert command.startswith("python3 -m venv .venv && .venv/bin/pip install -q -e '.[dev]' && ")
+    assert command.endswith(" && .venv/bin/python -m pytest")
