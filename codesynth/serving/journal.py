@@ -46,13 +46,13 @@ class JournaledServing:
 
     def count(self, requests: Iterable[Request]) -> tuple[int, int]:
         """Count the requests that the journal answers, and those it does not."""
-        known = total = 0
+        fit = new = 0
         keys: dict[int, bytes] = {}
         for request in self._ask(requests, keys, lambda: None):
             keys.clear()
-            total += 1
-            known += request.known is not None
-        return known, total - known
+            fit += request.known is not None and request.known.cached
+            new += request.known is None
+        return fit, new
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Response]:
         """Answer each request, in any order; see ``LLMServing``."""
