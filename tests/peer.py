@@ -11,8 +11,8 @@ import functools
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,6 @@ class Peer:
     port: int = 0
     scheme: str = "http"
     connections: int = 0
-    requests: list[bytes] = field(default_factory=list)
     tasks: set["asyncio.Task[Any]"] = field(default_factory=set)
 
     @property
@@ -79,6 +78,7 @@ async def serving(
     if tls:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(TLS / "server.pem")
+        context.set_alpn_protocols(["h2", "http/1.1"])
     peer = Peer(script, scheme="https" if tls else "http")
     server = await asyncio.start_server(peer.serve, host, 0, ssl=context, backlog=1024)
     peer.port = server.sockets[0].getsockname()[1]
@@ -126,3 +126,13 @@ async def ask(
     request = httpx.Request("POST", url, content=body, extensions=extensions)
     response = await transport.handle_async_request(request)
     return response.status_code, await read_bounded(response, 1 << 20)
+
+
+@contextmanager
+def unanswering(host: str, port: int = 0) -> Iterator[int]:
+    """Listen with a backlog that is full, so that nobody gets in; yields the port."""
+    with closing(socket.socket()) as full, closing(socket.socket()) as first:
+        full.bind((host, port))
+        full.listen(0)
+        first.connect(full.getsockname())
+        yield full.getsockname()[1]

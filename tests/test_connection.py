@@ -1,6 +1,7 @@
 """One connection against peers that do everything that HTTP, TCP and malice allow."""
 
 import asyncio
+import gc
 import socket
 from collections.abc import Iterable
 from itertools import pairwise
@@ -63,6 +64,13 @@ WHOLE = {
 @in_loop
 async def test_answer_is_whole(raw: bytes) -> None:
     assert await outcome(raw) == (200, b"{}")
+
+
+@in_loop
+async def test_only_headers_of_the_answer_itself_are_kept() -> None:
+    async with serving(says(INTERIM + CHUNKED_OK)) as peer, Transport() as transport:
+        response = await transport.handle_async_request(httpx.Request("POST", peer.url))
+        assert response.headers.multi_items() == [("transfer-encoding", "chunked")]
 
 
 @pytest.mark.parametrize("status", [204, 304])
@@ -195,6 +203,7 @@ SURPLUS = {
     "blank_lines_and_garbage": b"\r\n\r\ngarbage",
     "a_part_of_an_answer": b"HTTP/1.1 200",
     "another_answer": TOO_LARGE,
+    "interim_answers": INTERIM,
 }
 
 
@@ -202,9 +211,12 @@ SURPLUS = {
 @in_loop
 async def test_bytes_after_the_answer_end_the_connection(surplus: bytes) -> None:
     async with serving(says(OK + surplus, TOO_LARGE)) as peer, Transport() as transport:
-        assert await ask(transport, peer.url) == (200, b"{}")
-        assert await ask(transport, peer.url) == (200, b"{}")
-        assert peer.connections == 2
+        for connections in (1, 2):
+            request = httpx.Request("POST", peer.url, content=b"{}")
+            response = await transport.handle_async_request(request)
+            assert response.headers.multi_items() == [("content-length", "2")]
+            assert await response.aread() == b"{}"
+            assert peer.connections == connections
 
 
 @in_loop
@@ -331,31 +343,37 @@ class Wire(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.written: list[bytes] = []
-        self.socket, self.other = socket.socketpair()
+        self.socket, self.peer = socket.socketpair()
+        self.socket.setblocking(False)
+        self.closing = False
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self.socket if name == "socket" else default
 
     def is_closing(self) -> bool:
-        return False
+        return self.closing
 
     def write(self, data: Any) -> None:
         self.written.append(bytes(data))
 
     def abort(self) -> None:
         self.socket.close()
-        self.other.close()
+        self.peer.close()
+
+
+def connect() -> tuple[Connection, Wire]:
+    connection, wire = Connection(memoryview(bytearray(4096)), 1 << 20, lambda _: None), Wire()
+    connection.connection_made(wire)
+    return connection, wire
 
 
 def fed(pieces: Iterable[bytes]) -> tuple[int, bytes] | httpx.TransportError:
     """Give an exchange these pieces and then the end."""
 
     async def exchange() -> tuple[int, bytes] | httpx.TransportError:
-        buffer = memoryview(bytearray(4096))
-        connection = Connection(buffer, 1 << 20, lambda _: None)
-        connection.connection_made(Wire())
+        connection, _ = connect()
         for piece in pieces:
-            buffer[: len(piece)] = piece
+            connection.get_buffer(-1)[: len(piece)] = piece
             connection.buffer_updated(len(piece))
         connection.eof_received()
         connection.connection_lost(None)
@@ -401,9 +419,7 @@ def test_no_bytes_raise_anything_but_transport_errors(
 
 @in_loop
 async def test_nothing_is_written_while_the_peer_does_not_read() -> None:
-    wire = Wire()
-    connection = Connection(memoryview(bytearray(10)), 100, lambda _: None)
-    connection.connection_made(wire)
+    connection, wire = connect()
     connection.pause_writing()
     sending = asyncio.create_task(connection.exchange(bytes(2 * module.WRITE_BYTES)))
     await asyncio.sleep(0.01)
@@ -412,3 +428,37 @@ async def test_nothing_is_written_while_the_peer_does_not_read() -> None:
     await asyncio.sleep(0.01)
     assert len(b"".join(wire.written)) == 2 * module.WRITE_BYTES
     sending.cancel()
+    await asyncio.wait([sending])
+
+
+@in_loop
+async def test_answer_before_the_reset_that_ends_the_sending_counts() -> None:
+    connection, wire = connect()
+    wire.closing = True
+    sending = asyncio.create_task(connection.exchange(bytes(2 * module.WRITE_BYTES)))
+    await asyncio.sleep(0.01)
+    wire.peer.send(TOO_LARGE)
+    connection.connection_lost(ConnectionResetError())
+    assert (await sending).status_code == 413
+    assert wire.written == []
+
+
+@in_loop
+async def test_lost_connection_is_dead_whoever_has_its_file_number_now() -> None:
+    connection, wire = connect()
+    number = wire.socket.fileno()
+    assert connection.alive()
+    connection.connection_lost(None)
+    one, other = socket.socketpair()
+    with one, other:
+        assert number in (one.fileno(), other.fileno())
+        assert not connection.alive()
+
+
+@in_loop
+async def test_error_that_nobody_waits_for_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    connection, _ = connect()
+    connection.connection_lost(ConnectionResetError())
+    del connection
+    gc.collect()
+    assert not caplog.records

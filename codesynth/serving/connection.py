@@ -133,7 +133,6 @@ class Connection(asyncio.BufferedProtocol):
         if not self._answer.done():
             error.__cause__ = cause
             self._answer.set_exception(error)
-            self._answer.exception()  # nobody may be left to hear it: keeps the log quiet
         self.close()
 
     def _end_early(self, cause: Exception | None) -> None:
@@ -203,9 +202,6 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Parse what came."""
-        if self._answer.done():
-            self.close()
-            return
         self._unproductive += nbytes
         try:
             self._parser.feed_data(self._buffer[:nbytes])

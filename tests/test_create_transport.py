@@ -1,0 +1,110 @@
+"""The environment chooses a proxy and whom to trust."""
+
+import asyncio
+from pathlib import Path
+
+import httpx
+import pytest
+from peer import OK, ask, in_loop, read_request, serving, unanswering
+
+from codesynth.errors import ConfigError
+from codesynth.serving.transport import create_transport
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_bad_certificate_file_is_a_config_error(
+    content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "certificates.pem"
+    if content:
+        path.write_text(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    with pytest.raises(ConfigError, match="SSL_CERT_FILE"):
+        create_transport("https://localhost/v1", connect_timeout=1)
+
+
+PROXY = {"HTTP_PROXY": "http://proxy:3128"}
+
+
+@pytest.mark.parametrize(
+    ("url", "environment", "proxied"),
+    [
+        ("http://host/v1", {}, False),
+        ("http://host/v1", PROXY, True),
+        ("https://host/v1", PROXY, False),
+        ("https://host/v1", {"https_proxy": "proxy:3128"}, True),
+        ("https://host/v1", {"ALL_PROXY": "http://proxy:3128"}, True),
+        ("http://host/v1", PROXY | {"NO_PROXY": "*"}, False),
+        ("http://host/v1", PROXY | {"NO_PROXY": "other, HOST"}, False),
+        ("http://host/v1", PROXY | {"no_proxy": "ost"}, True),
+        ("http://api.host/v1", PROXY | {"NO_PROXY": "host"}, False),
+        ("http://api.host/v1", PROXY | {"NO_PROXY": ".host"}, False),
+        ("http://host:8000/v1", PROXY | {"NO_PROXY": "host:8000"}, False),
+        ("http://host:8001/v1", PROXY | {"NO_PROXY": "host:8000"}, True),
+        ("http://host/v1", PROXY | {"NO_PROXY": "http://host"}, False),
+        ("http://127.0.0.1/v1", PROXY | {"NO_PROXY": "127.0.0.1"}, False),
+        ("http://10.1.2.3/v1", PROXY | {"NO_PROXY": "10.0.0.0/8"}, False),
+        ("http://11.1.2.3/v1", PROXY | {"NO_PROXY": "10.0.0.0/8"}, True),
+        ("http://[::1]/v1", PROXY | {"NO_PROXY": "::1"}, False),
+        ("http://[::1]:80/v1", PROXY | {"NO_PROXY": "[::1]"}, False),
+    ],
+)
+def test_environment_chooses_the_proxy(
+    url: str, environment: dict[str, str], proxied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    transport = create_transport(url, connect_timeout=1)
+    assert isinstance(transport, httpx.AsyncHTTPTransport) == proxied
+
+
+@pytest.mark.parametrize("proxy", ["ftp://proxy", "http://proxy:port", "http://[::1"])
+def test_proxy_that_cannot_be_used_is_a_config_error(
+    proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    with pytest.raises(ConfigError, match="proxy"):
+        create_transport("http://host/v1", connect_timeout=1)
+
+
+@in_loop
+async def test_requests_go_through_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    got = b""
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal got
+        got = await read_request(reader)
+        writer.write(OK)
+
+    async with serving(script) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", f"localhost:{proxy.port}")
+        async with create_transport("http://host.invalid/v1", connect_timeout=1) as transport:
+            assert await ask(transport, "http://host.invalid/v1/models") == (200, b"{}")
+    assert got.startswith(b"POST http://host.invalid/v1/models HTTP/1.1\r\n")
+
+
+@in_loop
+async def test_proxy_that_does_not_answer_is_a_connect_timeout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with unanswering("127.0.0.1") as port:
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{port}")
+        async with create_transport("http://host/v1", connect_timeout=0.1) as transport:
+            with pytest.raises(httpx.ConnectTimeout):
+                await ask(transport, "http://host/v1")
+
+
+@in_loop
+async def test_proxy_is_sent_as_many_requests_as_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = 110  # more than httpx allows by itself
+    all_there = asyncio.Barrier(many)
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        await all_there.wait()
+        writer.write(OK)
+
+    async with serving(script) as proxy:
+        monkeypatch.setenv("ALL_PROXY", f"http://localhost:{proxy.port}")
+        async with create_transport("http://host/v1", connect_timeout=5) as transport:
+            await asyncio.gather(*(ask(transport, "http://host/v1") for _ in range(many)))

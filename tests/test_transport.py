@@ -1,0 +1,371 @@
+"""Connecting, keeping, TLS, proxies, and reading bodies within bounds."""
+
+import asyncio
+import gzip
+import os
+import resource
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from peer import AUTHORITY, OK, ask, in_loop, read_request, says, serving, unanswering
+
+from codesynth.serving import transport as module
+from codesynth.serving.transport import Transport, create_transport
+
+
+@pytest.fixture
+def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", AUTHORITY)
+
+
+# Connections.
+
+
+@in_loop
+async def test_many_requests_at_once_each_get_their_answer() -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            body = (await read_request(reader)).partition(b"\r\n\r\n")[2]
+            await asyncio.sleep(0.01)
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+
+    async with serving(script) as peer, Transport() as transport:
+        for _ in range(2):
+            answers = await asyncio.gather(
+                *(ask(transport, peer.url, b"%d" % n) for n in range(300))
+            )
+            assert answers == [(200, b"%d" % n) for n in range(300)]
+        assert peer.connections == 300
+
+
+@in_loop
+async def test_connection_closed_while_idle_is_not_used() -> None:
+    async with serving(says(OK, then="close")) as peer, Transport() as transport:
+        for _ in range(20):
+            assert await ask(transport, peer.url) == (200, b"{}")
+            await asyncio.sleep(0.001)
+        assert peer.connections == 20
+
+
+@in_loop
+async def test_fresh_request_takes_no_kept_connection() -> None:
+    async with serving(says(OK, OK)) as peer, Transport() as transport:
+        await ask(transport, peer.url)
+        await ask(transport, peer.url, fresh=True)
+        assert peer.connections == 2
+
+
+@in_loop
+async def test_connection_idle_for_long_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "IDLE_SECONDS", 0.01)
+    async with serving(says(OK, OK)) as peer, Transport() as transport:
+        await ask(transport, peer.url)
+        await asyncio.sleep(0.02)
+        await ask(transport, peer.url)
+        assert peer.connections == 2
+
+
+@in_loop
+async def test_origins_share_no_connections() -> None:
+    async with serving(says(OK)) as one, serving(says(OK)) as other, Transport() as transport:
+        await ask(transport, one.url)
+        await ask(transport, other.url)
+        assert (one.connections, other.connections) == (1, 1)
+
+
+@in_loop
+async def test_connections_neither_wait_for_full_packets_nor_die_silently() -> None:
+    async with serving(says(OK)) as peer, Transport() as transport:
+        await ask(transport, peer.url)
+        (connection,) = transport._open
+        raw = connection._transport.get_extra_info("socket")
+        assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert raw.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
+@in_loop
+async def test_closing_ends_requests_under_way_at_once() -> None:
+    async with serving(says(b"")) as peer:
+        transport = Transport()
+        asking = asyncio.create_task(ask(transport, peer.url))
+        await asyncio.sleep(0.05)
+        await transport.aclose()
+        for request in (asking, ask(transport, peer.url)):
+            with pytest.raises(httpx.CloseError):
+                await request
+
+
+@in_loop
+async def test_connects_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CONNECTS_AT_ONCE", 5)
+    full, over = asyncio.Event(), asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if peer.connections == 5:
+            full.set()
+        await over.wait()  # the TLS handshake does not end before
+
+    async with serving(script) as peer, Transport() as transport:
+        url = peer.url.replace("http:", "https:")
+        asking = [asyncio.create_task(ask(transport, url)) for _ in range(20)]
+        await full.wait()
+        await asyncio.sleep(0.05)
+        assert peer.connections == 5
+        for task in asking:
+            task.cancel()
+        over.set()
+
+
+@in_loop
+async def test_closing_ends_requests_that_wait_for_a_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "CONNECTS_AT_ONCE", 1)
+    found = asyncio.Event()
+
+    async def getaddrinfo(host: str, port: int, **_: Any) -> list[tuple[Any, ...]]:
+        await found.wait()
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    async with serving(says(OK)) as peer:
+        transport = Transport()
+        asking = [asyncio.create_task(ask(transport, peer.url)) for _ in range(3)]
+        await asyncio.sleep(0.01)
+        await transport.aclose()
+        found.set()
+        for request in asking:
+            with pytest.raises(httpx.CloseError):
+                await request
+        assert peer.connections <= 1
+
+
+# Failing to connect.
+
+
+@in_loop
+async def test_refused_port_is_a_connect_error_with_its_cause() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    async with Transport() as transport:
+        with pytest.raises(httpx.ConnectError) as caught:
+            await ask(transport, f"http://127.0.0.1:{port}/")
+        assert isinstance(caught.value.__cause__, ConnectionRefusedError)
+
+
+@pytest.mark.parametrize("host", ["a" * 64 + ".example", "a..b"])
+@in_loop
+async def test_name_that_cannot_be_is_a_connect_error(host: str) -> None:
+    async with Transport() as transport:
+        with pytest.raises(httpx.ConnectError):
+            await ask(transport, f"http://{host}/")
+
+
+@in_loop
+async def test_name_without_address_is_a_connect_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def getaddrinfo(*_: Any, **__: Any) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    async with Transport() as transport:
+        with pytest.raises(httpx.ConnectError, match="Name or service not known"):
+            await ask(transport, "http://nowhere/")
+
+
+@in_loop
+async def test_other_schemes_are_refused() -> None:
+    async with Transport() as transport:
+        with pytest.raises(httpx.UnsupportedProtocol):
+            await ask(transport, "ftp://localhost/")
+
+
+@in_loop
+async def test_too_many_open_files_is_told_by_the_cause() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with serving(says(OK)) as peer, Transport() as transport:
+        free = os.dup(0)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+        try:
+            with pytest.raises(httpx.ConnectError) as caught:
+                await ask(transport, f"http://127.0.0.1:{peer.port}/")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert isinstance(caught.value.__cause__, OSError)
+        assert caught.value.__cause__.strerror == "Too many open files"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@in_loop
+async def test_host_that_does_not_answer_is_a_connect_timeout(host: str) -> None:
+    with unanswering("127.0.0.1") as port:
+        async with Transport(connect_timeout=0.1) as transport:
+            with pytest.raises(httpx.ConnectTimeout):
+                await ask(transport, f"http://{host}:{port}/")
+
+
+def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
+    """Let every name stand for these addresses."""
+
+    async def getaddrinfo(host: str, port: int, **_: Any) -> list[tuple[Any, ...]]:
+        families = [socket.AF_INET6 if ":" in a else socket.AF_INET for a in addresses]
+        found = zip(families, addresses, strict=True)
+        return [(family, socket.SOCK_STREAM, 6, "", (a, port)) for family, a in found]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@in_loop
+async def test_either_family_of_localhost_will_do(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(says(OK), host=host) as peer, Transport() as transport:
+        resolve_to(monkeypatch, "::1", "127.0.0.1")
+        assert await ask(transport, peer.url) == (200, b"{}")
+        literal = f"[{host}]" if ":" in host else host
+        assert await ask(transport, peer.url.replace("localhost", literal)) == (200, b"{}")
+
+
+@in_loop
+async def test_address_that_does_not_answer_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HAPPY_EYEBALLS_SECONDS", 0.02)
+    async with serving(says(OK)) as peer, Transport(connect_timeout=1) as transport:
+        with unanswering("127.0.0.2", peer.port):
+            resolve_to(monkeypatch, "127.0.0.2", "127.0.0.1")
+            assert await ask(transport, peer.url) == (200, b"{}")
+
+
+# Requests.
+
+
+@in_loop
+async def test_request_arrives_as_it_was_made() -> None:
+    got = b""
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal got
+        got = await read_request(reader)
+        writer.write(OK)
+
+    async with serving(script) as peer, Transport() as transport:
+        request = httpx.Request(
+            "POST", f"{peer.url}?a=b%20c", headers={"X-Case": "Kept"}, content=b"{}"
+        )
+        await transport.handle_async_request(request)
+        assert got.split(b"\r\n") == [
+            b"POST /v1/chat/completions?a=b%20c HTTP/1.1",
+            b"Host: localhost:%d" % peer.port,
+            b"X-Case: Kept",
+            b"Content-Length: 2",
+            b"",
+            b"{}",
+        ]
+
+
+async def pieces() -> AsyncIterator[bytes]:
+    yield b"{}"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        httpx.Request("POST", "http://localhost/", headers={"x": "a\r\nb: c"}, content=b""),
+        httpx.Request("POST", "http://localhost/", headers={"x": "a\nb: c"}, content=b""),
+        httpx.Request("POST", "http://localhost/", content=pieces()),
+    ],
+    ids=["line_break", "line_feed", "stream"],
+)
+@in_loop
+async def test_request_that_cannot_be_sent_is_a_local_error(request_: httpx.Request) -> None:
+    async with Transport() as transport:
+        with pytest.raises(httpx.LocalProtocolError):
+            await transport.handle_async_request(request_)
+
+
+@in_loop
+async def test_it_works_under_an_httpx_client() -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\nset-cookie: a=b\r\n\r\n"
+    client = httpx.AsyncClient(transport=Transport())
+    async with serving(says(head + gzip.compress(b"{}"), then="close")) as peer, client:
+        response = await client.post(peer.url, json={})
+        assert response.json() == {}
+        assert dict(client.cookies) == {"a": "b"}
+
+
+# TLS.
+
+
+@pytest.mark.usefixtures("trusted")
+@in_loop
+async def test_own_authority_is_trusted_through_ssl_cert_file() -> None:
+    large = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n" + bytes(1_000_000)
+    protocols = []
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        protocols.append(writer.get_extra_info("ssl_object").selected_alpn_protocol())
+        await says(OK, large)(reader, writer)
+
+    transport = create_transport("https://localhost/v1", connect_timeout=5)
+    async with serving(script, tls=True) as peer, transport:
+        assert await ask(transport, peer.url, bytes(3_000_000)) == (200, b"{}")
+        assert await ask(transport, peer.url) == (200, bytes(1_000_000))
+    assert protocols == ["http/1.1"]
+
+
+@in_loop
+async def test_unknown_authority_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    async with serving(says(OK), tls=True) as peer, Transport() as transport:
+        with pytest.raises(httpx.ConnectError, match="certificate refused"):
+            await ask(transport, peer.url)
+
+
+@pytest.mark.usefixtures("trusted")
+@in_loop
+async def test_certificate_of_another_host_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(says(OK), tls=True) as peer, Transport() as transport:
+        resolve_to(monkeypatch, "127.0.0.1")
+        with pytest.raises(httpx.ConnectError, match="not valid for 'elsewhere'"):
+            await ask(transport, peer.url.replace("localhost", "elsewhere"))
+
+
+@pytest.mark.usefixtures("trusted")
+@in_loop
+async def test_tls_to_a_port_without_tls_is_a_connect_error() -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    async with serving(script) as peer, Transport() as transport:
+        with pytest.raises(httpx.ConnectError):
+            await ask(transport, peer.url.replace("http:", "https:"))
+
+
+@pytest.mark.usefixtures("trusted")
+@in_loop
+async def test_answer_cut_without_a_closing_alert_is_not_whole() -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(OK[:-1])
+        await writer.drain()
+        writer.transport.abort()
+
+    async with serving(script, tls=True) as peer, Transport() as transport:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await ask(transport, peer.url)
+
+
+@pytest.mark.usefixtures("trusted")
+@in_loop
+async def test_cancelling_and_closing_end_tls_connections_too() -> None:
+    async with serving(says(OK, b""), tls=True) as peer, Transport() as transport:
+        await ask(transport, peer.url)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await ask(transport, peer.url)
+        await ask(transport, peer.url)
