@@ -17,6 +17,7 @@ from codesynth.errors import CodesynthError, ConfigError
 from codesynth.models import Endpoint, Stats
 from codesynth.pipeline import Outcome, Stop
 from codesynth.progress import Progress
+from codesynth.quality.gate import PATIENCE
 from codesynth.serving import LLMServing
 from codesynth.serving.answers import clean
 from codesynth.serving.budget import Budget
@@ -171,6 +172,7 @@ class _Run:
         if settings.offline:
             self._say("--offline: a small grammar answers, no model")
         records = self._work.records()
+        gate = self._work.gate()
         serving = self._serving()
         self._files.start()
         try:
@@ -184,6 +186,7 @@ class _Run:
                     stop=self._stop,
                     ordered=settings.ordered,
                     landing=self._landing or None,
+                    gate=gate,
                     meta=self._meta if settings.meta else None,
                     tick=self._tick,
                     on_failure=self._note_failure,
@@ -195,6 +198,12 @@ class _Run:
         if self._reader_is_gone:
             raise BrokenPipeError
         self._say(self._progress.summary(*self._remarks()))
+        if gate is not None and gate.quota is not None and gate.quota.exhausted:
+            self._say(
+                f"the pool is exhausted: {gate.quota.accepted} of {gate.quota.wanted} accepted, "
+                f"and hardly one of the last {PATIENCE}. Try other seeds, a higher --temperature, "
+                "or a higher --novelty"
+            )
         return self._finish()
 
     def _say(self, text: str) -> None:
@@ -226,7 +235,8 @@ class _Run:
     def _tell_change(self, journal: Journal, serving: JournaledServing) -> None:
         """Say what a changed model, template or parameter will cost, before it does."""
         words = f"the requests have changed since {journal.path} was written"
-        if any(not Path(name).is_file() for name in self._settings.inputs):
+        countable = all(Path(name).is_file() for name in self._settings.inputs)
+        if not countable or self._work.open_ended:
             self._say(f"{words}: its {journal.answers} answers are used where they fit")
             return
         requests = pipeline.make_requests(self._work.records(), self._work.job, Stats(), Stop())

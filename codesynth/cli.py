@@ -333,6 +333,19 @@ PriceOption = Annotated[
         help="Currency units per million tokens, of prompts and of answers.",
     ),
 ]
+Decontaminate = Annotated[
+    list[str] | None,
+    _option(
+        _CHECK,
+        "--decontaminate",
+        metavar="FILE",
+        help="Reject what overlaps with this benchmark: JSONL or text; several times.",
+    ),
+]
+Ngram = Annotated[
+    int,
+    _option(_CHECK, "--ngram", min=2, metavar="N", help="Words that make an overlap. Default: 13."),
+]
 DryRun = Annotated[
     bool,
     _option(_MORE, "--dry-run", help="Print the requests as OpenAI batch lines; send nothing."),
@@ -355,6 +368,8 @@ def _common_options(
     top_p: TopP = None,
     max_tokens: MaxTokens = None,
     extra_body: ExtraBody = None,
+    decontaminate: Decontaminate = None,
+    ngram: Ngram = 13,
     model: Model = None,
     base_url: BaseUrl = None,
     offline: Offline = False,
@@ -406,11 +421,12 @@ def _common(options: dict[str, Any]) -> dict[str, Any]:
     as_they_are = (
         *("output", "output_key", "failures", "limit", "meta", "dry_run", "offline", "quiet"),
         *("rpm", "tpm", "timeout", "connect_timeout", "max_retries", "max_outage"),
-        *("journal", "overwrite", "max_time", "max_cost", "price"),
+        *("ngram", "journal", "overwrite", "max_time", "max_cost", "price"),
     )
     return {
         **{name: options[name] for name in as_they_are},
         "inputs": options["inputs"] or ["-"],
+        "decontaminate": options["decontaminate"] or [],
         "prompt_template": options["prompt_template"],
         "system_prompt": _system_prompt(options["system_prompt"]),
         "model": options["model"] or env.get("CODESYNTH_MODEL") or None,
@@ -532,6 +548,26 @@ def gen_instructions(
         int | None,
         _option(_ASK, "--seed", metavar="N", help="Of the sampling. Default: random, and told."),
     ] = None,
+    novelty: Annotated[
+        float | None,
+        _option(
+            _CHECK,
+            "--novelty",
+            metavar="T",
+            help="Reject what has a ROUGE-L of T or more with the pool or a row before (0.7 in "
+            "self-instruct), and what is the same but for names and white space.",
+        ),
+    ] = None,
+    accepted: Annotated[
+        int | None,
+        _option(
+            _CHECK,
+            "--accepted",
+            min=1,
+            metavar="N",
+            help="Ask until N are accepted, whatever -n says.",
+        ),
+    ] = None,
 ) -> None:
     """Ask for new instructions like the examples in a pool of code prompts."""
 
@@ -545,6 +581,8 @@ def gen_instructions(
             num_generate=num_generate,
             num_few_shot=num_few_shot,
             seed=seed,
+            novelty=novelty,
+            accepted=accepted,
         )
 
     _do(ctx, ctx.params, prepare)
@@ -568,13 +606,19 @@ def gen_code(
         str,
         _option(_IN, "--output-key", metavar="KEY", help="New column. Default: generated_code."),
     ] = "generated_code",
+    samples: Annotated[
+        int,
+        _option(
+            _ASK, "--samples", min=1, metavar="N", help="Answers, and rows, a row. Default: 1."
+        ),
+    ] = 1,
 ) -> None:
     """Ask for the code that each row's instruction describes."""
 
     def prepare(settings: Settings, _: Journal | None) -> Work:
         from codesynth.work import code_work
 
-        return code_work(settings, input_key=input_key)
+        return code_work(settings, input_key=input_key, samples=samples)
 
     _do(ctx, ctx.params, prepare)
 

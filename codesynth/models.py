@@ -26,6 +26,8 @@ FailureKind: TypeAlias = Literal[
     "refused",
     "filtered",
     "empty",
+    "duplicate",
+    "contaminated",
     "not_kept",
 ]
 

@@ -28,6 +28,14 @@ class Sink(Protocol):
         ...
 
 
+class Gate(Protocol):
+    """Judges rows in the order in which they are written."""
+
+    def decide(self, ok: bool, line: bytes) -> Failure | None:
+        """Say why a row is not written after all; also told of rows that have failed."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """What an operator does with a row, as plain functions.
@@ -184,6 +192,7 @@ def run(
     stop: Stop,
     ordered: bool = True,
     landing: float | None = None,
+    gate: Gate | None = None,
     meta: Callable[[Outcome], dict[str, Any]] | None = None,
     tick: Callable[[], None] = lambda: None,
     on_failure: Callable[[Outcome], None] = lambda _: None,
@@ -194,6 +203,7 @@ def run(
         ordered: in the order of the records; what is early waits, on disk if it is much.
         landing: where a row cannot be written, seconds to wait for what is in flight all the
             same: a journal in ``serving`` keeps it.
+        gate: judges each row in its turn; what it rejects goes to the failures.
         meta: makes the ``_codesynth`` object of a row.
         on_failure: called for each row that failed.
         others: see ``outcomes``.
@@ -202,36 +212,62 @@ def run(
         EndpointError: no request can succeed; what was answered is written first.
         RunError: a row was lost or doubled.
     """
-    reorder = Reorder() if ordered else None
-
-    def put(lines: Iterable[tuple[bool, bytes]]) -> None:
-        for ok, line in lines:
-            (sink.write if ok else sink.fail)(line)
-
+    lines = _Lines(sink, stats, gate, ordered=ordered)
     stream = outcomes(records, job, serving, stats=stats, stop=stop, tick=tick)
     try:
         for outcome in stream:
-            ok = outcome.failure is None
-            line = row_line(outcome, job.output_key, meta) if ok else failure_line(outcome)
-            if not ok:
-                on_failure(outcome)
-            if reorder is None:
-                put([(ok, line)])
+            position = outcome.response.request.position
+            if outcome.failure is None:
+                lines.put(position, True, row_line(outcome, job.output_key, meta))
             else:
-                put(reorder.put(outcome.response.request.position, ok, line))
+                on_failure(outcome)
+                lines.put(position, False, failure_line(outcome))
     except (OutputError, BrokenPipeError):
         if landing is not None:
             stop.ask(landing)
             deque(stream, maxlen=0)
         raise
     except RunError:
-        put(reorder.rest() if reorder else ())
+        lines.put_rest()
         raise
-    put(reorder.rest() if reorder else ())
+    lines.put_rest()
     if not stop.asked and stats.pending:
         raise RunError(
             f"{stats.rows} rows in, but {stats.ok} ok and {stats.failed} failed. This is a bug"
         )
+
+
+class _Lines:
+    """Lines on their way to the sink, in order where that is asked for, past the gate."""
+
+    def __init__(self, sink: Sink, stats: Stats, gate: Gate | None, *, ordered: bool) -> None:
+        self._sink = sink
+        self._stats = stats
+        self._gate = gate
+        self._reorder = Reorder() if ordered else None
+
+    def put(self, position: int, ok: bool, line: bytes) -> None:
+        if self._reorder is None:
+            self._write(ok, line)
+        else:
+            for each in self._reorder.put(position, ok, line):
+                self._write(*each)
+
+    def put_rest(self) -> None:
+        """Write what waits behind a row that will not come."""
+        for each in self._reorder.rest() if self._reorder is not None else ():
+            self._write(*each)
+
+    def _write(self, ok: bool, line: bytes) -> None:
+        rejected = self._gate.decide(ok, line) if self._gate is not None else None
+        if rejected is not None:
+            self._stats.ok -= 1
+            self._stats.failures[rejected.kind] += 1
+            self._sink.fail(rejection_line(line, rejected))
+        elif ok:
+            self._sink.write(line)
+        else:
+            self._sink.fail(line)
 
 
 def row_line(
@@ -261,6 +297,15 @@ def failure_line(outcome: Outcome) -> bytes:
     return record_failure_line(response.request.record, outcome.failure, text=response.text)
 
 
+def rejection_line(row: bytes, failure: Failure) -> bytes:
+    """Write the failure line of a row that was complete but is not wanted."""
+    return b'{"input":%b,"line":null,"error":%b}' % (row, _error(failure))
+
+
+def _error(failure: Failure) -> bytes:
+    return dumps({key: value for key, value in asdict(failure).items() if value is not None})
+
+
 def record_failure_line(
     record: Record, failure: Failure, row: bytes | None = None, text: str | None = None
 ) -> bytes:
@@ -278,8 +323,7 @@ def record_failure_line(
         raw = dumps(record.raw.decode("utf-8", "backslashreplace"))
     else:
         raw = record.raw
-    error = {key: value for key, value in asdict(failure).items() if value is not None}
-    line = b'{"input":%b,"line":%b,"error":%b' % (raw, dumps(record.line), dumps(error))
+    line = b'{"input":%b,"line":%b,"error":%b' % (raw, dumps(record.line), _error(failure))
     if text is not None:
         line += b',"answer":' + dumps(text)
     return line + b"}"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import secrets
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from codesynth.errors import ConfigError
-from codesynth.models import Record, SamplingParams
+from codesynth.models import Failure, Record, SamplingParams
 from codesynth.operators import (
     CodeInstructionGenerator,
     CodeInstructionToCodeGenerator,
@@ -20,9 +20,13 @@ from codesynth.operators import (
 )
 from codesynth.operators.templates import find_template
 from codesynth.pipeline import Job
+from codesynth.quality.gate import QualityGate, Quota
 from codesynth.serving.budget import Price
 from codesynth.serving.journal import Journal
 from codesynth.storage import Pool, read_records
+
+if TYPE_CHECKING:
+    from codesynth.quality.decontamination import Decontaminator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +63,8 @@ class Settings:
     max_time: float | None = None
     max_cost: float | None = None
     price: Price | None = None
+    decontaminate: list[str] = field(default_factory=list)
+    ngram: int = 13
     quiet: bool = False
 
 
@@ -74,6 +80,8 @@ class Work:
         remarks: for the summary line.
         notes: for the journal, so that a rerun does the same.
         meta: for the ``_codesynth`` object.
+        gate: makes what judges the rows in their turn; called once.
+        open_ended: how many rows there will be is found out on the way.
     """
 
     job: Job
@@ -84,6 +92,8 @@ class Work:
     remarks: tuple[str, ...] = ()
     notes: dict[str, str] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
+    gate: Callable[[], QualityGate | None] = lambda: None
+    open_ended: bool = False
 
 
 def instruction_work(
@@ -94,8 +104,13 @@ def instruction_work(
     num_generate: int,
     num_few_shot: int,
     seed: int | None,
+    novelty: float | None = None,
+    accepted: int | None = None,
 ) -> Work:
     """Prepare ``gen-instructions``; without a seed, with the one that the journal remembers."""
+    judged = novelty is not None or accepted is not None
+    if judged and not settings.ordered:
+        raise ConfigError("--novelty and --accepted judge rows in their order: drop --unordered")
     if seed is None:
         remembered = journal.note("seed") if journal is not None else None
         seed = int(remembered) if remembered else secrets.randbelow(2**32)
@@ -105,24 +120,51 @@ def instruction_work(
         None, template, num_few_shot, number, seed=seed, template_name=name
     )
 
+    quota = Quota(accepted) if accepted is not None else None
+
+    @cache
+    def pool() -> Pool:
+        return Pool(settings.inputs, input_key)
+
     def records() -> Iterator[Record]:
-        pool = Pool(settings.inputs, input_key)
+        numbers = None
+        if quota is not None:
+            quota.skip(pool().bad)
+            numbers = quota.numbers()
         try:
-            rows = operator.records(pool)
+            rows = operator.records(pool(), numbers)
         except ConfigError as exc:
-            raise ConfigError(f"{exc}{_first_bad(pool)}") from exc
-        bad = pool.bad_records() if settings.shard[0] == 0 else ()
+            raise ConfigError(f"{exc}{_first_bad(pool())}") from exc
+        bad = pool().bad_records() if settings.shard[0] == 0 else ()
         return itertools.chain(bad, _shard(rows, settings.shard))
+
+    def gate() -> QualityGate | None:
+        if not judged and not settings.decontaminate:
+            return None
+        unlike = None
+        if judged:
+            from codesynth.quality.novelty import NoveltyGate
+
+            unlike = NoveltyGate(novelty)
+            unlike.seed(pool())
+        return QualityGate(
+            settings.output_key,
+            novelty=unlike,
+            decontaminator=decontaminator(settings),
+            quota=quota,
+        )
 
     return Work(
         job=operator.job(settings.output_key, settings.system_prompt),
         records=records,
-        total=lambda: len(range(settings.shard[0], number, settings.shard[1])),
+        total=lambda: accepted or len(range(settings.shard[0], number, settings.shard[1])),
         task="instruction",
         request=[*_request(settings, template), seed, num_few_shot],
         remarks=(f"seed {seed}",),
         notes={"seed": str(seed)},
         meta={"seed": seed},
+        gate=gate,
+        open_ended=quota is not None,
     )
 
 
@@ -133,21 +175,58 @@ def _first_bad(pool: Pool) -> str:
     return ""
 
 
-def code_work(settings: Settings, *, input_key: str | None) -> Work:
-    """Prepare ``gen-code``."""
+def decontaminator(settings: Settings) -> Decontaminator | None:
+    """Read the benchmarks, if any are named."""
+    if not settings.decontaminate:
+        return None
+    from codesynth.quality.decontamination import Decontaminator
+
+    return Decontaminator(settings.decontaminate, settings.ngram)
+
+
+def code_work(settings: Settings, *, input_key: str | None, samples: int = 1) -> Work:
+    """Prepare ``gen-code``.
+
+    A row whose instruction is of a benchmark is not sent; the code that comes is looked at too.
+    """
     template, name = find_template(settings.prompt_template or code.TEMPLATE)
     operator = CodeInstructionToCodeGenerator(None, template, template_name=name)
 
     def records() -> Iterator[Record]:
         rows = itertools.islice(read_records(settings.inputs), settings.limit)
-        return _shard(rows, settings.shard)
+        return _shard(_repeated(rows, samples), settings.shard)
+
+    job = operator.job(input_key, settings.output_key, settings.system_prompt)
+    benchmarks = decontaminator(settings)
+
+    def prompt(record: Record) -> str | Failure:
+        text = operator.instruction(record, input_key)
+        found = benchmarks.judge(text) if benchmarks and isinstance(text, str) else None
+        return Failure("contaminated", str(found)) if found else job.prompt(record)
+
+    def gate() -> QualityGate | None:
+        if benchmarks is None:
+            return None
+        return QualityGate(settings.output_key, decontaminator=benchmarks)
 
     return Work(
-        job=operator.job(input_key, settings.output_key, settings.system_prompt),
+        job=replace(job, prompt=prompt) if benchmarks else job,
         records=records,
-        total=partial(_count_lines, settings),
+        total=partial(_count_lines, settings, samples),
         task="code",
         request=_request(settings, template),
+        gate=gate,
+    )
+
+
+def _repeated(records: Iterator[Record], samples: int) -> Iterator[Record]:
+    """Give each row as often as answers to it are wanted, one after the other."""
+    if samples == 1:
+        return records
+    return (
+        replace(record, index=record.index * samples + i)
+        for record in records
+        for i in range(samples)
     )
 
 
@@ -159,7 +238,7 @@ def _shard(records: Iterator[Record], shard: tuple[int, int]) -> Iterator[Record
     return itertools.islice(records, shard[0], None, shard[1])
 
 
-def _count_lines(settings: Settings) -> int | None:
+def _count_lines(settings: Settings, samples: int) -> int | None:
     """Count the rows to come, where the inputs are plain files; a bar wants to know."""
     count = 0
     for path in settings.inputs:
@@ -167,5 +246,5 @@ def _count_lines(settings: Settings) -> int | None:
             return None
         with open(path, "rb") as file:
             count += sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
-    count = min(count, settings.limit or count)
+    count = samples * min(count, settings.limit or count)
     return len(range(settings.shard[0], count, settings.shard[1]))

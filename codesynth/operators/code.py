@@ -71,11 +71,15 @@ class CodeInstructionToCodeGenerator:
 
         return Job("code", prompt, parse_code, output_key, system_prompt)
 
-    def _prompt(self, record: Record, input_key: str | None) -> str | Failure:
+    def instruction(self, record: Record, input_key: str | None) -> str | Failure:
+        """Read a row's instruction, or why it has none; see ``job``."""
         key = input_key or "instruction"
         if input_key is None and key not in record.fields and FALLBACK_KEY in record.fields:
             key = FALLBACK_KEY
-        text = record.text(key)
+        return record.text(key)
+
+    def _prompt(self, record: Record, input_key: str | None) -> str | Failure:
+        text = self.instruction(record, input_key)
         if isinstance(text, Failure):
             return text
         if self._build is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from codesynth.errors import ConfigError
@@ -75,8 +75,14 @@ class CodeInstructionGenerator:
                 name=template_name,
             )
 
-    def records(self, pool: Sequence[str]) -> Iterator[Record]:
+    def records(
+        self, pool: Sequence[str], numbers: Iterable[int] | None = None
+    ) -> Iterator[Record]:
         """Yield a Record for each instruction to ask for, with its examples.
+
+        Args:
+            pool: the texts to draw from.
+            numbers: of the prompts to make; None makes ``num_generate``, from 0.
 
         Raises:
             ConfigError: the pool holds fewer texts than a prompt needs.
@@ -86,11 +92,11 @@ class CodeInstructionGenerator:
                 f"the pool has {len(pool)} usable rows, but a prompt takes {self.num_few_shot} "
                 "examples. Lower --num-few-shot or add rows"
             )
-        return self._records(pool)
+        return self._records(pool, range(self.num_generate) if numbers is None else numbers)
 
-    def _records(self, pool: Sequence[str]) -> Iterator[Record]:
+    def _records(self, pool: Sequence[str], numbers: Iterable[int]) -> Iterator[Record]:
         line = getattr(pool, "line", lambda i: i + 1)
-        for i in range(self.num_generate):
+        for i in numbers:
             chosen = sample(self.seed, i, len(pool), self.num_few_shot)
             fields = {"examples": [pool[n] for n in chosen]}
             yield Record(i, b"{}", fields, examples=tuple(line(n) for n in chosen))

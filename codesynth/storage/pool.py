@@ -95,9 +95,14 @@ class Pool(Sequence[str]):
         """Tell the line number of row ``i`` in its file, from 1."""
         return self._good[2 * i + 1]
 
+    @property
+    def bad(self) -> int:
+        """Count the lines that are no usable examples."""
+        return len(self._bad) // 2
+
     def bad_records(self) -> Iterator[Record]:
         """Yield a Record with its error for each line that is no usable example."""
-        for i in range(len(self._bad) // 2):
+        for i in range(self.bad):
             record = self._read(self._bad, i)
             error = record.text(self._key)
             if isinstance(error, Failure):
