@@ -8,12 +8,12 @@ import stat
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import IO, cast, overload
+from typing import cast, overload
 
 from codesynth.errors import InputError
 from codesynth.models import Failure, Record
 from codesynth.storage.records import BLANK, name_of, open_input, parse_record, read_lines
-from codesynth.storage.scratch import scratch, scratch_file
+from codesynth.storage.scratch import Scratch
 
 _OFFSET_BITS = 48
 
@@ -30,7 +30,7 @@ class Pool(Sequence[str]):
 
     def __init__(self, paths: Sequence[str], key: str) -> None:
         self._key = key
-        self._files: list[IO[bytes]] = []
+        self._files: list[io.BufferedReader | Scratch] = []
         self._sources: list[str] = []
         self._good = array("Q")  # two items a row: file number << 48 | offset, line number
         self._bad = array("Q")
@@ -39,36 +39,30 @@ class Pool(Sequence[str]):
 
     def __del__(self) -> None:
         for file in self._files:
-            file.close()
+            if not isinstance(file, Scratch):
+                file.close()
 
     def _add(self, path: str) -> None:
-        stream = open_input(path)
+        stream, source = open_input(path), name_of(path)
         plain = isinstance(stream, io.BufferedReader) and _is_regular(stream.fileno())
-        file = cast("IO[bytes]", stream) if plain else scratch_file()
-        number = len(self._files)
-        self._files.append(file)
-        self._sources.append(name_of(path))
+        scratch = None if plain else Scratch()
+        number = len(self._files) << _OFFSET_BITS
+        self._files.append(scratch or cast("io.BufferedReader", stream))
+        self._sources.append(source)
         start = stream.tell() if plain else 0  # standard input may have been read before
-        end = 0
-        for line, offset, raw in read_lines(stream, name_of(path)):
-            if not plain:
-                with scratch():
-                    file.write(raw + b"\n")
-            place = number << _OFFSET_BITS | (start + offset if plain else end)
-            end += len(raw) + 1
-            text = parse_record(0, raw, line, path).text(self._key)
-            (self._bad if isinstance(text, Failure) else self._good).extend((place, line))
-        if not plain:
-            with scratch():
-                file.flush()
+        for line, offset, raw in read_lines(stream, source):
+            place = start + offset if scratch is None else scratch.append(raw)
+            text = parse_record(0, raw, line, source).text(self._key)
+            (self._bad if isinstance(text, Failure) else self._good).extend((number | place, line))
 
     def _read(self, rows: array[int], i: int) -> Record:
         place, line = rows[2 * i], rows[2 * i + 1]
-        number = place >> _OFFSET_BITS
-        file = self._files[number]
-        source = self._sources[number]
+        file, source = self._files[place >> _OFFSET_BITS], self._sources[place >> _OFFSET_BITS]
+        place &= (1 << _OFFSET_BITS) - 1
+        if isinstance(file, Scratch):
+            return parse_record(i, file.line(place), line, source)
         try:
-            file.seek(place & (1 << _OFFSET_BITS) - 1)
+            file.seek(place)
             raw = file.readline().strip(BLANK)
         except OSError as exc:
             raise InputError(f"{source}:{line}: cannot read it again: {exc.strerror}") from exc

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
-from typing import IO
 
 from codesynth.errors import RunError
-from codesynth.storage.scratch import scratch, scratch_file
+from codesynth.storage.scratch import Scratch
 
 Line = tuple[bool, bytes]
 """Whether the row is for the output (else it is for the failures), and its line."""
@@ -32,8 +31,7 @@ class Reorder:
         self._next = 0
         self._bytes = 0
         self._waiting: dict[int, Line] = {}
-        self._file: IO[bytes] | None = None
-        self._end = 0
+        self._disk: Scratch | None = None
         self._spilled = 0
         self._base = 0  # position of the first item of _places
         self._places = array("Q")  # 0 for none, else offset in the file + 1
@@ -71,30 +69,22 @@ class Reorder:
         return self._unspill(position) if self._spilled else None
 
     def _spill(self, position: int, ok: bool, line: bytes) -> None:
-        if self._file is None:
-            self._file = scratch_file()
+        if self._disk is None:
+            self._disk = Scratch()
         if not self._spilled:
-            self._base, self._end = self._next, 0
-            self._places = array("Q")
+            self._disk.clear()
+            self._base, self._places = self._next, array("Q")
         place = position - self._base
         if place >= len(self._places):
             self._places.frombytes(bytes(8 * (place + 1 - len(self._places))))
-        with scratch():
-            if not self._spilled:
-                self._file.truncate(0)
-            self._file.seek(self._end)
-            self._file.write(b"%d%b\n" % (ok, line))
-        self._places[place] = self._end + 1
-        self._end += len(line) + 2
+        self._places[place] = self._disk.append(b"%d%b" % (ok, line)) + 1
         self._spilled += 1
 
     def _unspill(self, position: int) -> Line | None:
         place = position - self._base
-        if self._file is None or not (0 <= place < len(self._places) and self._places[place]):
+        if self._disk is None or not (0 <= place < len(self._places) and self._places[place]):
             return None
-        with scratch():
-            self._file.seek(self._places[place] - 1)
-            line = self._file.readline()
+        line = self._disk.line(self._places[place] - 1)
         self._places[place] = 0
         self._spilled -= 1
-        return line[:1] == b"1", line[1:-1]
+        return line[:1] == b"1", line[1:]
