@@ -1,0 +1,273 @@
+"""Lines in: nothing lost, nothing changed, in order again."""
+
+import gzip
+import itertools
+import json
+import os
+import resource
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codesynth.codec import dumps, loads
+from codesynth.errors import InputError, OutputError, RunError
+from codesynth.storage import (
+    Pool,
+    Reorder,
+    check_inputs,
+    read_records,
+    splice,
+    take_member,
+)
+
+TEXT = st.text(st.characters(exclude_categories=[]), max_size=20)
+NUMBER = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+VALUE: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | NUMBER | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=8,
+)
+ROW = st.dictionaries(TEXT, VALUE, max_size=4)
+SPACE = st.text(" \t", max_size=3)
+LINE = (
+    st.binary(max_size=30)
+    | ROW.map(lambda row: json.dumps(row).encode())
+    | st.sampled_from([b"", b" \t\r", b"\xef\xbb\xbf", b"\x00", b'{"a": 1', b"[1]", b"\xff"])
+)
+STREAM = st.lists(LINE, max_size=8).map(b"\n".join)
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+@contextmanager
+def files_limited_to(size: int) -> Iterator[None]:
+    """Let no file grow beyond a size: a full disk for everyone."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def spaced(row: dict[str, Any], space: str) -> bytes:
+    """Write a row with white space around every token."""
+    separators = (f"{space},{space}", f"{space}:{space}")
+    text = json.dumps(row, separators=separators)
+    return f"{{{space}{text[1:-1]}{space}}}".encode()
+
+
+# Lines in.
+
+
+@given(data=STREAM, packed=st.booleans())
+def test_any_bytes_are_read_as_their_lines(data: bytes, packed: bool, folder: Path) -> None:
+    path = folder / "rows"
+    path.write_bytes(gzip.compress(data) if packed else data)
+    if not packed and data[:2] == b"\x1f\x8b":
+        return
+    expected = [
+        (number, line.strip(b" \t\r\n"))
+        for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1)
+        if line.strip(b" \t\r\n")
+    ]
+    records = list(read_records([str(path)]))
+    assert [(record.line, record.raw) for record in records] == expected
+    assert [record.index for record in records] == list(range(len(expected)))
+    for record in records:
+        if record.error is None:
+            assert loads(record.raw) == record.fields
+        else:
+            assert record.error.kind in ("invalid_json", "not_an_object")
+
+
+def test_several_files_are_one_stream_of_numbered_rows(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).write_bytes(b'\xef\xbb\xbf{"x":1}\n\n{"x":2}')
+    records = list(read_records([str(tmp_path / name) for name in "aba"]))
+    assert [(r.index, r.line) for r in records] == [(0, 1), (1, 3), (2, 1), (3, 3), (4, 1), (5, 3)]
+
+
+def test_rows_are_read_one_by_one(tmp_path: Path) -> None:
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+
+    def write() -> None:
+        with path.open("wb", 0) as fifo:
+            for i in range(3):
+                fifo.write(b'{"i":%d}\n' % i)
+                read.wait(5)
+                read.clear()
+
+    read = threading.Event()
+    writer = threading.Thread(target=write)
+    writer.start()
+    for i, record in enumerate(read_records([str(path)])):
+        assert record.fields == {"i": i}
+        read.set()
+    writer.join()
+
+
+@pytest.mark.parametrize("cut", [1, 9, 20])
+def test_a_gzip_stream_that_ends_early_is_an_error(cut: int, tmp_path: Path) -> None:
+    path = tmp_path / "rows.gz"
+    path.write_bytes(gzip.compress(b'{"a":1}\n' * 1000)[:-cut])
+    with pytest.raises(InputError, match=r"rows\.gz:\d+: cannot read on"):
+        list(read_records([str(path)]))
+
+
+def test_inputs_are_checked_without_being_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "rows").write_bytes(b"")
+    check_inputs(["-", str(tmp_path / "fifo"), str(tmp_path / "rows")])
+    for name in ("none", "."):
+        with pytest.raises(InputError, match="cannot read "):
+            check_inputs([str(tmp_path / name)])
+
+
+# One line changed.
+
+
+@given(row=ROW, key=TEXT, value=VALUE, space=SPACE)
+def test_splice_keeps_every_byte(row: dict[str, Any], key: str, value: Any, space: str) -> None:
+    row.pop(key, None)
+    raw = spaced(row, space)
+    line = splice(raw, key, dumps(value))
+    assert line.startswith(raw[:-1].rstrip())
+    assert json.loads(line) == {**row, key: json.loads(json.dumps(value))}
+
+
+@given(row=ROW, key=TEXT, value=VALUE, space=SPACE, place=st.integers(0, 4))
+def test_take_member_gives_both_parts_as_they_were(
+    row: dict[str, Any], key: str, value: Any, space: str, place: int
+) -> None:
+    row.pop(key, None)
+    members = list(row.items())
+    members.insert(place, (key, value))
+    rest, taken = take_member(spaced(dict(members), space), key)
+    assert json.loads(rest) == row
+    assert json.loads(taken) == value
+    text = spaced(row, space).decode()
+    for name, member in row.items():
+        assert f"{json.dumps(name)}{space}:{space}" in text
+        assert spaced({"": member}, space)[2:-1].strip(b'": \t') in rest
+
+
+def test_take_member_takes_numbers_as_they_are_written() -> None:
+    raw = b'{"a":1.00,"m":{"n":123456789012345678901234567890,"x":[1E2]},"m":-0.0,"b":"}{"}'
+    assert take_member(raw, "m") == (b'{"a":1.00,"b":"}{"}', b"-0.0")
+    deep = b"[" * 5000 + b"]" * 5000
+    assert take_member(b'{"m":%b}' % deep, "m") == (b"{}", deep)
+    with pytest.raises(KeyError):
+        take_member(raw, "none")
+
+
+# The order of lines.
+
+
+@given(st.permutations(range(12)), st.integers(0, 40), st.integers(0, 12))
+def test_lines_come_out_in_order_whatever_came_first(
+    order: list[int], memory: int, missing: int
+) -> None:
+    reorder = Reorder(memory)
+    came = [i for i in order if i != missing]
+    put = [list(reorder.put(i, i % 3 > 0, b"line %d" % i)) for i in came]
+    out = list(itertools.chain(*put))
+    assert len(out) == missing if missing < 12 else 12
+    out += reorder.rest()
+    assert out == [(i % 3 > 0, b"line %d" % i) for i in range(12) if i != missing]
+    for i, lines in zip(came, put, strict=True):
+        assert not lines or lines[0][1] == b"line %d" % i
+
+
+def test_what_waits_beyond_its_memory_is_on_the_disk_and_is_used_again() -> None:
+    reorder = Reorder(memory=0)
+    for start in (0, 100, 200):
+        for i in range(start + 99, start, -1):
+            assert not list(reorder.put(i, True, b"%d" % i))
+        out = [line for _, line in reorder.put(start, True, b"%d" % start)]
+        assert out == [b"%d" % i for i in range(start, start + 100)]
+
+
+def test_a_row_answered_twice_is_a_bug() -> None:
+    reorder = Reorder()
+    assert len(list(reorder.put(0, True, b""))) == 1
+    for position in (2, 0, 2):
+        if position == 2 and not reorder._waiting:
+            assert not list(reorder.put(2, True, b""))
+            continue
+        with pytest.raises(RunError, match=f"row {position} was answered twice"):
+            list(reorder.put(position, True, b""))
+
+
+def test_a_full_temporary_folder_is_told(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.gz"
+    rows.write_bytes(gzip.compress(b'{"prompt":"%b"}\n' % (b"x" * 1000) * 100))
+    with files_limited_to(20_000):
+        with pytest.raises(OutputError, match="temporary file: File too large"):
+            list(Reorder(memory=0).put(1, True, b"x" * 30_000))
+        with pytest.raises(OutputError, match="Set TMPDIR to a folder with room"):
+            Pool([str(rows)], "prompt")
+
+
+# The pool.
+
+
+@given(data=STREAM, texts=st.lists(TEXT, min_size=1, max_size=4), packed=st.booleans())
+def test_a_pool_gives_the_texts_of_the_good_rows(
+    data: bytes, texts: list[str], packed: bool, folder: Path
+) -> None:
+    rows = b"\n".join([data, *(json.dumps({"p": text}).encode() for text in texts)])
+    paths = [folder / "one", folder / "two"]
+    for path in paths:
+        path.write_bytes(gzip.compress(rows) if packed else rows)
+    if not packed and rows[:2] == b"\x1f\x8b":
+        return
+    pool = Pool([str(path) for path in paths], "p")
+    records = list(read_records([str(path) for path in paths]))
+    good = [record for record in records if isinstance(record.text("p"), str)]
+    assert list(pool) == [record.text("p") for record in good]
+    assert [pool.line(i) for i in range(len(pool))] == [record.line for record in good]
+    bad = [(record.source, record.line, record.raw) for record in pool.bad_records()]
+    assert bad == [(r.source, r.line, r.raw) for r in records if not isinstance(r.text("p"), str)]
+
+
+def test_a_pool_is_a_sequence(tmp_path: Path) -> None:
+    (tmp_path / "rows").write_bytes(b'{"p":"a"}\n{"p":"b"}\n{"p":"c"}')
+    pool = Pool([str(tmp_path / "rows")], "p")
+    assert (pool[-1], list(pool[1:]), list(reversed(pool))) == ("c", ["b", "c"], ["c", "b", "a"])
+    with pytest.raises(IndexError):
+        pool[3]
+
+
+def test_a_pool_starts_where_standard_input_stands(tmp_path: Path) -> None:
+    (tmp_path / "rows").write_bytes(b'{"p":"a"}\n{"p":"b"}\n{"p":"c"}')
+    saved, file = os.dup(0), os.open(tmp_path / "rows", os.O_RDONLY)
+    try:
+        os.dup2(file, 0)
+        os.lseek(0, 10, os.SEEK_SET)
+        assert list(Pool(["-"], "p")) == ["b", "c"]
+    finally:
+        os.dup2(saved, 0)
+        os.close(saved)
+        os.close(file)
+
+
+def test_a_pool_that_changes_while_it_is_read_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "rows"
+    path.write_bytes(b'{"p":"a"}\n' * 3000)
+    pool = Pool([str(path)], "p")
+    path.write_bytes(b'{"q":"a"}\n' * 3000)
+    with pytest.raises(InputError, match="rows:2900: changed while it was being read"):
+        pool[2899]

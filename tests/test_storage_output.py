@@ -1,0 +1,210 @@
+"""Lines out: whole ones, under a name when they are finished, by one run at a time."""
+
+import fcntl
+import gzip
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from codesynth.errors import BusyError, ConfigError, OutputError
+from codesynth.storage import (
+    Files,
+    JSONLStorage,
+    Output,
+    beside,
+)
+
+
+@contextmanager
+def files_limited_to(size: int) -> Iterator[None]:
+    """Let no file grow beyond a size: a full disk for everyone."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_an_output_has_its_name_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    output = Output(str(path))
+    output.start()
+    output.write(b"a")
+    assert names(tmp_path) == {"out.jsonl.partial"}
+    output.commit()
+    assert names(tmp_path) == {"out.jsonl"}
+    assert path.read_bytes() == b"a\n"
+    output.close()
+    assert names(tmp_path) == {"out.jsonl"}
+
+
+def test_what_was_not_committed_stays_until_a_start(tmp_path: Path) -> None:
+    for text in (b"a", b"b"):
+        output = Output(str(tmp_path / "out"))
+        assert output.has_leftover == (text == b"b")
+        output.start()
+        output.write(text)
+        output.close()
+    assert (tmp_path / "out.partial").read_bytes() == b"b\n"
+
+
+def test_an_output_that_never_started_leaves_nothing(tmp_path: Path) -> None:
+    Output(str(tmp_path / "out")).close()
+    assert names(tmp_path) == set()
+
+
+def test_a_second_run_is_refused_and_spoils_nothing(tmp_path: Path) -> None:
+    first = Output(str(tmp_path / "out"))
+    first.start()
+    first.write(b"a")
+    with pytest.raises(BusyError, match=r"another run holds .*/out$"):
+        Output(str(tmp_path / "out"))
+    first.commit()
+    second = Output(str(tmp_path / "out"))
+    first.close()
+    with pytest.raises(BusyError):
+        Output(str(tmp_path / "out"))
+    second.close()
+    assert (tmp_path / "out").read_bytes() == b"a\n"
+
+
+def test_a_lock_on_a_file_that_was_renamed_meanwhile_is_no_lock(tmp_path: Path) -> None:
+    partial = tmp_path / "out.partial"
+    old = os.open(partial, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(old, fcntl.LOCK_EX)
+    partial.rename(tmp_path / "out")
+    output = Output(str(tmp_path / "out"))
+    output.start()
+    output.write(b"new")
+    output.commit()
+    output.close()
+    os.close(old)
+    assert (tmp_path / "out").read_bytes() == b"new\n"
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "there" / "real")
+    output = Output(str(tmp_path / "out"))
+    output.start()
+    output.commit()
+    output.close()
+    assert (tmp_path / "out").is_symlink()
+    assert names(tmp_path / "there") == {"real"}
+
+
+@pytest.mark.parametrize("size", [10_000, 10_001, 10_999])
+def test_a_line_that_does_not_fit_is_taken_back(size: int, tmp_path: Path) -> None:
+    output = Output(str(tmp_path / "out"))
+    output.start()
+    for i in range(10):
+        output.write(b"%04d" % i + b"x" * 995)
+    with files_limited_to(size), pytest.raises(OutputError, match=r"cannot write .*: File too"):
+        output.write(b"y" * 999)
+    lines = (tmp_path / "out.partial").read_bytes().split(b"\n")
+    assert [line[:4] for line in lines] == [b"%04d" % i for i in range(10)] + [b""]
+    output.write(b"after")
+    output.commit()
+    output.close()
+    assert (tmp_path / "out").read_bytes().endswith(b"x\nafter\n")
+
+
+def test_equal_rows_give_equal_gzip_files(tmp_path: Path) -> None:
+    for name in ("a.gz", "b.gz"):
+        output = Output(str(tmp_path / name))
+        output.start()
+        output.write(b"line")
+        output.commit()
+        output.close()
+    data = (tmp_path / "a.gz").read_bytes()
+    assert (tmp_path / "b.gz").read_bytes() == data
+    assert gzip.decompress(data) == b"line\n"
+
+
+def test_a_special_file_is_written_as_it_is(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    files = Files(str(tmp_path / "fifo"))
+    files.start()
+    files.write(b"a")
+    assert os.read(reader, 10) == b"a\n"
+    assert not files.output.reader_is_gone()
+    os.close(reader)
+    assert files.output.reader_is_gone()
+    with pytest.raises(BrokenPipeError):
+        files.write(b"b")
+    files.commit()
+    files.output.close()
+    assert names(tmp_path) == {"fifo"}
+
+
+@pytest.mark.parametrize("name", [".", "none/out", "rows/out"])
+def test_an_output_that_cannot_be_made_is_told(name: str, tmp_path: Path) -> None:
+    (tmp_path / "rows").touch()
+    with pytest.raises(OutputError, match=r"cannot open .*: (Is a directory|No such file|Not a)"):
+        Output(f"{tmp_path}/{name}")
+    assert names(tmp_path) == {"rows"}
+
+
+# Output and failures together.
+
+
+def test_failures_lie_beside_the_output_and_only_where_there_are_some(tmp_path: Path) -> None:
+    for failing in (True, False):
+        with Files(str(tmp_path / "out.jsonl.gz")) as files:
+            files.start()
+            if failing:
+                files.fail(b"bad")
+            files.commit()
+        wanted = {"out.jsonl.gz", "out.failures.jsonl"} if failing else {"out.jsonl.gz"}
+        assert names(tmp_path) == wanted
+
+
+def test_failures_of_standard_output_are_counted_only() -> None:
+    with Files(None) as files:
+        files.start()
+        files.fail(b"bad")
+        files.commit()
+    assert (files.failed, files.failures) == (1, None)
+
+
+@pytest.mark.parametrize(
+    ("out", "failures"), [(None, "-"), ("-", "-"), ("{}/a", "{}/a"), ("{}/a", "{}/link")]
+)
+def test_output_and_failures_are_two_files(out: str | None, failures: str, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    with pytest.raises(ConfigError, match=r"is the output\. Choose another"):
+        Files(out and out.format(tmp_path), failures.format(tmp_path))
+    assert names(tmp_path) == {"link"}
+
+
+@pytest.mark.parametrize(
+    ("out", "name"),
+    [
+        *(("a.jsonl", "a.x"), ("a", "a.x"), ("d.d/a", "d.d/a.x"), ("a.jsonl.gz", "a.x")),
+        *((".jsonl", ".jsonl.x"), ("a.b.jsonl", "a.b.x"), ("../a.gz", "../a.x")),
+    ],
+)
+def test_a_name_beside_takes_the_suffixs_place(out: str, name: str) -> None:
+    assert beside(out, ".x") == name
+
+
+def test_storage_reads_and_writes_rows(tmp_path: Path) -> None:
+    rows = [{"a": "\u2028\ud800", "n": 2**70}, {}]
+    storage = JSONLStorage(str(tmp_path / "rows"), str(tmp_path / "rows"))
+    assert storage.write(rows) == str(tmp_path / "rows")
+    assert storage.read("dict") == rows
+    with pytest.raises(ConfigError, match='output_type "dataframe" is not known; known: dict'):
+        storage.read("dataframe")
+    (tmp_path / "rows").write_bytes(b"{}\n[]\n")
+    with pytest.raises(ConfigError, match="rows:2: expected a JSON object, found an array"):
+        storage.read()
