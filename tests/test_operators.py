@@ -1,0 +1,249 @@
+"""The operators from Python: with storages and servings of others, and with ours."""
+
+import asyncio
+import json
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from answers import code_for, completion
+from command import KEY, instructions, lines
+from endpoint import Endpoint
+
+from codesynth import (
+    APILLMServing,
+    CodeInstructionGenerator,
+    CodeInstructionToCodeGenerator,
+    JSONLStorage,
+    OfflineEndpoint,
+    models,
+)
+from codesynth.errors import ConfigError, EndpointError
+from codesynth.operators.instructions import sample
+from codesynth.storage import Pool
+
+
+class ForeignStorage:
+    """Rows in memory, in DataFlow's way."""
+
+    def __init__(self, *rows: dict[str, Any]) -> None:
+        self.rows = list(rows)
+        self.written: list[dict[str, Any]] = []
+
+    def read(self, output_type: str) -> list[dict[str, Any]]:
+        assert output_type == "dict"
+        return self.rows
+
+    def write(self, rows: list[dict[str, Any]]) -> str:
+        self.written = rows
+        return "cache.jsonl"
+
+
+class ForeignServing:
+    """Lists in, lists out, in DataFlow's way; None for a prompt that has "bad" in it."""
+
+    def __init__(self) -> None:
+        self.prompts: list[str] = []
+
+    def generate_from_input(
+        self, user_inputs: list[str], system_prompt: str = "You are a helpful assistant"
+    ) -> list[str | None]:
+        self.prompts += user_inputs
+        return [None if "bad" in text else f"```python\n{text!r}\n```" for text in user_inputs]
+
+
+class Spoken:
+    """A template that is an object."""
+
+    def build_prompt(self, **parts: Any) -> str:
+        [(name, value)] = parts.items()
+        return f"{name}: {json.dumps(value)}"
+
+
+def api(endpoint: Endpoint, **options: Any) -> APILLMServing:
+    return APILLMServing(models.Endpoint(endpoint.base_url, KEY), **options)
+
+
+def offline(task: Any) -> APILLMServing:
+    return APILLMServing(models.Endpoint("http://offline/v1"), app=OfflineEndpoint(task))
+
+
+# With others' storages and servings.
+
+
+def test_code_goes_to_a_foreign_storage_from_a_foreign_serving() -> None:
+    rows = ({"instruction": "a", "n": 1}, {"instruction": "bad"}, {"instruction": float("nan")})
+    storage, serving = ForeignStorage(*rows, {}), ForeignServing()
+    operator = CodeInstructionToCodeGenerator(serving, "{instruction}")
+    assert operator.run(storage) == ["generated_code"]
+    assert storage.written == [
+        {"instruction": "a", "n": 1, "generated_code": "'a'"},
+        {"instruction": "bad", "generated_code": None},
+        {**rows[2], "generated_code": None},
+        {"generated_code": None},
+    ]
+    assert serving.prompts == ["a", "bad"]
+    assert "generated_code" not in storage.rows[0]
+
+
+def test_instructions_go_to_a_foreign_storage_from_a_foreign_serving() -> None:
+    rows = [{"prompt": f"p{i}"} for i in range(5)]
+    storage = ForeignStorage(*rows, {"prompt": float("nan")}, {"other": "x"})
+    serving = ForeignServing()
+    operator = CodeInstructionGenerator(serving, "{examples}", num_few_shot=2, num_generate=4)
+    assert operator.run(storage) == ["generated_instruction"]
+    assert len(storage.written) == len(serving.prompts) == 4
+    assert {key for row in storage.written for key in row} == {"generated_instruction"}
+    assert all("nan" not in prompt for prompt in serving.prompts)
+
+
+@pytest.mark.parametrize("key", ["examples", "task"])
+def test_columns_are_the_callers(key: str) -> None:
+    storage = ForeignStorage({"q": "a"}, {"q": "b"})
+    generator = CodeInstructionGenerator(ForeignServing(), num_few_shot=1, num_generate=1)
+    assert generator.run(storage, input_key="q", output_key=key) == [key]
+    assert list(storage.written[0]) == [key]
+    coder = CodeInstructionToCodeGenerator(ForeignServing())
+    assert coder.run(storage, input_key="q", output_key=key) == [key]
+    assert [list(row) for row in storage.written] == [["q", key]] * 2
+
+
+def test_a_column_of_a_foreign_storage_is_never_overwritten() -> None:
+    storage = ForeignStorage({"instruction": "a"}, {"instruction": "b", "generated_code": "old"})
+    serving = ForeignServing()
+    with pytest.raises(ConfigError, match='the rows have "generated_code" already'):
+        CodeInstructionToCodeGenerator(serving).run(storage)
+    assert (storage.written, serving.prompts) == ([], [])
+
+
+def test_a_serving_of_ours_plugs_in_there(endpoint: Endpoint) -> None:
+    endpoint.plan = lambda request: completion(None if request.prompt == "b" else request.prompt)
+    serving = api(endpoint)
+    assert serving.generate_from_input(["a", "b", "c"], system_prompt="Be brief.") == [
+        *("a", None, "c")
+    ]
+    assert serving.generate_from_input([]) == []
+    assert endpoint.received[0].json["messages"][0] == {"role": "system", "content": "Be brief."}
+    assert {request.json["model"] for request in endpoint.received} == {"test-model"}
+
+
+# Templates.
+
+
+def test_an_object_with_build_prompt_is_a_template() -> None:
+    serving = ForeignServing()
+    storage = ForeignStorage({"instruction": "a", "prompt": "p"})
+    CodeInstructionToCodeGenerator(serving, Spoken()).run(storage)
+    CodeInstructionGenerator(serving, Spoken(), num_few_shot=1, num_generate=1).run(storage)
+    assert serving.prompts == ['instruction: "a"', 'few_shot_examples: [{"instruction": "p"}]']
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("{task}", r"<prompt_template>:1: unknown placeholder \{task\}; known: \{examples\}"),
+        ("", r"<prompt_template>:1: missing placeholder \{examples\}"),
+        ("\n{examples} {", '<prompt_template>:2: lone "{"'),
+    ],
+)
+def test_a_wrong_template_is_told_when_the_operator_is_made(template: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        CodeInstructionGenerator(None, template)
+
+
+def test_a_column_that_no_row_has_is_told_before_anything_is_asked() -> None:
+    storage, serving = ForeignStorage({"instruction": "a"}), ForeignServing()
+    operator = CodeInstructionToCodeGenerator(serving, "{instruction}\n{{}} {language}")
+    with pytest.raises(ConfigError, match=r"<prompt_template>:2: unknown placeholder \{language\}"):
+        operator.run(storage)
+    assert serving.prompts == []
+
+
+# With ours.
+
+
+def test_ours_stream_through_files(endpoint: Endpoint, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_bytes(b'{"n":1.0,"instruction":"a"}\n[]\n' + instructions("b"))
+    storage = JSONLStorage(str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl"))
+    operator = CodeInstructionToCodeGenerator(api(endpoint), "{instruction}")
+    assert operator.run(storage) == ["generated_code"]
+    rows = (tmp_path / "out.jsonl").read_bytes().splitlines()
+    assert rows[0].startswith(b'{"n":1.0,"instruction":"a","generated_code":')
+    assert [json.loads(row)["generated_code"] for row in rows] == [code_for("a"), code_for("b")]
+    failed = json.loads((tmp_path / "out.failures.jsonl").read_bytes())
+    assert (failed["line"], failed["error"]["kind"]) == (2, "not_an_object")
+
+
+def test_both_steps_follow_one_another_without_a_network(tmp_path: Path) -> None:
+    paths = [str(tmp_path / name) for name in ("pool.jsonl", "new.jsonl", "code.jsonl")]
+    (tmp_path / "pool.jsonl").write_bytes(lines({"prompt": "a"}, {"x": 1}, {"prompt": "b"}))
+    made = CodeInstructionGenerator(offline("instruction"), num_few_shot=2, num_generate=5)
+    made.run(JSONLStorage(paths[0], paths[1]))
+    coder = CodeInstructionToCodeGenerator(offline("code"))
+    coder.run(JSONLStorage(paths[1], paths[2]), input_key="generated_instruction")
+    rows = [json.loads(line) for line in (tmp_path / "code.jsonl").read_bytes().splitlines()]
+    assert [list(row) for row in rows] == [["generated_instruction", "generated_code"]] * 5
+    failed = json.loads((tmp_path / "new.failures.jsonl").read_bytes())
+    assert (failed["line"], failed["error"]["kind"]) == (2, "missing_key")
+
+
+def test_operators_work_inside_a_running_event_loop(endpoint: Endpoint) -> None:
+    storage = ForeignStorage({"instruction": "a"}, {"instruction": "b"})
+
+    async def notebook() -> list[str]:
+        return CodeInstructionToCodeGenerator(api(endpoint), "{instruction}").run(storage)
+
+    assert asyncio.run(notebook()) == ["generated_code"]
+    assert [row["generated_code"] for row in storage.written] == [code_for("a"), code_for("b")]
+
+
+def test_an_endpoint_that_refuses_everyone_is_raised(endpoint: Endpoint, tmp_path: Path) -> None:
+    endpoint.models = None
+    endpoint.stop()
+    (tmp_path / "in.jsonl").write_bytes(instructions("a"))
+    storage = JSONLStorage(str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl"))
+    operator = CodeInstructionToCodeGenerator(api(endpoint, model="m", max_retries=0))
+    with pytest.raises(EndpointError, match="cannot connect to "):
+        operator.run(storage)
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+# Few-shot sampling.
+
+
+def test_a_prompts_examples_depend_on_seed_and_number_alone() -> None:
+    pool = [f"p{i}" for i in range(20)]
+    whole = CodeInstructionGenerator(num_generate=50, seed=3)
+    records = list(whole.records(pool))
+    assert [record.index for record in records] == list(range(50))
+    shorter = list(CodeInstructionGenerator(num_generate=7, seed=3).records(pool))
+    assert shorter == records[:7]
+    random.seed(1)
+    assert list(whole.records(pool)) == records
+    assert list(CodeInstructionGenerator(num_generate=50, seed=4).records(pool)) != records
+
+
+def test_examples_are_drawn_without_replacement_and_evenly() -> None:
+    drawn = [sample(0, i, 10, 3) for i in range(2000)]
+    assert all(len(set(chosen)) == 3 for chosen in drawn)
+    counts = Counter(n for chosen in drawn for n in chosen)
+    assert set(counts) == set(range(10))
+    assert max(counts.values()) - min(counts.values()) < 150
+    assert sorted(sample(0, 0, 3, 3)) == [0, 1, 2]
+
+
+def test_a_generation_knows_the_lines_of_its_examples(tmp_path: Path) -> None:
+    path = tmp_path / "pool.jsonl"
+    path.write_bytes(b'\n{"prompt":"a"}\n{}\n{"prompt":"b"}\n')
+    operator = CodeInstructionGenerator(num_few_shot=2, num_generate=1)
+    [record] = operator.records(Pool([str(path)], "prompt"))
+    assert sorted(zip(record.examples, record.fields["examples"], strict=True)) == [
+        *((2, "a"), (4, "b"))
+    ]
+
+
+def test_a_pool_smaller_than_a_prompt_is_told_with_both_numbers() -> None:
+    with pytest.raises(ConfigError, match="the pool has 2 usable rows, but a prompt takes 3"):
+        CodeInstructionGenerator().records(["a", "b"])
