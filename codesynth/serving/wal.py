@@ -23,7 +23,7 @@ def is_damaged(path: str) -> bool:
         return False
     with open(path, "rb") as log:
         head = log.read(_HEADER.size)
-        if len(head) < _HEADER.size or not any(head):
+        if len(head) < _HEADER.size:
             return False
         magic, _, page, _, *salts, a, b = _HEADER.unpack(head)
         order = ">" if magic & 1 else "<"

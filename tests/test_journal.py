@@ -1,0 +1,584 @@
+"""The journal: what it keeps, under which key, and that damage anywhere in it is told."""
+
+import fcntl
+import functools
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from codesynth.errors import BusyError, EndpointError, JournalError
+from codesynth.models import UNUSABLE_ANSWERS, Failure, Record, Request, Response, Usage
+from codesynth.serving.journal import Journal, JournaledServing
+from codesynth.serving.occurrences import Occurrences
+
+
+def requests(texts: Iterable[str], **fields: object) -> Iterator[Request]:
+    """Make a request of each text; one of "bad" cannot be asked."""
+    for i, text in enumerate(texts):
+        request = Request(f"row-{i}", [{"role": "user", "content": text}], Record(i, b"{}", {}), i)
+        error = Failure("invalid_json", "not JSON")
+        yield replace(request, known=Response(request, error=error)) if text == "bad" else request
+
+
+def text_of(request: Request) -> str:
+    return request.messages[0]["content"]
+
+
+def body_of(request: Request) -> bytes:
+    return text_of(request).encode("utf-8", "surrogatepass")
+
+
+class Asked:
+    """Answers from a function, two at a time in the wrong order; keeps what it was asked."""
+
+    def __init__(self, answer: Callable[[Request], Response] | None = None) -> None:
+        self.answer = answer or (lambda request: Response(request, text_of(request) + "!"))
+        self.texts: list[str] = []
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Response]:
+        ahead: deque[Request] = deque()
+        for request in requests:
+            if request.known is None:
+                self.texts.append(text_of(request))
+            ahead.append(request)
+            if len(ahead) == 2:
+                yield self._respond(ahead.pop())
+        while ahead:
+            yield self._respond(ahead.popleft())
+
+    def _respond(self, request: Request) -> Response:
+        return request.known or self.answer(request)
+
+
+def run(path: Path, texts: Iterable[str], asked: Asked) -> dict[int, Response]:
+    with Journal(str(path)) as journal:
+        serving = JournaledServing(journal, asked, body_of)
+        responses = list(serving.generate(requests(texts)))
+    by_position = {response.request.position: response for response in responses}
+    assert len(by_position) == len(responses)
+    return by_position
+
+
+def newly_asked(path: Path, texts: Iterable[str], answer: Asked | None = None) -> list[str]:
+    asked = answer or Asked()
+    run(path, texts, asked)
+    return sorted(asked.texts)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "out.journal"
+
+
+# --- what is asked again
+
+
+def test_a_rerun_asks_nothing(path: Path) -> None:
+    first = run(path, ["a", "b", "a"], Asked())
+    asked = Asked()
+    again = run(path, ["a", "b", "a"], asked)
+    assert asked.texts == []
+    assert {i: r.text for i, r in again.items()} == {i: r.text for i, r in first.items()}
+    assert all(r.cached and not first[i].cached for i, r in again.items())
+
+
+@pytest.mark.parametrize(
+    ("then", "new"),
+    [
+        ("abcd", "d"),
+        ("bc", ""),
+        ("dabc", "d"),
+        ("cba", ""),
+        ("aabc", "a"),
+        ("abcabc", "abc"),
+        ("", ""),
+    ],
+)
+def test_lines_added_removed_moved_or_doubled_are_known_by_what_they_ask(
+    path: Path, then: str, new: str
+) -> None:
+    run(path, "abc", Asked())
+    assert "".join(newly_asked(path, then)) == new
+
+
+@given(st.lists(st.text("ab", max_size=2)), st.lists(st.text("ab", max_size=2)))
+@settings(deadline=None, max_examples=25)
+def test_a_rerun_asks_just_what_there_is_more_of(first: list[str], then: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "journal")
+        assert newly_asked(path, first) == sorted(first)
+        assert newly_asked(path, then) == sorted((Counter(then) - Counter(first)).elements())
+        assert newly_asked(path, then) == []
+
+
+def test_two_equal_rows_have_an_answer_each(path: Path) -> None:
+    count = iter(range(9))
+    answers = Asked(lambda request: Response(request, f"answer {next(count)}"))
+    first = run(path, ["a", "a", "a"], answers)
+    assert len({r.text for r in first.values()}) == 3
+    again = run(path, ["a", "a", "a"], Asked())
+    assert [again[i].text for i in range(3)] == [first[i].text for i in range(3)]
+
+
+def test_rows_that_cannot_be_asked_cost_no_answer_its_place(path: Path) -> None:
+    texts = ["bad", "a", "bad", "b"]
+
+    def same_name(request: Request) -> Request:
+        known = request.known and replace(request.known, request=request)
+        return replace(request, custom_id="row", known=known)
+
+    with Journal(str(path)) as journal:
+        serving = JournaledServing(journal, Asked(), body_of)
+        assert len(list(serving.generate(map(same_name, requests(texts))))) == 4
+    assert newly_asked(path, texts) == []
+
+
+@pytest.mark.parametrize("kind", ["truncated", "refused", "filtered", "empty"])
+def test_an_unusable_answer_is_an_answer(path: Path, kind: str) -> None:
+    usage = Usage(11, 7)
+    failure = Failure(kind, "no use", 200, 2)  # type: ignore[arg-type]
+
+    def answer(request: Request) -> Response:
+        return Response(request, "half of it", "length", usage, "m", 2, failure)
+
+    [first] = run(path, "a", Asked(answer)).values()
+    asked = Asked()
+    [again] = run(path, "a", asked).values()
+    assert kind in UNUSABLE_ANSWERS
+    assert asked.texts == []
+    assert replace(again, cached=False, request=first.request) == first
+
+
+@pytest.mark.parametrize(
+    "kind", ["rejected", "rate_limited", "server_error", "timeout", "connection", "bad_response"]
+)
+def test_what_was_not_answered_is_asked_again(path: Path, kind: str) -> None:
+    def answer(request: Request) -> Response:
+        return Response(request, error=Failure(kind, "no", 400, 1))  # type: ignore[arg-type]
+
+    run(path, "a", Asked(answer))
+    assert newly_asked(path, "a") == ["a"]
+
+
+def test_the_answers_that_fit_are_counted_without_asking(path: Path) -> None:
+    run(path, "abc", Asked())
+    with Journal(str(path)) as journal:
+        asked = Asked()
+        serving = JournaledServing(journal, asked, body_of)
+        assert serving.count(requests(["bad", "b", "c", "c", "d"])) == (2, 2)
+        assert asked.texts == []
+
+
+def test_somebody_is_told_before_the_first_new_request_only(path: Path) -> None:
+    told: list[int] = []
+    asked = Asked()
+    run(path, "ab", Asked())
+    with Journal(str(path)) as journal:
+        serving = JournaledServing(
+            journal, asked, body_of, before_asking=lambda: told.append(len(asked.texts))
+        )
+        list(serving.generate(requests("ab")))
+        assert told == []
+        list(serving.generate(requests("abcd")))
+        assert told == [0]
+
+
+def test_occurrences_stay_right_while_the_table_grows() -> None:
+    seen = Occurrences()
+    keys = [random.Random(i).randbytes(16) for i in range(5000)]
+    assert {seen.count(key) for key in keys} == {0}
+    assert {seen.count(key) for key in keys} == {1}
+    assert seen.count(keys[0]) == 2
+
+
+# --- when it is stored
+
+
+def copied(path: Path) -> Path:
+    """Copy a journal as a crash at this moment would leave it."""
+    copy = path.with_name("copy")
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{path}{suffix}", f"{copy}{suffix}")
+    return copy
+
+
+def test_an_answer_is_stored_before_it_is_handed_on(path: Path) -> None:
+    with Journal(str(path)) as journal:
+        for response in JournaledServing(journal, Asked(), body_of).generate(requests("abcde")):
+            assert text_of(response.request) not in newly_asked(copied(path), "abcde")
+
+
+def test_what_came_before_the_end_of_the_run_is_stored_and_handed_on_first(path: Path) -> None:
+    def answer(request: Request) -> Response:
+        if text_of(request) == "c":
+            raise EndpointError("dead")
+        return Response(request, "fine")
+
+    with Journal(str(path)) as journal:
+        responses = JournaledServing(journal, Asked(answer), body_of).generate(requests("abdce"))
+        assert [text_of(next(responses).request) for _ in range(2)] == ["b", "d"]
+        with pytest.raises(EndpointError):
+            next(responses)
+        with pytest.raises(EndpointError):
+            next(responses)
+    assert newly_asked(path, "abdce") == ["a", "c", "e"]
+
+
+class Waiting(Iterator[Response]):
+    """Responses that are all there at once, as a window has them after a pause."""
+
+    def __init__(self, requests: Iterable[Request]) -> None:
+        self._responses = [Response(request, "x") for request in requests]
+
+    def __next__(self) -> Response:
+        if not self._responses:
+            raise StopIteration
+        return self._responses.pop()
+
+    def wait(self, timeout: float | None) -> bool:
+        return True
+
+
+def test_all_that_is_waiting_goes_into_one_transaction(path: Path) -> None:
+    class Serving:
+        generate = Waiting
+
+    with Journal(str(path)) as journal:
+        groups: list[int] = []
+
+        def put(answers: Iterable[object]) -> None:
+            groups.append(len(list(answers)))
+
+        journal.put = put  # type: ignore[method-assign]
+        assert (
+            len(list(JournaledServing(journal, Serving(), body_of).generate(requests("a" * 700))))
+            == 700
+        )
+        assert groups == [512, 188]
+
+
+def test_two_threads_may_read_and_write_at_once(path: Path) -> None:
+    keys = [b"%016d" % i for i in range(300)]
+    with Journal(str(path)) as journal:
+
+        def write() -> None:
+            for key in keys:
+                journal.put([(key, [key.decode()], None)])
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        while writer.is_alive():
+            assert all(journal.get(key) in (None, [key.decode()]) for key in keys[::50])
+        writer.join()
+        assert all(journal.get(key) == [key.decode()] for key in keys)
+
+
+# --- what is in it
+
+
+@given(st.text(st.characters()), st.integers(0, 2**70))
+@example("\ud800 \x00 \u2028", 2**63)
+@settings(deadline=None, max_examples=25)
+def test_any_text_comes_back_as_it_was(text: str, tokens: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "journal")
+        run(path, "a", Asked(lambda request: Response(request, text, usage=Usage(tokens, 1))))
+        [again] = run(path, "a", Asked()).values()
+        assert (again.text, again.usage) == (text, Usage(tokens, 1))
+
+
+def test_tokens_are_summed_over_all_runs(path: Path) -> None:
+    usages = iter([Usage(10, 1), None, Usage(30, 3)])
+    run(path, "abc", Asked(lambda request: Response(request, "x", usage=next(usages))))
+    with Journal(str(path)) as journal:
+        assert journal.spent() == Usage(40, 4)
+        assert journal.answers == 3
+
+
+def test_notes_are_remembered(path: Path) -> None:
+    with Journal(str(path)) as journal:
+        assert journal.note("seed") is None
+        journal.set_note("seed", "1")
+        journal.set_note("seed", "2")
+    with Journal(str(path)) as journal:
+        assert journal.note("seed") == "2"
+
+
+def test_answers_of_any_size_share_their_pages(path: Path) -> None:
+    texts = [str(i) for i in range(300)]
+    answers = Asked(lambda request: Response(request, "x" * 2100))
+    run(path, texts, answers)
+    assert path.stat().st_size < 1.3 * 300 * 2100
+
+
+# --- who may use it
+
+
+def test_a_second_run_is_told_that_there_is_a_first(path: Path) -> None:
+    command = [sys.executable, "-c", "import sys; from codesynth.serving.journal import Journal\n"]
+    command[-1] += "with Journal(sys.argv[1]): print(1, flush=True); sys.stdin.read()"
+    first = subprocess.Popen(
+        [*command, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with first:
+        assert first.stdout is not None
+        first.stdout.readline()
+        before = path.read_bytes()
+        with pytest.raises(BusyError, match="another run holds"):
+            Journal(str(path))
+        with pytest.raises(BusyError, match="another run holds"):
+            Journal.remove(str(path))
+        assert path.read_bytes() == before
+        first.kill()
+    assert newly_asked(path, "a") == ["a"]  # the lock went with its owner
+
+
+def test_where_no_lock_can_be_had_that_is_said(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    with pytest.raises(JournalError, match=r"cannot open or lock .*: No locks available"):
+        Journal(str(path))
+
+
+def test_a_name_is_a_path_whatever_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in (":memory:", "file:x?mode=memory", "a b?#%20"):
+        run(Path(name), "a", Asked())
+        assert newly_asked(Path(name), "a") == []
+        assert Journal.is_there(name)
+
+
+def test_the_log_of_a_linked_journal_is_found(tmp_path: Path, path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    with Journal(str(link)) as journal:
+        journal.put([(b"key", ["x"], None)])
+        assert Path(f"{path}-wal").stat().st_size > 0
+    Journal.remove(str(link))
+    assert not path.exists()
+
+
+# --- damage
+
+
+KILLED = """
+import os, signal, sqlite3, sys
+from codesynth.serving.journal import Journal
+
+class Connection(sqlite3.Connection):
+    left = 0
+
+    def execute(self, *args):
+        if Connection.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        Connection.left -= 1
+        return super().execute(*args)
+
+connect = sqlite3.connect
+sqlite3.connect = lambda *args, **more: connect(*args, factory=Connection, **more)
+while True:
+    Connection.left += 1
+    if (child := os.fork()) == 0:
+        Journal(f"{sys.argv[1]}/{Connection.left}")
+        os._exit(0)
+    if os.waitpid(child, 0)[1] == 0:
+        break
+"""
+
+
+def test_a_kill_while_it_is_made_leaves_no_ruin(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", KILLED, tmp_path], check=True)
+    made = sorted(path for path in tmp_path.iterdir() if path.name.isdigit())
+    assert len(made) > 10
+    for path in made:
+        assert newly_asked(path, "a") == ["a"]
+
+
+KEYS = [b"%016d" % i for i in range(20)]
+SIZES = (10, 500, 3000, 17_000)
+ANSWERS = {key: ["x" * SIZES[i % 4] + str(i), "stop", "m", 1] for i, key in enumerate(KEYS)}
+NOTES = {"seed": "123", "model": "m" * 40}
+
+
+def state(path: Path) -> object:
+    with Journal(str(path)) as journal:
+        answers = {key: journal.get(key) for key in KEYS}
+        return answers, {name: journal.note(name) for name in NOTES}
+
+
+@functools.cache
+def written() -> dict[str, dict[str, bytes]]:
+    """The files of a journal after a run, and after a kill."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "journal")
+        with Journal(str(path)) as journal:
+            for name, value in NOTES.items():
+                journal.set_note(name, value)
+            for some in zip(KEYS[::2], KEYS[1::2], strict=True):
+                journal.put((key, ANSWERS[key], None) for key in some)
+            killed = {suffix: Path(f"{path}{suffix}").read_bytes() for suffix in ("", "-wal")}
+        return {"finished": {"": path.read_bytes()}, "killed": killed}
+
+
+def lay_out(folder: str, files: dict[str, bytes]) -> Path:
+    path = Path(folder, "journal")
+    for suffix, data in files.items():
+        Path(f"{path}{suffix}").write_bytes(data)
+    return path
+
+
+def damaged(data: bytes, at: float, kind: str, seed: int) -> bytes:
+    start = int(at * len(data))
+    if kind == "cut":
+        return data[:start]
+    length = {"flip": 1, "garbage": 200, "zeros": 200, "page": 16384}[kind]
+    end = min(start + length, len(data))
+    if kind == "flip":
+        middle = bytes([data[start] ^ 1 << seed % 8])
+    else:
+        middle = (
+            bytes(end - start) if kind != "garbage" else random.Random(seed).randbytes(end - start)
+        )
+    return data[:start] + middle + data[end:]
+
+
+KINDS = st.sampled_from(["flip", "garbage", "zeros", "page", "cut"])
+PLACES = st.floats(0, 1, exclude_max=True) | st.floats(0, 0.001)
+FUZZ = settings(deadline=None, max_examples=50)
+
+
+@given(PLACES, KINDS, st.integers(0, 255))
+@example(0.0, "flip", 0)
+@example(68.1 / 16384, "flip", 0)
+@FUZZ
+def test_damage_to_a_journal_is_told_and_left_as_it_is(at: float, kind: str, seed: int) -> None:
+    data = damaged(written()["finished"][""], at, kind, seed)
+    with tempfile.TemporaryDirectory() as folder:
+        path = lay_out(folder, {"": data})
+        if not Journal.is_there(str(path)):
+            return  # cut to nothing: an output that belongs to it is refused then
+        try:
+            found = state(path)
+        except JournalError:
+            assert path.read_bytes() == data
+        else:
+            assert found == (ANSWERS, NOTES)
+
+
+@given(PLACES, KINDS.filter(lambda kind: kind != "cut"), st.integers(0, 255), st.booleans())
+@example(0.5, "flip", 0, False)
+@FUZZ
+def test_damage_after_a_kill_is_told_too(at: float, kind: str, seed: int, in_log: bool) -> None:
+    files = dict(written()["killed"])
+    suffix = "-wal" if in_log else ""
+    # SQLite takes a broken last transaction for one that never was, as it is after a power cut.
+    files[suffix] = damaged(files[suffix], at * (0.7 if in_log else 1.0), kind, seed)
+    with tempfile.TemporaryDirectory() as folder:
+        path = lay_out(folder, files)
+        try:
+            found = state(path)
+        except JournalError:
+            assert not in_log or Path(f"{path}-wal").read_bytes() == files["-wal"]
+        else:
+            assert found == (ANSWERS, NOTES)
+
+
+def test_a_torn_last_transaction_is_no_damage(tmp_path: Path) -> None:
+    files = dict(written()["killed"])
+    files["-wal"] = files["-wal"][:-100]
+    answers, notes = state(lay_out(str(tmp_path), files))  # type: ignore[misc]
+    assert [key for key in KEYS if answers[key] is None] == KEYS[-2:]
+    assert notes == NOTES
+
+
+@pytest.mark.parametrize("content", [None, b"", b"x"])
+def test_a_log_without_its_journal_is_no_new_journal(tmp_path: Path, content: bytes | None) -> None:
+    path = lay_out(str(tmp_path), written()["killed"])
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(JournalError, match="is damaged: a part is missing"):
+        Journal(str(path))
+    assert Path(f"{path}-wal").read_bytes() == written()["killed"]["-wal"]
+
+
+def test_an_answer_under_the_key_of_another_is_damage(path: Path) -> None:
+    run(path, "ab", Asked())
+    db = sqlite3.connect(path)
+    with db:
+        db.execute(
+            "UPDATE answer SET answer = (SELECT answer FROM answer WHERE rowid = 1) WHERE rowid = 2"
+        )
+    db.close()
+    with pytest.raises(JournalError, match="is damaged: a check sum is wrong"):
+        run(path, "ab", Asked())
+
+
+def foreign_database(path: Path) -> None:
+    db = sqlite3.connect(path)
+    db.execute("CREATE TABLE answer (key, answer)")
+    db.close()
+
+
+def newer_journal(path: Path) -> None:
+    Journal(str(path)).__exit__()
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA user_version=99")
+    db.close()
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda path: path.write_text("dear diary\n" * 100), "is no journal"),
+        (lambda path: path.write_text("hm"), "is no journal"),
+        (foreign_database, "is no journal"),
+        (lambda path: path.mkdir(), "Is a directory"),
+    ],
+)
+def test_a_file_that_is_no_journal_is_neither_used_nor_removed(
+    path: Path, make: Callable[[Path], None], says: str
+) -> None:
+    make(path)
+    before = path.is_file() and path.read_bytes()
+    for use in (Journal, Journal.remove):
+        with pytest.raises(JournalError, match=says):
+            use(str(path))
+    assert before == (path.is_file() and path.read_bytes())
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+def test_a_journal_of_another_version_is_told_and_may_be_removed(path: Path) -> None:
+    newer_journal(path)
+    with pytest.raises(JournalError, match="written by another version"):
+        Journal(str(path))
+    Journal.remove(str(path))
+    assert not path.exists()
+
+
+def test_a_damaged_journal_may_be_removed(tmp_path: Path) -> None:
+    data = written()["finished"][""]
+    path = lay_out(str(tmp_path), {"": data[: len(data) // 2]})
+    with pytest.raises(JournalError, match="is damaged"):
+        Journal(str(path))
+    Journal.remove(str(path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_to_remove_is_fine(path: Path) -> None:
+    Journal.remove(str(path))
+    assert not path.exists()
