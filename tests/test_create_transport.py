@@ -11,10 +11,12 @@ from codesynth.errors import ConfigError
 from codesynth.serving.transport import create_transport
 
 
+@pytest.mark.parametrize("proxy", ["", "http://localhost:1"])
 @pytest.mark.parametrize("content", [None, "no certificate"])
 def test_bad_certificate_file_is_a_config_error(
-    content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    content: str | None, proxy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
     path = tmp_path / "certificates.pem"
     if content:
         path.write_text(content)
@@ -58,13 +60,16 @@ def test_environment_chooses_the_proxy(
     assert isinstance(transport, httpx.AsyncHTTPTransport) == proxied
 
 
-@pytest.mark.parametrize("proxy", ["ftp://proxy", "http://proxy:port", "http://[::1"])
-def test_proxy_that_cannot_be_used_is_a_config_error(
+@pytest.mark.parametrize(
+    "proxy", ["ftp://proxy", "http://proxy:port", "http://[::1", "http://user:secret/@proxy:1"]
+)
+def test_proxy_that_cannot_be_used_is_a_config_error_without_its_password(
     proxy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", proxy)
-    with pytest.raises(ConfigError, match="proxy"):
+    with pytest.raises(ConfigError, match="proxy") as caught:
         create_transport("http://host/v1", connect_timeout=1)
+    assert "secret" not in str(caught.value)
 
 
 @in_loop

@@ -106,7 +106,9 @@ class Connection(asyncio.BufferedProtocol):
         self._used = True
         if not self._keep:
             self.close()
-        return httpx.Response(status, headers=self._headers, stream=Body(bytes(self._body)))
+        body = Body(bytes(self._body))
+        self._body.clear()  # a kept connection keeps no answer of 50 MB
+        return httpx.Response(status, headers=self._headers, stream=body)
 
     async def _send(self, message: bytes) -> bool:
         """Write until all is written, or the answer is there before; tell whether all is."""

@@ -6,13 +6,13 @@ is raised as httpx's own exceptions, so that a caller translates one family.
 Why a transport of our own, in CPU per request, building the request and reading an answer of
 1.2 KB included, with 64 to 1,024 at once (``tests/benchmarks/transports.py``):
 
-==========================================================  =========
-this transport, called directly                             1 (flat)
-the same under ``httpx.AsyncClient.post``                   3.5 - 4.5
-the same over h11, which is Python, with none of the care   2.2 - 2.5
-``httpcore.AsyncHTTPConnection`` in a free list             5.1 - 6.4
-httpx as it comes, whose pool is quadratic                  85 - 170
-==========================================================  =========
+==========================================================  ==========
+this transport, called directly                             1, flat
+the same under ``httpx.AsyncClient.post``                   3.4 - 4.5
+the same over h11, which is Python, with none of the care   2.3 - 2.7
+``httpcore.AsyncHTTPConnection`` in a free list             4.8 - 6.4
+httpx as it comes, whose pool is quadratic                  85 - 200
+==========================================================  ==========
 
 aiohttp's transport takes 250 ms to import, and pyreqwest's errors are its own.
 """
@@ -209,13 +209,15 @@ def create_transport(base_url: str, *, connect_timeout: float) -> httpx.AsyncBas
     try:
         if proxy is not None:
             return _ProxiedTransport(proxy, connect_timeout)
-    except (httpx.InvalidURL, ValueError, ImportError) as exc:
-        raise ConfigError(f"the proxy set for {url.host} cannot be used: {exc}") from exc
-    try:
         ssl_context = _create_ssl_context() if url.scheme == "https" else None
     except OSError as exc:
         path = os.environ.get("SSL_CERT_FILE")
         raise ConfigError(f"SSL_CERT_FILE: {path}: cannot be read as certificates: {exc}") from exc
+    except ImportError as exc:  # socks5 needs another package
+        raise ConfigError(f"the proxy for {url.host}: {exc}") from exc
+    except (httpx.InvalidURL, ValueError) as exc:  # not in the message: it may quote a password
+        text = "its URL, from HTTP_PROXY, HTTPS_PROXY or ALL_PROXY, is not http, https or socks5"
+        raise ConfigError(f"the proxy for {url.host}: {text}") from exc
     return Transport(connect_timeout=connect_timeout, ssl_context=ssl_context)
 
 

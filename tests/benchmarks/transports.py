@@ -23,7 +23,7 @@ import httpx
 from codesynth.serving.transport import Transport, read_bounded
 
 CONCURRENCIES = (64, 256, 1024)
-REQUESTS, RUNS = 3_000, 3
+REQUESTS, RUNS = 2_000, 3
 HEADERS = {
     "accept": "application/json",
     "accept-encoding": "identity",
@@ -55,7 +55,7 @@ class Ours:
 class Client:
     """httpx as it comes: its pool looks at every connection and every waiting request each time."""
 
-    largest, requests = 256, 256
+    largest, requests = 256, 128
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -159,11 +159,14 @@ class WithH11:
 
     async def connect(self) -> H11Connection:
         loop = asyncio.get_running_loop()
-        return (await loop.create_connection(H11Connection, self.url.host, self.url.port))[1]
+        return (await loop.create_connection(H11Connection, self.url.host, self.url.port or 80))[1]
 
     async def aclose(self) -> None:
         for connection in self.idle:
             connection.transport.close()
+
+
+Kind = type[Ours] | type[Client] | type[Httpcore] | type[WithH11]
 
 
 async def drive(ask: Callable[[], Awaitable[bytes]], count: int, concurrency: int) -> None:
@@ -177,7 +180,7 @@ async def drive(ask: Callable[[], Awaitable[bytes]], count: int, concurrency: in
     await asyncio.gather(*(work() for _ in range(concurrency)))
 
 
-async def measure(kind: type[Ours | Client | Httpcore | WithH11], url: str, c: int) -> float:
+async def measure(kind: Kind, url: str, c: int) -> float:
     """Return CPU microseconds a request, connections made beforehand."""
     transport = kind(url)
     await drive(transport.ask, c, c)
@@ -188,7 +191,7 @@ async def measure(kind: type[Ours | Client | Httpcore | WithH11], url: str, c: i
     return seconds / kind.requests * 1e6
 
 
-KINDS = {
+KINDS: dict[str, Kind] = {
     "ours, called directly": Ours,
     "ours under AsyncClient": OursInClient,
     "ours with h11 instead": WithH11,
