@@ -164,7 +164,7 @@ class _Run:
             self._stats,
             work.total,
             name=f"codesynth {settings.command}",
-            bar=not settings.quiet,
+            bar=not (settings.quiet or files.output.is_terminal),  # rows would tear it
         )
 
     def execute(self) -> int:

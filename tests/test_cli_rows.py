@@ -50,6 +50,15 @@ def test_a_row_passes_through_byte_for_byte(endpoint: Endpoint, tmp_path: Path) 
         assert row == line.removesuffix("}").rstrip() + added
 
 
+def test_a_row_is_one_line_for_readers_that_end_lines_at_carriage_returns(
+    endpoint: Endpoint, tmp_path: Path
+) -> None:
+    stdin = b'{"n":\r1.0,\r"instruction":"a"\r}\r\n'
+    _, out, _ = outcome(endpoint, tmp_path, stdin)
+    assert out.startswith(b'{"n": 1.0, "instruction":"a","generated_code":')
+    assert len(out.splitlines()) == 1
+
+
 def test_a_line_of_20_mb_passes_whole(endpoint: Endpoint, tmp_path: Path) -> None:
     stdin = b'{"big":"%s","instruction":"a"}\n' % (b"\\n\xc3\xa9" * 5_000_000) + instructions("b")
     code, out, failed = outcome(endpoint, tmp_path, stdin)
@@ -214,7 +223,7 @@ def test_5000_rows_on_a_bad_day_end_once_each_in_order_with_the_right_kinds(
     day = Mixed(seed=7, latency=0.002)
     prompts = [f"row {i}" for i in range(5000)]
     out, failures = tmp_path / "out.jsonl", tmp_path / "out.failures.jsonl"
-    options = ("-t", bare(tmp_path), "-o", out, "--timeout", 1, "--max-retries", 3)
+    options = ("-t", bare(tmp_path), "-o", out, "-j", 64, "--timeout", 1, "--max-retries", 3)
     with Endpoint(day, keep=False) as endpoint:
         done = finished("gen-code", *options, stdin=instructions(*prompts), endpoint=endpoint)
     expected = [day.expected(prompt) for prompt in prompts]

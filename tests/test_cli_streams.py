@@ -254,6 +254,22 @@ def test_a_terminal_sees_a_bar_and_a_summary_and_stdout_stays_clean(endpoint: En
     assert "codesynth gen-code: 4 in: 4 ok, 0 failed, 72 tokens, " in last
 
 
+def test_rows_on_a_terminal_are_torn_by_no_bar(endpoint: Endpoint) -> None:
+    endpoint.plan = lambda request: Answer(body=completion("x").body, delay=0.15)
+    with terminal() as (person, tty):
+        done = finished(
+            *("gen-code", "-j", 1),
+            stdin=instructions("a"),
+            endpoint=endpoint,
+            stdout=tty,
+            stderr=tty,
+        )
+        os.close(tty)
+        row, summary = seen(person).splitlines()
+    assert (done.code, json.loads(row)["generated_code"]) == (0, "x")
+    assert summary.startswith("codesynth gen-code: 1 in: 1 ok")
+
+
 def test_no_color_and_quiet_are_honoured_on_a_terminal(endpoint: Endpoint) -> None:
     endpoint.plan = lambda request: Answer(body=completion("x").body, delay=0.15)
     for options, env in (((), {"NO_COLOR": "1", "TERM": "xterm"}), (("-q",), {"TERM": "xterm"})):

@@ -46,6 +46,11 @@ class Output:
                 self._fd = _open_locked(self.partial)
 
     @property
+    def is_terminal(self) -> bool:
+        """Tell whether people see the lines."""
+        return os.isatty(self._fd)
+
+    @property
     def has_leftover(self) -> bool:
         """Tell whether an interrupted run left lines in the partial file."""
         return self.path is not None and os.fstat(self._fd).st_size > 0
