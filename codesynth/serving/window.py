@@ -176,8 +176,10 @@ class Window(Iterator[Response]):
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_forever()
-        finally:
             self._loop.run_until_complete(self._asker.aclose())
+        except BaseException as exc:  # it is raised again in the caller's thread
+            self._error = self._error or exc
+        finally:
             self._loop.close()
             self._outbox.put(self._error or _END)
 
