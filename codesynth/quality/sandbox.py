@@ -8,39 +8,30 @@ for: then a row has its limits of time and memory, and beyond that the powers of
 import json
 import os
 import select
-import shutil
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from codesynth.errors import ConfigError
-from codesynth.quality.sandboxed.runner import Settings
+from codesynth.quality.sandbox_command import UNSAFE, SandboxUnavailable, command
+from codesynth.quality.sandboxed.settings import Settings
 
-INSIDE = Path(__file__).with_name("sandboxed")
+__all__ = ["Sandbox", "SandboxUnavailable"]
+
 FIRST_UID = 59_000
 """Where root runs codesynth the rows are other users, one a sandbox: root's files are not theirs,
 and the limit on processes, which root is exempt from, holds."""
 PROCESSES = 64
 GRACE = 5.0
 """Seconds a sandbox may be later than the row's own limit before it is taken for dead."""
-MAX_LINE = 1 << 17
-START = (
-    "import sys; sys.path.insert(0, sys.argv[1]); sys.path += sys.argv[3:]; "
-    "from sandboxed.runner import main; main(sys.argv[2])"
-)
-ROOT_FOLDERS = ("/bin", "/lib", "/lib32", "/lib64")
-SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime")
-DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+MAX_LINES, MAX_WRITE = 1 << 14, 1 << 16
 PROBE = {
     "code": """\
 import os, socket, wave
 assert os.getpid() == 1, "the pid namespace is shared"
-assert os.getuid() != 0 or os.stat("/usr").st_uid != 0, "rows would run as root"
+assert os.getuid() != 0, "rows would run as root"
 assert {name for _, name in socket.if_nameindex()} <= {"lo"}, "there is a network"
 with open("/proc/self/status") as status:
     assert "CapEff:\\t0000000000000000\\n" in status.read(), "there are capabilities"
@@ -49,16 +40,10 @@ with open("/proc/self/status") as status:
     "test": None,
     "entry_point": None,
 }
-INSTALL = "Install bubblewrap (apt-get install bubblewrap, dnf install bubblewrap)"
 SWITCH_ON = (
     "Switch user namespaces on (sysctl -w kernel.unprivileged_userns_clone=1, on Ubuntu "
     "kernel.apparmor_restrict_unprivileged_userns=0; in a container allow unshare and mount)"
 )
-UNSAFE = "or pass --unsafe to run model-written code with your own rights"
-
-
-class SandboxUnavailable(ConfigError):  # noqa: N818  it says what is the case, not what went wrong
-    """No sandbox can be made here; the message says what to install or to switch on."""
 
 
 class Sandbox:
@@ -86,6 +71,7 @@ class Sandbox:
             uid=FIRST_UID + index if os.geteuid() == 0 and not unsafe else None,
             confined=not unsafe,
         )
+        self._scratch = tempfile.TemporaryDirectory(prefix="codesynth-") if unsafe else None
         self._process: subprocess.Popen[bytes] | None = None
         self._closed = False
 
@@ -119,15 +105,15 @@ class Sandbox:
 
     def start(self) -> None:
         """Start the sandbox and look from inside whether its walls stand."""
-        command = self._command()
+        arguments = command(self._settings)
         with tempfile.TemporaryFile() as complaints:
             self._process = subprocess.Popen(  # noqa: S603  our own command
-                command,
+                arguments,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=complaints,
-                env={},
-                cwd="/",
+                env=self._environment,
+                cwd=self._scratch.name if self._scratch else "/",
                 bufsize=0,
                 start_new_session=True,
             )
@@ -140,11 +126,32 @@ class Sandbox:
         reason = said[-1] if said else (answer or {}).get("message", "it does not start")
         raise SandboxUnavailable(f"no sandbox here: {reason}. {SWITCH_ON}, {UNSAFE}")
 
-    def close(self) -> None:
-        """End the sandbox and all in it; another thread may be waiting for its answer."""
+    def interrupt(self) -> None:
+        """End it and all in it, for good; any thread may, while another waits for its answer."""
         self._closed = True
         if self._process is not None:
             self._process.kill()
+
+    def close(self) -> None:
+        """Give back what the sandbox held."""
+        self.interrupt()
+        self._stop()
+        if self._scratch is not None:
+            self._scratch.cleanup()
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        """The environment of Python; bubblewrap is given it too."""
+        home = self._scratch.name if self._scratch else "/tmp"  # noqa: S108  the sandbox's own
+        return {
+            "PATH": "/usr/bin:/bin",
+            "HOME": home,
+            "TMPDIR": home,
+            "LANG": "C.UTF-8",
+            "USER": "sandbox",
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+        }
 
     def _stop(self) -> None:
         if self._process is not None:
@@ -164,101 +171,44 @@ class Sandbox:
         os.set_blocking(into, False)
         data = json.dumps(row).encode("ascii")
         pending = memoryview(len(data).to_bytes(4, "big") + data)
-        line = b""
+        lines = b""
         poll = select.poll()
         poll.register(out, select.POLLIN)
         poll.register(into, select.POLLOUT)
         deadline = time.monotonic() + self._timeout + GRACE
-        while not line.endswith(b"\n"):
+        while lines.count(b"\n") < 2:
             ready = dict(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
             if out in ready:
-                part = os.read(out, MAX_LINE)
-                line += part
-                if not part or len(line) > MAX_LINE:
+                part = os.read(out, MAX_LINES)
+                lines += part
+                if not part or len(lines) > MAX_LINES:
                     return None
             elif ready.get(into, 0) & select.POLLOUT:
-                pending = pending[os.write(into, pending[: select.PIPE_BUF]) :]
+                try:
+                    pending = pending[os.write(into, pending[:MAX_WRITE]) :]
+                except BrokenPipeError:
+                    return None
                 if not pending:
                     poll.unregister(into)
             else:
                 return None
-        verdict: dict[str, Any] = json.loads(line)
-        return verdict
-
-    def _command(self) -> list[str]:
-        """Build the command: bubblewrap, what it lets in, and Python."""
-        settings = json.dumps(asdict(self._settings))
-        if self._unsafe:
-            paths = [str(INSIDE.parent), settings, *_package_folders()]
-            return [sys.executable, "-I", "-S", "-c", START, *paths]
-        bubblewrap = shutil.which("bwrap")
-        if bubblewrap is None:
-            raise SandboxUnavailable(f"bwrap not found. {INSTALL}, {UNSAFE}")
-        powers = ["SYS_ADMIN", "SYS_PTRACE"]
-        if self._settings.uid is not None:
-            powers += ["SETUID", "SETGID", "KILL"]
-        packages = {f"/opt/packages{n}": path for n, path in enumerate(_package_folders())}
-        inside = ["/opt/codesynth", settings, *packages]
-        return [
-            bubblewrap,
-            *("--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"),
-            *("--unshare-cgroup-try", "--die-with-parent", "--new-session"),
-            *("--hostname", "sandbox", "--cap-drop", "ALL"),
-            *(option for power in powers for option in ("--cap-add", f"CAP_{power}")),
-            *(() if self._settings.uid is not None else ("--unshare-user",)),
-            *_system_mounts(),
-            *(option for to, path in packages.items() for option in ("--ro-bind", path, to)),
-            *("--ro-bind", str(INSIDE), "/opt/codesynth/sandboxed", "--remount-ro", "/"),
-            *("--setenv", "PATH", "/usr/bin:/bin", "--setenv", "HOME", "/tmp"),  # noqa: S108
-            *("--setenv", "LANG", "C.UTF-8", "--setenv", "USER", "sandbox", "--chdir", "/"),
-            *("--", str(_interpreter()), "-I", "-S", "-c", START, *inside),
-        ]
+        return _verdict(*lines.splitlines())
 
 
-def _system_mounts() -> Iterator[str]:
-    """Yield bubblewrap's options for a read-only system with only what Python needs."""
-    yield from ("--ro-bind", "/usr", "/usr")
-    for folder in map(Path, ROOT_FOLDERS):
-        if folder.is_symlink():
-            yield from ("--symlink", str(folder.readlink()), str(folder))
-        elif folder.exists():
-            yield from ("--ro-bind", str(folder), str(folder))
-    for name in SYSTEM_FILES:
-        yield from ("--ro-bind-try", name, name)
-    yield from ("--proc", "/proc", "--tmpfs", "/tmp", "--tmpfs", "/dev")  # noqa: S108
-    for name in DEVICES:
-        yield from ("--dev-bind", name, name)
-    yield from ("--symlink", "/tmp", "/dev/shm", "--symlink", "/proc/self/fd", "/dev/fd")  # noqa: S108
-    yield from ("--remount-ro", "/dev")
-    yield from _python_mounts()
-
-
-def _python_mounts() -> Iterator[str]:
-    """Yield the options for a Python that is not in /usr."""
-    for prefix in {Path(sys.base_prefix).resolve(), Path(sys.base_exec_prefix).resolve()}:
-        if prefix.is_relative_to("/tmp"):  # noqa: S108
-            raise SandboxUnavailable(
-                f"Python itself is in {prefix}, and /tmp is private in the sandbox. "
-                f"Run codesynth with a Python installed elsewhere, {UNSAFE}"
-            )
-        if not prefix.is_relative_to("/usr"):
-            # made by itself, a parent folder would be root's alone
-            for parent in [*prefix.parents][-2::-1]:
-                yield from ("--dir", str(parent))
-            yield from ("--dir", str(prefix))
-            for folder in (prefix / "bin", prefix / "lib", prefix / "lib64"):
-                yield from ("--ro-bind-try", str(folder), str(folder))
-
-
-def _interpreter() -> Path:
-    """Find the Python that a virtual environment was made from: it needs nothing of it."""
-    return Path(getattr(sys, "_base_executable", sys.executable)).resolve()
-
-
-def _package_folders() -> list[str]:
-    """List the folders of installed packages, so that code may import what is installed here."""
-    names = ("site-packages", "dist-packages")
-    return [path for path in sys.path if Path(path).name in names and Path(path).is_dir()]
+def _verdict(ruling: bytes, remarks: bytes) -> dict[str, Any] | None:
+    """Put together what the judge rules and what the runner remarks; None for nonsense."""
+    try:
+        told = {**json.loads(ruling), **json.loads(remarks)}
+        ended = f" ({told['ended']})" if told["ended"] and told["status"] == "error" else ""
+        return {
+            "status": str(told["status"]),
+            "tests_run": int(told["tests_run"]),
+            "tests_passed": int(told["tests_passed"]),
+            "seconds": float(told["seconds"]),
+            "message": str(told["message"]) + ended,
+        }
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def _counts_users() -> bool:

@@ -53,11 +53,12 @@ class _Stop:
 
 
 class Verifier:
-    """Verify rows in sandboxes; a context manager.
+    r"""Verify rows in sandboxes; a context manager.
 
-    with Verifier(test_key="test", code_key="code") as verifier:
-        for verification in verifier.verify(rows):
-            ...
+    >>> row = {"generated_code": "def one():\n    return 1", "test": "assert one() == 1"}
+    >>> with Verifier(test_key="test", jobs=1, unsafe=True) as verifier:
+    ...     [verification.status for verification in verifier.verify([row])]
+    ['passed']
 
     The tests are: the test column (statements with asserts, or HumanEval's ``check(candidate)``
     with the row's ``entry_point``, or test functions or classes); else the doctests in instruction
@@ -186,8 +187,10 @@ class Verifier:
 
     def _close(self) -> None:
         for sandbox in self._sandboxes:
-            sandbox.close()
+            sandbox.interrupt()
         self._pool.shutdown(cancel_futures=True)
+        for sandbox in self._sandboxes:
+            sandbox.close()
 
 
 def _test_text(column: object) -> str | None:

@@ -11,6 +11,7 @@ import platform
 import resource
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 NEWNS, NEWIPC, NEWPID = 0x20000, 0x8000000, 0x20000000
 ANY_NAMESPACE = 0x7E020000
@@ -71,41 +72,65 @@ class Limits:
             resource.setrlimit(what, (value, value))
 
 
-def new_pid_namespace() -> None:
-    """Let the next child be the first process of a new pid namespace."""
-    _check(libc.unshare(NEWPID), "unshare a pid namespace")
+class Walls:
+    """What a new process does to shut itself in, prepared so that doing it takes little.
+
+    A forked Python pays for each page it touches, so every argument is made here, once, and the
+    process only makes the calls.
+
+    Args:
+        limits: for the size of /tmp.
+        uid: the user to become; None to stay.
+    """
+
+    def __init__(self, limits: Limits, uid: int | None) -> None:
+        self._uid = uid
+        self._home = os.open("/proc/self/ns/pid", os.O_RDONLY)
+        self._unshare, self._setns = libc.unshare, libc.setns
+        scratch = f"size={limits.scratch_bytes},nr_inodes=4096,mode=1777"
+        self._room = [
+            _call("unshare", NEWNS | NEWIPC),
+            _call("mount", None, b"/", None, REC | PRIVATE, None),
+            _call("mount", b"proc", b"/proc", b"proc", RDONLY | NOSUID | NODEV | NOEXEC, None),
+            _call("mount", b"tmpfs", b"/tmp", b"tmpfs", NOSUID | NODEV, scratch.encode()),
+            _call("chdir", b"/tmp"),
+        ]
+        self._powers = [
+            _call("capset", struct.pack("Ii", CAPABILITY_VERSION, 0), bytes(24)),
+            _call("prctl", PR_SET_DUMPABLE, 1, 0, 0, 0),
+            _call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
+        ]
+        if platform.machine() in AUDIT_ARCHITECTURE:
+            self._program = ctypes.create_string_buffer(_filter(platform.machine()))
+            count, address = len(self._program) // 8, ctypes.addressof(self._program)
+            pointer = struct.pack("HxxxxxxQ", count, address)
+            self._powers.append(_call("prctl", PR_SET_SECCOMP, 2, pointer, 0, 0))
+
+    def begin_namespace(self) -> None:
+        """Let the next child be the first process of a new pid namespace."""
+        _check(self._unshare(NEWPID), "unshare")
+
+    def end_namespace(self) -> None:
+        """Let the children after that be ordinary ones again."""
+        _check(self._setns(self._home, NEWPID), "setns")
+
+    def shut(self) -> None:
+        """Give the calling process its own /proc, /tmp and nothing else; drop all its powers."""
+        for function, arguments, name in self._room:
+            _check(function(*arguments), name)
+        if self._uid is not None:
+            os.setgroups([])
+            os.setresgid(self._uid, self._uid, self._uid)
+            os.setresuid(self._uid, self._uid, self._uid)
+        for function, arguments, name in self._powers:
+            _check(function(*arguments), name)
 
 
-def return_to_pid_namespace(descriptor: int) -> None:
-    """Let the children after that be ordinary ones again."""
-    _check(libc.setns(descriptor, NEWPID), "return to the pid namespace")
-
-
-def enter_own_room(scratch_bytes: int) -> None:
-    """Give the calling process its own mounts: an empty /tmp, a /proc of its own pid namespace."""
-    _check(libc.unshare(NEWNS | NEWIPC), "unshare mounts")
-    _mount(None, "/", None, REC | PRIVATE)
-    _mount("proc", "/proc", "proc", RDONLY | NOSUID | NODEV | NOEXEC)
-    size = f"size={scratch_bytes},nr_inodes=4096,mode=1777"
-    _mount("tmpfs", "/tmp", "tmpfs", NOSUID | NODEV, size)  # noqa: S108  the sandbox's own
-    os.chdir("/tmp")  # noqa: S108
-
-
-def drop_powers(uid: int | None) -> None:
-    """Become an ordinary user for good: no capability, no way to gain one, filtered calls."""
-    if uid is not None:
-        os.setgroups([])
-        os.setresgid(uid, uid, uid)
-        os.setresuid(uid, uid, uid)
-    header = struct.pack("Ii", CAPABILITY_VERSION, 0)
-    _check(libc.capset(header, bytes(24)), "drop capabilities")
-    _prctl(PR_SET_DUMPABLE, 1)
-    _prctl(PR_SET_NO_NEW_PRIVS, 1)
-    if platform.machine() in AUDIT_ARCHITECTURE:
-        program = ctypes.create_string_buffer(_filter(platform.machine()))
-        count = len(program) // 8
-        pointer = struct.pack("HxxxxxxQ", count, ctypes.addressof(program))
-        _prctl(PR_SET_SECCOMP, 2, pointer)
+def _call(name: str, *arguments: bytes | int | None) -> tuple[Any, list[Any], str]:
+    """Prepare a call of the C library: the function, its arguments, and what to call it."""
+    made = [ctypes.c_ulong(one) if isinstance(one, int) else one for one in arguments]
+    told = b" ".join(one for one in arguments[:2] if isinstance(one, bytes) and one.isascii())
+    return getattr(libc, name), made, f"{name} {told.decode()}".strip("\0 ")
 
 
 def _filter(machine: str) -> bytes:
@@ -139,15 +164,6 @@ def _filter(machine: str) -> bytes:
         struct.pack("HBBI", 0x06, 0, 0, allow),
     ]
     return b"".join(parts)
-
-
-def _mount(source: str | None, target: str, kind: str | None, flags: int, data: str = "") -> None:
-    encoded = [None if text is None else text.encode() for text in (source, target, kind)]
-    _check(libc.mount(*encoded, ctypes.c_ulong(flags), data.encode()), f"mount {target}")
-
-
-def _prctl(option: int, value: int, pointer: bytes | int = 0) -> None:
-    _check(libc.prctl(option, ctypes.c_ulong(value), pointer, 0, 0), f"prctl {option}")
 
 
 def _check(result: int, what: str) -> None:

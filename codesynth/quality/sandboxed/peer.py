@@ -16,20 +16,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from .values import CONTAINERS, Decoder, Encoder, refill, shallow, unchanged
+from .values import CONTAINERS, PLAIN_PARTS, Decoder, Encoder, refill, shallow, unchanged
 
 MAX_SHARED = 64
+"""Containers that are watched for changes since they were read as an attribute."""
 MAX_FRAME = 64 << 20
 """Bytes of one message; more is taken for an attack."""
-
-PLAIN_PARTS: dict[type, Callable[[Any], Any]] = {
-    int: int.__int__,
-    float: float.__float__,
-    str: str.__str__,
-    tuple: lambda value: tuple(tuple.__iter__(value)),
-    frozenset: lambda value: frozenset(frozenset.__iter__(value)),
-}
-"""What an instance of a subclass of a plain type is to ``==``: the plain value in it."""
 
 LIBRARY_ERRORS = frozenset(
     {"json.decoder", "decimal", "asyncio.exceptions", "dataclasses", "re", "_queue", "statistics"}

@@ -34,6 +34,14 @@ LEAVES: dict[type, tuple[Callable[[Any], str], Callable[[str], Any]]] = {
 }
 CONTAINERS = (list, dict, set, bytearray, deque, Counter, OrderedDict, defaultdict)
 FROZEN = (tuple, frozenset)
+PLAIN_PARTS: dict[type, Callable[[Any], Any]] = {
+    int: int.__int__,
+    float: float.__float__,
+    str: str.__str__,
+    tuple: lambda value: tuple(tuple.__iter__(value)),
+    frozenset: lambda value: frozenset(frozenset.__iter__(value)),
+}
+"""What an instance of a subclass of a plain type is to ``==``: the plain value in it."""
 
 _BY_NAME: dict[str, Any] = {kind.__name__: kind for kind in (*LEAVES, *CONTAINERS, *FROZEN)}
 
