@@ -1,14 +1,32 @@
-"""How many requests may be in flight: a state machine with no I/O and no clock of its own."""
+"""When the next request may be sent to an endpoint: a state machine with no I/O and no clock.
 
-from __future__ import annotations
+Three things hold requests back: the limit of concurrency, the pace, and a pause while an
+endpoint refuses everything. What is learned depends on how a refusal came about:
+
+- while the limit was being tried beyond what is known: it is back to what is known;
+- while a pace was being tried: the same for the pace;
+- out of the blue, and rarely: it is luck, and the limit falls by one;
+- often: the limit is cut, and when that does not help, a pace is set;
+- with the first request after a cut refused again: a pause, longer each time.
+"""
 
 import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-AUTO = 64
+from codesynth.serving.concurrency import Concurrency
+from codesynth.serving.pace import Limits, Pace
 
-Verdict: TypeAlias = Literal["ok", "overload", "timeout", "error"]
+MAXIMUM = 1024
+"""Most requests in flight where none is asked for."""
+TOLERANCE = 0.03
+"""Share of refusals that is taken for luck."""
+LONGEST_PAUSE = 8.0
+"""Seconds between two trials while an endpoint refuses everything."""
+LONGEST_BELIEVED = 60.0
+"""Seconds of pause at most, where the endpoint says consistently when it will accept again."""
+
+Verdict: TypeAlias = Literal["ok", "overload", "busy", "timeout", "down", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,35 +35,208 @@ class Outcome:
 
     Attributes:
         latency: seconds, from send to last byte.
-        verdict: overload is a refusal of load (429, 503, 529); an error teaches nothing about it.
-        retry_after: seconds the server asked for.
-        tokens: used, as the server counted them.
+        verdict: ``ok``: served.
+            ``overload``: refused, perhaps for a limit of requests per time (429).
+            ``busy``: refused for its load, or shut (503, 529).
+            ``timeout``: no answer in time.
+            ``down``: no answer at all (no connection, 500, 502, 504); one alone says nothing.
+            ``error``: anything else that says nothing about load (400).
+        retry_after: seconds the endpoint asked for.
+        tokens: used, as the endpoint counted them.
+        limits: what its headers say is left.
     """
 
     latency: float
     verdict: Verdict
     retry_after: float | None = None
     tokens: int | None = None
+    limits: Limits | None = None
 
 
 class Limiter:
-    """Permits for one endpoint."""
+    """Permits for one endpoint.
 
-    def __init__(self, *, concurrency: int | None) -> None:
-        self.limit = concurrency or AUTO
-        self.in_flight = 0
+    Args:
+        concurrency: most requests in flight; None finds out what the endpoint takes.
+        maximum: most that are tried then.
+        longest_pause: seconds between two trials while the endpoint refuses everything.
 
-    def acquire(self, now: float, tokens: int = 0) -> float:  # noqa: ARG002
-        """Take a permit: 0.0, or the seconds to wait (inf: until one is given back)."""
-        if self.in_flight >= self.limit:
-            return math.inf
-        self.in_flight += 1
-        return 0.0
+    >>> limiter = Limiter(concurrency=1)
+    >>> limiter.acquire(0.0), limiter.acquire(0.0)
+    (0.0, inf)
+    >>> limiter.release(1.5, Outcome(1.5, "ok"))
+    >>> limiter.acquire(1.5)
+    0.0
+    """
 
-    def release(self, now: float, outcome: Outcome) -> None:  # noqa: ARG002
+    def __init__(
+        self,
+        *,
+        concurrency: int | None = None,
+        maximum: int = MAXIMUM,
+        longest_pause: float = LONGEST_PAUSE,
+    ) -> None:
+        fixed = concurrency is not None
+        self._window = Concurrency(concurrency or maximum, fixed=fixed)
+        self._pace = Pace()
+        self._longest_pause = longest_pause
+        self._in_flight = 0
+        self._heat = 0.0  # refusals beyond what is tolerated
+        self._strays = 0  # refusals out of the blue
+        self._downs = 0  # in a row
+        self._cut_ends = -math.inf  # what was sent up to then belongs to one burst
+        self._level = 0  # taken of what was in flight at the cut
+        self._since_cut = 0  # sent since
+        self._second_at = math.inf  # when the second of them was sent
+        self._refusals = 0  # cuts in a row after which even the first request was refused
+        self._gently = False  # the next ones are sent with care
+        # When Retry-After came, and to when it pointed.
+        self._promise = (-math.inf, -math.inf)
+
+    @property
+    def limit(self) -> int:
+        """Most requests in flight, as far as the limit is about to grow."""
+        return int(self._window.target)
+
+    @property
+    def in_flight(self) -> int:
+        """Permits given out."""
+        return self._in_flight
+
+    @property
+    def resting(self) -> bool:
+        """Nothing has been accepted since the last cut."""
+        return self._refusals > 1
+
+    def acquire(self, now: float) -> float:
+        """Take a permit.
+
+        Returns:
+            0.0 if it is taken; else the seconds after which to ask again, or inf where one has
+            to be given back first. Ask again after each ``release`` and ``cancel`` too.
+        """
+        wait = self.wait(now)
+        if wait <= 0.0:
+            self.take(now)
+        return wait
+
+    def wait(self, now: float) -> float:
+        """Tell what ``acquire`` would, without taking anything."""
+        wait = self._pace.wait(now)
+        if wait > 0.0:
+            if self._in_flight < int(self._window.limit):
+                self._pace.bound = True
+            return wait
+        wait = self._window.wait(now, self._in_flight)
+        if wait > 0.0:
+            self._pace.bound = False
+        return wait
+
+    def take(self, now: float) -> None:
+        """Take the permit that ``wait`` has just allowed."""
+        window = self._window
+        self._pace.take(now)
+        self._in_flight += 1
+        if self._in_flight >= int(window.limit):
+            window.full = True
+        if self._heat > 0.0:
+            self._heat = max(0.0, self._heat - TOLERANCE)
+        if now > self._cut_ends:
+            self._since_cut += 1
+            if self._since_cut == 2:
+                self._second_at = now
+        if self._gently:  # one at a time first, then faster
+            pause = min(0.2, 2.0 * window.refusal_latency)
+            self._pace.pause(now, pause / max(1, self._since_cut))
+
+    def cancel(self, now: float) -> None:  # noqa: ARG002 - one shape with release
+        """Give a permit back; nothing was learned."""
+        self._in_flight -= 1
+
+    def release(self, now: float, outcome: Outcome) -> None:
         """Give a permit back and learn."""
-        self.in_flight -= 1
+        self._in_flight -= 1
+        sent = now - outcome.latency
+        if outcome.verdict == "ok":
+            self._accepted(now, sent, outcome)
+        elif outcome.verdict == "down":
+            self._downs += 1
+            if self._downs >= 3:
+                self._refused(now, sent, outcome)
+        elif outcome.verdict == "error":
+            self._downs = 0
+        else:
+            self._refused(now, sent, outcome)
 
-    def cancel(self, now: float) -> None:  # noqa: ARG002
-        """Give a permit back; nothing was learnt."""
-        self.in_flight -= 1
+    def _accepted(self, now: float, sent: float, outcome: Outcome) -> None:
+        self._downs = 0
+        if self._refusals and sent > self._cut_ends:
+            if self._refusals > 1:
+                self._heat = 0.0
+            self._refusals, self._gently = 0, False
+        if outcome.limits is not None:
+            self._pace.hint(now, outcome.limits, outcome.tokens, self._in_flight)
+        self._window.completed(now, outcome.latency, outcome.tokens or 1, self._in_flight + 1)
+
+    def _refused(self, now: float, sent: float, outcome: Outcome) -> None:
+        window, pace, verdict = self._window, self._pace, outcome.verdict
+        pace.refused()
+        latency = 0.0 if verdict == "timeout" else min(1.0, outcome.latency)
+        if latency:
+            window.refusal_latency = latency
+        if sent <= self._cut_ends:
+            self._level -= 1
+            window.sink(self._level)
+            return
+        # A millisecond, as the send is timed a little after the permit was taken.
+        self._refusals = self._refusals + 1 if sent <= self._second_at + 0.001 else 1
+        self._heat = min(6.0, self._heat + 1.0)
+        hot = self._heat > 2.0 or self._refusals > 1 or verdict in ("timeout", "down")
+        full = self._in_flight + 1 >= 0.9 * int(window.limit)
+        tried = pace.trying(now) if pace.bound else full and not window.settled
+        if not hot and (not tried or self._strays >= 2):
+            self._strays += 1
+            if full and window.settled:
+                window.sink(self._in_flight)
+            return
+        if hot:
+            self._strays = 0
+        self._gently = window.hasty or self._refusals > 1
+        if window.hasty:
+            pace.pause(now, latency)
+        self._cut_ends, self._since_cut, self._second_at = now + latency, 0, math.inf
+        self._level = self._in_flight
+        self._cut(now, outcome, hot=hot)
+
+    def _cut(self, now: float, outcome: Outcome, *, hot: bool) -> None:
+        window, pace, refusals = self._window, self._pace, self._refusals
+        bound, resumes, believed = pace.bound, now, False
+        if refusals > 1:
+            resumes, believed = self._resumption(now, outcome.retry_after)
+            pace.pause(now, resumes - now)
+        if outcome.verdict == "overload":
+            if bound or refusals > 1 or self._heat > 4.0:
+                pace.learn(now, refusals, resumes if believed else now)
+        elif refusals > 2:
+            pace.forget(now)
+        if refusals > 2:
+            window.restart(resumes, self._level)
+        elif refusals > 1 or not bound:
+            deep = outcome.verdict == "timeout" or self._heat > 4.0
+            factor = 0.7 if deep else 0.9 if hot else 1.0
+            sure = refusals == 1 and outcome.verdict != "down"
+            window.refused(now, self._level, factor, sure=sure)
+
+    def _resumption(self, now: float, retry_after: float | None) -> tuple[float, bool]:
+        """Tell when to try again, and whether the endpoint said so.
+
+        Retry-After is believed when two refusals, some seconds apart, point to the same moment:
+        a constant one says nothing about the others' chances.
+        """
+        pause = min(self._longest_pause, 0.25 * 2.0 ** (min(self._refusals, 16) - 2))
+        if retry_after is not None and now - self._promise[0] > 3.0:
+            promised = self._promise[1]
+            self._promise = (now, now + retry_after)
+            if abs(now + retry_after - promised) < 1.2:  # it is often in whole seconds
+                return now + min(max(retry_after, 0.25), LONGEST_BELIEVED), True
+        return now + pause, False
