@@ -18,7 +18,7 @@ from typing import Any
 from codesynth.quality.sandbox_command import UNSAFE, SandboxUnavailable, command
 from codesynth.quality.sandboxed.settings import Settings
 
-__all__ = ["Sandbox", "SandboxUnavailable"]
+__all__ = ["Sandbox", "SandboxUnavailable", "available_cores"]
 
 FIRST_UID = 59_000
 """Where root runs codesynth the rows are other users, one a sandbox: root's files are not theirs,
@@ -62,7 +62,7 @@ class Sandbox:
         self, *, timeout: float, memory_bytes: int, index: int = 0, unsafe: bool = False
     ) -> None:
         self._timeout, self._index, self._unsafe = timeout, index, unsafe
-        cores = sorted(os.sched_getaffinity(0)) if not unsafe else []
+        cores = [] if unsafe else available_cores()
         self._settings = Settings(
             timeout=timeout,
             memory_bytes=memory_bytes,
@@ -129,8 +129,9 @@ class Sandbox:
     def interrupt(self) -> None:
         """End it and all in it, for good; any thread may, while another waits for its answer."""
         self._closed = True
-        if self._process is not None:
-            self._process.kill()
+        process = self._process
+        if process is not None:
+            process.kill()
 
     def close(self) -> None:
         """Give back what the sandbox held."""
@@ -209,6 +210,13 @@ def _verdict(ruling: bytes, remarks: bytes) -> dict[str, Any] | None:
         }
     except (ValueError, TypeError, KeyError):
         return None
+
+
+def available_cores() -> list[int]:
+    """List the cores this process may run on; those of the machine where no system call tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
 
 
 def _counts_users() -> bool:

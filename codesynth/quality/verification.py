@@ -1,6 +1,5 @@
 """Run each row's code against the tests at hand, many rows at once, and give verdicts in order."""
 
-import os
 import queue
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,7 +10,7 @@ from itertools import count
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from codesynth.quality.sandbox import Sandbox
+from codesynth.quality.sandbox import Sandbox, available_cores
 
 Status = Literal["passed", "failed", "error", "timeout", "syntax_error", "no_tests"]
 
@@ -94,7 +93,7 @@ class Verifier:
         self._new_sandbox = partial(
             Sandbox, timeout=timeout, memory_bytes=memory_bytes, unsafe=unsafe
         )
-        self._jobs = jobs or len(os.sched_getaffinity(0))
+        self._jobs = jobs or len(available_cores())
         self._numbers = count()
         self._sandboxes: list[Sandbox] = []
         self._mine = threading.local()

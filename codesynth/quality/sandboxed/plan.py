@@ -40,46 +40,63 @@ def functions(tree: ast.Module | None) -> list[Function]:
 def program(code: str, instruction: str | None, entry: str | None) -> tuple[str, ast.Module]:
     """Choose what the code is meant as: a program, or what follows the stub in the instruction.
 
-    Returns:
-        The first that implements the entry point, else the first that compiles; and its tree.
-
     Raises:
         SyntaxError: of the code itself, where nothing compiles.
     """
-    meant = [code]
-    if instruction is not None and parse(instruction) is not None:
-        body = textwrap.indent(textwrap.dedent(code), "    ")
-        meant += [f"{instruction.rstrip()}\n{part}" for part in (code, body)]
-    compiled = []
-    complaint = None
+    meant: list[str] = []
+    own = compiled(code)
+    given = parse(instruction)
+    if instruction is not None and given is not None:
+        head = f"{instruction.rstrip()}\n"
+        body = head + textwrap.indent(textwrap.dedent(code), "    ")
+        if isinstance(own, SyntaxError):
+            meant = [head + code, body]
+        elif names_wanted([own]) & bound(given) - {entry}:
+            return head + code, ast.parse(head + code)
+        elif entry and entry not in bound(own) and not defined(own):
+            meant = [body]
     for source in meant:
-        try:
-            tree = ast.parse(source)
-            compile(tree, "<code>", "exec", dont_inherit=True)
-        except SyntaxError as exc:
-            complaint = complaint or exc
-        except (ValueError, RecursionError, MemoryError) as exc:
-            complaint = complaint or SyntaxError(str(exc) or type(exc).__name__)
-        else:
-            compiled.append((source, tree))
-            if entry is None or _implements(tree, entry, stub=source is code):
-                return source, tree
-    if complaint is not None and not compiled:
-        raise complaint
-    return compiled[0]
+        tree = compiled(source)
+        if not isinstance(tree, SyntaxError) and not _is_stub_still(tree, entry):
+            return source, tree
+    if not isinstance(own, SyntaxError):
+        return code, own
+    for source in meant:
+        if not isinstance(tree := compiled(source), SyntaxError):
+            return source, tree
+    raise own
 
 
-def _implements(tree: ast.Module, name: str, *, stub: bool) -> bool:
-    """Tell whether a module binds a name at its top level, and not to a stub unless allowed."""
-    stubs = [is_stub(one) for one in functions(tree) if one.name == name]
-    if stubs:
-        return stub or not stubs[-1]
-    nodes = [node for node in ast.walk(tree) if not isinstance(node, Function)]
-    return any(
-        name in (getattr(node, "name", None), getattr(node, "asname", None))
-        or (isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Store))
-        for node in nodes
-    )
+def compiled(source: str) -> ast.Module | SyntaxError:
+    """Parse and compile a program; return what is wrong with one that cannot be."""
+    try:
+        tree = ast.parse(source)
+        compile(tree, "<code>", "exec", dont_inherit=True)
+    except SyntaxError as exc:
+        return exc
+    except (ValueError, RecursionError, MemoryError) as exc:
+        return SyntaxError(str(exc) or type(exc).__name__)
+    return tree
+
+
+def bound(tree: ast.Module) -> set[str]:
+    """Name what a module binds at its top level by definition, import or assignment."""
+    names = defined(tree)
+    for node in tree.body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names.update(bound_name(node, alias) for alias in node.names)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            names.update(one.id for one in _targets(node))
+    return names
+
+
+def _targets(node: ast.Assign | ast.AnnAssign) -> list[ast.Name]:
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    return [one for one in targets if isinstance(one, ast.Name)]
+
+
+def _is_stub_still(tree: ast.Module, entry: str | None) -> bool:
+    return any(one.name == entry and is_stub(one) for one in functions(tree)[-1:])
 
 
 def entry_point(given: str | None, instruction: ast.Module | None) -> str | None:
@@ -111,8 +128,7 @@ def trusted(
         if isinstance(node, ast.Import | ast.ImportFrom):
             found.update((bound_name(node, one), _import_of(node, one)) for one in node.names)
         elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value:
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            found.update((one.id, node) for one in targets if isinstance(one, ast.Name))
+            found.update((one.id, node) for one in _targets(node))
         elif isinstance(node, Function) and not is_stub(node):
             same = rewritten.get(node.name) in (None, ast.dump(node))
             if entry or same:
@@ -152,18 +168,16 @@ def names_read(tree: ast.AST) -> set[str]:
 
 def names_wanted(trees: Iterable[ast.AST]) -> set[str]:
     """Name what pieces of Python read and none of them binds, in whatever scope."""
-    nodes = [node for tree in trees for node in ast.walk(tree)]
-    read = {node.id for node in nodes if isinstance(node, ast.Name)}
-    bound = {node.id for node in nodes if isinstance(node, ast.Name) and _is_bound(node)}
-    for node in nodes:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            bound.update(bound_name(node, alias) for alias in node.names)
-        bound.update(str(getattr(node, field, "")) for field in ("name", "arg"))
-    return read - bound
-
-
-def _is_bound(name: ast.Name) -> bool:
-    return not isinstance(name.ctx, ast.Load)
+    read: set[str] = set()
+    own: set[str] = set()
+    for node in (node for tree in trees for node in ast.walk(tree)):
+        if isinstance(node, ast.Name):
+            (read if isinstance(node.ctx, ast.Load) else own).add(node.id)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            own.update(bound_name(node, alias) for alias in node.names)
+        else:
+            own.update(str(getattr(node, field, "")) for field in ("name", "arg"))
+    return read - own
 
 
 def names_called(tree: ast.Module) -> set[str]:

@@ -119,8 +119,9 @@ class Trials:
         unexpected = [("failed", f"{test} succeeded") for test in result.unexpectedSuccesses]
         self.problems += unexpected
         bad = {test.id() for test, _ in (*result.failures, *result.errors)}
-        run = result.testsRun - len(result.skipped)
-        self.run, self.passed = before[0] + run, before[1] + run - len(bad) - len(unexpected)
+        run = max(0, result.testsRun - len(result.skipped))
+        self.run = before[0] + run
+        self.passed = before[1] + max(0, run - len(bad) - len(unexpected))
 
 
 def _call_check(check: Callable[[Any], Any], names: dict[str, Any], candidate: str) -> Any:
