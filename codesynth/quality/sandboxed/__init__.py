@@ -13,6 +13,9 @@ judge, between plain values of the judge's own. What cannot cross stays in the g
 cannot be compared, added or searched: there ``==`` would be the code's own word. All the code can
 do about its verdict is to return right values.
 
+For an ordinary user the whole sandbox is a user namespace. Root's is not, since who is root inside
+is root to the kernel's settings: there judge and guest become users that own nothing.
+
 Doctests in an instruction are the judge's to run, like a test column. Doctests in the code itself
 are examples the code wrote: they run in the guest and only their output is compared here.
 """

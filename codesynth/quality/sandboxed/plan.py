@@ -52,7 +52,7 @@ def program(code: str, instruction: str | None, entry: str | None) -> tuple[str,
         if isinstance(own, SyntaxError):
             meant = [head + code, body]
         elif names_wanted([own]) & bound(given) - {entry}:
-            return head + code, ast.parse(head + code)
+            meant = [head + code]
         elif entry and entry not in bound(own) and not defined(own):
             meant = [body]
     for source in meant:
