@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,14 +18,21 @@ from codesynth.serving.budget import Budget
 from codesynth.serving.diagnosis import check_model, denial
 from codesynth.serving.gate import Drained, Gate
 from codesynth.serving.limiter import Outcome, Verdict
+from codesynth.serving.pace import read_limits
 from codesynth.serving.replicas import OutageGuard, Replicas
 from codesynth.serving.site import NoReply, Reply, Site
 
 DENIALS_IN_A_ROW = 10
 """401, 403 or 404 that many times in a row is the key's or the model's fault, not a row's."""
 
+_log = logging.getLogger(__name__)
 _BACKOFF = wait_random_exponential(multiplier=0.5, max=30)
-_OVERLOAD = frozenset({429, 503, 529})
+_VERDICTS: dict[int, Verdict] = {
+    429: "overload",
+    **dict.fromkeys((503, 529), "busy"),
+    **dict.fromkeys((500, 502, 504), "down"),
+}
+"""What a status says of the endpoint's load."""
 
 
 @dataclass(slots=True)
@@ -34,9 +42,11 @@ class _Row:
     Attributes:
         tried_at: when its last attempt ended without an answer, or when it came.
         counted: attempts that use up retries; see ``Session._unanswered``.
+        why: what the last attempt failed of.
         is_outage: nobody is there, it seems; the next answer to any row ends its pause.
     """
 
+    custom_id: str
     body: bytes
     site: Site
     tried_at: float
@@ -45,6 +55,7 @@ class _Row:
     is_outage: bool = False
     avoid: int | None = None
     fresh: bool = False
+    why: str = ""
 
 
 class Session:
@@ -118,7 +129,7 @@ class Session:
         Raises:
             EndpointError: no request can succeed.
         """
-        row = _Row(self._body(request), self._sites[0], self._clock())
+        row = _Row(request.custom_id, self._body(request), self._sites[0], self._clock())
         try:
             answer = await self._attempt(row)
             if answer.decision.retry:
@@ -135,6 +146,8 @@ class Session:
             return first.pop() if first else await self._attempt(row)
 
         async def pause(seconds: float) -> None:
+            if _log.isEnabledFor(logging.INFO):
+                self._tell(row, seconds)
             await self._gate.pause(seconds, outage=row.is_outage)
 
         def is_last(_: RetryCallState) -> bool:
@@ -149,6 +162,11 @@ class Session:
         )
         return await retrying(attempt)
 
+    def _tell(self, row: _Row, seconds: float) -> None:
+        words = row.site.without_secrets(row.why)
+        attempts = f"attempt {row.attempts + 1} of {self._max_retries + 1}"
+        _log.info("%s: %s; %s in %.1f s", row.custom_id, words, attempts, seconds)
+
     async def _attempt(self, row: _Row) -> Answer:
         reserved = await self._gate.set_aside(row.body)
         billed, usage = False, None
@@ -160,6 +178,7 @@ class Session:
         finally:
             self._gate.settle(reserved, row.body, usage, billed=billed)
         row.avoid = None if answer.kind is None else number
+        row.why = answer.message
         return answer
 
     async def _send(self, row: _Row, number: int) -> Answer:
@@ -185,9 +204,9 @@ class Session:
             )
         except NoReply as exc:
             answer = self._unanswered(row, exc)
-            verdict: Verdict = "timeout" if exc.kind == "timeout" else "error"
+            verdict: Verdict = "timeout" if exc.kind == "timeout" else "down"
             if exc.out_of_files:
-                verdict = "overload"
+                verdict = "busy"
             return answer, Outcome(self._clock() - started, verdict)
         answer = read_answer(reply.status, reply.headers, reply.body)
         if answer.kind == "rejected" and self._answered_at is None:
@@ -291,12 +310,11 @@ def _wait(state: RetryCallState) -> float:
 
 def _outcome(reply: Reply, answer: Answer, latency: float) -> Outcome:
     used = answer.usage
-    verdict: Verdict = "ok" if answer.text is not None else "error"
-    if reply.status in _OVERLOAD:
-        verdict = "overload"
+    served: Verdict = "ok" if answer.text is not None else "error"
     return Outcome(
         latency,
-        verdict,
+        _VERDICTS.get(reply.status, served),
         retry_after=answer.decision.retry_after,
         tokens=used.prompt_tokens + used.completion_tokens if used else None,
+        limits=read_limits(reply.headers),
     )

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import errno
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import httpx
@@ -34,10 +34,10 @@ App = Callable[[str, str, bytes], Awaitable[tuple[int, dict[str, str], bytes]]]
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An HTTP answer, whole."""
+    """An HTTP answer, whole; names of headers in lower case, the last of equal ones."""
 
     status: int
-    headers: httpx.Headers
+    headers: Mapping[str, str]
     body: bytes
 
 
@@ -173,7 +173,9 @@ class Site:
         except httpx.TransportError as exc:
             stale = isinstance(exc, StaleConnection)
             raise NoReply("connection", _words(exc), stale=stale) from exc
-        return Reply(response.status_code, response.headers, data)
+        raw = response.headers.raw
+        headers = {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in raw}
+        return Reply(response.status_code, headers, data)
 
     def _open_transport(self) -> httpx.AsyncBaseTransport:
         if self._app is not None:
