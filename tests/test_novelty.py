@@ -1,0 +1,275 @@
+import random
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codesynth.errors import ConfigError
+from codesynth.quality import novelty_index
+from codesynth.quality.novelty import Duplicate, NoveltyGate
+from codesynth.quality.novelty_index import common_subsequence
+from codesynth.quality.novelty_words import nameless, words
+from codesynth.serving.grammar import write_stub
+
+STUB = '''from typing import List
+
+
+def keep_even(numbers: List[int]) -> List[int]:
+    """ Keep the even numbers.
+    >>> keep_even([1, 2])
+    [2]
+    """
+'''
+
+
+def table(a: Sequence[str], b: Sequence[str]) -> int:
+    """Tell the length of the longest common subsequence, from the textbook's table."""
+    row = [0] * (len(b) + 1)
+    for x in a:
+        before = row
+        row = [0]
+        for j, y in enumerate(b):
+            row.append(before[j] + 1 if x == y else max(row[j], before[j + 1]))
+    return row[-1]
+
+
+def rouge_l(a: Sequence[str], b: Sequence[str]) -> float:
+    return 2 * table(a, b) / (len(a) + len(b)) if a and b else 0.0
+
+
+def brute_force(texts: Sequence[str], threshold: float) -> list[tuple[float, int] | None]:
+    """Judge as the gate does, comparing each text with each accepted one."""
+    accepted: list[list[str]] = []
+    verdicts: list[tuple[float, int] | None] = []
+    for text in texts:
+        scores = [rouge_l(words(text), other) for other in accepted]
+        best = max(scores, default=0.0)
+        if best >= threshold:
+            verdicts.append((best, scores.index(best) + 1))
+        else:
+            verdicts.append(None)
+            accepted.append(words(text))
+    return verdicts
+
+
+def judge(texts: Sequence[str], threshold: float) -> list[tuple[float, int] | None]:
+    gate = NoveltyGate(threshold)
+    return [(d.score, d.of) if (d := gate.judge(text)) else None for text in texts]
+
+
+def task(rng: random.Random) -> str:
+    """Word a problem in about 30 words."""
+    return write_stub(rng).partition('"""')[2].partition(">>>")[0]
+
+
+def scrambled(rng: random.Random, text: str) -> str:
+    """Replace, drop and swap some words."""
+    parts = text.split(" ")
+    for _ in range(rng.randrange(len(parts) // 2)):
+        i, j = rng.randrange(len(parts)), rng.randrange(len(parts))
+        parts[i], parts[j] = rng.choice(((parts[j], parts[i]), ("other", parts[j]), ("", parts[i])))
+    return " ".join(parts)
+
+
+@pytest.mark.parametrize("threshold", [0.4, 0.7, 0.95])
+def test_all_and_only_what_brute_force_finds_is_rejected(threshold: float) -> None:
+    rng = random.Random(1)
+    texts = [task(rng) for _ in range(12)]
+    texts += [scrambled(rng, rng.choice(texts)) for _ in range(24)]
+    expected = brute_force(texts, threshold)
+    assert judge(texts, threshold) == expected
+    assert 0 < expected.count(None) < len(texts)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.lists(st.sampled_from("abcd"), max_size=9).map(" ".join), max_size=12, unique=True),
+    st.sampled_from([0.1, 0.3, 0.5, 0.6, 2 / 3, 0.7, 0.8, 1.0]),
+)
+def test_short_texts_are_judged_as_by_brute_force(texts: list[str], threshold: float) -> None:
+    assert judge(texts, threshold) == brute_force(texts, threshold)
+
+
+@pytest.mark.parametrize("columns", [1, 7])
+def test_words_that_share_a_column_change_no_verdict(
+    columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = random.Random(2)
+    texts = [task(rng) for _ in range(20)]
+    expected = brute_force(texts, 0.6)
+    monkeypatch.setattr(novelty_index, "_COLUMNS", columns)
+    assert judge(texts, 0.6) == expected
+
+
+def test_texts_in_other_blocks_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(novelty_index, "_TEXTS", 3)
+    texts = [" ".join(f"{n}{letter}" for letter in "abcdefgh") for n in range(10)]
+    assert judge([*texts, *(f"{text} end" for text in texts)], 0.7) == [
+        *[None] * 10,
+        *((16 / 17, n + 1) for n in range(10)),
+    ]
+
+
+def test_the_threshold_itself_is_too_much() -> None:
+    old, new = "a b c d e f g h i j", "a b c d e f g x y z"
+    assert judge([old, new], 0.7) == [None, (0.7, 1)]
+    assert judge([old, new], 0.71) == [None, None]
+
+
+def test_order_of_words_counts() -> None:
+    assert judge(["a b c d e", "e d c b a"], 0.5) == [None, None]
+
+
+def test_the_closest_text_is_named_and_of_equals_the_first() -> None:
+    gate = NoveltyGate(0.5)
+    gate.seed(["a b c x y z", "a b c d e x", "a b c d e y"])
+    found = gate.judge("a b c d e f")
+    assert found == Duplicate(2, True, "a b c d e x", 10 / 12, exact=False)
+
+
+def test_what_was_rejected_is_compared_with_nothing() -> None:
+    assert judge(["a b c d", "a b c x", "a b y x", "a z y x"], 0.7) == [
+        None,
+        (0.75, 1),
+        None,
+        (0.75, 2),
+    ]
+
+
+def test_rows_of_the_pool_and_accepted_rows_are_counted_apart() -> None:
+    gate = NoveltyGate(0.7)
+    gate.seed(["pool one", "pool one", "pool three"])
+    assert gate.judge("new one here") is None
+    assert gate.judge("another text") is None
+    again = gate.judge("ANOTHER  text")
+    pooled = gate.judge("pool\tthree")
+    assert again is not None
+    assert pooled is not None
+    assert (again.of, again.pooled) == (2, False)
+    assert (pooled.of, pooled.pooled) == (3, True)
+
+
+def test_a_message_tells_where_how_much_and_what() -> None:
+    gate = NoveltyGate(0.7)
+    gate.seed([STUB])
+    close = gate.judge(STUB.replace("even", "odd"))
+    assert str(close).startswith("ROUGE-L 0.86 with pool row 1: def keep_even(numbers: List[int])")
+    assert str(gate.judge(STUB)).startswith("the same as pool row 1: def keep_even(")
+    assert len(str(close)) < 150
+
+
+@pytest.mark.parametrize("threshold", [None, 1.0])
+@pytest.mark.parametrize(
+    "other",
+    [
+        STUB.replace("    ", "\t").replace("\n", "\r\n") + "\n\n",
+        STUB.upper().replace("DEF ", "def "),
+        STUB.replace("keep_even", "evens"),
+        STUB.replace("List[int]) -> List[int]", "List[ int ] )->List[int]"),
+    ],
+    ids=["white space", "case", "name", "spacing"],
+)
+def test_equal_but_for_space_case_and_name_is_always_a_duplicate(
+    threshold: float | None, other: str
+) -> None:
+    gate = NoveltyGate(threshold)
+    assert gate.judge(STUB) is None
+    found = gate.judge(other)
+    assert found is not None
+    assert found.exact
+    assert found.score == 1.0
+
+
+@pytest.mark.parametrize("other", ["Sum two numbers", "sum two numbers?", "sum to numbers"])
+def test_other_words_and_marks_are_no_exact_duplicate(other: str) -> None:
+    gate = NoveltyGate()
+    assert gate.judge("sum two numbers.") is None
+    assert gate.judge(other) is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("def f(x): return f(x - 1)", "def g(x): return g(x - 1)"),
+        ("async def load_all(x): ...", "async def fetch(x): ..."),
+        ("def flip(s):\n  '''Flip s. >>> flip(1)'''", "def turn(s):\n  '''Flip s. >>> turn(1)'''"),
+        ("def flip(s):\n    >>> map(flip, s)", "def turn(s):\n    >>> map(turn, s)"),
+        ("def a(x): ...\ndef b(x): a(x)", "def c(x): ...\ndef d(x): c(x)"),
+        ("`is_odd` is it. def is_odd(n)", "`isOdd` is it. def isOdd(n)"),
+        ("export async function go(x) {}", "export async function run(x) {}"),
+        ("function go (x) { go (1) }", "function run (x) { run (1) }"),
+        ("pub fn go<T>(x: T) {}", "pub fn run<T>(x: T) {}"),
+        ("func go(x int) int {}", "func run(x int) int {}"),
+        ("def größe(x): ...", "def width(x): ..."),
+    ],
+)
+def test_the_names_of_functions_do_not_count(one: str, other: str) -> None:
+    assert nameless(one) == nameless(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("def a(x): ...\ndef b(x): a(x)", "def a(x): ...\ndef b(x): b(x)"),
+        ("Write a function add(a, b).", "Write a function multiply(a, b)."),
+        ("def flip(s): 'Flip or turn?'", "def turn(s): 'Turn or flip?'"),
+        ("def area(w, h): ...", "def area(h, w): ..."),
+        ("x = first(y)", "x = last(y)"),
+    ],
+)
+def test_other_names_and_words_count(one: str, other: str) -> None:
+    assert nameless(one) != nameless(other)
+
+
+def test_words_are_those_of_rouge_score_for_ascii() -> None:
+    text = "def has_close_elements(xs: List[float]) -> bool:  # isn't it 2.5e-3?\n\t\x00'A1b2'"
+    expected = "def has close elements xs list float bool isn t it 2 5e 3 a1b2"
+    assert " ".join(words(text)) == expected
+
+
+def test_scripts_without_spaces_are_compared_by_characters() -> None:
+    one, other = "编写一个函数,返回列表中的最大值", "编写一个函数,返回列表中的最小值"
+    assert judge([one, other], 0.7) == [None, (28 / 30, 1)]
+
+
+def test_composed_and_decomposed_letters_are_the_same() -> None:
+    assert words("e\u0301tat") == words("\u00e9tat") == ["\u00e9tat"]
+    assert judge(["un \u00e9tat", "un e\u0301tat"], 1.0) == [None, (1.0, 1)]
+
+
+@pytest.mark.parametrize("text", ["", " \n", "+-*/", "\ud800", "\x00", "👍"])
+def test_texts_without_words_repeat_only_their_equals(text: str) -> None:
+    gate = NoveltyGate(0.1)
+    gate.seed(["some words"])
+    assert gate.judge(text) is None
+    assert gate.judge("other things") is None
+    found = gate.judge(text)
+    assert found is not None
+    assert found.exact
+
+
+def test_long_texts_are_compared_by_their_beginning() -> None:
+    rng = random.Random(3)
+    long = " ".join(f"w{rng.randrange(500)}" for _ in range(novelty_index.MAX_WORDS))
+    assert judge([long, f"{long} and more", "short"], 0.9) == [None, (1.0, 1), None]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 5), max_size=80), st.lists(st.integers(0, 5), max_size=80))
+def test_the_common_subsequence_is_as_long_as_in_the_table(a: list[int], b: list[int]) -> None:
+    assert common_subsequence(a)(b) == table([*map(str, a)], [*map(str, b)])
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text())
+def test_any_text_is_judged(text: str) -> None:
+    gate = NoveltyGate(0.5)
+    assert gate.judge(text) is None
+    assert gate.judge(text) is not None
+
+
+@pytest.mark.parametrize("threshold", [0, -1, 1.01, float("nan")])
+def test_a_threshold_out_of_range_is_refused(threshold: float) -> None:
+    with pytest.raises(ConfigError, match="above 0 and at most 1"):
+        NoveltyGate(threshold)
