@@ -55,12 +55,13 @@ def verify(row: dict[str, str], count: int, jobs: int) -> tuple[float, float]:
 
 def commands(row: dict[str, str]) -> Iterator[tuple[str, list[str]]]:
     """Name what others do: a Python for each row, bare or in a bubblewrap of its own."""
-    text = tempfile.mkstemp(suffix=".py")[1]
-    Path(text).write_text(f"{row['generated_code']}\n{row['test']}\ncheck(add)\n", encoding="utf-8")
-    yield "python for each row, no walls", [sys.executable, text]
-    if bubblewrap := shutil.which("bwrap"):
-        walls = [bubblewrap, "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc"]
-        yield "bwrap and python for each row", [*walls, "--", sys.executable, text]
+    with tempfile.NamedTemporaryFile("w", suffix=".py", encoding="utf-8") as text:
+        text.write(f"{row['generated_code']}\n{row['test']}\ncheck(add)\n")
+        text.flush()
+        yield "python for each row, no walls", [sys.executable, text.name]
+        if bubblewrap := shutil.which("bwrap"):
+            walls = [bubblewrap, "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc"]
+            yield "bwrap and python for each row", [*walls, "--", sys.executable, text.name]
 
 
 def start_each(command: list[str], count: int) -> tuple[float, float]:
