@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from peer import OK, Script, ask, in_loop, read_request, says, serving
 
@@ -322,18 +322,19 @@ async def test_large_request_arrives_whole_at_a_slow_reader() -> None:
 
 @in_loop
 async def test_cancelled_request_closes_its_connection() -> None:
-    closed = asyncio.Event()
+    asked, closed = asyncio.Event(), asyncio.Event()
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         writer.write(OK[:-1])
+        asked.set()
         await reader.read()
         closed.set()
 
     async with serving(script) as peer, Transport() as transport:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05):
-                await ask(transport, peer.url)
+        asking = asyncio.create_task(ask(transport, peer.url))
+        await asked.wait()
+        asking.cancel()
         await closed.wait()
 
 
@@ -392,15 +393,18 @@ def cut(raw: bytes, places: list[int]) -> list[bytes]:
     return [raw[a:b] for a, b in pairwise(ends)]
 
 
+UNTIMED = settings(deadline=None, max_examples=50)  # a busy machine is no failure
 PLACES = st.lists(st.integers(0, 300))
 FRAMED = st.sampled_from([OK, CHUNKED_OK, INTERIM + OK, INTERIM + CHUNKED_OK])
 
 
+@UNTIMED
 @given(raw=FRAMED, places=PLACES)
 def test_answer_is_the_same_in_any_pieces(raw: bytes, places: list[int]) -> None:
     assert fed(cut(raw, places)) == (200, b"{}")
 
 
+@UNTIMED
 @given(raw=FRAMED, places=PLACES, data=st.data())
 def test_every_beginning_of_an_answer_is_an_error(
     raw: bytes, places: list[int], data: st.DataObject
@@ -409,6 +413,7 @@ def test_every_beginning_of_an_answer_is_an_error(
     assert isinstance(fed(cut(beginning, places)), httpx.TransportError)
 
 
+@UNTIMED
 @given(raw=FRAMED, at=st.integers(0, 300), junk=st.binary(max_size=20), places=PLACES)
 def test_no_bytes_raise_anything_but_transport_errors(
     raw: bytes, at: int, junk: bytes, places: list[int]

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import select
+import socket
 from collections.abc import AsyncIterator, Callable
 from typing import cast
 
@@ -16,6 +17,8 @@ __all__ = ["Body", "Connection", "ResponseTooLarge", "StaleConnection"]
 
 MAX_HEAD_BYTES = 256 * 1024
 WRITE_BYTES = 256 * 1024
+# An answer may take minutes, and middleboxes forget connections that are silent for so long.
+PROBE_SECONDS = 60
 
 
 class StaleConnection(httpx.ReadError):
@@ -154,7 +157,12 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport."""
         self._transport = cast("asyncio.Transport", transport)
-        self._poll.register(transport.get_extra_info("socket"), select.POLLIN)
+        own: socket.socket = transport.get_extra_info("socket")
+        self._poll.register(own, select.POLLIN)
+        with contextlib.suppress(OSError):  # a peer that has gone already shows at the first read
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if hasattr(socket, "TCP_KEEPIDLE"):
+                own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, PROBE_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End; what comes here without an EOF before it is a reset."""
@@ -170,11 +178,11 @@ class Connection(asyncio.BufferedProtocol):
         asyncio drops a connection at a write that fails, unread bytes and all. What was wrong
         with the request (413, say) would be lost with them.
         """
-        peer = self._transport.get_extra_info("socket")
+        own: socket.socket = self._transport.get_extra_info("socket")
         if self._transport.get_extra_info("ssl_object") is None:
             with contextlib.suppress(OSError):  # the reset, which is being handled
                 while not self._answer.done():
-                    nbytes = os.readv(peer.fileno(), [self._buffer])
+                    nbytes = os.readv(own.fileno(), [self._buffer])
                     if not nbytes:
                         break
                     self.buffer_updated(nbytes)
