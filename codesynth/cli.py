@@ -478,7 +478,7 @@ def _exit_with(ctx: typer.Context, inputs: list[str] | None, command: Callable[[
         _complain(str(exc))
         code = exc.exit_code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that nobody stumbles over it again
+        _turn_away(1)
         code = _EXIT_PIPE
     except KeyboardInterrupt:
         code = _EXIT_INTERRUPTED
@@ -749,7 +749,23 @@ def verify(
 def run() -> None:
     """Run the command line on this process's arguments."""
     _occupy_standard_streams()
-    app()
+    try:
+        app()
+    except OSError as exc:
+        _complain(f"{exc.filename or 'cannot write <stdout>'}: {exc.strerror}")
+        sys.exit(CodesynthError.exit_code)
+    finally:
+        for fd, stream in ((1, sys.stdout), (2, sys.stderr)):
+            try:
+                if stream is not None:
+                    stream.flush()  # the interpreter's own, at the exit, would make it exit 120
+            except OSError:
+                _turn_away(fd)
+
+
+def _turn_away(fd: int) -> None:
+    """Let what is still written to a stream go nowhere, so that nobody stumbles over it again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), fd)
 
 
 def _occupy_standard_streams() -> None:

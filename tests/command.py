@@ -42,7 +42,8 @@ class Finished:
 def environment(endpoint: Endpoint | None, **more: str) -> dict[str, str]:
     """Name the endpoint and the key in an environment that is this process's otherwise."""
     where = {"OPENAI_BASE_URL": endpoint.base_url, "OPENAI_API_KEY": KEY} if endpoint else {}
-    return {**os.environ, **where, **more}
+    own = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return {**own, **where, **more}
 
 
 def codesynth(

@@ -138,6 +138,18 @@ def test_a_full_device_exits_1_with_one_line(options: tuple[str, ...], endpoint:
     assert done.err == "codesynth: cannot write <stdout>: No space left on device\n"
 
 
+@pytest.mark.parametrize("stdout", ["full", "closed pipe"])
+def test_help_that_cannot_be_written_is_told_on_one_line(stdout: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    fd = os.open("/dev/full", os.O_WRONLY) if stdout == "full" else writer
+    done = finished("gen-code", "--help", stdout=fd)
+    words = "codesynth: cannot write <stdout>: No space left on device\n"
+    assert (done.code, done.err) == (1, words if stdout == "full" else "")
+    for each in {fd, writer}:
+        os.close(each)
+
+
 def test_a_slow_reader_slows_the_sending(endpoint: Endpoint) -> None:
     endpoint.plan = lambda request: completion("x" * 10_000)
     rows = instructions(*map(str, range(2000)))
@@ -288,7 +300,6 @@ def test_no_color_and_quiet_are_honoured_on_a_terminal(endpoint: Endpoint) -> No
         assert (text == "") == bool(options)
 
 
-@pytest.mark.xfail(reason="the retries are not told yet")
 def test_v_tells_of_every_retry(endpoint: Endpoint) -> None:
     attempts: list[Received] = []
 
