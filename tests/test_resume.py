@@ -1,0 +1,470 @@
+"""Running the same command again: it goes on, and pays for nothing twice."""
+
+import fcntl
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from answers import Answer, Received, code_for, completion, echo, error
+from benchmarks.crash import Crash
+from command import KEY, Finished, bare, codesynth, instructions, lines, started
+from endpoint import Endpoint
+
+ABC = ["a", "b", "c"]
+
+
+class Job:
+    """One ``gen-code`` command line with its files; run it as often as you like."""
+
+    def __init__(self, folder: Path, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.folder = folder
+        self.rows = folder / "rows.jsonl"
+        self.out = folder / "out.jsonl"
+        self.partial = folder / "out.jsonl.partial"
+        self.failures = folder / "out.failures.jsonl"
+        self.journal = folder / "out.journal"
+        self.template = bare(folder)
+        self._seen: Counter[str] = Counter()
+        self.write(ABC)
+
+    def write(self, texts: list[str]) -> None:
+        self.rows.write_bytes(instructions(*texts))
+
+    def args(self, *options: object) -> tuple[object, ...]:
+        return ("gen-code", self.rows, "-o", self.out, "-t", self.template, *options)
+
+    def run(self, *options: object, code: int = 0, **env: str) -> Finished:
+        done = codesynth(*self.args(*options), endpoint=self.endpoint, env=env)
+        assert done.code == code, done.err
+        return done
+
+    def asked(self) -> str:
+        """The prompts asked since the last look, in order, each as often as it was."""
+        counts = self.endpoint.counts
+        new, self._seen = counts - self._seen, counts
+        return "".join(sorted(new.elements()))
+
+    def files(self) -> dict[str, bytes]:
+        """What a user finds when all is over, but for the journal."""
+        return {
+            path.name: path.read_bytes()
+            for path in sorted(self.folder.iterdir())
+            if not path.name.startswith("out.journal")
+        }
+
+    def texts(self, path: Path | None = None) -> list[str]:
+        """The instructions of the output, each seen to have its own code."""
+        rows = [json.loads(line) for line in (path or self.out).read_bytes().splitlines()]
+        assert all(row["generated_code"] == code_for(row["instruction"]) for row in rows)
+        return [row["instruction"] for row in rows]
+
+
+@pytest.fixture
+def job(tmp_path: Path, endpoint: Endpoint) -> Job:
+    return Job(tmp_path, endpoint)
+
+
+def fates(request: Received) -> Answer:
+    """Answer, or fail in the way that the prompt names."""
+    answers: dict[str, Answer] = {
+        "truncated": completion("half", "length"),
+        "refused": completion(None, refusal=f"no, {KEY}"),
+        "filtered": completion("", "content_filter"),
+        "empty": completion(" "),
+        "rejected": error(400, f"too long for {KEY}"),
+        "server_error": error(500, f"broken for {KEY}"),
+    }
+    return answers.get(request.prompt) or echo(request)
+
+
+# --- a run that was finished
+
+
+@pytest.mark.parametrize("options", [(), ("--meta",)])
+def test_a_finished_run_sends_nothing_and_writes_the_same_bytes(
+    job: Job, options: tuple[str, ...]
+) -> None:
+    job.endpoint.plan = fates
+    job.write(["a", "truncated", "b", "refused", "a", "empty", "filtered", "c"])
+    with job.rows.open("ab") as file:
+        file.write(b"no json\n\n{}\n")
+    first = job.run(*options, code=3)
+    before, seen = job.files(), len(job.endpoint.others)
+    assert "10 in: 4 ok, 6 failed" in first.err
+    assert len(job.asked()) > 0
+    job.endpoint.stop()
+    again = job.run(*options, code=3)
+    assert job.files() == before
+    assert "10 in: 4 ok, 6 failed, 0 tokens" in again.err
+    assert "8 from the journal" in again.err
+    assert len(job.endpoint.others) == seen
+
+
+@pytest.mark.parametrize(
+    "kind", ["truncated", "refused", "filtered", "empty", "rejected", "server_error"]
+)
+def test_what_was_paid_for_is_not_asked_again_and_what_was_not_is(job: Job, kind: str) -> None:
+    job.endpoint.plan = fates
+    job.write(["a", kind, "b"])
+    job.run("--max-retries", 0, code=3)
+    job.asked()
+    job.run("--max-retries", 0, code=3)
+    assert job.asked() == (kind if kind in ("rejected", "server_error") else "")
+    job.endpoint.plan = echo
+    job.run(code=0 if kind in ("rejected", "server_error") else 3)
+
+
+def test_a_row_that_comes_right_leaves_the_failures(job: Job) -> None:
+    job.endpoint.plan = fates
+    job.write(["a", "rejected", "b"])
+    job.run(code=3)
+    assert job.failures.exists()
+    job.endpoint.plan = echo
+    job.run()
+    assert not job.failures.exists()
+    assert job.texts() == ["a", "rejected", "b"]
+
+
+def test_bad_rows_of_a_pool_cost_no_answer(tmp_path: Path, endpoint: Endpoint) -> None:
+    pool = tmp_path / "pool.jsonl"
+    pool.write_bytes(b"no json\n" * 5 + lines(*({"prompt": str(i)} for i in range(9))))
+    args = ("gen-instructions", pool, "-n", 20, "--seed", 1, "-o", tmp_path / "out.jsonl")
+    for _ in range(2):
+        assert codesynth(*args, endpoint=endpoint).code == 3
+        assert len(endpoint.received) == 20
+
+
+# --- another input, another way to the same endpoint
+
+
+@pytest.mark.parametrize(
+    ("then", "new"),
+    [("abcd", "d"), ("bc", ""), ("cdab", "d"), ("aabbc", "ab"), ("xyz", "xyz"), ("", "")],
+)
+def test_lines_may_be_added_removed_moved_and_doubled(job: Job, then: str, new: str) -> None:
+    job.run()
+    job.asked()
+    job.write(list(then))
+    job.run()
+    assert (job.asked(), job.texts()) == (new, list(then))
+
+
+def test_an_answer_outlives_a_run_that_did_not_need_it(job: Job) -> None:
+    job.run()
+    job.write(["d"])
+    job.run()
+    job.write(ABC)
+    job.asked()
+    job.run()
+    assert job.asked() == ""
+
+
+def test_limits_and_more_generations_go_on(tmp_path: Path, endpoint: Endpoint) -> None:
+    pool, out = tmp_path / "pool.jsonl", tmp_path / "out.jsonl"
+    pool.write_bytes(lines(*({"prompt": str(i)} for i in range(50))))
+
+    def run(*options: object) -> list[bytes]:
+        done = codesynth("gen-instructions", pool, "-o", out, *options, endpoint=endpoint)
+        assert done.code == 0, done.err
+        return out.read_bytes().splitlines()
+
+    first = run("-n", 100, "--limit", 20)  # with a random seed, which the journal remembers
+    assert (len(first), len(endpoint.received)) == (20, 20)
+    all_of_it = run("-n", 100)
+    assert (len(all_of_it), len(endpoint.received)) == (100, 100)
+    twice = run("-n", 200, "--meta")
+    assert (len(twice), len(endpoint.received)) == (200, 200)
+    assert first == all_of_it[:20]
+    seed = json.loads(twice[0])["_codesynth"]["seed"]
+    assert run("-n", 200) == run("-n", 200, "--seed", seed)
+    assert len(endpoint.received) == 200
+    run("-n", 200, "--seed", seed + 1)
+    assert len(endpoint.received) > 300
+
+
+def test_another_url_key_or_patience_is_the_same_request(job: Job) -> None:
+    job.run()
+    job.asked()
+    with Endpoint() as other:
+        done = job.run(
+            *("--base-url", other.base_url, "--timeout", 7, "--max-retries", 1, "-j", 3),
+            OPENAI_API_KEY="another",
+        )
+        assert (job.asked(), other.received, other.others) == ("", [], [])
+        assert "have changed" not in done.err
+
+
+def test_a_pipe_may_name_a_journal(job: Job) -> None:
+    args = ("gen-code", "--journal", job.journal, "-t", job.template)
+    runs = [
+        codesynth(*args, stdin=instructions(*texts), endpoint=job.endpoint)
+        for texts in ("ab", "abc", "cab")
+    ]
+    assert [[row["instruction"] for row in run.rows] for run in runs] == [
+        ["a", "b"],
+        ["a", "b", "c"],
+        ["c", "a", "b"],
+    ]
+    assert job.asked() == "abc"
+
+
+# --- changed requests
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--model", "another"),
+        ("--system-prompt", "Be brief."),
+        ("--temperature", 0.5),
+        ("--max-tokens", 100),
+        ("--extra-body", '{"top_k": 3}'),
+    ],
+)
+def test_a_changed_request_is_told_with_its_price(job: Job, options: tuple[object, ...]) -> None:
+    job.run()
+    job.asked()
+    told = job.run(*options).err
+    assert f"have changed since {job.journal} was written" in told
+    assert "0 of its 3 answers fit, 3 requests are new" in told
+    assert job.asked() == "abc"
+    job.write(["a", "d"])
+    with job.rows.open("ab") as file:
+        file.write(b"no json\n")
+    told = job.run("--model", "test-model", code=3).err
+    assert "1 of its 6 answers fit, 1 requests are new" in told
+    assert "have changed" not in job.run(code=3).err
+
+
+def test_a_changed_template_is_told(job: Job) -> None:
+    job.run()
+    bare(job.folder, "Do: {instruction}")
+    assert "0 of its 3 answers fit, 3 requests are new" in job.run().err
+
+
+def test_a_changed_request_is_told_where_the_input_cannot_be_counted(job: Job) -> None:
+    args = ("gen-code", "--journal", job.journal)
+    codesynth(*args, stdin=instructions("a", "b"), endpoint=job.endpoint)
+    done = codesynth(
+        *(*args, "--temperature", 0), stdin=instructions("a", "b"), endpoint=job.endpoint
+    )
+    assert "its 2 answers are used where they fit" in done.err
+
+
+def test_a_changed_request_is_not_the_unusable_one(job: Job) -> None:
+    job.endpoint.plan = lambda request: (
+        echo(request) if "max_tokens" in request.json else completion("half", "length")
+    )
+    job.run(code=3)
+    job.run("--max-tokens", 4000)
+    assert job.texts() == ABC
+
+
+def test_a_model_that_was_swapped_is_told_before_the_first_new_request(job: Job) -> None:
+    job.run()
+    job.endpoint.models = ["swapped"]
+    job.run()
+    job.write(["a", "d"])
+    job.asked()
+    told = job.run(code=2).err
+    assert "lists the model swapped, but the journal has answers of test-model" in told
+    assert job.asked() == ""
+    assert job.texts() == ABC
+    job.run("--model", "swapped")
+    assert job.asked() == "ad"
+
+
+# --- what is in the way
+
+
+def test_an_output_without_its_journal_is_refused(job: Job) -> None:
+    job.out.write_text("precious\n")
+    before = job.files()
+    told = job.run(code=2).err
+    assert "out.jsonl exists, but not its journal" in told
+    assert "--overwrite" in told
+    assert job.files() == before
+    assert job.asked() == ""
+
+
+def test_rows_of_a_stopped_run_without_its_journal_are_refused(job: Job) -> None:
+    job.partial.write_text("precious\n")
+    assert "out.jsonl.partial exists" in job.run(code=2).err
+    assert job.partial.read_text() == "precious\n"
+
+
+def test_without_a_journal_an_output_is_replaced_on_demand_only(job: Job) -> None:
+    job.run("--no-journal")
+    assert not job.journal.exists()
+    assert "exists" in job.run("--no-journal", code=2).err
+    job.asked()
+    job.run("--no-journal", "--overwrite")
+    assert job.asked() == "abc"
+
+
+def test_overwrite_forgets_the_journal(job: Job) -> None:
+    job.run()
+    job.asked()
+    job.write(["a"])
+    job.run("--overwrite")
+    assert (job.asked(), job.texts()) == ("a", ["a"])
+    job.run()
+    assert job.asked() == ""
+
+
+def test_overwrite_keeps_its_hands_off_what_is_no_journal(job: Job) -> None:
+    diary = job.folder / "diary.txt"
+    diary.write_text("dear diary\n")
+    job.run("--journal", diary, "--overwrite", code=1)
+    assert diary.read_text() == "dear diary\n"
+    assert job.asked() == ""
+
+
+def cut(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        cut,
+        lambda data: data[:100],
+        lambda data: bytes(200) + data[200:],
+        lambda data: data.replace(b"Here it is", b"There it is", 1)[: len(data)],
+        lambda data: b"text\n" * 1000,
+    ],
+    ids=["half", "head", "header", "answer", "text"],
+)
+def test_a_damaged_journal_is_told_and_left_as_it_is(
+    job: Job, damage: Callable[[bytes], bytes]
+) -> None:
+    job.write([str(i) for i in range(60)])
+    job.run()
+    job.asked()
+    job.journal.write_bytes(damage(job.journal.read_bytes()))
+    before, damaged = job.files(), job.journal.read_bytes()
+    told = job.run(code=1).err
+    assert f"{job.journal} is " in told
+    assert "Traceback" not in told
+    assert (job.files(), job.journal.read_bytes(), job.asked()) == (before, damaged, "")
+
+
+def test_an_emptied_journal_is_one_that_is_not_there(job: Job) -> None:
+    job.run()
+    job.asked()
+    job.journal.write_bytes(b"")
+    before = job.files()
+    assert "exists, but not its journal" in job.run(code=2).err
+    assert (job.files(), job.asked()) == (before, "")
+
+
+def test_nothing_that_is_kept_holds_the_key(job: Job) -> None:
+    job.endpoint.plan = fates
+    job.write(["a", "refused", "rejected", "server_error", "truncated"])
+    done = job.run("--meta", "--max-retries", 1, "-v", code=3)
+    assert job.endpoint.authorizations == {f"Bearer {KEY}"}
+    for path in job.folder.iterdir():
+        assert KEY.encode() not in path.read_bytes(), path
+    assert KEY not in done.err
+
+
+# --- stopped in the middle
+
+
+def test_max_time_stops_cleanly_and_a_rerun_goes_on(job: Job) -> None:
+    texts = [str(i) for i in range(40)]
+    job.write(texts)
+    job.endpoint.plan = lambda request: replace(echo(request), delay=0.05)
+    told = job.run("-j", 4, "--max-time", 0.2, code=5).err
+    assert "stopped by --max-time" in told
+    assert not job.out.exists()
+    some = job.texts(job.partial)
+    assert some == texts[: len(some)]
+    assert 0 < len(some) < 40
+    job.endpoint.plan = echo
+    job.run("-j", 4)
+    assert job.texts() == texts
+    assert set(job.endpoint.counts.values()) == {1}
+
+
+def kill(job: Job, after: int, *options: object) -> None:
+    """Kill the run when ``after`` more requests have come."""
+    count = len(job.endpoint.times) + after
+    with started(*job.args(*options), endpoint=job.endpoint) as process:
+        job.endpoint.wait_until(lambda endpoint: len(endpoint.times) >= count)
+        process.kill()
+        process.wait()
+
+
+def test_a_killed_run_goes_on_and_its_lock_is_gone(job: Job) -> None:
+    texts = [str(i) for i in range(60)]
+    job.write(texts)
+    job.endpoint.plan = lambda request: replace(echo(request), delay=0.02)
+    kill(job, 30, "-j", 4)
+    assert not job.out.exists()
+    kept = job.texts(job.partial)
+    before = job.endpoint.counts
+    job.run()
+    assert job.texts() == texts
+    assert not job.partial.exists()
+    again = job.endpoint.counts - Counter(texts)
+    assert not set(again) & set(kept)
+    assert set(again) <= set(before)
+
+
+def test_kills_at_random_moments_change_neither_the_output_nor_the_bill(tmp_path: Path) -> None:
+    report = Crash(tmp_path, rows=150, in_flight=4, longest=1.2, seed=3).run(8, 20)
+    assert report.same, report
+    assert not report.rewritten, report
+
+
+# --- two at once
+
+
+def test_a_second_run_on_one_of_the_files_ends_at_once(job: Job) -> None:
+    job.endpoint.plan = lambda request: (
+        echo(request) if request.prompt == "a" else replace(echo(request), delay=3600)
+    )
+    with started(*job.args(), endpoint=job.endpoint) as process:
+        job.endpoint.wait_until(lambda endpoint: endpoint.counts["c"] == 1)
+        while job.partial.stat().st_size == 0:
+            time.sleep(0.005)
+        before = job.files()
+        other = ("-o", job.folder / "other.jsonl")
+        for options in (
+            *((), ("--overwrite",), ("--no-journal",), ("--journal", job.folder / "mine")),
+            *(
+                (*other, "--journal", job.journal),
+                (*other, "--journal", job.journal, "--overwrite"),
+            ),
+            (*other, "--failures", job.failures),
+        ):
+            begun = time.monotonic()
+            done = codesynth(*job.args(*options), endpoint=job.endpoint)
+            assert (done.code, time.monotonic() - begun < 1) == (4, True), done.err
+            assert "another run holds" in done.err
+        assert (job.files(), process.poll()) == (before, None)
+        process.kill()
+    job.endpoint.plan = echo
+    job.run()
+    assert job.texts() == ABC
+    assert job.endpoint.counts == {"a": 1, "b": 2, "c": 2}
+
+
+def test_where_no_lock_can_be_had_that_is_said(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    told = job.run(code=1).err
+    assert "cannot lock" in told
+    assert "No locks available" in told
+    monkeypatch.undo()
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    assert "cannot open or lock" in job.run(code=1).err
+    assert job.asked() == ""
