@@ -9,59 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from answers import Answer, Received, code_for, completion, echo, error
+from answers import Answer, Received, completion, echo, error
 from benchmarks.crash import Crash
-from command import KEY, Finished, bare, codesynth, instructions, lines, started
+from command import KEY, bare, codesynth, instructions, lines, started
 from endpoint import Endpoint
-
-ABC = ["a", "b", "c"]
-
-
-class Job:
-    """One ``gen-code`` command line with its files; run it as often as you like."""
-
-    def __init__(self, folder: Path, endpoint: Endpoint) -> None:
-        self.endpoint = endpoint
-        self.folder = folder
-        self.rows = folder / "rows.jsonl"
-        self.out = folder / "out.jsonl"
-        self.partial = folder / "out.jsonl.partial"
-        self.failures = folder / "out.failures.jsonl"
-        self.journal = folder / "out.journal"
-        self.template = bare(folder)
-        self._seen: Counter[str] = Counter()
-        self.write(ABC)
-
-    def write(self, texts: list[str]) -> None:
-        self.rows.write_bytes(instructions(*texts))
-
-    def args(self, *options: object) -> tuple[object, ...]:
-        return ("gen-code", self.rows, "-o", self.out, "-t", self.template, *options)
-
-    def run(self, *options: object, code: int = 0, **env: str) -> Finished:
-        done = codesynth(*self.args(*options), endpoint=self.endpoint, env=env)
-        assert done.code == code, done.err
-        return done
-
-    def asked(self) -> str:
-        """The prompts asked since the last look, in order, each as often as it was."""
-        counts = self.endpoint.counts
-        new, self._seen = counts - self._seen, counts
-        return "".join(sorted(new.elements()))
-
-    def files(self) -> dict[str, bytes]:
-        """What a user finds when all is over, but for the journal."""
-        return {
-            path.name: path.read_bytes()
-            for path in sorted(self.folder.iterdir())
-            if not path.name.startswith("out.journal")
-        }
-
-    def texts(self, path: Path | None = None) -> list[str]:
-        """The instructions of the output, each seen to have its own code."""
-        rows = [json.loads(line) for line in (path or self.out).read_bytes().splitlines()]
-        assert all(row["generated_code"] == code_for(row["instruction"]) for row in rows)
-        return [row["instruction"] for row in rows]
+from job import ABC, Job
 
 
 @pytest.fixture
