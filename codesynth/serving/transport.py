@@ -4,14 +4,14 @@ Nothing but bytes on the wire is done here: no retries, no redirects, no cookies
 is raised as httpx's own exceptions, so that a caller translates one family.
 
 Why a transport of our own, in CPU per request, building the request and reading an answer of
-1.2 KB included, with 64 to 1,024 at once (``tests/benchmarks/transports.py``):
+1.2 KB included, with 64 to 1,024 at once (``tests/benchmarks/transports.py``; ours is flat):
 
 ==========================================================  ==========
-this transport, called directly                             1, flat
-the same under ``httpx.AsyncClient.post``                   3.4 - 4.5
-the same over h11, which is Python, with none of the care   2.3 - 2.7
-``httpcore.AsyncHTTPConnection`` in a free list             4.8 - 6.4
-httpx as it comes, whose pool is quadratic                  85 - 200
+this transport, called directly                             1
+the same under ``httpx.AsyncClient.post``                   3 - 4.5
+the same over h11, which is Python, with none of the care   2.1 - 2.7
+``httpcore.AsyncHTTPConnection`` in a free list             4.2 - 6.4
+httpx as it comes, whose pool is quadratic                  85 - 270
 ==========================================================  ==========
 
 Measured apart: aiohttp's transport for httpx 2.3, and 250 ms to import; pyreqwest's 1.6.

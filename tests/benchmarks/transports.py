@@ -31,6 +31,7 @@ HEADERS = {
     "content-type": "application/json",
     "user-agent": "codesynth",
 }
+CONNECTS = 256  # more at once overflow the listener's backlog
 BODY = b'{"model":"m","messages":[{"role":"user","content":"%s"}]}' % (b"q" * 600)
 LIMIT = 1 << 20
 
@@ -183,7 +184,8 @@ async def drive(ask: Callable[[], Awaitable[bytes]], count: int, concurrency: in
 async def measure(kind: Kind, url: str, c: int) -> float:
     """Return CPU microseconds a request, connections made beforehand."""
     transport = kind(url)
-    await drive(transport.ask, c, c)
+    for ready in range(min(c, CONNECTS), c + 1, CONNECTS):
+        await drive(transport.ask, ready, ready)
     before = time.process_time()
     await drive(transport.ask, kind.requests, c)
     seconds = time.process_time() - before
