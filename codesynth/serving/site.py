@@ -95,7 +95,8 @@ class Site:
         self._app = app
         self._transport: httpx.AsyncBaseTransport | None = None
 
-    def _make_headers(self, url: httpx.URL) -> dict[str, str]:
+    def _make_headers(self, url: httpx.URL) -> list[tuple[bytes, bytes]]:
+        """Write the headers that all requests have, once: httpx would work them out each time."""
         headers = {
             "accept": "application/json",
             "accept-encoding": "identity",
@@ -108,7 +109,7 @@ class Site:
             if not (self._key.isascii() and self._key.isprintable()):
                 raise ConfigError("OPENAI_API_KEY holds a character that no header can carry")
             headers["authorization"] = f"Bearer {self._key}"
-        return headers
+        return [(name.encode(), value.encode()) for name, value in headers.items()]
 
     def without_secrets(self, text: str) -> str:
         """Take out the key, where a server has quoted it."""
@@ -132,7 +133,9 @@ class Site:
         Raises:
             NoReply: no whole answer came.
         """
-        url = self._urls.get(path) or self._url.copy_with(path=self._url.path.rstrip("/") + path)
+        if path not in self._urls:
+            self._urls[path] = self._url.copy_with(path=self._url.path.rstrip("/") + path)
+        url = self._urls[path]
         try:
             async with asyncio.timeout(timeout):
                 for _ in range(_MAX_REDIRECTS):
@@ -153,7 +156,15 @@ class Site:
         extensions = {"timeout": {"connect": self._connect_timeout}, "fresh": fresh}
         try:
             request = httpx.Request(
-                method, url, headers=self._headers, content=body, extensions=extensions
+                method,
+                url,
+                headers=[
+                    (b"host", url.netloc),
+                    *self._headers,
+                    (b"content-length", b"%d" % len(body)),
+                ],
+                stream=httpx.ByteStream(body),
+                extensions=extensions,
             )
             response = await self._transport.handle_async_request(request)
             response.request = request
