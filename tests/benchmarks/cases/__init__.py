@@ -1,0 +1,1 @@
+"""What is measured: each module's ``tables`` yields tables as they are ready."""
