@@ -21,6 +21,7 @@ class Job:
         self.out = folder / "out.jsonl"
         self.partial = folder / "out.jsonl.partial"
         self.failures = folder / "out.failures.jsonl"
+        self.failed = folder / "out.failures.jsonl.partial"
         self.journal = folder / "out.journal"
         self.template = bare(folder)
         self._seen: Counter[str] = Counter()

@@ -1,0 +1,377 @@
+"""Everything that can end a run early: rows are whole, answers are kept, the exit code tells."""
+
+import contextlib
+import ctypes
+import json
+import resource
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from answers import Answer, Plan, Received, completion, echo, error
+from command import COMMAND, Finished, environment, finished, instructions, started
+from endpoint import Endpoint
+from job import Job
+
+MANY = [str(i) for i in range(40)]
+
+
+def late(seconds: float, plan: Plan = echo) -> Plan:
+    return lambda request: replace(plan(request), delay=seconds)
+
+
+@pytest.fixture
+def job(tmp_path: Path, endpoint: Endpoint) -> Job:
+    job = Job(tmp_path, endpoint)
+    job.write(MANY)
+    return job
+
+
+def has_come(count: int) -> Callable[[Endpoint], bool]:
+    return lambda endpoint: len(endpoint.times) >= count
+
+
+def ended(process: "subprocess.Popen[bytes]", seconds: float) -> tuple[int, str]:
+    """See the process end in time and without a traceback; return its code and its words."""
+    _, err = process.communicate(timeout=seconds)
+    assert b"Traceback" not in err, err.decode()
+    return process.returncode, err.decode()
+
+
+def goes_on(job: Job, *options: object) -> None:
+    """See that a rerun ends well and that no answer was asked for twice in all."""
+    job.endpoint.plan = echo
+    job.run(*options)
+    assert job.texts() == MANY
+    assert set(job.endpoint.counts.values()) == {1}
+
+
+# --- signals
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_the_sending_and_keeps_what_is_in_flight(
+    job: Job, number: signal.Signals
+) -> None:
+    job.endpoint.plan = late(0.2)
+    with started(*job.args("-j", 4), endpoint=job.endpoint) as process:
+        job.endpoint.wait_until(has_come(9))
+        process.send_signal(number)
+        code, err = ended(process, 2)
+    assert code == 128 + number
+    assert len(err.splitlines()) == 1
+    assert len(job.endpoint.times) <= 12
+    assert job.texts(job.partial) == MANY[: len(job.endpoint.times)]
+    goes_on(job)
+
+
+def test_a_second_signal_ends_it_at_once(job: Job) -> None:
+    job.endpoint.plan = late(3600)
+    with started(*job.args(), endpoint=job.endpoint) as process:
+        job.endpoint.wait_until(has_come(1))
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        assert ended(process, 1)[0] == 130
+
+
+def test_neither_a_hanging_endpoint_nor_a_stuck_reader_outlasts_a_signal(job: Job) -> None:
+    """The one that takes seconds: what is in flight gets three, the process five."""
+    job.endpoint.plan = lambda request: (
+        completion("x" * 100_000) if request.prompt < "3" else replace(echo(request), delay=3600)
+    )
+    writing = ("gen-code", job.rows, "-t", job.template, "-j", 40)
+    with (
+        started(*job.args("-j", 40), endpoint=job.endpoint) as hanging,
+        started(*writing, endpoint=job.endpoint) as stuck,
+    ):
+        job.endpoint.wait_until(has_come(80))
+        while len(whole_lines(job.partial)) < 3:
+            time.sleep(0.01)
+        hanging.send_signal(signal.SIGTERM)
+        stuck.send_signal(signal.SIGTERM)
+        assert hanging.wait(5) == 143
+        assert stuck.wait(5) == 143
+    assert len(whole_lines(job.partial)) == 23  # those behind the hanging ones too
+    job.endpoint.plan = echo
+    job.asked()
+    job.run()
+    assert job.asked() == "".join(sorted(text for text in MANY if text >= "3"))
+
+
+def test_a_signal_ends_a_run_that_waits_for_its_input(endpoint: Endpoint) -> None:
+    with started("gen-code", endpoint=endpoint) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(instructions("a"))
+        process.stdin.flush()
+        assert process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(1) == 143
+
+
+def test_a_signal_that_was_ignored_from_the_start_stays_ignored(job: Job) -> None:
+    def nohup() -> None:
+        for number in (signal.SIGHUP, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+
+    job.endpoint.plan = late(0.02)
+    with started(*job.args("-j", 4), endpoint=job.endpoint, preexec_fn=nohup) as process:
+        job.endpoint.wait_until(has_come(9))
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGINT)
+        assert ended(process, 5)[0] == 0
+    assert job.texts() == MANY
+
+
+def test_a_stopped_process_goes_on(job: Job) -> None:
+    job.endpoint.plan = late(0.05)
+    with started(*job.args("-j", 4), endpoint=job.endpoint) as process:
+        job.endpoint.wait_until(has_come(9))
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(0.3)
+        assert len(job.endpoint.times) < 20
+        process.send_signal(signal.SIGCONT)
+        assert ended(process, 5)[0] == 0
+    goes_on(job)
+
+
+def test_a_reader_that_goes_loses_no_answer_that_is_in_flight(job: Job) -> None:
+    job.endpoint.plan = late(0.1)
+    args = ("gen-code", job.rows, "-t", job.template, "--journal", job.journal, "-j", 4)
+    with started(*args, endpoint=job.endpoint) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(3) == 141
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    goes_on(job, "--journal", job.journal)
+
+
+# --- disks and other limits
+
+
+def limited(which: int, number: int) -> Callable[[], None]:
+    return lambda: resource.setrlimit(which, (number, number))
+
+
+SMALL_DISK = """
+mount -t tmpfs -o size={size} tmpfs {folder} && "$@"
+code=$?
+cp -a {folder}/. {kept}
+exit $code
+"""
+
+
+def on_a_small_disk(job: Job, size: int, *options: object) -> Finished:
+    """Run the job where ``disk`` is a file system of ``size`` bytes; copy what is there then."""
+    folder = job.folder / "disk"
+    script = SMALL_DISK.format(size=size, folder=folder, kept=job.folder / "kept")
+    unshare = ["unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh"]
+    with contextlib.suppress(FileNotFoundError):
+        if subprocess.run([*unshare, "true"], capture_output=True).returncode == 0:
+            command = [*unshare, *COMMAND, *map(str, job.args(*options))]
+            done = subprocess.run(command, env=environment(job.endpoint), capture_output=True)
+            return Finished(done.returncode, done.stdout, done.stderr.decode())
+    pytest.skip("no file system can be mounted here")
+
+
+@pytest.fixture
+def disk(job: Job) -> Path:
+    (job.folder / "kept").mkdir()
+    disk = job.folder / "disk"
+    disk.mkdir()
+    return disk
+
+
+def whole_lines(path: Path) -> list[Any]:
+    data = path.read_bytes()
+    assert data.endswith(b"\n") or not data
+    return [json.loads(line) for line in data.splitlines()]
+
+
+LONG = 9_000
+
+
+def long(request: Received) -> Answer:
+    text = request.prompt.zfill(LONG)
+    return completion(text, "length" if request.prompt.endswith("7") else "stop")
+
+
+def test_a_full_disk_under_the_output_loses_no_answer(job: Job, disk: Path) -> None:
+    job.endpoint.plan = late(0.02, long)
+    done = on_a_small_disk(job, 128 << 10, "-o", disk / "o.jsonl", "--journal", job.journal)
+    assert done.code == 1
+    assert f"cannot write {disk}/o.jsonl: No space left on device" in done.err
+    kept = whole_lines(job.folder / "kept/o.jsonl.partial")
+    assert 10 < len(kept) < 20
+    job.run("--journal", job.journal, code=3)
+    assert set(job.endpoint.counts.values()) == {1}
+
+
+def test_a_full_disk_under_the_failures_loses_no_answer(job: Job, disk: Path) -> None:
+    job.endpoint.plan = late(0.02, lambda request: replace(long(request), status=200))
+    job.write([f"{i}7" for i in range(40)])
+    done = on_a_small_disk(job, 128 << 10, "--failures", disk / "f.jsonl")
+    assert done.code == 1
+    assert f"cannot write {disk}/f.jsonl: No space left on device" in done.err
+    assert 10 < len(whole_lines(job.folder / "kept/f.jsonl.partial")) < 20
+    job.run(code=3)
+    assert set(job.endpoint.counts.values()) == {1}
+
+
+def test_a_full_disk_under_the_journal_ends_the_run_and_spoils_nothing(
+    job: Job, disk: Path
+) -> None:
+    job.endpoint.plan = late(0.02, long)
+    done = on_a_small_disk(job, 512 << 10, "--journal", disk / "j", "-j", 4)
+    assert done.code == 1
+    assert f"cannot use {disk}/j: database or disk is full" in done.err
+    handed_on = len(whole_lines(job.partial)) + len(whole_lines(job.failed))
+    for path in (job.folder / "kept").iterdir():
+        shutil.copy(path, job.folder / path.name)
+    asked = len(job.endpoint.received)
+    job.run("--journal", job.folder / "j", code=3)
+    assert len(job.endpoint.received) - asked <= 40 - handed_on
+
+
+@pytest.mark.parametrize("options", [("--no-journal",), ()])
+def test_a_limit_on_the_size_of_files_ends_it_with_whole_lines(
+    job: Job, options: tuple[str, ...]
+) -> None:
+    job.endpoint.plan = late(0.01, long)
+    done = finished(
+        *job.args("-j", 4, *options),
+        endpoint=job.endpoint,
+        preexec_fn=limited(resource.RLIMIT_FSIZE, 150_000),
+    )
+    assert done.code == 1
+    assert "Traceback" not in done.err
+    assert "cannot" in done.err.splitlines()[-1]
+    handed_on = len(whole_lines(job.partial))
+    assert handed_on > 0
+    if not options:
+        asked = len(job.endpoint.received)
+        job.run(code=3)
+        assert len(job.endpoint.received) - asked <= 40 - handed_on
+
+
+def powerless() -> None:
+    """Be bound by file modes even as root: without CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH."""
+    libc = ctypes.CDLL(None)
+    for capability in (1, 2):
+        libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+
+
+def test_a_folder_that_cannot_be_written_is_told(job: Job) -> None:
+    folder = job.folder / "closed"
+    folder.mkdir(0o500)
+    args = job.args("-o", folder / "out.jsonl")
+    done = finished(*args, endpoint=job.endpoint, preexec_fn=powerless)
+    assert (done.code, job.asked()) == (1, "")
+    assert done.err == f"codesynth: cannot open {folder}/out.jsonl: Permission denied\n"
+
+
+def test_a_journal_that_cannot_be_written_is_told(job: Job) -> None:
+    job.run()
+    job.asked()
+    job.journal.chmod(0o400)
+    done = finished(*job.args(), endpoint=job.endpoint, preexec_fn=powerless)
+    assert (done.code, job.asked()) == (1, "")
+    assert done.err == f"codesynth: cannot open or lock {job.journal}: Permission denied\n"
+    closed = job.folder / "closed"
+    closed.mkdir(0o000)
+    args = job.args("--journal", closed / "j")
+    done = finished(*args, endpoint=job.endpoint, preexec_fn=powerless)
+    assert done.code == 1
+    assert "Permission denied" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_too_few_file_descriptors_make_it_slower_and_fail_no_row(job: Job) -> None:
+    job.endpoint.plan = late(0.1)
+    done = finished(
+        *job.args("-j", 64),
+        endpoint=job.endpoint,
+        preexec_fn=limited(resource.RLIMIT_NOFILE, 24),
+    )
+    assert done.code == 0, done.err
+    assert job.texts() == MANY
+    assert set(job.endpoint.counts.values()) == {1}
+
+
+def test_output_and_failures_are_whole_lines_at_every_moment(job: Job) -> None:
+    job.endpoint.plan = late(0.005, long)
+    paths = (job.partial, job.failed)
+    seen = 0
+    with started(*job.args("-j", 4), endpoint=job.endpoint) as process:
+        while process.poll() is None:
+            for path in paths:
+                with contextlib.suppress(FileNotFoundError):
+                    seen += bool(whole_lines(path))
+        assert process.returncode == 3
+    assert seen > 5
+
+
+# --- endpoints that go
+
+
+def test_a_restart_of_the_endpoint_loses_no_row(job: Job) -> None:
+    job.endpoint.plan = late(0.05)
+    with started(*job.args("-j", 8, "--max-retries", 1), endpoint=job.endpoint) as process:
+        job.endpoint.wait_until(has_come(16))
+        job.endpoint.stop()
+        time.sleep(1)  # longer than the pause before a retry
+        job.endpoint.start()
+        assert ended(process, 10)[0] == 0
+    assert job.texts() == MANY
+
+
+def test_an_endpoint_that_does_not_come_back_ends_the_run(job: Job) -> None:
+    job.endpoint.plan = late(0.02)
+    options = ("-j", 4, "--max-outage", 0.5)
+    with started(*job.args(*options), endpoint=job.endpoint) as process:
+        job.endpoint.wait_until(has_come(20))
+        job.endpoint.stop()
+        code, err = ended(process, 8)
+    assert code == 1
+    assert "nothing was answered for too long. Run again to go on" in err
+    assert "0 failed" in err
+    kept = job.texts(job.partial)
+    assert len(kept) >= 12
+    job.endpoint.start()
+    before = job.endpoint.counts
+    job.run()
+    assert job.texts() == MANY
+    assert not set(job.endpoint.counts - before) & set(kept)
+
+
+def test_an_endpoint_that_refuses_everything_ends_the_run(job: Job) -> None:
+    job.endpoint.plan = late(0.02, lambda request: error(503, "overloaded"))
+    job.write([str(i) for i in range(10_000)])
+    begun = time.monotonic()
+    done = job.run("--max-outage", 0.5, "-j", 4, code=1)
+    assert time.monotonic() - begun < 5
+    assert "answers nothing but errors (503): overloaded. Run again to go on" in done.err
+    assert len(job.endpoint.times) < 100
+
+
+def test_what_is_in_flight_when_the_quota_ends_is_kept(job: Job) -> None:
+    def plan(request: Received) -> Answer:
+        if request.prompt == "20":
+            return error(429, "no money", code="insufficient_quota", kind="insufficient_quota")
+        return replace(echo(request), delay=0.1)
+
+    job.endpoint.plan = plan
+    assert "quota is exhausted" in job.run("-j", 4, code=1).err
+    asked = set(job.endpoint.counts) - {"20"}
+    job.endpoint.plan = echo
+    job.run()
+    assert {job.endpoint.counts[prompt] for prompt in asked} == {1}
