@@ -273,3 +273,8 @@ def test_any_text_is_judged(text: str) -> None:
 def test_a_threshold_out_of_range_is_refused(threshold: float) -> None:
     with pytest.raises(ConfigError, match="above 0 and at most 1"):
         NoveltyGate(threshold)
+
+
+@given(st.text(st.characters(max_codepoint=127)))
+def test_ascii_has_the_same_words_beside_other_letters(text: str) -> None:
+    assert words(f"{text} \u00e9") == [*words(text), "\u00e9"]
