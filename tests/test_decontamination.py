@@ -58,6 +58,16 @@ def test_every_prompt_of_a_benchmark_is_found(
         assert (found.where, found.item) == (f"{SEEDS}:{number + 1}", f"samples/{number}")
 
 
+def test_a_renamed_copy_is_found_where_every_run_holds_the_name(tmp_path: Path) -> None:
+    stub = (
+        'def is_prime(n):\n    """Tell whether n is prime.\n\n    >>> is_prime(6)\n    False"""\n'
+    )
+    bench = Decontaminator([benchmark(tmp_path, {"prompt": stub})])
+    assert bench.judge(stub) is not None
+    assert bench.judge(stub.replace("is_prime", "prime")) is not None
+    assert bench.judge(stub.replace("whether n is prime", "if n is even")) is None
+
+
 def test_what_a_benchmark_does_not_hold_is_let_through(seeds: Decontaminator) -> None:
     rng = random.Random(1)
     stubs = [write_stub(rng) for _ in range(150)]

@@ -1,3 +1,4 @@
+import itertools
 import random
 from collections.abc import Sequence
 
@@ -117,6 +118,15 @@ def test_the_threshold_itself_is_too_much() -> None:
     assert judge([old, new], 0.71) == [None, None]
 
 
+def test_a_score_equal_to_the_threshold_is_never_missed() -> None:
+    for common, more, other in itertools.product(range(1, 12), range(12), range(12)):
+        threshold = 2 * common / (2 * common + more + other)
+        shared = " ".join(f"w{n}" for n in range(common))
+        old = " ".join([shared, *(f"x{n}" for n in range(more))])
+        new = " ".join([shared, *(f"y{n}" for n in range(other)), "."])
+        assert judge([old, new], threshold) == [None, (threshold, 1)]
+
+
 def test_order_of_words_counts() -> None:
     assert judge(["a b c d e", "e d c b a"], 0.5) == [None, None]
 
@@ -148,6 +158,9 @@ def test_rows_of_the_pool_and_accepted_rows_are_counted_apart() -> None:
     assert pooled is not None
     assert (again.of, again.pooled) == (2, False)
     assert (pooled.of, pooled.pooled) == (3, True)
+    first = gate.judge("Pool One")
+    assert first is not None
+    assert first.of == 1
 
 
 def test_a_message_tells_where_how_much_and_what() -> None:
