@@ -239,7 +239,9 @@ def test_a_wrong_option_exits_2_and_sends_nothing(
     assert WRONG[options] in done.err
 
 
-@pytest.mark.parametrize("command", [(), ("gen-instructions",), ("gen-code",)])
+@pytest.mark.parametrize(
+    "command", [(), ("gen-instructions",), ("gen-code",), ("verify",)], ids=" ".join
+)
 def test_help_fits_80_columns_and_shows_examples_before_options(command: tuple[str, ...]) -> None:
     done = finished(*command, "--help", env={"COLUMNS": "200"})
     help_text = done.out.decode()
