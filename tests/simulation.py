@@ -217,7 +217,7 @@ def simulate(permits: Permits, endpoint: Endpoint, seconds: float, *, backoff: f
     while True:
         while (wait := permits.acquire(now)) <= 0:
             outcome = endpoint(now)
-            held = backoff if outcome.verdict == "overload" else 0.0
+            held = backoff if outcome.verdict in ("overload", "busy", "down") else 0.0
             run.sent.append(now)
             heapq.heappush(landing, (now + outcome.latency + held, len(run.sent), outcome))
         then = min(now + wait, landing[0][0] if landing else math.inf)

@@ -133,7 +133,7 @@ class Concurrency:
         meter = self._meter
         if meter.instant:
             return False
-        return self._need == 1 or meter.count >= self.limit or meter.spread < 0.1
+        return self._need == 1 or meter.count >= self.limit or meter.spread < 0.01
 
     def _below(self) -> bool:
         return self.limit < 0.99 * self._known < math.inf
@@ -186,7 +186,7 @@ class Concurrency:
             self._weigh(now, seen)
 
     def _hurry(self, now: float, seen: Round, *, warm: bool) -> None:
-        """Grow fourfold, unless more load has not brought more throughput."""
+        """Grow several times, unless more load has not brought more throughput."""
         base = self._base
         if warm and base is None:
             self._base = seen
@@ -197,9 +197,9 @@ class Concurrency:
                 return
             if more > 1.2 or (more > 0.35 and gain - doubt > 0.25 * more):
                 self._base = seen
-        target = (4.0 if warm else min(4.0, max(1.0, 30.0 / seen.latency))) * self.limit
+        target = (6.0 if warm else min(4.0, max(1.0, 30.0 / seen.latency))) * self.limit
         if self._base is not None:
-            target = min(target, 4.0 * self._base.load + 1.0, self._deepest(seen))
+            target = min(target, 5.0 * self._base.load + 1.0, self._deepest(seen))
         if target > self.limit:
             self._aim(now, target, 1.0, max(RAMP, seen.latency / 2.0))
 

@@ -22,7 +22,7 @@ MAXIMUM = 1024
 TOLERANCE = 0.03
 """Share of refusals that is taken for luck."""
 LONGEST_PAUSE = 8.0
-"""Seconds between two trials while an endpoint refuses everything."""
+"""Seconds between two trials while an endpoint refuses everything; half of it while it is down."""
 LONGEST_BELIEVED = 60.0
 """Seconds of pause at most, where the endpoint says consistently when it will accept again."""
 
@@ -212,7 +212,7 @@ class Limiter:
         window, pace, refusals = self._window, self._pace, self._refusals
         bound, resumes, believed = pace.bound, now, False
         if refusals > 1:
-            resumes, believed = self._resumption(now, outcome.retry_after)
+            resumes, believed = self._resumption(now, outcome)
             pace.pause(now, resumes - now)
         if outcome.verdict == "overload":
             if bound or refusals > 1 or self._heat > 4.0:
@@ -227,16 +227,18 @@ class Limiter:
             sure = refusals == 1 and outcome.verdict != "down"
             window.refused(now, self._level, factor, sure=sure)
 
-    def _resumption(self, now: float, retry_after: float | None) -> tuple[float, bool]:
+    def _resumption(self, now: float, outcome: Outcome) -> tuple[float, bool]:
         """Tell when to try again, and whether the endpoint said so.
 
         Retry-After is believed when two refusals, some seconds apart, point to the same moment:
         a constant one says nothing about the others' chances.
         """
-        pause = min(self._longest_pause, 0.25 * 2.0 ** (min(self._refusals, 16) - 2))
-        if retry_after is not None and now - self._promise[0] > 3.0:
-            promised = self._promise[1]
-            self._promise = (now, now + retry_after)
-            if abs(now + retry_after - promised) < 1.2:  # it is often in whole seconds
-                return now + min(max(retry_after, 0.25), LONGEST_BELIEVED), True
+        # What counts requests per time counts trials too; who was down may be back any moment.
+        longest = self._longest_pause * (1.0 if outcome.verdict == "overload" else 0.5)
+        pause = min(longest, 0.25 * 2.0 ** (min(self._refusals, 16) - 2))
+        if outcome.retry_after is not None and now - self._promise[0] > 3.0:
+            resumes, promised = now + outcome.retry_after, self._promise[1]
+            self._promise = (now, resumes)
+            if abs(resumes - promised) < 1.2:  # it is often in whole seconds
+                return min(max(resumes, now + 0.25), now + LONGEST_BELIEVED), True
         return now + pause, False

@@ -11,6 +11,8 @@ SLACK = 0.02
 """Seconds by which a late send lets the next ones go earlier: timers are never exact."""
 RECENT = 2.0
 """Seconds."""
+SLOWEST = 1.0 / 30.0
+"""Requests a second that are tried at least."""
 LONGEST_WINDOW = 70.0
 """Seconds: a hint about a longer time (a day's quota) says nothing about speed."""
 
@@ -167,7 +169,7 @@ class Pace:
                     0,
                 )
         share = min(0.25, max(0.01, 1.0 / count, unsure))
-        start = min(0.98 * estimate, rate)
+        start = max(SLOWEST, min(0.98 * estimate, rate))
         doubling = max(15.0, 64.0 / start) if count > 8 else max(1.0, 8.0 / start)
         self._growth = Growth(start, resumes, share, doubling)
         self.bound = False

@@ -1,11 +1,16 @@
 """Caps that the user sets: so many requests, or tokens, in any minute and never more."""
 
+import math
+
 TICK = 0.25
 """Seconds: how finely a minute is counted, and by how much a late send may be caught up with."""
 TICKS = 241
 """A minute, and the tick that has just begun."""
 MARGIN = 0.995
 """Part of a cap that is aimed at, as a network moves arrivals against each other."""
+
+GUESSED = 0.985
+"""Part of a cap on tokens that is aimed at, as what is in flight is guessed."""
 
 
 class Cap:
@@ -25,7 +30,7 @@ class Cap:
     def __init__(self, per_minute: float) -> None:
         self._most = per_minute
         self._seconds = 60.0 / (per_minute * MARGIN)
-        self._next = float("-inf")
+        self._next = -math.inf
         self._ticks = [0.0] * TICKS
         self._tick = -TICKS
         self._total = 0.0
@@ -72,22 +77,24 @@ class Cap:
 
 
 class TokenCap:
-    """A cap on tokens, which are known only after the answer.
+    """A cap on tokens, which are known only after the answer: kept as far as chance allows.
 
     Until then a request counts with the caller's estimate, corrected by how far the estimates
-    were off on average; so an estimate of the prompt alone will do.
+    were off on average; so an estimate of the prompt alone will do. Room is left for
+    those in flight to use more than that.
     """
 
     def __init__(self, per_minute: float) -> None:
-        self._cap = Cap(per_minute)
-        self._estimated = self._used = 0.0  # means over the last requests
+        self._cap = Cap(per_minute * GUESSED)
+        self._estimated = self._used = 0.0  # means over the last requests, as is the error
+        self._error = 0.0
         self._answers = 0
         self._pending = 0.0
         self._in_flight = 0
 
     def wait(self, now: float, estimate: int) -> float:
         """Tell the seconds until a request of about so many tokens may be sent."""
-        return self._cap.wait(now, self._expected(estimate))
+        return self._cap.wait(now, self._expected(estimate) + self._room())
 
     def take(self, now: float, estimate: int) -> None:
         """Send one."""
@@ -106,7 +113,19 @@ class TokenCap:
             self._cap.correct(sent, used - expected)
             if used:
                 self._answers += 1
-                self._used += (used - self._used) / min(32, self._answers)
+                weight = 1 / min(32, self._answers)
+                self._used += weight * (used - self._used)
+                self._error += weight * (abs(used - expected) - self._error)
+
+    def _room(self) -> float:
+        """Tell what those in flight may use beyond their estimates.
+
+        Thrice the deviation that chance brings; and as long answers take longer, those that are
+        not back yet are longer on average, by variance over mean.
+        """
+        deviation = 1.25 * self._error
+        late = deviation * deviation / max(1.0, self._used)
+        return 3.0 * deviation * math.sqrt(self._in_flight + 1) + late * self._in_flight
 
     def _expected(self, estimate: int) -> float:
         off = self._used - self._estimated if self._answers else 0.0

@@ -59,8 +59,8 @@ class Replicas:
         Args:
             now: seconds, never going back.
             tokens: about what the request will use.
-            avoid: the replica that failed this request before; it is asked again only when
-                no other is of use.
+            avoid: the replica that failed this request before; it is asked again only where
+                no other has room.
 
         Returns:
             The replica's number and 0.0; or -1 and the seconds after which to ask again (inf:
@@ -109,19 +109,16 @@ class Replicas:
         if len(self._limiters) == 1:
             return 0, self._limiters[0].wait(now)
         waits = [limiter.wait(now) for limiter in self._limiters]
-        others = [i for i, limiter in enumerate(self._limiters) if i != avoid]
-        if avoid is not None and all(self._limiters[i].resting for i in others):
-            others.append(avoid)
-        free = [i for i in others if waits[i] <= 0.0]
+        free = [i for i, wait in enumerate(waits) if wait <= 0.0]
         if not free:
-            return -1, min(waits[i] for i in others)
-        return min(free, key=lambda i: self._load(i, avoid)), 0.0
+            return -1, min(waits)
+        return min(free, key=lambda i: self._reluctance(i, avoid)), 0.0
 
-    def _load(self, index: int, avoid: int | None) -> tuple[bool, float]:
+    def _reluctance(self, index: int, avoid: int | None) -> tuple[bool, bool, float]:
         limiter = self._limiters[index]
         # Who has failed once is not sent to find out whether a replica is back.
         risky = avoid is not None and limiter.resting
-        return risky, limiter.in_flight / limiter.limit
+        return index == avoid, risky, limiter.in_flight / limiter.limit
 
 
 class OutageGuard:
