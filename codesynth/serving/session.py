@@ -68,8 +68,6 @@ class Session:
         others: see ``APILLMServing``.
     """
 
-    on_room: Callable[[], None]
-
     def __init__(
         self,
         sites: Sequence[Site],
@@ -92,27 +90,26 @@ class Session:
         self._max_retries = max_retries
         self._clock = clock
         self._replicas = Replicas(len(sites), concurrency=concurrency, rpm=rpm, tpm=tpm)
-        self._gate = Gate(self._replicas, clock, budget, lambda: self.on_room())
+        self._gate = Gate(self._replicas, clock, budget, self._resize)
         self._guard = OutageGuard(max_outage)
         self._answered_at: float | None = None
         self._denials = 0
         self._suspicion = asyncio.Lock()
         self._looked_into = False
         self._verdict: EndpointError | None = None
+        self.on_room: Callable[[], None] = lambda: None
+        self.workers = self.bound = 0
+        self._resize()
 
-    @property
-    def workers(self) -> int:
-        """Requests that are worth having under way: those in a pause hold no permit."""
-        return self._replicas.limit + self._paused
-
-    @property
-    def bound(self) -> int:
-        """Unfinished requests worth holding: some wait for the caller, some for a permit."""
-        return 2 * self._replicas.limit + 64 + self._paused
-
-    @property
-    def _paused(self) -> int:
-        return min(self._gate.paused, 2 * self._replicas.limit + 64)
+    def _resize(self) -> None:
+        """Work out anew how much to hold: those in a pause hold no permit, others take it."""
+        self._limit = limit = self._replicas.limit
+        paused = min(self._gate.paused, 2 * limit + 64)
+        has_grown = limit + paused > self.workers
+        self.workers = limit + paused
+        self.bound = 2 * limit + 64 + paused  # some wait for the caller, some for a permit
+        if has_grown:
+            self.on_room()
 
     def drain(self) -> None:
         """Send no more."""
@@ -187,14 +184,13 @@ class Session:
         row.counted += 1
         row.is_outage = False
         started = self._clock()
-        limit = self._replicas.limit
         outcome: Outcome | None = None
         try:
             answer, outcome = await self._exchange(row, started)
         finally:
             self._gate.leave(number, outcome)
-            if self._replicas.limit > limit:
-                self.on_room()
+            if self._replicas.limit != self._limit:
+                self._resize()
         return answer
 
     async def _exchange(self, row: _Row, started: float) -> tuple[Answer, Outcome]:

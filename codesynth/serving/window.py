@@ -25,19 +25,13 @@ class Asker(Protocol):
 
     Attributes:
         on_room: set by the window; called when ``workers`` has grown.
+        workers: requests that ``ask`` can make use of at a time; read from any thread.
+        bound: unfinished requests worth holding, more than ``workers``; read from any thread.
     """
 
     on_room: Callable[[], None]
-
-    @property
-    def workers(self) -> int:
-        """Requests that ``ask`` can make use of at a time; read from any thread."""
-        ...
-
-    @property
-    def bound(self) -> int:
-        """Unfinished requests worth holding, more than ``workers``; read from any thread."""
-        ...
+    workers: int
+    bound: int
 
     async def ask(self, request: Request) -> Response | None:
         """Answer; None where ``drain`` was called before the request was sent.
