@@ -628,7 +628,8 @@ _EXAMPLES_VERIFY = """\
 Examples:
   codesynth verify sft.jsonl --keep passed -o clean.jsonl
   codesynth gen-code new.jsonl | codesynth verify --keep passed > clean.jsonl
-  codesynth verify HumanEval.jsonl --input-key canonical_solution --test-key test
+  codesynth verify HumanEval.jsonl --test-key test \\
+      --input-key canonical_solution
 """
 
 
