@@ -3,6 +3,7 @@
 import fcntl
 import functools
 import random
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -497,12 +498,25 @@ def test_damage_after_a_kill_is_told_too(at: float, kind: str, seed: int, in_log
             assert found == (ANSWERS, NOTES)
 
 
-def test_a_torn_last_transaction_is_no_damage(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tear", [lambda log: log[:-100], lambda log: log[:-1] + b"?"])
+def test_a_torn_last_transaction_is_no_damage(
+    tmp_path: Path, tear: Callable[[bytes], bytes]
+) -> None:
     files = dict(written()["killed"])
-    files["-wal"] = files["-wal"][:-100]
+    files["-wal"] = tear(files["-wal"])
     answers, notes = state(lay_out(str(tmp_path), files))  # type: ignore[misc]
     assert [key for key in KEYS if answers[key] is None] == KEYS[-2:]
     assert notes == NOTES
+
+
+def test_a_key_that_leads_nowhere_is_damage(tmp_path: Path) -> None:
+    data = written()["finished"][""]
+    places = [match.start() for match in re.finditer(KEYS[5], data)]
+    assert len(places) == 2  # beside the answer, and in the index
+    for place in places:
+        path = lay_out(str(tmp_path), {"": data[:place] + b"?" + data[place + 1 :]})
+        with pytest.raises(JournalError, match="is damaged"):
+            Journal(str(path))
 
 
 @pytest.mark.parametrize("content", [None, b"", b"x"])

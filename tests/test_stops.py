@@ -298,7 +298,7 @@ def test_a_journal_that_cannot_be_written_is_told(job: Job) -> None:
 def test_too_few_file_descriptors_make_it_slower_and_fail_no_row(job: Job) -> None:
     job.endpoint.plan = late(0.1)
     done = finished(
-        *job.args("-j", 64),
+        *job.args("-j", 64, "--max-retries", 0),
         endpoint=job.endpoint,
         preexec_fn=limited(resource.RLIMIT_NOFILE, 24),
     )

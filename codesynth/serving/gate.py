@@ -104,7 +104,7 @@ class Gate:
             return await permit
         except asyncio.CancelledError:
             if permit.done() and not permit.cancelled() and permit.exception() is None:
-                self._replicas.cancel(permit.result(), self._clock())
+                self.leave(permit.result(), None)
             raise
 
     def leave(self, index: int, outcome: Outcome | None) -> None:

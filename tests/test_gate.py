@@ -1,0 +1,103 @@
+"""The gate: what waits there is let through, called off, or sent away."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from codesynth.serving.gate import Drained, Gate
+from codesynth.serving.replicas import Replicas
+
+
+def with_gate(concurrency: int, use: Callable[[Gate], Awaitable[object]]) -> None:
+    async def run() -> None:
+        replicas = Replicas(1, concurrency=concurrency, rpm=None, tpm=None)
+        await use(Gate(replicas, time.monotonic, None, lambda: None))
+
+    asyncio.run(asyncio.wait_for(run(), 5))
+
+
+def test_the_end_of_an_outage_ends_the_pauses_that_wait_for_it() -> None:
+    async def use(gate: Gate) -> None:
+        waiting = asyncio.create_task(gate.pause(3600, outage=True))
+        told_to = asyncio.create_task(gate.pause(3600, outage=False))
+        await asyncio.sleep(0)
+        assert gate.paused == 2
+        gate.end_outage()
+        await waiting
+        assert (gate.paused, told_to.done()) == (1, False)
+        gate.drain()
+        with pytest.raises(Drained):
+            await told_to
+
+    with_gate(1, use)
+
+
+def test_a_drain_sends_away_all_who_wait_now_and_later() -> None:
+    async def use(gate: Gate) -> None:
+        assert await gate.enter(1) == 0
+        waiting = [
+            asyncio.create_task(gate.enter(1)),
+            asyncio.create_task(gate.enter(1, avoid=0)),
+            asyncio.create_task(gate.pause(3600, outage=True)),
+        ]
+        await asyncio.sleep(0)
+        gate.drain()
+        for task in waiting:
+            with pytest.raises(Drained):
+                await task
+        for late in (gate.enter(1), gate.pause(0, outage=False)):
+            with pytest.raises(Drained):
+                await late
+
+    with_gate(1, use)
+
+
+def test_retries_go_before_new_requests() -> None:
+    async def use(gate: Gate) -> None:
+        await gate.enter(1)
+        order: list[str] = []
+
+        async def enter(name: str, avoid: int | None) -> None:
+            await gate.enter(1, avoid)
+            order.append(name)
+            gate.leave(0, None)
+
+        tasks = [
+            asyncio.create_task(enter(name, avoid))
+            for name, avoid in (("new", None), ("newer", None), ("retry", 0))
+        ]
+        await asyncio.sleep(0)
+        gate.leave(0, None)
+        await asyncio.gather(*tasks)
+        assert order == ["retry", "new", "newer"]
+
+    with_gate(1, use)
+
+
+def test_a_permit_that_nobody_waits_for_any_more_goes_to_the_next() -> None:
+    async def use(gate: Gate) -> None:
+        await gate.enter(1)
+        first = asyncio.create_task(gate.enter(1))
+        second = asyncio.create_task(gate.enter(1))
+        await asyncio.sleep(0)
+        first.cancel()
+        gate.leave(0, None)
+        assert await second == 0
+        assert first.cancelled()
+
+    with_gate(1, use)
+
+
+def test_a_permit_that_came_too_late_goes_to_the_next() -> None:
+    async def use(gate: Gate) -> None:
+        await gate.enter(1)
+        first = asyncio.create_task(gate.enter(1))
+        second = asyncio.create_task(gate.enter(1))
+        await asyncio.sleep(0)
+        gate.leave(0, None)
+        first.cancel()
+        assert await second == 0
+
+    with_gate(1, use)
