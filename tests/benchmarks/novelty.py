@@ -85,8 +85,9 @@ def compare(count: int, threshold: float) -> None:
         only_brute += found is None and score is not None
         other_score += found is not None and score is not None and found.score != score
     print(
-        f"{count} texts at {threshold}: {len(brute.accepted)} accepted, {equal} equal, {both}"
-        f" close; recall {both / (both + only_brute):.6f}, precision {both / (both + only_gate):.6f},"
+        f"{count} texts at {threshold}: {len(brute.accepted)} accepted, {equal} equal,"
+        f" {both} close; recall {both / (both + only_brute):.6f},"
+        f" precision {both / (both + only_gate):.6f},"
         f" {other_score} other scores; {spent[0] / count * 1e6:.0f} us a text,"
         f" brute force {spent[1] / count * 1e6:.0f}",
         flush=True,
