@@ -26,6 +26,7 @@ FailureKind: TypeAlias = Literal[
     "refused",
     "filtered",
     "empty",
+    "no_code",
     "duplicate",
     "contaminated",
     "not_kept",

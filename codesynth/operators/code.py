@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from codesynth.errors import ConfigError
 from codesynth.models import Failure, Record
 from codesynth.operators.face import run_in_memory, run_streaming
+from codesynth.operators.languages import find_language
 from codesynth.operators.parsing import parse_code
 from codesynth.operators.templates import Template, load_template
 from codesynth.pipeline import Job
@@ -23,6 +25,8 @@ class CodeInstructionToCodeGenerator:
         prompt_template: None (the built-in), a text with ``{instruction}`` and any other column
             of the row in braces, or an object with ``build_prompt(instruction=...)``.
         template_name: names the template in errors.
+        language: what the code is in, so that an answer's blocks in it are preferred; None goes
+            by the prompt and the answer.
 
     Raises:
         ConfigError: the template's text is wrong.
@@ -40,6 +44,7 @@ class CodeInstructionToCodeGenerator:
         prompt_template: Any = None,
         *,
         template_name: str = "<prompt_template>",
+        language: str | None = None,
     ) -> None:
         self.llm_serving = llm_serving
         self.prompt_template = prompt_template
@@ -49,6 +54,7 @@ class CodeInstructionToCodeGenerator:
                 prompt_template, TEMPLATE, required={"instruction"}, known=None, name=template_name
             )
         self._filled = False
+        self._language = find_language(language) if language else None
 
     def job(
         self,
@@ -69,7 +75,8 @@ class CodeInstructionToCodeGenerator:
                 return Failure("existing_key", words)
             return self._prompt(record, input_key)
 
-        return Job("code", prompt, parse_code, output_key, system_prompt)
+        parse = partial(parse_code, language=self._language)
+        return Job("code", prompt, parse, output_key, system_prompt)
 
     def instruction(self, record: Record, input_key: str | None) -> str | Failure:
         """Read a row's instruction, or why it has none; see ``job``."""

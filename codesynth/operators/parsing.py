@@ -7,8 +7,12 @@ words; in another language the rules that need them do not apply, and more is ke
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 
+from codesynth.models import Failure
+from codesynth.operators.blocks import Asked, choose, join, lacks_code
 from codesynth.operators.fences import (
     BLANK,
     EOL,
@@ -17,58 +21,22 @@ from codesynth.operators.fences import (
     strip_blank_lines,
     without_last_eol,
 )
-
-_THOUGHTS = {
-    "<think>": "</think>",
-    "<thinking>": "</thinking>",
-    "<thought>": "</thought>",
-    "<reasoning>": "</reasoning>",
-    "<seed:think>": "</seed:think>",
-    "[THINK]": "[/THINK]",
-    "◁think▷": "◁/think▷",
-    "<|begin_of_thought|>": "<|end_of_thought|>",
-}
-_THOUGHT = re.compile(rf"\s*+({'|'.join(map(re.escape, _THOUGHTS))})")
-_REST_IS_BLANK = re.compile(r"[ \t]*(?:[\r\n]|\Z)")
+from codesynth.operators.languages import (
+    PYTHON,
+    Language,
+    asks_for_python,
+    is_aside,
+    may_be_words,
+    name_of,
+)
+from codesynth.operators.prose import is_prose, without_introduction, without_prose
+from codesynth.operators.thinking import split_thinking
 
 _GLUED = re.compile(r"```(?<=[^\s`~]```)(?=[ \t]*(?:[\r\n]|\Z))")
+_MOST_ECHOES = 8
+_RUN = re.compile(r"`+|~+")
 _INNER_OPENING = re.compile(r"^ {0,3}(?:`{3,}|~{3,})[ \t]*\w", re.MULTILINE)
-_LANGUAGE = re.compile(r"[^\w+#-]*([\w+#-]+)")
-_ALIASES = {
-    "py": "python",
-    "python3": "python",
-    "js": "javascript",
-    "jsx": "javascript",
-    "node": "javascript",
-    "ts": "typescript",
-    "tsx": "typescript",
-    "c++": "cpp",
-    "cc": "cpp",
-    "cs": "csharp",
-    "c#": "csharp",
-    "golang": "go",
-    "rs": "rust",
-    "rb": "ruby",
-    "kt": "kotlin",
-}
-_ASIDE = re.compile(
-    r"(?:ba|z|fi)?sh|shell|console|shell-?session|terminal|powershell|cmd|bat|te?xt|plain(?:text)?"
-    r"|output|stdout|logs?|none|markdown|md|mermaid|json[c5l]?|ya?ml|toml|ini|[ct]sv|diff|pycon"
-    r"|python-repl|doctest"
-)
-"""Languages of what stands beside code: commands, output, data. Taken where nothing else is."""
-
 _HEADING = re.compile(r"#|\*\*.*\*\*:?$")
-_USAGE = re.compile(
-    r"\b(?:usages?|examples?|tests?|testing|outputs?|how to (?:use|run|call)|try (?:it|this))\b",
-    re.IGNORECASE,
-)
-_DEFINES = re.compile(
-    r"^(?:[a-z]{1,12} +){0,4}(?:(?:def|class|func|fn|fun|function|sub|struct|enum|trait|interface"
-    r"|module|const)\*? +(\w+)|\w{1,20} +(main) *\()",
-    re.MULTILINE,
-)
-
 _SHORT = 200
 _FEW = 6
 _SPEAKS = re.compile(
@@ -92,31 +60,52 @@ _INSTRUCTS = re.compile(
 _EXAMPLE = re.compile(r"\W*example \d+\W*", re.IGNORECASE)
 
 
-def parse_code(text: str) -> str:
+def parse_code(text: str, prompt: str = "", language: Language | None = None) -> str | Failure:
     r"""Take the code out of an answer; empty where there is nothing but thinking or a blank block.
 
-    Without a fence, it is the whole text without outer blank lines. Of several blocks:
+    Without a fence, it is the whole text without outer blank lines, and without the sentences
+    around it where a parser then takes it. Of several blocks:
 
-    1. Blocks of commands, output or data are left out where there is another; so are blocks
-       without a language where there is one with.
+    1. Those in the language asked for come first; then those without a language, if that parses;
+       then those of another; blocks of commands, output or data come last.
     2. The first block left sets the language; blocks of other languages are left out.
     3. Later ones introduced as usage, example, test or output are left out.
     4. A block is left out where later ones define all its names again: a stub repeated from the
        prompt, a first draft, a step on the way.
-    5. The rest belongs together, and is joined in order with a blank line between.
+    5. The rest belongs together, and is joined in order with a blank line between. Where that does
+       not parse, blocks are left out that do not, unless they define something.
+
+    Args:
+        text: the answer.
+        prompt: what was asked; where the answer begins with it or its end, that goes.
+        language: what was asked for; None looks whether the prompt says Python.
+
+    Returns:
+        The code, or a Failure ``no_code``: words only, or commands where a program was asked for.
 
     >>> parse_code("Here you are:\n```python\nprint(1)\n```\nIt prints 1.")
     'print(1)'
+    >>> parse_code("I'm sorry, but I can't do that.").kind
+    'no_code'
     """
-    body, blocks = _read(text)
+
+    @cache
+    def asked() -> Language | None:
+        return language or (PYTHON if asks_for_python(prompt) else None)
+
+    body, blocks = _read(text, prompt)
     if blocks and (nest := _nest(body, blocks)):
-        body, blocks = nest.text, find_blocks(nest.text) if _rank(nest) else [nest]
+        body, name = nest.text, name_of(nest.info)
+        blocks = find_blocks(body) if not name or is_aside(name) else [nest]
     if not blocks:
-        return strip_blank_lines(body)
-    return _or_empty("\n\n".join(block.text for block in _choose(body, blocks)))
+        return _unfenced(strip_blank_lines(body), asked)
+    parts = [part for block in blocks for part in _parts(body, block, asked)]
+    chosen = choose(body, parts, asked)
+    why = lacks_code(chosen, asked) if chosen else None
+    return _no_code(why) if why else join(chosen)
 
 
-def parse_instruction(text: str) -> str:
+def parse_instruction(text: str, prompt: str = "") -> str:
     r"""Clean an answer to look like a row of the pool; empty where nothing is left.
 
     A fence that wraps the instruction goes, with the sentences around it. A fence within an
@@ -126,7 +115,7 @@ def parse_instruction(text: str) -> str:
     >>> parse_instruction("Here is a new prompt:\n```\ndef f():\n```")
     'def f():'
     """
-    body, blocks = _read(text)
+    body, blocks = _read(text, prompt)
     if blocks and (nest := _nest(body, blocks)):
         blocks = [nest]
     if not blocks or not _is_wrapped(body, blocks):
@@ -138,63 +127,51 @@ def parse_instruction(text: str) -> str:
     return _or_empty(blocks[-1].text)
 
 
-def split_thinking(text: str) -> tuple[str, str]:
-    """Split an answer in two: the thinking it begins with, tags and all, and the rest.
+def _read(text: str, prompt: str) -> tuple[str, list[Block]]:
+    """Split off the thinking and what is repeated of the prompt; find the blocks of the rest.
 
-    A closing tag without an opening one counts too (chat templates open it in the prompt),
-    if it stands at an edge of its line and outside of code. Thinking that is not closed is all
-    there is.
-
-    >>> split_thinking("<think>Hm.</think>print(1)")
-    ('<think>Hm.</think>', 'print(1)')
+    A fence that opens nothing closes what the prompt opened. A block that is not closed by a line
+    of its own ends where a line of it ends in a fence.
     """
-    start = 0
-    while opening := _THOUGHT.match(text, start):
-        closing = _THOUGHTS[opening[1]]
-        end = text.find(closing, opening.end())
-        if end < 0:
-            return text, ""
-        start = end + len(closing)
-    for tag, closing in _THOUGHTS.items():
-        end = text.find(closing, start)
-        if end >= 0 and text.find(tag, start, end) < 0:
-            start = _lone_end(text, start, closing)
-    return text[:start], text[start:]
-
-
-def _lone_end(text: str, start: int, closing: str) -> int:
-    """Return where thinking ends that began before the text; ``start`` where there is none."""
-    closed = [block for block in find_blocks(text[start:]) if block.closed]
-    blocks = iter([*closed, Block("", "", len(text), len(text), closed=True)])
-    block = next(blocks)
-    end = text.find(closing, start)
-    while end >= 0:
-        while block.stop <= end - start:
-            block = next(blocks)
-        after = end + len(closing)
-        at_edge = end == start or text[end - 1] in "\r\n" or _REST_IS_BLANK.match(text, after)
-        if at_edge and end - start < block.start:
-            return after
-        end = text.find(closing, after)
-    return start
-
-
-def _read(text: str) -> tuple[str, list[Block]]:
-    """Split off the thinking; find the blocks of the rest.
-
-    A lone fence at the very end closes what the prompt opened. A block that is not closed by a
-    line of its own ends where a line of it ends in a fence.
-    """
-    body = split_thinking(text)[1]
+    body = _without_echo(split_thinking(text)[1], prompt)
     blocks = find_blocks(body)
     if not blocks or blocks[-1].closed:
         return body, blocks
     last = blocks[-1]
-    if len(blocks) == 1 and _is_dangling(last):
+    if len(blocks) == 1 and _only_closes(body, last):
         return body[: last.start], []
     if glued := _GLUED.search(last.text):
         blocks[-1] = last._replace(text=last.text[: glued.start()])
     return body, blocks
+
+
+def _without_echo(body: str, prompt: str) -> str:
+    """Take off the prompt, or its end, where an answer begins by repeating it in words.
+
+    Code that is repeated may be gone on with; it goes only where a fence comes after it.
+    """
+    answer = body.lstrip(BLANK)
+    first = EOL.split(answer, maxsplit=1)[0].rstrip()
+    start = prompt.find(first) if first else -1
+    for _ in range(_MOST_ECHOES):
+        if start < 0:
+            break
+        echo = prompt[start:].strip(BLANK)
+        rest = answer.removeprefix(echo)
+        if rest != answer and rest.strip(BLANK) and rest[0] in BLANK:
+            if find_blocks(rest) or is_prose(echo):
+                return rest
+            break
+        start = prompt.find(first, start + 1)
+    return body
+
+
+def _only_closes(body: str, block: Block) -> bool:
+    """Whether a lone fence has code before it, and nothing or words after it."""
+    if _is_dangling(block):
+        return True
+    before = body[: block.start]
+    return not block.info and is_prose(block.text) and before != "" and not is_prose(before)
 
 
 def _is_dangling(block: Block) -> bool:
@@ -219,53 +196,51 @@ def _or_empty(text: str) -> str:
     return text if text.strip(BLANK) else ""
 
 
-def _choose(body: str, blocks: list[Block]) -> list[Block]:
-    """Choose the blocks that are the code, by the rules of ``parse_code``."""
-    if len(blocks) == 1:
-        return blocks
-    usage = {
-        block.start
-        for previous, block in pairwise(blocks)
-        if _introduces_usage(body[previous.stop : block.start])
-    }
-    filled = [block for block in blocks if _or_empty(block.text)]
-    best = min(map(_rank, filled), default=0)
-    alike = [block for block in filled if _rank(block) == best]
-    language = _language(alike[0]) if alike else ""
-    alike = [block for block in alike if _language(block) == language]
-    return _without_drafts([b for i, b in enumerate(alike) if i == 0 or b.start not in usage])
+def _parts(body: str, block: Block, asked: Asked) -> Iterator[Block]:
+    """Split a block where a fence like its own opens another: the end of the first is missing.
+
+    What has no end is left without the sentences after its code, where it then parses.
+    """
+    starts = [block.start]
+    if run := _RUN.match(body, block.start):
+        again = re.compile(rf"(?<![^\r\n]){run[0]}[ \t]*\w[^\r\n`]*(?=[\r\n])")
+        starts += [each.start() for each in again.finditer(body, run.end(), block.stop)]
+    for start, stop in pairwise([*starts, block.stop]):
+        part = block
+        if len(starts) > 1:
+            part = find_blocks(body[start:stop])[0]._replace(start=start, stop=stop)
+        if part.closed:
+            yield part
+            continue
+        language, name = asked(), name_of(part.info)
+        language = language or PYTHON if name in ("", (language or PYTHON).name) else None
+        text = _code_in(part.text, language) or part.text
+        end = body.find(text, start, stop) + len(text)
+        yield part._replace(text=text, stop=end if end >= len(text) else stop)
 
 
-def _language(block: Block) -> str:
-    found = _LANGUAGE.match(block.info)
-    name = found[1].lower() if found else ""
-    return _ALIASES.get(name, name)
+def _unfenced(text: str, asked: Asked) -> str | Failure:
+    """Read an answer without fences: code, perhaps with words around it, or words only."""
+    if not text:
+        return ""
+    language = asked()
+    if language is not None and may_be_words(language.name):
+        return text
+    if is_prose(text):
+        return _no_code("words only")
+    return _code_in(text, language or PYTHON) or without_introduction(text)
 
 
-def _rank(block: Block) -> int:
-    """Rank what a block may be: 0 code, 1 perhaps code, 2 something beside code."""
-    if _ASIDE.fullmatch(_language(block)) or block.text.startswith(">>> "):
-        return 2
-    return 0 if _language(block) else 1
+def _code_in(text: str, language: Language | None) -> str | None:
+    """Leave out the words before and after code, where that is what makes it parse."""
+    code = without_prose(text)
+    if code == text or language is None or language.parses is None:
+        return None
+    return code if language.parses(code) and not language.parses(text) else None
 
 
-def _without_drafts(blocks: list[Block]) -> list[Block]:
-    """Leave out each block whose names are all defined again by later ones."""
-    kept: list[Block] = []
-    later: set[str] = set()
-    for block in reversed(blocks):
-        names = {name or main for name, main in _DEFINES.findall(block.text)}
-        if not names or not names <= later:
-            kept.append(block)
-            later |= names
-    return kept[::-1]
-
-
-def _introduces_usage(prose: str) -> bool:
-    """Whether the last line or the last heading before a block says that it shows a use."""
-    lines = [line for line in map(str.strip, EOL.split(prose[-2 * _SHORT :])) if line]
-    headings = [line for line in lines if _HEADING.match(line)]
-    return any(_USAGE.search(line) for line in (*headings[-1:], *lines[-1:]))
+def _no_code(why: str) -> Failure:
+    return Failure("no_code", f"no code in the answer: {why}")
 
 
 def _last_line(text: str) -> str:

@@ -1,0 +1,135 @@
+"""Fenced blocks of an answer -> those that are the code it was asked for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from itertools import pairwise
+from typing import TypeAlias
+
+from codesynth.operators.fences import BLANK, EOL, Block
+from codesynth.operators.languages import (
+    PYTHON,
+    Language,
+    is_aside,
+    is_only_remarks,
+    is_surely_python,
+    may_be_words,
+    name_of,
+)
+from codesynth.operators.prose import is_prose
+
+Asked: TypeAlias = Callable[[], Language | None]
+"""Finds out which language was asked for; called only where that matters."""
+
+_LOOKED_AT = 400
+_HEADING = re.compile(r"#|\*\*.*\*\*:?$")
+_USAGE = re.compile(
+    r"\b(?:usages?|examples?|tests?|testing|outputs?|how to (?:use|run|call)|try (?:it|this))\b",
+    re.IGNORECASE,
+)
+_DEFINES = re.compile(
+    r"^(?:[a-z]{1,12} +){0,4}(?:(?:def|class|func|fn|fun|function|sub|struct|enum|trait|interface"
+    r"|module|const)\*? +(\w+)|\w{1,20} +(main) *\()",
+    re.MULTILINE,
+)
+
+
+def choose(body: str, blocks: list[Block], asked: Asked) -> list[Block]:
+    """Choose the blocks that are the code, by the rules of ``parse_code``; none of blank ones."""
+    filled = [block for block in blocks if block.text.strip(BLANK)]
+    if len(filled) < 2:
+        return filled
+    usage = {
+        block.start
+        for previous, block in pairwise(blocks)
+        if _introduces_usage(body[previous.stop : block.start])
+    }
+    language = asked()
+    ranks = [_rank(block, language) for block in filled]
+    alike = [block for block, rank in zip(filled, ranks, strict=True) if rank == min(ranks)]
+    name = name_of(alike[0].info)
+    alike = [block for block in alike if name_of(block.info) == name]
+    kept = _without_drafts([b for i, b in enumerate(alike) if i == 0 or b.start not in usage])
+    if language is None and name in ("", PYTHON.name):
+        sure = name or any(is_surely_python(block.text) for block in kept)
+        language = PYTHON if sure else None
+    if language is None or language.parses is None or name not in ("", language.name):
+        return kept
+    return _that_parse(kept, alike, language.parses)
+
+
+def join(blocks: list[Block]) -> str:
+    """Put blocks together, with a blank line between."""
+    return "\n\n".join(block.text for block in blocks)
+
+
+def lacks_code(chosen: list[Block], asked: Asked) -> str | None:
+    """Say why there is no code in the blocks that were chosen; None where there is."""
+    name, code = name_of(chosen[0].info), join(chosen)
+    if may_be_words(name) and is_prose(code):
+        return "words only"
+    if name == PYTHON.name and is_only_remarks(code):
+        return "comments only"
+    if not is_aside(name) or (language := asked()) is None or is_aside(language.name):
+        return None
+    if language.parses is None and may_be_words(name):
+        return None
+    if language.parses is not None and language.parses(code):
+        return None
+    return f"no {language.name}, only {name}"
+
+
+def _rank(block: Block, language: Language | None) -> int:
+    """Rank what a block may be: 0 is what was asked for, 4 is something beside code."""
+    name = name_of(block.info)
+    if block.text.startswith(">>> "):
+        return 4
+    if language is not None and name == language.name:
+        return 0
+    if is_aside(name):
+        return 4
+    if name:
+        return 2
+    if language is None or (language.parses is not None and not language.parses(block.text)):
+        return 3
+    return 1
+
+
+def _without_drafts(blocks: list[Block]) -> list[Block]:
+    """Leave out each block whose names are all defined again by later ones."""
+    kept: list[Block] = []
+    later: set[str] = set()
+    for block in reversed(blocks):
+        names = _names([block])
+        if not names or not names <= later:
+            kept.append(block)
+            later |= names
+    return kept[::-1]
+
+
+def _that_parse(
+    kept: list[Block], alike: list[Block], parses: Callable[[str], bool]
+) -> list[Block]:
+    """Leave out blocks that do not parse, where nothing that is defined is lost by that."""
+    if parses(join(kept)):
+        return kept
+    good = [block for block in kept if parses(block.text)]
+    if good:
+        known = _names(good)
+        return [block for block in kept if block in good or _names([block]) - known]
+    names = _names(kept)
+    earlier = [block for block in alike if names and names <= _names([block])]
+    return [block for block in earlier if parses(block.text)][-1:] or kept
+
+
+def _names(blocks: list[Block]) -> set[str]:
+    """Return the names that blocks define."""
+    return {name or main for block in blocks for name, main in _DEFINES.findall(block.text)}
+
+
+def _introduces_usage(prose: str) -> bool:
+    """Whether the last line or the last heading before a block says that it shows a use."""
+    lines = [line for line in map(str.strip, EOL.split(prose[-_LOOKED_AT:])) if line]
+    headings = [line for line in lines if _HEADING.match(line)]
+    return any(_USAGE.search(line) for line in (*headings[-1:], *lines[-1:]))
