@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 from codesynth.codec import dumps
@@ -43,14 +43,15 @@ class Job:
     Attributes:
         name: first part of each ``custom_id``.
         prompt: a row's prompt, or why it has none.
-        parse: the answer's text to the value of the new column; empty where nothing is left.
+        parse: the answer's text and its prompt to the value of the new column, or why there is
+            none; empty where nothing is left.
         output_key: the new column.
         system_prompt: sent before each prompt.
     """
 
     name: str
     prompt: Callable[[Record], str | Failure]
-    parse: Callable[[str], str]
+    parse: Callable[[str, str], str | Failure]
     output_key: str
     system_prompt: str | None = None
 
@@ -156,11 +157,12 @@ def _responses(
 def _parse(response: Response, job: Job) -> Outcome:
     if response.error is not None:
         return Outcome(response, failure=response.error)
-    value = job.parse(response.text or "")
-    if value:
-        return Outcome(response, value)
-    words = "nothing but thoughts or an empty block"
-    return Outcome(response, failure=Failure("empty", words, attempts=response.attempts))
+    value = job.parse(response.text or "", response.request.messages[-1]["content"])
+    if not value:
+        value = Failure("empty", "nothing but thoughts or an empty block")
+    if isinstance(value, Failure):
+        return Outcome(response, failure=replace(value, attempts=response.attempts))
+    return Outcome(response, value)
 
 
 def _count(stats: Stats, outcome: Outcome) -> None:
