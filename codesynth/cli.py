@@ -612,13 +612,23 @@ def gen_code(
             _ASK, "--samples", min=1, metavar="N", help="Answers, and rows, a row. Default: 1."
         ),
     ] = 1,
+    language: Annotated[
+        str | None,
+        _option(
+            _ASK,
+            "--language",
+            metavar="NAME",
+            help="Of the code to keep of an answer, such as rust. Default: as prompt and answer "
+            "say.",
+        ),
+    ] = None,
 ) -> None:
     """Ask for the code that each row's instruction describes."""
 
     def prepare(settings: Settings, _: Journal | None) -> Work:
         from codesynth.work import code_work
 
-        return code_work(settings, input_key=input_key, samples=samples)
+        return code_work(settings, input_key=input_key, samples=samples, language=language)
 
     _do(ctx, ctx.params, prepare)
 

@@ -184,13 +184,15 @@ def decontaminator(settings: Settings) -> Decontaminator | None:
     return Decontaminator(settings.decontaminate, settings.ngram)
 
 
-def code_work(settings: Settings, *, input_key: str | None, samples: int = 1) -> Work:
+def code_work(
+    settings: Settings, *, input_key: str | None, samples: int = 1, language: str | None = None
+) -> Work:
     """Prepare ``gen-code``.
 
     A row whose instruction is of a benchmark is not sent; the code that comes is looked at too.
     """
     template, name = find_template(settings.prompt_template or code.TEMPLATE)
-    operator = CodeInstructionToCodeGenerator(None, template, template_name=name)
+    operator = CodeInstructionToCodeGenerator(None, template, template_name=name, language=language)
 
     def records() -> Iterator[Record]:
         rows = itertools.islice(read_records(settings.inputs), settings.limit)
