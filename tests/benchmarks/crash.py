@@ -1,6 +1,6 @@
 """Kill a run at random moments until it is through, and see that nothing was lost or paid twice.
 
-    PYTHONPATH=tests python tests/benchmarks/crash.py --kills 100
+    python tests/benchmarks/crash.py
 
 The endpoint fails in every way that passes and in some that last. At the end the output is the
 same, byte for byte, as that of a run that was left alone, and so are the failures (but for their
@@ -14,6 +14,7 @@ import argparse
 import json
 import re
 import subprocess
+import sys
 import tempfile
 import time
 from bisect import bisect
@@ -21,6 +22,8 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+
+sys.path.append(str(Path(__file__).parents[1]))
 
 from answers import Received
 from command import COMMAND, bare, environment, instructions
