@@ -123,6 +123,13 @@ def _concurrency(text: str) -> int:
     raise typer.BadParameter("it is a number from 1, or auto")
 
 
+def _ratio(text: str) -> tuple[int, int]:
+    human, _, machine = text.partition(":")
+    if human.isdecimal() and machine.isdecimal() and int(human) + int(machine) > 0:
+        return int(human), int(machine)
+    raise typer.BadParameter("it is H:M, two numbers such as 6:2")
+
+
 def _shard(text: str) -> tuple[int, int]:
     part, slash, parts = text.partition("/")
     if slash and part.isdecimal() and parts.isdecimal() and int(part) < int(parts):
@@ -548,6 +555,17 @@ def gen_instructions(
         int | None,
         _option(_ASK, "--seed", metavar="N", help="Of the sampling. Default: random, and told."),
     ] = None,
+    mix: Annotated[
+        Any,
+        _option(
+            _ASK,
+            "--mix",
+            parser=_ratio,
+            metavar="H:M",
+            help="Examples from H rows of people's and M of a model's (6:2 in self-instruct), in "
+            "place of -k: a model's are rows of the pool with the new column, not the other.",
+        ),
+    ] = None,
     novelty: Annotated[
         float | None,
         _option(
@@ -583,6 +601,7 @@ def gen_instructions(
             seed=seed,
             novelty=novelty,
             accepted=accepted,
+            ratio=mix,
         )
 
     _do(ctx, ctx.params, prepare)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from codesynth.operators import (
 from codesynth.operators.templates import find_template
 from codesynth.pipeline import Job
 from codesynth.quality.gate import QualityGate, Quota
+from codesynth.quality.mixing import mix
 from codesynth.serving.budget import Price
 from codesynth.serving.journal import Journal
 from codesynth.storage import Pool, read_records
@@ -106,6 +107,7 @@ def instruction_work(
     seed: int | None,
     novelty: float | None = None,
     accepted: int | None = None,
+    ratio: tuple[int, int] | None = None,
 ) -> Work:
     """Prepare ``gen-instructions``; without a seed, with the one that the journal remembers."""
     judged = novelty is not None or accepted is not None
@@ -117,26 +119,27 @@ def instruction_work(
     number = min(num_generate, settings.limit or num_generate)
     template, name = find_template(settings.prompt_template or instructions.TEMPLATE)
     operator = CodeInstructionGenerator(
-        None, template, num_few_shot, number, seed=seed, template_name=name
+        None, template, sum(ratio) if ratio else num_few_shot, number, seed=seed, template_name=name
     )
-
     quota = Quota(accepted) if accepted is not None else None
 
     @cache
     def pool() -> Pool:
-        return Pool(settings.inputs, input_key)
+        return Pool(settings.inputs, input_key, settings.output_key if ratio else None)
 
     def records() -> Iterator[Record]:
-        numbers = None
+        first, parts = settings.shard
+        bad = pool().bad_records() if first == 0 else iter(())
+        numbers: Iterable[int] = range(first, number, parts)
         if quota is not None:
-            quota.skip(pool().bad)
-            numbers = quota.numbers()
+            quota.skip(pool().bad if first == 0 else 0)
+            numbers = (first + parts * i for i in quota.numbers())
         try:
-            rows = operator.records(pool(), numbers)
+            choose = _mixer(pool(), seed, ratio) if ratio is not None else None
+            rows = operator.records(pool(), numbers, choose)
         except ConfigError as exc:
             raise ConfigError(f"{exc}{_first_bad(pool())}") from exc
-        bad = pool().bad_records() if settings.shard[0] == 0 else ()
-        return itertools.chain(bad, _shard(rows, settings.shard))
+        return itertools.chain(bad, rows)
 
     def gate() -> QualityGate | None:
         if not judged and not settings.decontaminate:
@@ -159,13 +162,24 @@ def instruction_work(
         records=records,
         total=lambda: accepted or len(range(settings.shard[0], number, settings.shard[1])),
         task="instruction",
-        request=[*_request(settings, template), seed, num_few_shot],
+        request=[*_request(settings, template), seed, num_few_shot, ratio],
         remarks=(f"seed {seed}",),
         notes={"seed": str(seed)},
         meta={"seed": seed},
         gate=gate,
         open_ended=quota is not None,
     )
+
+
+def _mixer(pool: Pool, seed: int, ratio: tuple[int, int]) -> Callable[[int], list[int]]:
+    """Draw from people's rows and from a model's, where the pool has enough of both."""
+    machine = len(pool) - pool.human
+    if pool.human < ratio[0] or machine < ratio[1]:
+        raise ConfigError(
+            f"the pool has {pool.human} rows of people's and {machine} of a model's, but --mix "
+            f"takes {ratio[0]} and {ratio[1]} examples"
+        )
+    return lambda i: mix(seed, i, pool.human, machine, ratio)
 
 
 def _first_bad(pool: Pool) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from codesynth.errors import ConfigError
@@ -76,13 +77,17 @@ class CodeInstructionGenerator:
             )
 
     def records(
-        self, pool: Sequence[str], numbers: Iterable[int] | None = None
+        self,
+        pool: Sequence[str],
+        numbers: Iterable[int] | None = None,
+        choose: Callable[[int], list[int]] | None = None,
     ) -> Iterator[Record]:
         """Yield a Record for each instruction to ask for, with its examples.
 
         Args:
             pool: the texts to draw from.
             numbers: of the prompts to make; None makes ``num_generate``, from 0.
+            choose: chooses the examples of a prompt by its number; None takes ``sample``.
 
         Raises:
             ConfigError: the pool holds fewer texts than a prompt needs.
@@ -92,12 +97,18 @@ class CodeInstructionGenerator:
                 f"the pool has {len(pool)} usable rows, but a prompt takes {self.num_few_shot} "
                 "examples. Lower --num-few-shot or add rows"
             )
-        return self._records(pool, range(self.num_generate) if numbers is None else numbers)
+        if numbers is None:
+            numbers = range(self.num_generate)
+        if choose is None:
+            choose = partial(sample, self.seed, size=len(pool), k=self.num_few_shot)
+        return self._records(pool, numbers, choose)
 
-    def _records(self, pool: Sequence[str], numbers: Iterable[int]) -> Iterator[Record]:
+    def _records(
+        self, pool: Sequence[str], numbers: Iterable[int], choose: Callable[[int], list[int]]
+    ) -> Iterator[Record]:
         line = getattr(pool, "line", lambda i: i + 1)
         for i in numbers:
-            chosen = sample(self.seed, i, len(pool), self.num_few_shot)
+            chosen = choose(i)
             fields = {"examples": [pool[n] for n in chosen]}
             yield Record(i, b"{}", fields, examples=tuple(line(n) for n in chosen))
 

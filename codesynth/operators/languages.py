@@ -118,8 +118,8 @@ def asks_for_python(prompt: str) -> bool:
     >>> asks_for_python("Translate this Python function to Rust.")
     False
     """
-    found = _IN_PYTHON.search(prompt) or _STUB.search(prompt)
-    return found is not None and _ELSEWHERE.search(prompt) is None
+    named = ("ython" in prompt and _IN_PYTHON.search(prompt)) or _STUB.search(prompt)
+    return bool(named) and _ELSEWHERE.search(prompt) is None
 
 
 def parses_python(text: str) -> bool:

@@ -98,7 +98,7 @@ def parse_code(text: str, prompt: str = "", language: Language | None = None) ->
         body, name = nest.text, name_of(nest.info)
         blocks = find_blocks(body) if not name or is_aside(name) else [nest]
     if not blocks:
-        return _unfenced(strip_blank_lines(body), asked)
+        return _unfenced(strip_blank_lines(body), language)
     parts = [part for block in blocks for part in _parts(body, block, asked)]
     chosen = choose(body, parts, asked)
     why = lacks_code(chosen, asked) if chosen else None
@@ -202,7 +202,8 @@ def _parts(body: str, block: Block, asked: Asked) -> Iterator[Block]:
     What has no end is left without the sentences after its code, where it then parses.
     """
     starts = [block.start]
-    if run := _RUN.match(body, block.start):
+    run = _RUN.match(body, block.start)
+    if run and run[0] in block.text:
         again = re.compile(rf"(?<![^\r\n]){run[0]}[ \t]*\w[^\r\n`]*(?=[\r\n])")
         starts += [each.start() for each in again.finditer(body, run.end(), block.stop)]
     for start, stop in pairwise([*starts, block.stop]):
@@ -219,12 +220,9 @@ def _parts(body: str, block: Block, asked: Asked) -> Iterator[Block]:
         yield part._replace(text=text, stop=end if end >= len(text) else stop)
 
 
-def _unfenced(text: str, asked: Asked) -> str | Failure:
+def _unfenced(text: str, language: Language | None) -> str | Failure:
     """Read an answer without fences: code, perhaps with words around it, or words only."""
-    if not text:
-        return ""
-    language = asked()
-    if language is not None and may_be_words(language.name):
+    if not text or (language is not None and may_be_words(language.name)):
         return text
     if is_prose(text):
         return _no_code("words only")
@@ -233,8 +231,7 @@ def _unfenced(text: str, asked: Asked) -> str | Failure:
 
 def _code_in(text: str, language: Language | None) -> str | None:
     """Leave out the words before and after code, where that is what makes it parse."""
-    code = without_prose(text)
-    if code == text or language is None or language.parses is None:
+    if language is None or language.parses is None or (code := without_prose(text)) == text:
         return None
     return code if language.parses(code) and not language.parses(text) else None
 

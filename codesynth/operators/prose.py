@@ -90,7 +90,9 @@ def without_prose(text: str) -> str:
     >>> without_prose("It is short:\n\nx = 1\n\nThis sets the variable.")
     'x = 1'
     """
-    units = list(_units(text)) if len(text) <= _MOST else []
+    if len(text) > _MOST or _begins_and_ends_in_code(text):
+        return text
+    units = list(_units(text))
     code = [i for i, unit in enumerate(units) if unit.kind == "code"]
     if not code:
         return text
@@ -118,6 +120,15 @@ def without_introduction(text: str) -> str:
             break
         end = unit.stop if unit.text.endswith(_COLONS) else end
     return text
+
+
+def _begins_and_ends_in_code(text: str) -> bool:
+    """Look at the first and the last line only, which is nearly always enough."""
+    lines = text.strip(BLANK)
+    first, last = EOL.split(lines, 1)[0], lines[max(lines.rfind("\n"), lines.rfind("\r")) + 1 :]
+    return _kind_of_line(first.strip()) == "code" and (
+        last[:1] in BLANK or _kind_of_line(last.strip()) == "code"
+    )
 
 
 def _speaks(unit: _Unit) -> bool:

@@ -24,16 +24,22 @@ class Pool(Sequence[str]):
     Plain files are read again where a text is asked for; standard input and gzip are copied to a
     temporary file first. Lines without a usable text are left out and told by ``bad_records``.
 
+    Args:
+        paths: the files.
+        key: the column.
+        machine_key: where a row has no text in ``key``, the column in which a model's stands;
+            such rows are numbered after all others.
+
     Raises:
         InputError: a file cannot be read.
     """
 
-    def __init__(self, paths: Sequence[str], key: str) -> None:
-        self._key = key
+    def __init__(self, paths: Sequence[str], key: str, machine_key: str | None = None) -> None:
+        self._key, self._machine_key = key, machine_key
         self._files: list[io.BufferedReader | Scratch] = []
         self._sources: list[str] = []
         self._good = array("Q")  # two items a row: file number << 48 | offset, line number
-        self._bad = array("Q")
+        self._machine, self._bad = array("Q"), array("Q")
         for path in paths:
             self._add(path)
 
@@ -52,8 +58,15 @@ class Pool(Sequence[str]):
         start = stream.tell() if plain else 0  # standard input may have been read before
         for line, offset, raw in read_lines(stream, source):
             place = start + offset if scratch is None else scratch.append(raw)
-            text = parse_record(0, raw, line, source).text(self._key)
-            (self._bad if isinstance(text, Failure) else self._good).extend((number | place, line))
+            rows = self._rows_for(parse_record(0, raw, line, source))
+            rows.extend((number | place, line))
+
+    def _rows_for(self, record: Record) -> array[int]:
+        if isinstance(record.text(self._key), str):
+            return self._good
+        if self._machine_key is not None and isinstance(record.text(self._machine_key), str):
+            return self._machine
+        return self._bad
 
     def _read(self, rows: array[int], i: int) -> Record:
         place, line = rows[2 * i], rows[2 * i + 1]
@@ -69,6 +82,11 @@ class Pool(Sequence[str]):
         return parse_record(i, raw, line, source)
 
     def __len__(self) -> int:
+        return (len(self._good) + len(self._machine)) // 2
+
+    @property
+    def human(self) -> int:
+        """Count the rows that are no model's."""
         return len(self._good) // 2
 
     @overload
@@ -79,15 +97,21 @@ class Pool(Sequence[str]):
         """Read the text of row ``i``, from 0, good rows only."""
         if isinstance(i, slice):
             return [self[n] for n in range(len(self))[i]]
-        record = self._read(self._good, range(len(self))[i])
-        text = record.text(self._key)
+        i = range(len(self))[i]
+        if i < self.human:
+            record, key = self._read(self._good, i), self._key
+        else:
+            record, key = self._read(self._machine, i - self.human), self._machine_key or ""
+        text = record.text(key)
         if isinstance(text, Failure):
             raise InputError(f"{record.source}:{record.line}: changed while it was being read")
         return text
 
     def line(self, i: int) -> int:
         """Tell the line number of row ``i`` in its file, from 1."""
-        return self._good[2 * i + 1]
+        if i < self.human:
+            return self._good[2 * i + 1]
+        return self._machine[2 * (i - self.human) + 1]
 
     @property
     def bad(self) -> int:
