@@ -329,7 +329,7 @@ _OUTCOMES = st.tuples(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(st.lists(_OUTCOMES, min_size=1, max_size=200), st.one_of(st.none(), st.integers(1, 9)))
 def test_whatever_comes_it_goes_on(outcomes: list, fixed: int | None) -> None:
     outcomes = outcomes * 3

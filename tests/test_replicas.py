@@ -150,6 +150,18 @@ def test_the_one_to_avoid_is_asked_where_no_other_has_room() -> None:
     assert [replicas.choose(0.0, 0, avoid=1) for _ in range(2)] == [(0, 0.0), (1, 0.0)]
 
 
+def test_everybody_rests_only_while_nobody_accepts_anything() -> None:
+    replicas, now = Replicas(1), 0.0
+    for verdict in ("busy", "busy", "busy", "ok"):
+        index, wait = replicas.choose(now)
+        while wait > 0.0:
+            now += wait
+            index, wait = replicas.choose(now)
+        now += 0.1
+        replicas.release(index, now, Outcome(0.1, verdict))
+        assert replicas.resting == (verdict == "busy" and now > 0.2)
+
+
 def test_an_outage_is_over_with_the_first_answer() -> None:
     guard = OutageGuard(60)
     for second in range(0, 90, 10):

@@ -23,6 +23,10 @@ PATIENT = 100
 """Completions between two probes: one refusal in a hundred is cheap."""
 QUEUE = 4.0
 """Times the latency without a queue that is fair, where a lower limit might do."""
+STEP, LEAP = 0.35, 1.2
+"""Logarithms: loads that differ by less are not compared; by more, chance is no excuse."""
+WORTH, WORTH_IN_HASTE = 0.1, 0.25
+"""Part of the growth of the load that throughput has to grow by to make it worth while."""
 DEEPEST = 60.0
 """Seconds that an endpoint may take for all that is in flight, at the rate it has shown."""
 
@@ -31,11 +35,12 @@ class Concurrency:
     """The limit of one endpoint.
 
     Attributes:
-        target: the limit that is grown to; what a client should be ready to send at a time.
+        limit: most requests in flight now.
+        target: the limit that is grown to.
         refusal_latency: seconds in which a refusal came back the last time.
         full: the limit held a request back, or was reached, in this round.
         settled: the limit is a level that was taken before, not one that is being tried.
-        hasty: still in the slow start, where the limit grows fourfold in a round trip.
+        hasty: still in the slow start, where it grows fourfold in a round trip.
     """
 
     def __init__(self, maximum: int, *, fixed: bool = False) -> None:
@@ -46,7 +51,8 @@ class Concurrency:
         self._maximum = float(maximum)
         self._fixed = fixed
         self._growth: Growth | None = None
-        self._known = math.inf  # level to return to quickly after an outage
+        # The level to return to quickly; inf before any refusal, 0 where queues set the limit.
+        self._known = math.inf
         self._floor = 1.0  # what one burst of refusals can leave of it
         self._base: Round | None = None
         self._trial: Round | None = None
@@ -159,8 +165,8 @@ class Concurrency:
         self._growth = Growth(self.limit, now, share, doubling)
 
     def _probe(self, now: float, seen: Round) -> None:
-        """Leave the level, up to twice of it."""
-        factor = 4.0 if 0.0 < self._known < math.inf else 2.0  # it refuses: no need to judge
+        """Leave the level: up to twice of it, or to four times where refusals tell the end."""
+        factor = 4.0 if 0.0 < self._known < math.inf else 2.0
         target = min(factor * seen.load + 1.0, self._deepest(seen))
         if target > 1.1 * self.limit:
             self._warm = False
@@ -192,10 +198,11 @@ class Concurrency:
             self._base = seen
         elif warm and base is not None:
             more, gain, doubt = seen.compared(base)
-            if more > 0.35 and (gain + doubt < 0.25 * more or (more > 1.2 and gain < 0.25 * more)):
+            least = WORTH_IN_HASTE * more
+            if more > STEP and (gain + doubt < least or (more > LEAP and gain < least)):
                 self._fall(now, 1.5 * base.load * max(1.0, seen.rate / base.rate))
                 return
-            if more > 1.2 or (more > 0.35 and gain - doubt > 0.25 * more):
+            if more > LEAP or (more > STEP and gain - doubt > least):
                 self._base = seen
         target = (6.0 if warm else min(4.0, max(1.0, 30.0 / seen.latency))) * self.limit
         if self._base is not None:
@@ -223,7 +230,7 @@ class Concurrency:
             return
         trial = self._trial = seen if self._trial is None else self._trial.merged(seen)
         more, gain, doubt = trial.compared(base)
-        least = 0.1 * more
+        least = WORTH * more
         certain = trial.count >= CERTAIN
         if gain - doubt > least or trial.latency < 1.3 * self._idle or (certain and gain > least):
             self._patience = 1

@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from codesynth.serving.concurrency import Concurrency
+from codesynth.serving.concurrency import BLIND, Concurrency
 from codesynth.serving.pace import Limits, Pace
 
 MAXIMUM = 1024
@@ -95,8 +95,13 @@ class Limiter:
 
     @property
     def limit(self) -> int:
-        """Most requests in flight, as far as the limit is about to grow."""
-        return int(self._window.target)
+        """Most requests in flight now."""
+        return int(self._window.limit)
+
+    @property
+    def target(self) -> int:
+        """Most requests in flight soon, if all goes well: as many should be ready to be sent."""
+        return int(min(self._window.target, max(BLIND, 2.0 * self._window.limit)))
 
     @property
     def in_flight(self) -> int:

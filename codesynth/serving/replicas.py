@@ -50,8 +50,13 @@ class Replicas:
 
     @property
     def limit(self) -> int:
-        """Most requests in flight, as far as the limits are about to grow."""
-        return min(self._most, sum(limiter.limit for limiter in self._limiters))
+        """Most requests in flight soon: as many should be ready to be sent."""
+        return min(self._most, sum(limiter.target for limiter in self._limiters))
+
+    @property
+    def resting(self) -> bool:
+        """Nobody accepts anything just now: that a request is refused is not its own fault."""
+        return all(limiter.resting for limiter in self._limiters)
 
     def choose(self, now: float, tokens: int = 0, avoid: int | None = None) -> tuple[int, float]:
         """Take a permit.
