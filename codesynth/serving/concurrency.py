@@ -200,7 +200,7 @@ class Concurrency:
             more, gain, doubt = seen.compared(base)
             least = WORTH_IN_HASTE * more
             if more > STEP and (gain + doubt < least or (more > LEAP and gain < least)):
-                self._fall(now, 1.5 * base.load * max(1.0, seen.rate / base.rate))
+                self._fall(now, base, 1.5 * base.load * max(1.0, seen.rate / base.rate))
                 return
             if more > LEAP or (more > STEP and gain - doubt > least):
                 self._base = seen
@@ -238,14 +238,17 @@ class Concurrency:
             self._base, self._trial, self.settled = trial, None, True
             self._probe(now, trial)
         elif certain or gain + doubt < least:
-            queued = base.latency / self._idle / QUEUE
-            self._fall(now, base.load / min(2.0, max(1.0, queued)))
-            if queued > 1.0:
-                self._hold = self._patience = 1
+            self._fall(now, base, base.load)
 
-    def _fall(self, now: float, level: float) -> None:
-        """Give up what a higher limit did not bring, and be in less of a hurry next time."""
-        self._settle(now, min(self.limit, level))
+    def _fall(self, now: float, base: Round, level: float) -> None:
+        """Give up what a higher limit did not bring, and be in less of a hurry next time.
+
+        Where most of the latency is a queue, a lower level may do as well.
+        """
+        queued = base.latency / self._idle / QUEUE
+        self._settle(now, min(self.limit, level / min(2.0, max(1.0, queued))))
         self._known = 0.0
+        if queued > 1.0:
+            self._patience = 1
         self._hold = self._patience
         self._patience = min(8, 2 * self._patience)
