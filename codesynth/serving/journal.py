@@ -65,7 +65,7 @@ class JournaledServing:
     ) -> Iterator[Request]:
         """Give known answers to requests; runs in the thread that pulls them."""
         occurrences = Occurrences()
-        may_know = self._journal.answers > 0
+        may_know = self._journal.index() > 0
         asked = False
         for request in requests:
             if request.known is not None:

@@ -23,9 +23,10 @@ from codesynth.serving import wal
 
 _APPLICATION_ID = 0x63647379  # "cdsy"
 _FORMAT = 1
-_PAGE_BYTES = 16 << 10  # an answer shares its page with others, so little of it is empty
-_LOG_PAGES = 512
-_READ_AHEAD, _READ_AHEAD_BYTES, _KEPT_AHEAD = 256, 1 << 20, 2048
+_PAGE_BYTES = 32 << 10  # an answer shares its page with others, so little of it is empty
+_LOG_PAGES = 256
+_READ_AHEAD, _READ_AHEAD_BYTES, _KEPT_BYTES = 256, 1 << 20, 8 << 20
+_NEAR = 1024  # how far apart answers may have come that were asked for one after the other
 _RACE_SECONDS = 0.1  # two runs that start at once look twice, or both would find it taken
 _LOCKED_BYTES = (510, 0x40000002)  # number and place of those that stand for SQLite's lock
 _MOST = 2**63 - 1  # the largest integer that SQLite holds
@@ -42,6 +43,9 @@ class _BrokenJournalError(JournalError):
 class Journal:
     """Answers by key, and what a run has to remember.
 
+    Answers are appended; where to find which is worked out once, before they are asked for: an
+    index that is kept on disk is written all over for each group of answers, and can be damaged.
+
     Usable from two threads, but to be opened once in a process: POSIX locks go with any
     descriptor of the file that is closed.
 
@@ -57,21 +61,18 @@ class Journal:
         self.path = path
         self._file = Path(path).resolve()  # SQLite puts its log beside the file, not beside a link
         self._lock = threading.Lock()
+        self._indexed = 0  # number of the last answer that can be found
         self._ahead: dict[bytes, bytes] = {}  # answers by key; used by the thread that asks
+        self._ahead_bytes = self._found = 0
         self._look()
         with self._translated():
-            self._db = sqlite3.connect(
-                self._file,
-                timeout=_RACE_SECONDS,
-                isolation_level=None,
-                check_same_thread=False,
-            )
+            options: dict[str, Any] = {"isolation_level": None, "check_same_thread": False}
+            self._db = sqlite3.connect(self._file, timeout=_RACE_SECONDS, **options)
             try:
                 self._open()
             except BaseException:
                 self._db.close()
                 raise
-            [[self.answers]] = self._db.execute("SELECT count(*) FROM answer")
 
     def _look(self) -> None:
         """See what SQLite does not tell: whether there are locks here, whether its log is whole."""
@@ -108,23 +109,36 @@ class Journal:
                 "start afresh with --overwrite"
             )
         else:
-            [[found]] = db.execute("PRAGMA integrity_check(1)")
-            if found != "ok":
-                raise self._broken(found)
+            self._check()
+        [[self.answers]] = db.execute("SELECT count(*) FROM answer")
         db.execute("COMMIT")
         db.execute("PRAGMA journal_mode=WAL")
         db.execute(f"PRAGMA wal_autocheckpoint={_LOG_PAGES}")
+        db.execute("CREATE TEMP TABLE place (key BLOB PRIMARY KEY, number INTEGER) WITHOUT ROWID")
 
     def _create(self) -> None:
         """Make the tables before there is a log: a journal is there as a whole, or empty."""
         for statement in (
             f"PRAGMA application_id={_APPLICATION_ID}",
             f"PRAGMA user_version={_FORMAT}",
-            "CREATE TABLE note (name TEXT PRIMARY KEY, value BLOB NOT NULL)",
-            """CREATE TABLE answer (key BLOB NOT NULL UNIQUE, answer BLOB NOT NULL,
-                prompt_tokens INTEGER, completion_tokens INTEGER)""",
+            "CREATE TABLE note (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
+            """CREATE TABLE answer (number INTEGER PRIMARY KEY, key BLOB NOT NULL,
+                answer BLOB NOT NULL, prompt_tokens INTEGER, completion_tokens INTEGER)""",
         ):
             self._db.execute(statement)
+
+    def _check(self) -> None:
+        [[found]] = self._db.execute("PRAGMA quick_check(1)")
+        if found != "ok":
+            raise self._broken(found)
+        self._db.create_function("is_whole", 2, _is_whole, deterministic=True)
+        for select in (
+            "SELECT count(*) FROM answer WHERE NOT is_whole(key, answer)",
+            "SELECT count(*) FROM note WHERE NOT is_whole(CAST(name AS BLOB), value)",
+        ):
+            [[broken]] = self._db.execute(select)
+            if broken:
+                raise self._broken(f"check sums of {broken} entries are wrong")
 
     def __enter__(self) -> Self:
         return self
@@ -188,10 +202,23 @@ class Journal:
             )
         return Usage(int(prompt), int(completion))
 
-    def get(self, key: bytes) -> list[Any] | None:
-        """Find an answer.
+    def index(self) -> int:
+        """Make what has been stored so far findable; return how many answers that are."""
+        with self._translated():
+            self._db.execute(
+                "INSERT OR REPLACE INTO place"
+                " SELECT key, number FROM answer WHERE number > ? ORDER BY key, number",
+                (self._indexed,),
+            )
+            [[self._indexed]] = self._db.execute("SELECT coalesce(max(number), 0) FROM answer")
+            [[count]] = self._db.execute("SELECT count(*) FROM place")
+        return int(count)
 
-        A rerun asks for answers much as they were stored, so those behind one are read with it.
+    def get(self, key: bytes) -> list[Any] | None:
+        """Find an answer that was stored before ``index`` was called.
+
+        A rerun asks for answers much as they were stored, so those behind one are read with it,
+        unless it lies far from the one before.
 
         Raises:
             JournalError: it is there but damaged.
@@ -202,22 +229,26 @@ class Journal:
                 sealed = self._read_ahead(key)
         if sealed is None:
             return None
+        self._ahead_bytes -= len(sealed)
         answer: list[Any] = loads(self._unseal(key, sealed))
         return answer
 
     def _read_ahead(self, key: bytes) -> bytes | None:
-        found = self._db.execute("SELECT rowid FROM answer WHERE key = ?", (key,)).fetchone()
-        if found is None:
+        place = self._db.execute("SELECT number FROM place WHERE key = ?", (key,)).fetchone()
+        if place is None:
             return None
-        if len(self._ahead) > _KEPT_AHEAD:
+        before, self._found = self._found, place[0]
+        if self._ahead_bytes > _KEPT_BYTES:
             self._ahead.clear()
-        size = 0
-        rows = self._db.execute("SELECT key, answer FROM answer WHERE rowid >= ?", found)
-        for other, sealed in itertools.islice(rows, _READ_AHEAD):
+            self._ahead_bytes = 0
+        size, most = 0, _READ_AHEAD if abs(self._found - before) < _NEAR else 1
+        rows = self._db.execute("SELECT key, answer FROM answer WHERE number >= ?", place)
+        for other, sealed in itertools.islice(rows, most):
             self._ahead[other] = sealed
             size += len(sealed)
             if size > _READ_AHEAD_BYTES:
                 break
+        self._ahead_bytes += size
         return self._ahead.pop(key)
 
     def put(self, answers: Iterable[Answer]) -> None:
@@ -226,7 +257,7 @@ class Journal:
         with self._translated():
             self._db.execute("BEGIN")
             try:
-                self._db.executemany("INSERT OR REPLACE INTO answer VALUES (?, ?, ?, ?)", rows)
+                self._db.executemany("INSERT INTO answer VALUES (NULL, ?, ?, ?, ?)", rows)
                 self._db.execute("COMMIT")
             except BaseException:
                 with contextlib.suppress(sqlite3.Error):
@@ -234,10 +265,9 @@ class Journal:
                 raise
 
     def _unseal(self, key: bytes, sealed: bytes) -> bytes:
-        data = sealed[:-4]
-        if _seal(key, data) != sealed:
+        if not _is_whole(key, sealed):
             raise self._broken("a check sum is wrong")
-        return data
+        return sealed[:-4]
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
@@ -262,15 +292,16 @@ class Journal:
         )
 
 
-def _row(
-    key: bytes, answer: list[Any], usage: Usage | None
-) -> tuple[bytes, bytes, int | None, int | None]:
-    sealed = _seal(key, dumps(answer))
-    if usage is None:
-        return key, sealed, None, None
-    return key, sealed, min(usage.prompt_tokens, _MOST), min(usage.completion_tokens, _MOST)
+def _row(key: bytes, answer: list[Any], usage: Usage | None) -> tuple[bytes, bytes, int, int]:
+    used = usage or Usage()
+    tokens = min(used.prompt_tokens, _MOST), min(used.completion_tokens, _MOST)
+    return key, _seal(key, dumps(answer)), *tokens
 
 
 def _seal(key: bytes, data: bytes) -> bytes:
     """Append a check sum of data and the key it belongs to."""
     return data + zlib.crc32(data, zlib.crc32(key)).to_bytes(4, "big")
+
+
+def _is_whole(key: bytes, sealed: bytes) -> bool:
+    return _seal(key, sealed[:-4]) == sealed
