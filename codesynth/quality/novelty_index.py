@@ -10,8 +10,11 @@ time, as in bit-sliced signature files: an integer has one bit for each text tha
 word, and a tree of full adders sums the integers of the words asked for, digit by digit. Words
 share 2,048 integers, which can only make a count too large. What remains, a few texts, is measured.
 
-A text costs 256 bytes here and 4 for each of its words. MinHash-LSH promises less: it estimates
-Jaccard's measure of two sets, which knows no order of words, and misses some.
+A text costs 256 bytes here and 4 for each of its words; 100,000 texts of 90 words are searched in
+one to three milliseconds (rapidfuzz compares with all of them in 43). MinHash-LSH estimates
+Jaccard's measure of two sets, which knows no order of words: datasketch (128 permutations, a limit
+of 0.54, which is 0.7 here) found 73 % of the texts above 0.7, at a limit of 0.4 98 % and 140
+candidates for each, and loads numpy and scipy for it.
 """
 
 from __future__ import annotations
