@@ -22,6 +22,9 @@ from codesynth.operators.prose import is_prose
 Asked: TypeAlias = Callable[[], Language | None]
 """Finds out which language was asked for; called only where that matters."""
 
+_KIN = ({"c", "cpp"}, {"javascript", "typescript"})
+"""Languages that are taken for each other."""
+
 _LOOKED_AT = 400
 _HEADING = re.compile(r"#|\*\*.*\*\*:?$")
 _USAGE = re.compile(
@@ -90,7 +93,7 @@ def _rank(block: Block, language: Language | None) -> int:
     if is_aside(name):
         return 4
     if name:
-        return 2
+        return 1 if language is not None and {name, language.name} in _KIN else 2
     if language is None or (language.parses is not None and not language.parses(block.text)):
         return 3
     return 1

@@ -46,17 +46,20 @@ _ASIDE = re.compile(
 )
 _WORDS = frozenset({"", "text", "markdown", "output", "stdout"})
 
-_STUB = re.compile(r"^(?:async )?def \w+\((?:[^\n]*:|[^\n]*,|)[ \t]*$", re.MULTILINE)
-_IN_PYTHON = re.compile(
-    r"\b(?:in python|python ?[\d.]*\s(?:[\w-]+\s){0,2}?(?:function|method|class|program|script|code"
-    r"|module|generator|decorator|implementation|solution))\b",
-    re.IGNORECASE,
+_STUB = re.compile(r"def \w+\((?:[^\n]{0,200}[:,])?[ \t]*$", re.MULTILINE)
+_PYTHON = re.compile(
+    r"ython(?<=\b[Pp]ython)(?:(?<=\b[Ii]n [Pp]ython)\b| ?[\d.]*\s(?:[\w-]+\s){0,2}?(?:function"
+    r"|method|class|program|script|code|module|generator|decorator|implementation|solution)\b)"
 )
-_ELSEWHERE = re.compile(
-    r"\b(?:(?i:bash|shell|command|terminal|powershell|sql|json|ya?ml|toml|xml|html|css|csv|markdown"
-    r"|docker\w*|make ?file|java|javascript|typescript|node|rust|golang|kotlin|swift|ruby|php|perl"
-    r"|scala|haskell|lua|julia|matlab|translate|convert|port|transpile)|Go|C|R)\b|C\+\+|C#"
-)
+_TOKEN = re.compile(r"[\w+#]+")
+_OTHERS = """
+bash shell command terminal powershell sql json yaml yml toml xml html css csv markdown docker
+dockerfile makefile java javascript typescript node rust golang kotlin swift ruby php perl scala
+haskell lua julia matlab translate convert port transpile c++ c#
+"""
+_ELSEWHERE = frozenset(_OTHERS.split())
+"""Words of prompts that may want something else than Python, or more than that."""
+_LETTERS = frozenset({"Go", "C", "R"})
 _COMPOUND = re.compile(r"^(?:async |@)?(?:def|class|for|while|if|with|try|match)\b", re.MULTILINE)
 _REMARK_LINES = re.compile(r"(?<![^\r\n])[ \t]*[^ \t\r\n#]")
 
@@ -118,8 +121,10 @@ def asks_for_python(prompt: str) -> bool:
     >>> asks_for_python("Translate this Python function to Rust.")
     False
     """
-    named = ("ython" in prompt and _IN_PYTHON.search(prompt)) or _STUB.search(prompt)
-    return bool(named) and _ELSEWHERE.search(prompt) is None
+    if not (_PYTHON.search(prompt) or _STUB.search(prompt)):
+        return False
+    words = set(_TOKEN.findall(prompt))
+    return words.isdisjoint(_LETTERS) and _ELSEWHERE.isdisjoint(map(str.lower, words))
 
 
 def parses_python(text: str) -> bool:

@@ -29,11 +29,12 @@ from codesynth.operators.languages import (
     may_be_words,
     name_of,
 )
-from codesynth.operators.prose import is_prose, without_introduction, without_prose
+from codesynth.operators.prose import is_prose, shows_code, without_introduction, without_prose
 from codesynth.operators.thinking import split_thinking
 
 _GLUED = re.compile(r"```(?<=[^\s`~]```)(?=[ \t]*(?:[\r\n]|\Z))")
 _MOST_ECHOES = 8
+_EOLS = ("\n", "\r")
 _RUN = re.compile(r"`+|~+")
 _INNER_OPENING = re.compile(r"^ {0,3}(?:`{3,}|~{3,})[ \t]*\w", re.MULTILINE)
 _HEADING = re.compile(r"#|\*\*.*\*\*:?$")
@@ -97,6 +98,8 @@ def parse_code(text: str, prompt: str = "", language: Language | None = None) ->
     if blocks and (nest := _nest(body, blocks)):
         body, name = nest.text, name_of(nest.info)
         blocks = find_blocks(body) if not name or is_aside(name) else [nest]
+    if blocks and _only_closes(body, blocks[0]):
+        body, blocks = body[: blocks[0].start], []
     if not blocks:
         return _unfenced(strip_blank_lines(body), language)
     parts = [part for block in blocks for part in _parts(body, block, asked)]
@@ -135,20 +138,20 @@ def _read(text: str, prompt: str) -> tuple[str, list[Block]]:
     """
     body = _without_echo(split_thinking(text)[1], prompt)
     blocks = find_blocks(body)
-    if not blocks or blocks[-1].closed:
+    if not blocks:
         return body, blocks
+    if len(blocks) == 1 and _is_dangling(blocks[0]):
+        return body[: blocks[0].start], []
     last = blocks[-1]
-    if len(blocks) == 1 and _only_closes(body, last):
-        return body[: last.start], []
-    if glued := _GLUED.search(last.text):
+    if not last.closed and (glued := _GLUED.search(last.text)):
         blocks[-1] = last._replace(text=last.text[: glued.start()])
     return body, blocks
 
 
 def _without_echo(body: str, prompt: str) -> str:
-    """Take off the prompt, or its end, where an answer begins by repeating it in words.
+    """Take off the prompt, or its end, where an answer begins by repeating it.
 
-    Code that is repeated may be gone on with; it goes only where a fence comes after it.
+    An end that is code may be gone on with: it stays, unless blocks come after it.
     """
     answer = body.lstrip(BLANK)
     first = EOL.split(answer, maxsplit=1)[0].rstrip()
@@ -158,20 +161,18 @@ def _without_echo(body: str, prompt: str) -> str:
             break
         echo = prompt[start:].strip(BLANK)
         rest = answer.removeprefix(echo)
-        if rest != answer and rest.strip(BLANK) and rest[0] in BLANK:
-            if find_blocks(rest) or is_prose(echo):
-                return rest
-            break
+        if rest != answer and rest[:1] in _EOLS and rest.strip(BLANK):
+            goes_on = rest.lstrip("\r\n")[0] in BLANK or not is_prose(first)
+            return body if goes_on and not find_blocks(rest) else rest
         start = prompt.find(first, start + 1)
     return body
 
 
 def _only_closes(body: str, block: Block) -> bool:
-    """Whether a lone fence has code before it, and nothing or words after it."""
-    if _is_dangling(block):
-        return True
-    before = body[: block.start]
-    return not block.info and is_prose(block.text) and before != "" and not is_prose(before)
+    """Whether the fence of a block closes what the prompt opened: words come after it, not code."""
+    text, *more = _INNER_OPENING.split(block.text, maxsplit=1)
+    is_pair = block.closed and not more
+    return not (block.info or is_pair) and is_prose(text) and shows_code(body[: block.start])
 
 
 def _is_dangling(block: Block) -> bool:
@@ -201,6 +202,9 @@ def _parts(body: str, block: Block, asked: Asked) -> Iterator[Block]:
 
     What has no end is left without the sentences after its code, where it then parses.
     """
+    if block.closed and "```" not in block.text and "~~~" not in block.text:
+        yield block
+        return
     starts = [block.start]
     run = _RUN.match(body, block.start)
     if run and run[0] in block.text:

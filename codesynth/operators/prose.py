@@ -23,7 +23,7 @@ _HEADING = re.compile(r"#{2,6}\s|\*\*[^*]+\*\*:?$|-{3,}$|\*{3,}$")
 _REMARK = re.compile(r"#|//|--|;|%|\||!|'\s|\"\s|REM\b")
 """Starts of comments in one language or another, and of rows of tables."""
 
-_SPAN = re.compile(r"(`+)[^`]+\1|https?://\S+")
+_SPAN = re.compile(r"(?<!`)(`++)[^`]++\1(?!`)|https?://\S+")
 _QUOTE = re.compile(r'"[^"]*"|(?<!\w)\'[^\']*\'(?!\w)')
 _EMPHASIS = re.compile(r"\*\*|__|(?<!\w)[*_]|[*_](?!\w)")
 
@@ -51,6 +51,9 @@ _WORD = re.compile(
     r"|[-\u2013—&]"
 )
 _END = re.compile(r"[.!?:…;][^\w(]*$")
+_CLOSERS = 20
+_PLAIN, _SIGNS = 0.75, 0.5
+"""The least share of plain words in a sentence, and in what may belong to one."""
 _COLONS = (":", "\uff1a")
 _SPEAKS = re.compile(r"(?:I|I['\u2019]\w+|Sorry|Unfortunately|Please)\b")
 
@@ -82,6 +85,11 @@ def is_prose(text: str) -> bool:
         elif unit.kind == "other":
             other += len(unit.text)
     return prose > other
+
+
+def shows_code(text: str) -> bool:
+    """Whether a line of a text is surely code."""
+    return any(unit.kind == "code" for unit in _units(text[:_MOST]))
 
 
 def without_prose(text: str) -> str:
@@ -150,7 +158,8 @@ def _units(text: str) -> Iterator[_Unit]:
     for first, end, line in _lines(text):
         kind = _kind_of_line(line)
         marker = _ITEM.match(line)
-        if lines and (not line or kind or marker or _END.search(lines[-1])):
+        dedents = not at_margin and text[first : first + 1] not in BLANK
+        if lines and (not line or kind or marker or dedents or _ends(lines[-1])):
             last = unit()
             announced = last.text.endswith(_COLONS)
             yield last
@@ -198,16 +207,21 @@ def _kind(text: str, item: bool, announced: bool) -> _Kind:
     upper = text.lstrip("(\"“«¿¡'")[:1].isupper()
     if _has_no_cases(text):
         return "prose"
-    if upper and share >= 0.75 and len(words) > 2 and not text.isupper():
-        if (_END.search(text) or _SPEAKS.match(text)) and len(words) > 3:
-            return "prose"
-        if text.endswith(("!", "?", ".", ":")):
-            return "prose"
+    plain = upper and share >= _PLAIN and not text.isupper()
+    speaks = _SPEAKS.match(text) is not None
+    enough = len(words) > 3 if speaks else _ends(text) and len(words) > 2
+    if plain and (enough or (speaks and _ends(text))):
+        return "prose"
     if item:
-        return "item" if upper and share >= 0.75 else "other"
-    if announced or _OPERATOR.search(text) or share < 0.5:
+        return "item" if plain else "other"
+    if announced or _OPERATOR.search(text) or share < _SIGNS:
         return "code"
-    return "other" if upper or share >= 0.75 else "code"
+    return "other" if upper or share >= _PLAIN else "code"
+
+
+def _ends(text: str) -> bool:
+    """Whether a sentence ends where a text does; brackets, quotes and pictures may follow."""
+    return _END.search(text, len(text) - _CLOSERS) is not None
 
 
 def _has_no_cases(text: str) -> bool:
