@@ -537,6 +537,15 @@ def test_an_entry_under_another_name_is_damage(tmp_path: Path, what: bytes) -> N
         Journal(str(path))
 
 
+def test_answers_that_are_cut_off_are_damage(tmp_path: Path) -> None:
+    data = bytearray(written()["finished"][""])
+    page = int.from_bytes(data[16:18], "big")
+    [branch] = [at for at in range(0, len(data), page) if data[at] == 5]
+    data[branch + 4] -= 1  # of the leaves it leads to
+    with pytest.raises(JournalError, match="is damaged"):
+        Journal(str(lay_out(str(tmp_path), {"": bytes(data)})))
+
+
 @pytest.mark.parametrize("content", [None, b"", b"x"])
 def test_a_log_without_its_journal_is_no_new_journal(tmp_path: Path, content: bytes | None) -> None:
     path = lay_out(str(tmp_path), written()["killed"])
