@@ -47,6 +47,8 @@ def execute(settings: Settings, prepare: Callable[[Settings, Journal | None], Wo
         if settings.dry_run:
             files.keep_apart(settings.inputs)
             return _dry_run(settings, prepare(settings, None), files)
+        if settings.overwrite:  # a mistake in what follows must not cost the journal
+            _serving(settings, prepare(settings, None), None)
         journal = _open_journal(settings, files)
         if journal is not None:
             stack.enter_context(journal)

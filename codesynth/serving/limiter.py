@@ -7,7 +7,11 @@ endpoint refuses everything. What is learned depends on how a refusal came about
 - while a pace was being tried: the same for the pace;
 - out of the blue, and rarely: it is luck, and the limit falls by one;
 - often: the limit is cut, and when that does not help, a pace is set;
-- with the first request after a cut refused again: a pause, longer each time.
+- with the first request after a cut refused again: a pause, longer each time;
+- as often when few are sent as when many are: load has nothing to do with it, and all that was
+  learned is forgotten.
+
+A number that the user names is kept, whatever comes.
 """
 
 import math
@@ -15,6 +19,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from codesynth.serving.concurrency import BLIND, Concurrency
+from codesynth.serving.luck import Luck
 from codesynth.serving.pace import Limits, Pace
 
 MAXIMUM = 1024
@@ -76,11 +81,17 @@ class Limiter:
         maximum: int = MAXIMUM,
         longest_pause: float = LONGEST_PAUSE,
     ) -> None:
-        fixed = concurrency is not None
-        self._window = Concurrency(concurrency or maximum, fixed=fixed)
-        self._pace = Pace()
+        self._fixed = concurrency is not None
+        self._maximum = concurrency or maximum
         self._longest_pause = longest_pause
         self._in_flight = 0
+        self._luck = Luck()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Begin anew."""
+        self._window = Concurrency(self._maximum, fixed=self._fixed)
+        self._pace = Pace()
         self._heat = 0.0  # refusals beyond what is tolerated
         self._strays = 0  # refusals out of the blue
         self._downs = 0  # in a row
@@ -141,6 +152,7 @@ class Limiter:
         """Take the permit that ``wait`` has just allowed."""
         window = self._window
         self._pace.take(now)
+        self._luck.sent(now)
         self._in_flight += 1
         if self._in_flight >= int(window.limit):
             window.full = True
@@ -161,7 +173,14 @@ class Limiter:
     def release(self, now: float, outcome: Outcome) -> None:
         """Give a permit back and learn."""
         self._in_flight -= 1
+        if self._fixed:  # who names a number knows why
+            return
         sent = now - outcome.latency
+        if outcome.verdict in ("ok", "overload", "busy", "down"):
+            if self._luck.note(refused=outcome.verdict != "ok"):
+                self._forget()
+            if self._luck.decides and outcome.verdict != "ok":
+                return
         if outcome.verdict == "ok":
             self._accepted(now, sent, outcome)
         elif outcome.verdict == "down":

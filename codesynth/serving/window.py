@@ -74,7 +74,7 @@ class Window(Iterator[Response]):
         self._pulled = self._taken = 0  # each is written by one thread only
         self._room = threading.Event()
         self._starving = False
-        self._fed = self._closed = self._ended = False
+        self._fed = self._closed = self._ended = self._closing = False
         self._error: BaseException | None = None
         self._idle: deque[asyncio.Future[None]] = deque()
         self._workers: set[asyncio.Task[None]] = set()
@@ -236,5 +236,6 @@ class Window(Iterator[Response]):
         self._end_if_done()
 
     def _end_if_done(self) -> None:
-        if self._fed and not self._workers and not self._inbox:
+        if self._fed and not self._workers and not self._inbox and not self._closing:
+            self._closing = True  # a second stop would end the closing of the connections
             self._loop.stop()
