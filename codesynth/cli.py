@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-import math
 import os
 import sys
 from collections.abc import Callable
@@ -16,25 +15,56 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from codesynth.errors import CodesynthError, ConfigError
+from codesynth.options import (
+    ASK,
+    CHECK,
+    IN,
+    MORE,
+    BaseUrl,
+    Concurrency,
+    ConnectTimeout,
+    Decontaminate,
+    DryRun,
+    ExtraBody,
+    Failures,
+    Inputs,
+    JournalPath,
+    Limit,
+    MaxCost,
+    MaxOutage,
+    MaxRetries,
+    MaxTime,
+    MaxTokens,
+    Meta,
+    Model,
+    Ngram,
+    NoJournal,
+    Offline,
+    Out,
+    Overwrite,
+    PriceOption,
+    Quiet,
+    Rpm,
+    Shard,
+    System,
+    Temperature,
+    Template,
+    Timeout,
+    TopP,
+    Tpm,
+    Unordered,
+    Verbose,
+    option,
+    ratio,
+    statuses,
+)
 from codesynth.version import __version__
 
 if TYPE_CHECKING:
-    from codesynth.serving.budget import Price
     from codesynth.serving.journal import Journal
     from codesynth.work import Settings, Work
 
 _EXIT_USAGE, _EXIT_INTERRUPTED, _EXIT_PIPE = 2, 130, 141
-_OURS = ("messages", "model", "n", "stream")  # of a request's body; the rest is the user's
-
-_IN, _ASK, _CHECK, _MODEL, _SPEED, _OUT, _MORE = (
-    "Input and output",
-    "What to ask",
-    "What to check",
-    "Endpoint and model",
-    "Speed and patience",
-    "Stop and go on",
-    "Other",
-)
 
 _EXAMPLES = """\
 \b
@@ -70,9 +100,9 @@ def _format_help(command: Any, ctx: Any, formatter: Any) -> None:
     for param in command.get_params(ctx):
         entry = param.get_help_record(ctx)
         if entry is not None:
-            group = getattr(param, "rich_help_panel", None) or _MORE
+            group = getattr(param, "rich_help_panel", None) or MORE
             groups.setdefault(group, []).append(entry)
-    groups[_MORE] = groups.pop(_MORE)
+    groups[MORE] = groups.pop(MORE)
     for name, entries in groups.items():
         with formatter.section(name):
             formatter.write_dl(entries, col_max=26)
@@ -99,266 +129,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
     epilog=_EXAMPLES,
 )
-
-
-def _option(group: str, *names: str, **more: Any) -> Any:
-    return typer.Option(*names, rich_help_panel=group, show_default=False, **more)
-
-
-def _number(group: str, *names: str, **more: Any) -> Any:
-    return _option(group, *names, callback=_finite, **more)
-
-
-def _finite(value: float | None) -> float | None:
-    if value is not None and not math.isfinite(value):
-        raise typer.BadParameter("it is no number")
-    return value
-
-
-def _concurrency(text: str) -> int:
-    if text == "auto":
-        return 0
-    if text.isdecimal() and int(text) > 0:
-        return int(text)
-    raise typer.BadParameter("it is a number from 1, or auto")
-
-
-def _ratio(text: str) -> tuple[int, int]:
-    human, _, machine = text.partition(":")
-    if human.isdecimal() and machine.isdecimal() and int(human) + int(machine) > 0:
-        return int(human), int(machine)
-    raise typer.BadParameter("it is H:M, two numbers such as 6:2")
-
-
-def _shard(text: str) -> tuple[int, int]:
-    part, slash, parts = text.partition("/")
-    if slash and part.isdecimal() and parts.isdecimal() and int(part) < int(parts):
-        return int(part), int(parts)
-    raise typer.BadParameter("it is I/N with I from 0 to N - 1, such as 0/8")
-
-
-def _price(text: str) -> Price:
-    from codesynth.serving.budget import Price
-
-    try:
-        prompt, completion = (float(part) for part in text.split(","))
-    except ValueError:
-        prompt = completion = -1.0
-    if not (0 <= prompt < float("inf") and 0 <= completion < float("inf")):
-        raise typer.BadParameter("it is IN,OUT, two numbers such as 0.15,0.6")
-    return Price(prompt, completion)
-
-
-def _body(text: str) -> dict[str, Any]:
-    from codesynth.codec import loads
-
-    try:
-        value = loads(text)
-    except ValueError as exc:
-        raise typer.BadParameter(f"it is not JSON: {exc}") from exc
-    if not isinstance(value, dict):
-        raise typer.BadParameter("it is not a JSON object")
-    for name in _OURS:
-        if name in value:
-            raise typer.BadParameter(f'"{name}" is not to be changed here')
-    return value
-
-
-Inputs = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[INPUT]...", rich_help_panel=_IN, help="JSONL files, .gz too; - is standard input."
-    ),
-]
-Out = Annotated[
-    str | None,
-    _option(_IN, "-o", "--output", metavar="PATH", help="Where rows go. Default: stdout."),
-]
-Failures = Annotated[
-    str | None,
-    _option(
-        _IN,
-        "--failures",
-        metavar="PATH",
-        help="Where rows go that failed. Default with -o: OUT.failures.jsonl.",
-    ),
-]
-Limit = Annotated[
-    int | None, _option(_IN, "--limit", min=1, metavar="N", help="The first N rows only.")
-]
-Shard = Annotated[
-    Any,
-    _option(
-        _IN,
-        "--shard",
-        parser=_shard,
-        metavar="I/N",
-        help="Every N-th request, from number I (0-based): one part of an array job.",
-    ),
-]
-Unordered = Annotated[
-    bool, _option(_IN, "--unordered", help="Rows as they finish. Default: in input order.")
-]
-Meta = Annotated[bool, _option(_IN, "--meta", help="Add how each row was made, as _codesynth.")]
-Template = Annotated[
-    str | None,
-    _option(
-        _ASK,
-        "-t",
-        "--prompt-template",
-        metavar="NAME|PATH",
-        help="A text with {placeholders}. Default: the built-in one.",
-    ),
-]
-System = Annotated[
-    str | None,
-    _option(_ASK, "--system-prompt", metavar="TEXT|@FILE", help="Sent before each prompt."),
-]
-Temperature = Annotated[
-    float | None, _number(_ASK, "--temperature", metavar="T", help="Default: not sent.")
-]
-TopP = Annotated[float | None, _number(_ASK, "--top-p", metavar="P", help="Default: not sent.")]
-MaxTokens = Annotated[
-    int | None,
-    _option(_ASK, "--max-tokens", min=1, metavar="N", help="Of an answer. Default: not sent."),
-]
-ExtraBody = Annotated[
-    Any,
-    _option(
-        _ASK, "--extra-body", parser=_body, metavar="JSON", help="Merged into each request's body."
-    ),
-]
-Model = Annotated[
-    str | None,
-    _option(
-        _MODEL,
-        "--model",
-        metavar="NAME",
-        help="Default: CODESYNTH_MODEL, else the only one the endpoint lists.",
-    ),
-]
-BaseUrl = Annotated[
-    list[str] | None,
-    _option(
-        _MODEL,
-        "--base-url",
-        metavar="URL",
-        help="With its /v1. Default: OPENAI_BASE_URL, else OpenAI's. The key is read from "
-        "OPENAI_API_KEY. Several share the load.",
-    ),
-]
-Offline = Annotated[
-    bool,
-    _option(_MODEL, "--offline", help="Practise: a small grammar answers. No network, no key."),
-]
-Concurrency = Annotated[
-    Any,
-    _option(
-        _SPEED,
-        "-j",
-        "--concurrency",
-        parser=_concurrency,
-        metavar="N|auto",
-        help="Most requests in flight. Default: auto, what the endpoint takes.",
-    ),
-]
-Rpm = Annotated[
-    float | None, _number(_SPEED, "--rpm", min=0.01, metavar="N", help="Most requests a minute.")
-]
-Tpm = Annotated[
-    float | None, _number(_SPEED, "--tpm", min=1, metavar="N", help="Most tokens a minute.")
-]
-Timeout = Annotated[
-    float,
-    _number(
-        _SPEED,
-        "--timeout",
-        min=0.001,
-        metavar="S",
-        help="Seconds for one attempt, to its last byte. Default: 600.",
-    ),
-]
-ConnectTimeout = Annotated[
-    float,
-    _number(_SPEED, "--connect-timeout", min=0.001, metavar="S", help="Seconds. Default: 10."),
-]
-MaxRetries = Annotated[
-    int,
-    _option(
-        _SPEED, "--max-retries", min=0, metavar="N", help="After the first attempt. Default: 5."
-    ),
-]
-MaxOutage = Annotated[
-    float,
-    _number(
-        _OUT,
-        "--max-outage",
-        min=0,
-        metavar="S",
-        help="Stop when nobody was answered for so many seconds. Default: 300.",
-    ),
-]
-JournalPath = Annotated[
-    str | None,
-    _option(
-        _OUT,
-        "--journal",
-        metavar="PATH",
-        help="Where answers are kept for a rerun. Default with -o: OUT.journal.",
-    ),
-]
-NoJournal = Annotated[
-    bool, _option(_OUT, "--no-journal", help="Keep none: a rerun asks, and pays, again.")
-]
-Overwrite = Annotated[
-    bool, _option(_OUT, "--overwrite", help="Start afresh and replace the output.")
-]
-MaxTime = Annotated[
-    float | None,
-    _number(
-        _OUT, "--max-time", min=0, metavar="S", help="Stop cleanly after so many seconds, exit 5."
-    ),
-]
-MaxCost = Annotated[
-    float | None,
-    _number(
-        _OUT,
-        "--max-cost",
-        min=0,
-        metavar="C",
-        help="Stop cleanly before more is spent, earlier runs counted, exit 5. Give --max-tokens "
-        "too: then it holds exactly.",
-    ),
-]
-PriceOption = Annotated[
-    Any,
-    _option(
-        _OUT,
-        "--price",
-        parser=_price,
-        metavar="IN,OUT",
-        help="Currency units per million tokens, of prompts and of answers.",
-    ),
-]
-Decontaminate = Annotated[
-    list[str] | None,
-    _option(
-        _CHECK,
-        "--decontaminate",
-        metavar="FILE",
-        help="Reject what overlaps with this benchmark: JSONL or text; several times.",
-    ),
-]
-Ngram = Annotated[
-    int,
-    _option(_CHECK, "--ngram", min=2, metavar="N", help="Words that make an overlap. Default: 13."),
-]
-DryRun = Annotated[
-    bool,
-    _option(_MORE, "--dry-run", help="Print the requests as OpenAI batch lines; send nothing."),
-]
-Quiet = Annotated[bool, _option(_MORE, "-q", "--quiet", help="Say errors only.")]
-Verbose = Annotated[bool, _option(_MORE, "-v", "--verbose", help="Tell of every retry.")]
 
 
 def _common_options(
@@ -528,22 +298,22 @@ def gen_instructions(
     ctx: typer.Context,
     input_key: Annotated[
         str,
-        _option(_IN, "--input-key", metavar="KEY", help="Column of the pool. Default: prompt."),
+        option(IN, "--input-key", metavar="KEY", help="Column of the pool. Default: prompt."),
     ] = "prompt",
     output_key: Annotated[
         str,
-        _option(
-            _IN, "--output-key", metavar="KEY", help="New column. Default: generated_instruction."
+        option(
+            IN, "--output-key", metavar="KEY", help="New column. Default: generated_instruction."
         ),
     ] = "generated_instruction",
     num_generate: Annotated[
         int,
-        _option(_ASK, "-n", "--num-generate", min=0, metavar="N", help="How many. Default: 10."),
+        option(ASK, "-n", "--num-generate", min=0, metavar="N", help="How many. Default: 10."),
     ] = 10,
     num_few_shot: Annotated[
         int,
-        _option(
-            _ASK,
+        option(
+            ASK,
             "-k",
             "--num-few-shot",
             min=1,
@@ -553,14 +323,14 @@ def gen_instructions(
     ] = 3,
     seed: Annotated[
         int | None,
-        _option(_ASK, "--seed", metavar="N", help="Of the sampling. Default: random, and told."),
+        option(ASK, "--seed", metavar="N", help="Of the sampling. Default: random, and told."),
     ] = None,
     mix: Annotated[
         Any,
-        _option(
-            _ASK,
+        option(
+            ASK,
             "--mix",
-            parser=_ratio,
+            parser=ratio,
             metavar="H:M",
             help="Examples from H rows of people's and M of a model's (6:2 in self-instruct), in "
             "place of -k: a model's are rows of the pool with the new column, not the other.",
@@ -568,8 +338,8 @@ def gen_instructions(
     ] = None,
     novelty: Annotated[
         float | None,
-        _option(
-            _CHECK,
+        option(
+            CHECK,
             "--novelty",
             metavar="T",
             help="Reject what has a ROUGE-L of T or more with the pool or a row before (0.7 in "
@@ -578,8 +348,8 @@ def gen_instructions(
     ] = None,
     accepted: Annotated[
         int | None,
-        _option(
-            _CHECK,
+        option(
+            CHECK,
             "--accepted",
             min=1,
             metavar="N",
@@ -613,8 +383,8 @@ def gen_code(
     ctx: typer.Context,
     input_key: Annotated[
         str | None,
-        _option(
-            _IN,
+        option(
+            IN,
             "--input-key",
             metavar="KEY",
             help="Column with the instruction. Default: instruction, or generated_instruction "
@@ -623,18 +393,16 @@ def gen_code(
     ] = None,
     output_key: Annotated[
         str,
-        _option(_IN, "--output-key", metavar="KEY", help="New column. Default: generated_code."),
+        option(IN, "--output-key", metavar="KEY", help="New column. Default: generated_code."),
     ] = "generated_code",
     samples: Annotated[
         int,
-        _option(
-            _ASK, "--samples", min=1, metavar="N", help="Answers, and rows, a row. Default: 1."
-        ),
+        option(ASK, "--samples", min=1, metavar="N", help="Answers, and rows, a row. Default: 1."),
     ] = 1,
     language: Annotated[
         str | None,
-        _option(
-            _ASK,
+        option(
+            ASK,
             "--language",
             metavar="NAME",
             help="Of the code to keep of an answer, such as rust. Default: as prompt and answer "
@@ -662,15 +430,6 @@ Examples:
 """
 
 
-def _statuses(text: str) -> frozenset[str]:
-    from codesynth.verify import STATUSES
-
-    names = frozenset(text.split(","))
-    if not names <= set(STATUSES):
-        raise typer.BadParameter(f"it is one or more of {','.join(STATUSES)}")
-    return names
-
-
 @app.command(name="verify", cls=_Command, epilog=_EXAMPLES_VERIFY)
 def verify(
     ctx: typer.Context,
@@ -679,17 +438,15 @@ def verify(
     failures: Failures = None,
     input_key: Annotated[
         str,
-        _option(
-            _IN, "--input-key", metavar="KEY", help="Column with code. Default: generated_code."
-        ),
+        option(IN, "--input-key", metavar="KEY", help="Column with code. Default: generated_code."),
     ] = "generated_code",
     output_key: Annotated[
-        str, _option(_IN, "--output-key", metavar="KEY", help="New column. Default: verification.")
+        str, option(IN, "--output-key", metavar="KEY", help="New column. Default: verification.")
     ] = "verification",
     instruction_key: Annotated[
         str | None,
-        _option(
-            _IN,
+        option(
+            IN,
             "--instruction-key",
             metavar="KEY",
             help="Column with the instruction, whose doctests are tests. Default: instruction, "
@@ -699,8 +456,8 @@ def verify(
     limit: Limit = None,
     test_key: Annotated[
         str | None,
-        _option(
-            _CHECK,
+        option(
+            CHECK,
             "--test-key",
             metavar="KEY",
             help="Column with tests: asserts, or HumanEval's check(candidate). Default: doctests.",
@@ -708,10 +465,10 @@ def verify(
     ] = None,
     keep: Annotated[
         Any,
-        _option(
-            _CHECK,
+        option(
+            CHECK,
             "--keep",
-            parser=_statuses,
+            parser=statuses,
             metavar="STATUS,...",
             help="Rows to keep: passed, failed, error, timeout, syntax_error, no_tests. "
             "Default: all.",
@@ -719,34 +476,34 @@ def verify(
     ] = None,
     best: Annotated[
         bool,
-        _option(
-            _CHECK,
+        option(
+            CHECK,
             "--best",
             help="Keep the first that passed of several answers to one instruction.",
         ),
     ] = False,
     timeout: Annotated[
         float,
-        _option(_CHECK, "--timeout", min=0.1, metavar="S", help="Seconds a row. Default: 10."),
+        option(CHECK, "--timeout", min=0.1, metavar="S", help="Seconds a row. Default: 10."),
     ] = 10.0,
     memory: Annotated[
-        int, _option(_CHECK, "--memory", min=64, metavar="MB", help="A row. Default: 512.")
+        int, option(CHECK, "--memory", min=64, metavar="MB", help="A row. Default: 512.")
     ] = 512,
     jobs: Annotated[
         int | None,
-        _option(
-            _CHECK, "-j", "--concurrency", min=1, metavar="N", help="Rows at once. Default: cores."
+        option(
+            CHECK, "-j", "--concurrency", min=1, metavar="N", help="Rows at once. Default: cores."
         ),
     ] = None,
     unsafe: Annotated[
         bool,
-        _option(
-            _CHECK,
+        option(
+            CHECK,
             "--unsafe",
             help="Run model-written code without a sandbox, with all your rights.",
         ),
     ] = False,
-    overwrite: Annotated[bool, _option(_IN, "--overwrite", help="Replace the output.")] = False,
+    overwrite: Annotated[bool, option(IN, "--overwrite", help="Replace the output.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Run each row's code against the tests at hand, in a sandbox; keep what passes."""
