@@ -25,6 +25,9 @@ Asked: TypeAlias = Callable[[], Language | None]
 _KIN = ({"c", "cpp"}, {"javascript", "typescript"})
 """Languages that are taken for each other."""
 
+_MANY = 50
+"""More blocks than that are not parsed one by one."""
+
 _LOOKED_AT = 400
 _HEADING = re.compile(r"#|\*\*.*\*\*:?$")
 _USAGE = re.compile(
@@ -50,16 +53,13 @@ def choose(body: str, blocks: list[Block], asked: Asked) -> list[Block]:
     }
     language = asked()
     ranks = [_rank(block, language) for block in filled]
-    alike = [block for block, rank in zip(filled, ranks, strict=True) if rank == min(ranks)]
+    best = min(ranks)
+    alike = [block for block, rank in zip(filled, ranks, strict=True) if rank == best]
     name = name_of(alike[0].info)
     alike = [block for block in alike if name_of(block.info) == name]
     kept = _without_drafts([b for i, b in enumerate(alike) if i == 0 or b.start not in usage])
-    if language is None and name in ("", PYTHON.name):
-        sure = name or any(is_surely_python(block.text) for block in kept)
-        language = PYTHON if sure else None
-    if language is None or language.parses is None or name not in ("", language.name):
-        return kept
-    return _that_parse(kept, alike, language.parses)
+    parses = _judge(name, kept, language) if len(alike) <= _MANY else None
+    return _that_parse(kept, alike, parses) if parses else kept
 
 
 def join(blocks: list[Block]) -> str:
@@ -70,7 +70,8 @@ def join(blocks: list[Block]) -> str:
 def lacks_code(chosen: list[Block], asked: Asked) -> str | None:
     """Say why there is no code in the blocks that were chosen; None where there is."""
     name, code = name_of(chosen[0].info), join(chosen)
-    if may_be_words(name) and is_prose(code):
+    python_of_words = name == PYTHON.name and not code[:1].islower()
+    if (may_be_words(name) or python_of_words) and is_prose(code):
         return "words only"
     if name == PYTHON.name and is_only_remarks(code):
         return "comments only"
@@ -109,6 +110,14 @@ def _without_drafts(blocks: list[Block]) -> list[Block]:
             kept.append(block)
             later |= names
     return kept[::-1]
+
+
+def _judge(name: str, kept: list[Block], language: Language | None) -> Callable[[str], bool] | None:
+    """Find what tells whether blocks of the language ``name`` parse; None where nothing does."""
+    if language is not None:
+        return language.parses if name in ("", language.name) else None
+    sure = name == PYTHON.name or (not name and any(is_surely_python(b.text) for b in kept))
+    return PYTHON.parses if sure else None
 
 
 def _that_parse(

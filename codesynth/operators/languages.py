@@ -170,13 +170,12 @@ def _grammar(name: str) -> Callable[[str], bool] | None:
     except ImportError:
         return None
     # one for each dialect; that of PHP in HTML would take any text for HTML
-    dialects = set(filter(re.compile(r"language(?!_php$)").match, dir(grammar)))
+    dialects = filter(re.compile(r"language(?!_php$)").match, dir(grammar))
     try:
-        parsers = [
-            tree_sitter.Parser(tree_sitter.Language(getattr(grammar, each)())) for each in dialects
-        ]
+        languages = [tree_sitter.Language(getattr(grammar, each)()) for each in dialects]
     except ValueError as exc:
         raise ConfigError(f"{module} does not fit tree_sitter: {exc}. Update both") from exc
+    parsers = [tree_sitter.Parser(language) for language in languages]
 
     def parses(text: str) -> bool:
         data = text.encode("utf-8", "replace")

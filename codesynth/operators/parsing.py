@@ -162,7 +162,8 @@ def _without_echo(body: str, prompt: str) -> str:
         echo = prompt[start:].strip(BLANK)
         rest = answer.removeprefix(echo)
         if rest != answer and rest[:1] in _EOLS and rest.strip(BLANK):
-            goes_on = rest.lstrip("\r\n")[0] in BLANK or not is_prose(first)
+            words = is_prose(first) or find_blocks(echo)
+            goes_on = rest.lstrip("\r\n")[0] in BLANK or not words
             return body if goes_on and not find_blocks(rest) else rest
         start = prompt.find(first, start + 1)
     return body
