@@ -1,12 +1,14 @@
 """Every answer that was paid for is kept; in front of any LLMServing.
 
-An answer is committed before it is handed on, all that is waiting in one transaction. A key is
-the hash of a request's body with the number of equal requests before it in the run: no position,
-URL, key or timeout, so a rerun finds its answers after lines were added, removed or moved.
+An answer is committed before it is handed on, all that is waiting in one transaction: at once
+where answers are rare, every other millisecond where they are not. A key is the hash of a
+request's body with the number of equal requests before it in the run: no position, URL, key or
+timeout, so a rerun finds its answers after lines were added, removed or moved.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -21,6 +23,7 @@ from codesynth.serving.occurrences import Occurrences
 __all__ = ["Journal", "JournaledServing"]
 
 _GROUP = 512  # answers in one transaction, at most
+_REST = 0.002  # seconds from one transaction to the next: it costs more than its answers
 
 
 class JournaledServing:
@@ -96,6 +99,7 @@ class _Stored(Iterator[Response]):
         self._wait = getattr(responses, "wait", None)
         self._keys = keys
         self._ready: deque[Response] = deque()
+        self._rested_at = 0.0
         self._error: BaseException | None = None
 
     def __next__(self) -> Response:
@@ -110,7 +114,7 @@ class _Stored(Iterator[Response]):
         batch = []
         try:
             batch.append(next(self._responses))
-            while self._wait is not None and len(batch) < _GROUP and self._wait(0):
+            while len(batch) < _GROUP and self._is_more_coming():
                 batch.append(next(self._responses))
         except BaseException as exc:  # what came before it is stored and handed on first
             self._error = exc
@@ -121,7 +125,13 @@ class _Stored(Iterator[Response]):
         ]
         if new:
             self._journal.put(new)
+            self._rested_at = time.monotonic() + _REST
         self._ready.extend(batch)
+
+    def _is_more_coming(self) -> bool:
+        """Tell whether something is waiting, now or until another transaction is due."""
+        rest = self._rested_at - time.monotonic()
+        return self._wait is not None and bool(self._wait(max(0.0, rest)))
 
     def wait(self, timeout: float | None) -> bool:
         """Wait until ``next`` would return at once, or nearly; False after ``timeout`` seconds."""
