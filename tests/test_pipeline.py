@@ -16,7 +16,7 @@ from codesynth.pipeline import Job, Outcome, Stop, make_requests, outcomes
 from codesynth.serving import LLMServing
 from codesynth.storage.records import parse_record
 
-JOB = Job("demo", lambda record: record.text("x"), str.strip, "y")
+JOB = Job("demo", lambda record: record.text("x"), lambda text, _: text.strip(), "y")
 
 
 @dataclass
