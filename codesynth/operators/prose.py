@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from codesynth.operators.fences import BLANK, EOL, strip_blank_lines
 
+_TELLING = 400  # characters at either end of a line or sentence, which tell what it is
 _MOST = 100_000
 """Characters looked at."""
 
@@ -187,6 +188,7 @@ def _lines(text: str) -> Iterator[tuple[int, int, str]]:
 
 def _kind_of_line(line: str) -> _Kind | None:
     """Tell what a line is by itself; None where it takes its words to tell."""
+    line = line[:_TELLING]
     if _CODE.match(_SPAN.sub("x", line)):
         return "code"
     if _HEADING.match(line):
@@ -201,6 +203,8 @@ def _kind(text: str, item: bool, announced: bool) -> _Kind:
         item: it is an item of a list.
         announced: what comes before it ends with a colon.
     """
+    if len(text) > 2 * _TELLING:
+        text = f"{text[:_TELLING]} {text[-_TELLING:]}"
     text = _EMPHASIS.sub("", _QUOTE.sub("'", _SPAN.sub("x", text)))
     words = text.split()
     share = sum(_WORD.fullmatch(word) is not None for word in words) / max(1, len(words))
