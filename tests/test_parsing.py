@@ -138,6 +138,11 @@ def test_code_that_goes_on_with_the_prompts_stays_whole(prompt: str) -> None:
     assert parse_code(CODE, prompt) == CODE
     assert parse_code(f"{STUB}\n\n```python\n{CODE}\n```", prompt) == CODE
     assert parse_code(f"{prompt.rstrip()}\n    return 2 * x", prompt) == CODE
+    assert parse_code(f"{CODE}\n```\nThis doubles a number.", prompt) == CODE
+    assert (
+        parse_code(f"{prompt.rstrip()}\n\nx = 1\n```\nThis is one more.", prompt)
+        == f"{STUB}\n\nx = 1"
+    )
 
 
 def test_an_answer_that_is_the_prompt_stays() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from itertools import pairwise
-from typing import TypeAlias
 
 from codesynth.operators.fences import BLANK, EOL, Block
 from codesynth.operators.languages import (
@@ -18,9 +17,6 @@ from codesynth.operators.languages import (
     name_of,
 )
 from codesynth.operators.prose import is_prose
-
-Asked: TypeAlias = Callable[[], Language | None]
-"""Finds out which language was asked for; called only where that matters."""
 
 _KIN = ({"c", "cpp"}, {"javascript", "typescript"})
 """Languages that are taken for each other."""
@@ -41,7 +37,7 @@ _DEFINES = re.compile(
 )
 
 
-def choose(body: str, blocks: list[Block], asked: Asked) -> list[Block]:
+def choose(body: str, blocks: list[Block], language: Language | None) -> list[Block]:
     """Choose the blocks that are the code, by the rules of ``parse_code``; none of blank ones."""
     filled = [block for block in blocks if block.text.strip(BLANK)]
     if len(filled) < 2:
@@ -51,14 +47,13 @@ def choose(body: str, blocks: list[Block], asked: Asked) -> list[Block]:
         for previous, block in pairwise(blocks)
         if _introduces_usage(body[previous.stop : block.start])
     }
-    language = asked()
     ranks = [_rank(block, language) for block in filled]
     best = min(ranks)
     alike = [block for block, rank in zip(filled, ranks, strict=True) if rank == best]
     name = name_of(alike[0].info)
     alike = [block for block in alike if name_of(block.info) == name]
     kept = _without_drafts([b for i, b in enumerate(alike) if i == 0 or b.start not in usage])
-    parses = _judge(name, kept, language) if len(alike) <= _MANY else None
+    parses = _judge(name, kept, language) if 1 < len(alike) <= _MANY else None
     return _that_parse(kept, alike, parses) if parses else kept
 
 
@@ -67,15 +62,15 @@ def join(blocks: list[Block]) -> str:
     return "\n\n".join(block.text for block in blocks)
 
 
-def lacks_code(chosen: list[Block], asked: Asked) -> str | None:
+def lacks_code(chosen: list[Block], language: Language | None) -> str | None:
     """Say why there is no code in the blocks that were chosen; None where there is."""
     name, code = name_of(chosen[0].info), join(chosen)
-    python_of_words = name == PYTHON.name and not code[:1].islower()
+    python_of_words = name == PYTHON.name and not code.lstrip()[:1].islower()
     if (may_be_words(name) or python_of_words) and is_prose(code):
         return "words only"
     if name == PYTHON.name and is_only_remarks(code):
         return "comments only"
-    if not is_aside(name) or (language := asked()) is None or is_aside(language.name):
+    if language is None or not is_aside(name) or is_aside(language.name):
         return None
     if language.parses is None and may_be_words(name):
         return None

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import cache
 from itertools import pairwise
 
 from codesynth.models import Failure
-from codesynth.operators.blocks import Asked, choose, join, lacks_code
+from codesynth.operators.blocks import choose, join, lacks_code
 from codesynth.operators.fences import (
     BLANK,
     EOL,
@@ -35,6 +34,7 @@ from codesynth.operators.thinking import split_thinking
 _GLUED = re.compile(r"```(?<=[^\s`~]```)(?=[ \t]*(?:[\r\n]|\Z))")
 _MOST_ECHOES = 8
 _EOLS = ("\n", "\r")
+_LINE = re.compile(r"[^\r\n]+")
 _RUN = re.compile(r"`+|~+")
 _INNER_OPENING = re.compile(r"^ {0,3}(?:`{3,}|~{3,})[ \t]*\w", re.MULTILINE)
 _HEADING = re.compile(r"#|\*\*.*\*\*:?$")
@@ -89,11 +89,6 @@ def parse_code(text: str, prompt: str = "", language: Language | None = None) ->
     >>> parse_code("I'm sorry, but I can't do that.").kind
     'no_code'
     """
-
-    @cache
-    def asked() -> Language | None:
-        return language or (PYTHON if asks_for_python(prompt) else None)
-
     body, blocks = _read(text, prompt)
     if blocks and (nest := _nest(body, blocks)):
         body, name = nest.text, name_of(nest.info)
@@ -102,9 +97,12 @@ def parse_code(text: str, prompt: str = "", language: Language | None = None) ->
         body, blocks = body[: blocks[0].start], []
     if not blocks:
         return _unfenced(strip_blank_lines(body), language)
-    parts = [part for block in blocks for part in _parts(body, block, asked)]
-    chosen = choose(body, parts, asked)
-    why = lacks_code(chosen, asked) if chosen else None
+    if not _is_plain(blocks):
+        if language is None and asks_for_python(prompt):
+            language = PYTHON
+        blocks = [part for block in blocks for part in _parts(body, block, language)]
+    chosen = choose(body, blocks, language)
+    why = lacks_code(chosen, language) if chosen else None
     return _no_code(why) if why else join(chosen)
 
 
@@ -154,7 +152,8 @@ def _without_echo(body: str, prompt: str) -> str:
     An end that is code may be gone on with: it stays, unless blocks come after it.
     """
     answer = body.lstrip(BLANK)
-    first = EOL.split(answer, maxsplit=1)[0].rstrip()
+    line = _LINE.match(answer)
+    first = line[0].rstrip() if line else ""
     start = prompt.find(first) if first else -1
     for _ in range(_MOST_ECHOES):
         if start < 0:
@@ -162,18 +161,27 @@ def _without_echo(body: str, prompt: str) -> str:
         echo = prompt[start:].strip(BLANK)
         rest = answer.removeprefix(echo)
         if rest != answer and rest[:1] in _EOLS and rest.strip(BLANK):
-            words = is_prose(first) or find_blocks(echo)
-            goes_on = rest.lstrip("\r\n")[0] in BLANK or not words
-            return body if goes_on and not find_blocks(rest) else rest
+            return rest if _is_new(rest, echo, first) else body
         start = prompt.find(first, start + 1)
     return body
 
 
+def _is_new(rest: str, echo: str, first: str) -> bool:
+    """Whether what comes after an echo is an answer by itself, and does not go on with its code."""
+    if rest.lstrip("\r\n")[0] in BLANK:
+        return False
+    if blocks := find_blocks(rest):
+        return not shows_code(rest[: blocks[0].start])
+    return is_prose(first) or find_blocks(echo) != []
+
+
 def _only_closes(body: str, block: Block) -> bool:
     """Whether the fence of a block closes what the prompt opened: words come after it, not code."""
+    if block.info:
+        return False
     text, *more = _INNER_OPENING.split(block.text, maxsplit=1)
     is_pair = block.closed and not more
-    return not (block.info or is_pair) and is_prose(text) and shows_code(body[: block.start])
+    return not is_pair and is_prose(text) and shows_code(body[: block.start])
 
 
 def _is_dangling(block: Block) -> bool:
@@ -198,14 +206,19 @@ def _or_empty(text: str) -> str:
     return text if text.strip(BLANK) else ""
 
 
-def _parts(body: str, block: Block, asked: Asked) -> Iterator[Block]:
+def _is_plain(blocks: list[Block]) -> bool:
+    """Whether there is one whole block, and of code: the usual answer, which needs no care."""
+    only = blocks[0]
+    if len(blocks) > 1 or not only.closed or "```" in only.text or "~~~" in only.text:
+        return False
+    return not is_aside(name_of(only.info))
+
+
+def _parts(body: str, block: Block, language: Language | None) -> Iterator[Block]:
     """Split a block where a fence like its own opens another: the end of the first is missing.
 
     What has no end is left without the sentences after its code, where it then parses.
     """
-    if block.closed and "```" not in block.text and "~~~" not in block.text:
-        yield block
-        return
     starts = [block.start]
     run = _RUN.match(body, block.start)
     if run and run[0] in block.text:
@@ -218,9 +231,8 @@ def _parts(body: str, block: Block, asked: Asked) -> Iterator[Block]:
         if part.closed:
             yield part
             continue
-        language, name = asked(), name_of(part.info)
-        language = language or PYTHON if name in ("", (language or PYTHON).name) else None
-        text = _code_in(part.text, language) or part.text
+        wanted, name = language or PYTHON, name_of(part.info)
+        text = (_code_in(part.text, wanted) if name in ("", wanted.name) else None) or part.text
         end = body.find(text, start, stop) + len(text)
         yield part._replace(text=text, stop=end if end >= len(text) else stop)
 
@@ -234,9 +246,9 @@ def _unfenced(text: str, language: Language | None) -> str | Failure:
     return _code_in(text, language or PYTHON) or without_introduction(text)
 
 
-def _code_in(text: str, language: Language | None) -> str | None:
+def _code_in(text: str, language: Language) -> str | None:
     """Leave out the words before and after code, where that is what makes it parse."""
-    if language is None or language.parses is None or (code := without_prose(text)) == text:
+    if language.parses is None or (code := without_prose(text)) == text:
         return None
     return code if language.parses(code) and not language.parses(text) else None
 

@@ -30,11 +30,11 @@ _EMPHASIS = re.compile(r"\*\*|__|(?<!\w)[*_]|[*_](?!\w)")
 
 _CODE = re.compile(
     r"""
-      .*[{};\\(\[]$ | [\])}] | .*\*/$ | /\* | \"{3} | '{3}
+      [\])}] | /\* | \"{3} | '{3}
     | (?:[a-z]+[ ]){0,3}[\w.$@\[\]'"]+[ ]?[-+*/|&?:<]?=       # an assignment
     | [\w.]+[ ]?<-[ ]
     | (?!O\()[\w.:$@!>-]+\((?:[^()]|\([^()]*\))*\)[;:.]?$       # a call
-    | </?[A-Za-z!?%] | .*(?:\{\{|\{%|<%|\$[{(])
+    | </?[A-Za-z!?%]
     | \$[ ] | >>> | \#! | @\w | @@ | \+\+\+
     | \#[ ]*(?:include|define|if|ifdef|ifndef|pragma|import)\b
     | (?:(?:local|async|export|pub|static)[ ])*(?:defp?|defmodule|fn|func|proc|subroutine)[ ]
@@ -45,6 +45,8 @@ _CODE = re.compile(
     """,
     re.VERBOSE,
 )
+_CODE_ENDS = (*"{};\\([", "*/")
+_TEMPLATE = re.compile(r"\{\{|\{%|<%|\$[{(]")
 _OPERATOR = re.compile(r"=>|->|::|:=|&&|\|\||[!=<>]=|\(\)|:-|\|>|<-")
 
 _WORD = re.compile(
@@ -189,7 +191,8 @@ def _lines(text: str) -> Iterator[tuple[int, int, str]]:
 def _kind_of_line(line: str) -> _Kind | None:
     """Tell what a line is by itself; None where it takes its words to tell."""
     line = line[:_TELLING]
-    if _CODE.match(_SPAN.sub("x", line)):
+    bare = _SPAN.sub("x", line)
+    if bare.endswith(_CODE_ENDS) or _CODE.match(bare) or _TEMPLATE.search(bare):
         return "code"
     if _HEADING.match(line):
         return "heading"
