@@ -2,6 +2,9 @@
 
 import asyncio
 import itertools
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -323,3 +326,25 @@ def test_an_error_while_closing_is_raised_not_waited_for() -> None:
 
     with pytest.raises(OSError, match="cannot close"):
         list(Window(requests(2), Clumsy()))
+
+
+LEFT = """
+from test_window import Asker, Window, requests
+
+def rows():
+    asker = Asker(workers=2)
+    asker.hang = {1, 2, 3}
+    window = Window(requests(9), asker)
+    try:
+        yield from window
+    finally:
+        window.close()
+
+left = rows()
+next(left)
+"""
+
+
+def test_a_window_that_was_left_open_does_not_keep_python_from_ending() -> None:
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", LEFT], env=env, timeout=10, check=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -124,7 +125,8 @@ class Window(Iterator[Response]):
             self._closed = True
             self._room.set()
             self._call(self._cancel)
-            self._thread.join()
+            if not sys.is_finalizing():  # then its thread is gone without having ended
+                self._thread.join()
 
     def _call(self, function: Callable[..., None], *args: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended by itself
