@@ -250,7 +250,7 @@ def test_a_limit_on_the_size_of_files_ends_it_with_whole_lines(
     done = finished(
         *job.args("-j", 4, *options),
         endpoint=job.endpoint,
-        preexec_fn=limited(resource.RLIMIT_FSIZE, 150_000),
+        preexec_fn=limited(resource.RLIMIT_FSIZE, 300_000),
     )
     assert done.code == 1
     assert "Traceback" not in done.err
