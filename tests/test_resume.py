@@ -33,9 +33,6 @@ def fates(request: Received) -> Answer:
     return answers.get(request.prompt) or echo(request)
 
 
-# --- a run that was finished
-
-
 @pytest.mark.parametrize("options", [(), ("--meta",)])
 def test_a_finished_run_sends_nothing_and_writes_the_same_bytes(
     job: Job, options: tuple[str, ...]
@@ -88,9 +85,6 @@ def test_bad_rows_of_a_pool_cost_no_answer(tmp_path: Path, endpoint: Endpoint) -
     for _ in range(2):
         assert codesynth(*args, endpoint=endpoint).code == 3
         assert len(endpoint.received) == 20
-
-
-# --- another input, another way to the same endpoint
 
 
 @pytest.mark.parametrize(
@@ -164,9 +158,6 @@ def test_a_pipe_may_name_a_journal(job: Job) -> None:
     assert job.asked() == "abc"
 
 
-# --- changed requests
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -228,9 +219,6 @@ def test_a_model_that_was_swapped_is_told_before_the_first_new_request(job: Job)
     assert job.texts() == ABC
     job.run("--model", "swapped")
     assert job.asked() == "ad"
-
-
-# --- what is in the way
 
 
 def test_an_output_without_its_journal_is_refused(job: Job) -> None:
@@ -324,9 +312,6 @@ def test_nothing_that_is_kept_holds_the_key(job: Job) -> None:
     assert KEY not in done.err
 
 
-# --- stopped in the middle
-
-
 def test_max_time_stops_cleanly_and_a_rerun_goes_on(job: Job) -> None:
     texts = [str(i) for i in range(40)]
     job.write(texts)
@@ -347,9 +332,6 @@ def test_kills_at_random_moments_change_neither_the_output_nor_the_bill(tmp_path
     report = Crash(tmp_path, rows=120, in_flight=4, longest=0.7, seed=3).run(10, 20)
     assert report.same, report
     assert not report.rewritten, report
-
-
-# --- two at once
 
 
 def test_a_second_run_on_one_of_the_files_ends_at_once(job: Job) -> None:

@@ -52,9 +52,6 @@ def goes_on(job: Job, *options: object) -> None:
     assert set(job.endpoint.counts.values()) == {1}
 
 
-# --- signals
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_the_sending_and_keeps_what_is_in_flight(
     job: Job, number: signal.Signals
@@ -153,9 +150,6 @@ def test_a_reader_that_goes_loses_no_answer_that_is_in_flight(job: Job) -> None:
         assert process.stderr is not None
         assert process.stderr.read() == b""
     goes_on(job, "--journal", job.journal)
-
-
-# --- disks and other limits
 
 
 def limited(which: int, number: int) -> Callable[[], None]:
@@ -319,9 +313,6 @@ def test_what_has_its_line_end_is_valid_at_every_moment(job: Job) -> None:
                     seen += len([json.loads(line) for line in whole]) > 0
         assert process.returncode == 3
     assert seen > 5
-
-
-# --- endpoints that go
 
 
 def test_a_restart_of_the_endpoint_loses_no_row(job: Job) -> None:

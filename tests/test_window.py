@@ -96,9 +96,6 @@ def _no_thread_is_left() -> Iterator[None]:
     wait_until(lambda: not threads())
 
 
-# --- every request once
-
-
 @given(st.integers(0, 60), st.integers(1, 9), st.sets(st.integers(0, 59)))
 @settings(deadline=None, max_examples=40)
 def test_each_request_has_one_response(count: int, workers: int, known: set[int]) -> None:
@@ -178,9 +175,6 @@ def test_wait_tells_whether_next_would_block() -> None:
     assert list(window) == []
 
 
-# --- lazy and bounded
-
-
 def test_requests_are_pulled_no_faster_than_responses_are_taken() -> None:
     pulled: list[int] = []
 
@@ -213,9 +207,6 @@ def test_a_bound_that_grows_is_used() -> None:
     asker.bound = 60
     wait_until(lambda: len(pulled) >= 50)
     window.close()
-
-
-# --- the end of it
 
 
 def test_close_cancels_what_is_in_flight() -> None:
