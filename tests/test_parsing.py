@@ -109,6 +109,8 @@ def test_another_parser_tells_words_from_code_too() -> None:
     answer = "SELECT name FROM users;\n\nIt lists the names."
     assert parse_code(answer, language=strict) == "SELECT name FROM users;"
     assert parse_code(f"```sql\n{answer}", language=strict) == "SELECT name FROM users;"
+    lenient = Language("sql", lambda _: True)
+    assert parse_code(answer, language=lenient) == answer
 
 
 @pytest.mark.parametrize("name", ["markdown", "text"])

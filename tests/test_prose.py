@@ -1,6 +1,7 @@
 """Words and code without fences, told apart; see the tables in ``unfenced``."""
 
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,7 @@ def test_one_line_of_code_is_enough_not_to_be_prose() -> None:
     assert not is_prose("You can do it like this.\n\nx = sorted(xs)\n\nThis sorts the list.")
     assert not is_prose("Use this command:\n\nfind . -delete\n\nIt deletes the files.")
     assert not is_prose("Use this command:\n\nmake all")
+    assert not is_prose("The grammar is short.\n\nExpr -> Term Plus Expr\n\nThat is all of it.")
 
 
 @pytest.mark.parametrize("before", ["", "Here it is:\n\n", "It is short.\n", "**Solution**\n\n"])
@@ -124,3 +126,10 @@ def test_any_text_is_prose_or_not(text: str) -> None:
     assert is_prose(text) in (True, False)
     assert not (is_prose(text) and shows_code(text))
     assert without_introduction(text) in text
+
+
+def test_runs_of_signs_take_linear_time() -> None:
+    start = time.perf_counter()
+    for sign in "`.'\"*_(-":
+        is_prose(f"It is {sign * 50_000} so")
+    assert time.perf_counter() - start < 5

@@ -68,7 +68,11 @@ class Process:
         timer = Timer(LONGEST, self.popen.kill)
         timer.daemon = True
         timer.start()
-        _, status, usage = os.wait4(self.popen.pid, 0)
+        try:
+            _, status, usage = os.wait4(self.popen.pid, 0)
+        except BaseException:
+            self.popen.kill()
+            raise
         wall = time.perf_counter() - self._started
         timer.cancel()
         code = self.popen.returncode = os.waitstatus_to_exitcode(status)

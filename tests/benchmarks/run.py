@@ -1,7 +1,7 @@
 """Measure codesynth against its goals, beside others' clients, on this machine; print tables.
 
     python tests/benchmarks/run.py                  all cases: about an hour
-    python tests/benchmarks/run.py --quick          the same, smaller: about fifteen minutes
+    python tests/benchmarks/run.py --quick          the same, smaller: about twenty minutes
     python tests/benchmarks/run.py cpu startup      some cases
 
 Needs the package. The peers in the ``cpu`` case are left out where they are not installed:

@@ -50,7 +50,7 @@ class Trial:
 
 def clients(folder: Path, quick: bool) -> dict[str, Client]:
     """Name the clients; the slow ones get fewer rows and no thousand at a time."""
-    most = 5_000 if quick else 20_000
+    most = 8_000 if quick else 20_000
     many = write_rows(folder / "rows.jsonl", most)
     one = write_rows(folder / "row.jsonl", 1)
 
