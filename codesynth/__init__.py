@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
 from codesynth.version import __version__
 
+TYPE_CHECKING = False  # typing alone would take as long to load as --help does
 if TYPE_CHECKING:
     from codesynth.models import Endpoint, SamplingParams
     from codesynth.operators import CodeInstructionGenerator, CodeInstructionToCodeGenerator
@@ -36,8 +34,10 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Load a public name when it is first used: the command line starts without most of them."""
+    from importlib import import_module
+
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(import_module(_HOMES[name]), name)

@@ -58,13 +58,14 @@ from codesynth.options import (
     ratio,
     statuses,
 )
+from codesynth.streams import EXIT_PIPE, turn_away
 from codesynth.version import __version__
 
 if TYPE_CHECKING:
     from codesynth.serving.journal import Journal
     from codesynth.work import Settings, Work
 
-_EXIT_USAGE, _EXIT_INTERRUPTED, _EXIT_PIPE = 2, 130, 141
+_EXIT_USAGE, _EXIT_INTERRUPTED = 2, 130
 
 _EXAMPLES = """\
 \b
@@ -252,17 +253,17 @@ def _exit_with(ctx: typer.Context, inputs: list[str] | None, command: Callable[[
     try:
         code = command()
     except CodesynthError as exc:
-        _complain(str(exc))
+        complain(str(exc))
         code = exc.exit_code
     except BrokenPipeError:
-        _turn_away(1)
-        code = _EXIT_PIPE
+        turn_away(1)
+        code = EXIT_PIPE
     except KeyboardInterrupt:
         code = _EXIT_INTERRUPTED
     raise typer.Exit(code)
 
 
-def _complain(text: str) -> None:
+def complain(text: str) -> None:
     """Say on one line why nothing more is done; a row's own words may be in it."""
     from codesynth.serving.answers import clean
 
@@ -531,40 +532,3 @@ def verify(
         return verifying.execute(settings)
 
     _exit_with(ctx, inputs, execute)
-
-
-def run() -> None:
-    """Run the command line on this process's arguments."""
-    _occupy_standard_streams()
-    try:
-        app()
-    except OSError as exc:
-        _complain(f"{exc.filename or 'cannot write <stdout>'}: {exc.strerror}")
-        sys.exit(CodesynthError.exit_code)
-    finally:
-        for fd, stream in ((1, sys.stdout), (2, sys.stderr)):
-            try:
-                if stream is not None:
-                    stream.flush()  # the interpreter's own, at the exit, would make it exit 120
-            except OSError:
-                _turn_away(fd)
-
-
-def _turn_away(fd: int) -> None:
-    """Let what is still written to a stream go nowhere, so that nobody stumbles over it again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), fd)
-
-
-def _occupy_standard_streams() -> None:
-    """Fill closed descriptors 0 to 2, or the next file opened would be taken for a stream.
-
-    Each is opened the wrong way round, so that using it fails as if it were closed; stderr is
-    opened to write into nothing.
-    """
-    for fd, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
-        try:
-            os.fstat(fd)
-        except OSError:
-            os.open(os.devnull, mode)
-    if sys.stderr is None:
-        sys.stderr = open(2, "w")

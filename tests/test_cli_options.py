@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from faults import FAULTS
 
 from codesynth import __version__
 
+ROOT = Path(__file__).parents[1]
 POOL = lines(*({"prompt": f"prompt {i}"} for i in range(10)))
 
 
@@ -239,9 +242,20 @@ def test_a_wrong_option_exits_2_and_sends_nothing(
     assert WRONG[options] in done.err
 
 
-@pytest.mark.parametrize(
-    "command", [(), ("gen-instructions",), ("gen-code",), ("verify",)], ids=" ".join
-)
+HELPED = [(), ("gen-instructions",), ("gen-code",), ("verify",)]
+
+
+@pytest.mark.parametrize("command", HELPED, ids=" ".join)
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_is_what_the_options_say(command: tuple[str, ...], option: str) -> None:
+    done = codesynth(*command, option)
+    assert (done.code, done.err) == (0, "")
+    twice = codesynth(*command, option, option, env={"COLUMNS": "80"})  # the parser's own words
+    file = f"codesynth/help/{''.join(command) or 'codesynth'}.txt"
+    assert done.out == twice.out, f"COLUMNS=80 codesynth {' '.join(command)} -h -h > {file}"
+
+
+@pytest.mark.parametrize("command", HELPED, ids=" ".join)
 def test_help_fits_80_columns_and_shows_examples_before_options(command: tuple[str, ...]) -> None:
     done = finished(*command, "--help", env={"COLUMNS": "200"})
     help_text = done.out.decode()
@@ -255,3 +269,13 @@ def test_version_is_one_line() -> None:
     done = codesynth("--version")
     assert (done.code, done.out.decode()) == (0, f"codesynth {__version__}\n")
     assert codesynth("--version", "gen-code").out == done.out
+
+
+@pytest.mark.parametrize("option", ["--version", "--help"])
+def test_neither_version_nor_help_loads_the_parser(option: str) -> None:
+    code = f"import sys; from codesynth.__main__ import main; sys.argv[1:] = ['{option}']; main()"
+    loaded = "print(*{'typer', 'typing', 'inspect', 'codesynth.cli'}.intersection(sys.modules))"
+    python = [sys.executable, "-S", "-c", f"{code}; {loaded}"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    out = subprocess.run(python, check=True, capture_output=True, text=True, env=env).stdout
+    assert out.endswith("\n\n")

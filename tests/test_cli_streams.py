@@ -139,13 +139,14 @@ def test_a_full_device_exits_1_with_one_line(options: tuple[str, ...], endpoint:
 
 
 @pytest.mark.parametrize("stdout", ["full", "closed pipe"])
-def test_help_that_cannot_be_written_is_told_on_one_line(stdout: str) -> None:
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_words_that_cannot_be_written_are_told_on_one_line(stdout: str, option: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     fd = os.open("/dev/full", os.O_WRONLY) if stdout == "full" else writer
-    done = finished("gen-code", "--help", stdout=fd)
+    done = finished(option, stdout=fd)
     words = "codesynth: cannot write <stdout>: No space left on device\n"
-    assert (done.code, done.err) == (1, words if stdout == "full" else "")
+    assert (done.code, done.err) == ((1, words) if stdout == "full" else (141, ""))
     for each in {fd, writer}:
         os.close(each)
 
