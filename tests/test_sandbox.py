@@ -57,6 +57,10 @@ class TestAdd(unittest.TestCase):
     def test_lists(self):
         self.assertIn(2, add([1], [2]))
 """
+MAPPED = """\
+pairs, sums = [(2, 3), (-1, 1)], [5, 0]
+assert all(a == b for a, b in zip(map(lambda pair: add(*pair), pairs), sums))
+"""
 HONEST = "def add(a, b):\n    return a + b\n"
 
 
@@ -143,7 +147,7 @@ def outside(tmp_path_factory: pytest.TempPathFactory, sandboxed: None) -> Outsid
             code = program.replace("{port}", str(port)).replace("{marker}", MARKER)
             code = code.replace("{folder}", str(seen.folder))
             given = {"instruction": INSTRUCTION, "entry_point": "add"}
-            kinds = (CHECK, UNITTEST, None) if name in FORGERS else (CHECK,)
+            kinds = (CHECK, UNITTEST, MAPPED, None) if name in FORGERS else (CHECK,)
             rows += [{"code": code, "test": kind, **given} for kind in kinds]
             rows.append({"code": HONEST, "test": CHECK, **given})
             names += [name] * len(kinds) + ["honest"]

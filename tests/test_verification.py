@@ -97,6 +97,27 @@ def test_the_message_tells_what_a_doctest_got(verifier: Verifier) -> None:
     assert verdict.message == ">>> double(2) expected 4, got 6"
 
 
+def test_the_message_of_a_unittest_is_not_the_end_of_a_long_comparison(
+    verifier: Verifier,
+) -> None:
+    test = """\
+import unittest
+class T(unittest.TestCase):
+    def test(self):
+        self.assertEqual(up(), list(range(999)))
+"""
+    verdict = verify(verifier, "def up():\n    return list(range(1000))", test)
+    assert verdict.message.startswith(
+        "self.assertEqual(up(), list(range(999))): AssertionError: Li"
+    )
+
+
+def test_a_message_shows_what_a_terminal_would_obey(verifier: Verifier) -> None:
+    code = r"raise ValueError('\x1b[2J\u202epassed\x9b31m\u2028\ud800')"
+    message = verify(verifier, code).message
+    assert message == r"on import: ValueError: \x1b[2J\u202epassed\x9b31m \ud800"
+
+
 def test_a_column_without_text_is_an_error_that_names_it(verifier: Verifier) -> None:
     verdicts = list(verifier.verify([{}, {"code": None}, {"code": ["x"]}]))
     assert {verdict.status for verdict in verdicts} == {"error"}

@@ -52,6 +52,7 @@ def command(settings: Settings) -> list[str]:
         *(option for power in powers for option in ("--cap-add", f"CAP_{power}")),
         *(() if settings.uid is not None else ("--unshare-user",)),
         *_system_mounts(),
+        *("--dir", "/opt"),  # made by itself, it would be root's alone
         *(option for to, path in packages.items() for option in ("--ro-bind", path, to)),
         *("--ro-bind", str(INSIDE), "/opt/codesynth/sandboxed", "--remount-ro", "/"),
         *("--chdir", "/", "--", str(_interpreter()), "-I", "-S", "-c", START, *inside),

@@ -39,6 +39,9 @@ REFUSED_CALLS = (
 )  # fmt: skip
 """Numbers on x86_64 and aarch64; on other machines the namespaces have to do without the filter."""
 CLONE, CLONE3, SOCKET = (56, 220), (435, 435), (41, 198)
+SETRLIMIT, PRLIMIT = (160, 164), (302, 261)
+CORE_BYTES = 1
+"""Too little for a file; and where the kernel pipes cores to a program, 1 alone stops it, not 0."""
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -64,7 +67,7 @@ class Limits:
             (resource.RLIMIT_NPROC, self.processes),
             (resource.RLIMIT_FSIZE, self.scratch_bytes),
             (resource.RLIMIT_NOFILE, 256),
-            (resource.RLIMIT_CORE, 0),
+            (resource.RLIMIT_CORE, CORE_BYTES),
             (resource.RLIMIT_MEMLOCK, 0),
         ):
             hard = resource.getrlimit(what)[1]
@@ -145,6 +148,11 @@ def _filter(machine: str) -> bytes:
 
     equal, at_least, any_bit, allow = 0x15, 0x35, 0x45, 0x7FFF0000
     refuse = 0x50000 | errno.EPERM
+
+    def guarded(number: int, argument: int, code: int, value: int) -> list[bytes]:
+        call = struct.pack("HBBI", equal, 0, 3, number)
+        return [call, load(16 + 8 * argument), when(code, value, refuse), load(0)]
+
     parts = [
         load(4),
         struct.pack("HBBI", equal, 1, 0, AUDIT_ARCHITECTURE[machine]),
@@ -153,10 +161,9 @@ def _filter(machine: str) -> bytes:
         when(at_least, 0x40000000, refuse),
         *(when(equal, numbers[column], refuse) for _, *numbers in REFUSED_CALLS),
         when(equal, CLONE3[column], 0x50000 | errno.ENOSYS),
-        struct.pack("HBBI", equal, 0, 3, CLONE[column]),
-        load(16),
-        when(any_bit, ANY_NAMESPACE, refuse),
-        load(0),
+        *guarded(CLONE[column], 0, any_bit, ANY_NAMESPACE),
+        *guarded(SETRLIMIT[column], 0, equal, resource.RLIMIT_CORE),
+        *guarded(PRLIMIT[column], 1, equal, resource.RLIMIT_CORE),
         struct.pack("HBBI", equal, 0, 2 + 2 * len(SOCKET_FAMILIES), SOCKET[column]),
         load(16),
         *(when(equal, family, allow) for family in SOCKET_FAMILIES),

@@ -7,12 +7,13 @@ import os
 import re
 import unittest
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from . import plan
-from .peer import Peer
+from .examples import docstring_examples, instruction_examples
+from .peer import BrokenPeerError, Peer
 from .remote import Remote, StandIns, perform_guarded
 from .trials import Trials, describe, relay
 
@@ -76,6 +77,7 @@ class Judge:
             stand_in=StandIns(self._known),
             trusting=False,
         )
+        self._peer.may_stop = "StopIteration" in f"{row['test']} {row['instruction']}"
 
     def verdict(self) -> dict[str, Any]:
         """Run what tests there are and say what came of it."""
@@ -89,17 +91,19 @@ class Judge:
             "status": status,
             "tests_run": self._trials.run,
             "tests_passed": self._trials.passed,
-            "message": " ".join(message.split())[:MAX_MESSAGE],
+            "message": _on_one_line(message),
         }
 
     def _judge(self) -> tuple[str, str]:
         try:
             source, code = plan.program(self._row["code"], self._row["instruction"], self._entry)
         except SyntaxError as exc:
-            return "syntax_error", f"line {exc.lineno}: {exc.msg}"
+            return "syntax_error", f"line {exc.lineno}: {exc.msg}" if exc.lineno else exc.msg
         try:
             loaded = self._peer.request("load", source)
-        except Exception as exc:
+        except BrokenPeerError:
+            raise
+        except BaseException as exc:
             return "error", f"on import: {describe(exc)}"
         if self._row["test"] is None:
             self._run_doctests(code, loaded)
@@ -116,37 +120,47 @@ class Judge:
         text = self._row["test"]
         test = [tree] if (tree := plan.parse(text)) else []
         candidate = self._entry or next((one.name for one in plan.functions(code)[::-1]), None)
-        names = self._namespace(plan.names_wanted(test), code, loaded)
+        names = self._namespace(test, code, loaded)
         self._trials.run_test(text, names, names.foreign, candidate)
 
     def _run_doctests(self, code: ast.Module, loaded: dict[str, Any]) -> None:
         """Run the instruction's doctests here; then have the guest run those the code adds."""
-        asked = plan.instruction_examples(self._row["instruction"], self._instruction)
+        asked = instruction_examples(self._row["instruction"], self._instruction)
         told = {(one.source, one.want) for _, examples in asked for one in examples}
         trees = [tree for source, _ in told if (tree := plan.parse(source))]
-        names = self._namespace(plan.names_wanted(trees), code, loaded)
+        names = self._namespace(trees, code, loaded)
         for name, examples in asked:
             self._trials.run_examples(name, examples, names)
-        for scope, (name, examples) in enumerate(plan.docstring_examples(code)):
+        for scope, (name, examples) in enumerate(docstring_examples(code)):
             if not {(one.source, one.want) for one in examples} <= told:
                 run = partial(self._peer.request, "example", scope)
                 self._trials.run_examples(
                     name, [relay(one, "run") for one in examples], {"run": run}
                 )
 
-    def _namespace(self, wanted: set[str], code: ast.Module, loaded: dict[str, Any]) -> Namespace:
-        """Make the names for a test that lacks those ``wanted``; note the classes it is about."""
+    def _namespace(
+        self, tests: Sequence[ast.AST], code: ast.Module, loaded: dict[str, Any]
+    ) -> Namespace:
+        """Make the names for tests to use; note the classes they are about."""
+        wanted = plan.names_wanted(tests)
         given = plan.defined(self._instruction) | {self._entry}
         names = map(str, loaded["names"])
         foreign = {name for name in names if name in given or not hasattr(builtins, name)}
         stated = plan.classes(self._instruction)
-        trusted = plan.trusted(self._instruction, code, self._entry)
+        meant = plan.modules_meant(tests, wanted - given)
+        trusted = meant | plan.trusted(self._instruction, code, self._entry)
         for name, kind in loaded["classes"].items():
             free = name in foreign & wanted and name not in trusted
             if free and (name in stated or re.match("_*[A-Z]", name)):
                 number = self._peer.number_of(kind)
                 self._known.update(() if number is None else (number,))
         return Namespace(trusted, frozenset(foreign), partial(self._peer.request, "name"))
+
+
+def _on_one_line(message: str) -> str:
+    """Cut a message to a line; escape what a terminal would obey or not show as it is."""
+    line = " ".join(message.split())[:MAX_MESSAGE]
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 
 
 def judge(row: Mapping[str, Any], reader: int, writer: int, verdict: int) -> None:

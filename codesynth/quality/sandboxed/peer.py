@@ -62,6 +62,11 @@ class Peer:
         perform: does what the other side asks: ``perform(verb, *args, **kwargs)``.
         stand_in: makes the stand-in for a foreign object.
         trusting: False in the judge: the guest may only work on what it was given.
+
+    Attributes:
+        take_output: gives what was printed since the last answer.
+        may_stop: False takes a StopIteration out of a call for a mistake, not for a ``map``'s end.
+        broken: the other side is gone, or talks nonsense.
     """
 
     def __init__(
@@ -82,6 +87,7 @@ class Peer:
         self._shared: deque[tuple[Any, str, Any, list[Any]]] = deque(maxlen=MAX_SHARED)
         self._turn = RLock()
         self.take_output: Callable[[], str] = str
+        self.may_stop = True
         self.broken = False
 
     def request(self, verb: str, /, *args: Any, **kwargs: Any) -> Any:

@@ -2,14 +2,15 @@
 
 import ast
 import builtins
-import doctest
 import importlib.util
-import re
+import sys
 import textwrap
-from collections.abc import Container, Iterable, Iterator
+from collections import Counter
+from collections.abc import Container, Iterable
 from typing import Any
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+SHORT_NAMES = {"np": "numpy", "pd": "pandas"}
 COUNTER = "__asserts__"
 """The name under which a test's own assert statements report that they ran."""
 
@@ -193,6 +194,35 @@ def names_called(tree: ast.Module) -> set[str]:
     return {call.func.id for call in calls if isinstance(call.func, ast.Name)}
 
 
+def modules_meant(trees: Iterable[ast.AST], names: set[str]) -> dict[str, ast.stmt]:
+    """Map those names that can only mean a module to its import.
+
+    That is the name of one of the standard library, or a usual short name, which is never read
+    but for attributes that the module has. A test that says ``math.isclose`` means that of math,
+    whatever the code may call math.
+    """
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    reads = Counter(node.id for node in nodes if isinstance(node, ast.Name))
+    attributes: dict[str, list[str]] = {}
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            attributes.setdefault(node.value.id, []).append(node.attr)
+    found: dict[str, ast.stmt] = {}
+    for name in names & attributes.keys() & (sys.stdlib_module_names | SHORT_NAMES.keys()):
+        used, module = attributes[name], SHORT_NAMES.get(name, name)
+        if len(used) == reads[name] and _has(module, used):
+            found[name] = ast.Import([ast.alias(module, name)])
+    return found
+
+
+def _has(module: str, attributes: Iterable[str]) -> bool:
+    try:
+        loaded = importlib.import_module(module)
+    except ImportError:
+        return module in SHORT_NAMES.values()  # and the import will say that it is missing
+    return all(hasattr(loaded, attribute) for attribute in attributes)
+
+
 class Instrument(ast.NodeTransformer):
     """Make a test count its asserts, and take the code for a module nobody has.
 
@@ -237,35 +267,3 @@ def _call(name: str, method: str, like: ast.stmt) -> ast.stmt:
 def has_assert(tree: ast.AST) -> bool:
     """Tell whether there is an assert statement anywhere in a piece of Python."""
     return any(isinstance(node, ast.Assert) for node in ast.walk(tree))
-
-
-def docstring_examples(tree: ast.Module) -> Iterator[tuple[str, list[doctest.Example]]]:
-    """Find the doctests of a module: (name, examples) of each docstring that has some."""
-    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    for node in ast.walk(tree):
-        if isinstance(node, kinds) and (text := ast.get_docstring(node, clean=False)):
-            examples = text_examples(text)
-            if examples:
-                yield getattr(node, "name", "module"), examples
-
-
-def text_examples(text: str) -> list[doctest.Example]:
-    """Find the doctests in a text; none where they are malformed."""
-    try:
-        return doctest.DocTestParser().get_examples(text)
-    except ValueError:
-        return []
-
-
-def instruction_examples(
-    text: str | None, tree: ast.Module | None
-) -> list[tuple[str, list[doctest.Example]]]:
-    """Find the doctests of an instruction: Python with docstrings, or prose with examples.
-
-    In prose a code fence or the closing quotes of a docstring end an expected output.
-    """
-    if tree is not None:
-        return list(docstring_examples(tree))
-    blanked = re.sub(r"""(?m)^[ \t]*(?:```|~~~|\"{3}|'{3}).*$""", "", text or "")
-    examples = text_examples(blanked)
-    return [("instruction", examples)] if examples else []

@@ -124,7 +124,12 @@ class Remote:
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call it over there."""
-        return _ask(self, "call", *args, **kwargs)
+        try:
+            return _ask(self, "call", *args, **kwargs)
+        except StopIteration as exc:
+            if self._peer_.may_stop:
+                raise
+            raise RuntimeError("the code raised StopIteration") from exc
 
     def __getattr__(self, name: str) -> Any:
         value = _ask(self, "getattr", name)

@@ -48,6 +48,8 @@ MAX_VERDICT = 4096
 WATCH_EVERY = 0.05
 SPARE = 8
 """How near to its most processes a row may come: one that gets there is a fork bomb."""
+MOST_SOCKETS = 512
+"""Of a row: what is in their buffers is memory that no other limit counts, 200 KiB in each."""
 LAST_FD = 1 << 20
 NICE = 5
 """So that what ends a row comes first, but little: on a busy machine a row must not starve."""
@@ -161,7 +163,9 @@ class Runner:
         if memory > self._settings.memory_bytes:
             return f"used more than {self._settings.memory_bytes >> 20} MiB of memory"
         if count > self._settings.processes - SPARE:
-            return f"started more than {count} processes"
+            return f"started more than {self._settings.processes - SPARE} processes"
+        if _sockets() > MOST_SOCKETS:
+            return f"opened more than {MOST_SOCKETS} sockets"
         return None
 
     def _end(self, pid: int) -> int | None:
@@ -209,6 +213,12 @@ def _memory_of(process: Path) -> int:
     except OSError:
         return 0  # gone meanwhile
     return sum(int(line.split()[1]) << 10 for line in lines if line[:4] == b"Pss:")
+
+
+def _sockets() -> int:
+    """Count the sockets of the sandbox, whose network namespace a row shares with this process."""
+    first, _, _ = Path("/proc/net/sockstat").read_bytes().partition(b"\n")
+    return int(first.rpartition(b" ")[2])
 
 
 def _kill_group(pid: int) -> None:

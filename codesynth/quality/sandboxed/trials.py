@@ -69,7 +69,7 @@ class Trials:
                 self._unit(node, function, lines)
         for value in [names[name] for name in plan.classes(tree)]:
             if isinstance(value, type) and issubclass(value, unittest.TestCase):
-                self._run_unittest(value)
+                self._run_unittest(value, lines)
         if not (self.run or self.problems) and plan.has_assert(tree):
             self.problems.append(NOT_REACHED)
 
@@ -109,19 +109,44 @@ class Trials:
         self.run += 1
         self.passed += held
 
-    def _run_unittest(self, case: type[unittest.TestCase]) -> None:
+    def _run_unittest(self, case: type[unittest.TestCase], lines: list[str]) -> None:
         """Run a TestCase: each method counts as one, a skipped one as none."""
         before = self.run, self.passed
-        result = unittest.TestResult()
+        result = _Result(lines)
         unittest.defaultTestLoader.loadTestsFromTestCase(case).run(result)
-        for status, outcomes in (("failed", result.failures), ("error", result.errors)):
-            self.problems += [(status, text.strip().splitlines()[-1]) for _, text in outcomes]
+        self.problems += result.problems
         unexpected = [("failed", f"{test} succeeded") for test in result.unexpectedSuccesses]
         self.problems += unexpected
         bad = {test.id() for test, _ in (*result.failures, *result.errors)}
         run = max(0, result.testsRun - len(result.skipped))
         self.run = before[0] + run
         self.passed = before[1] + max(0, run - len(bad) - len(unexpected))
+
+
+class _Result(unittest.TestResult):
+    """Note what went wrong, without the comparison of two long values that may follow."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__()
+        self._lines = lines
+        self.problems: list[tuple[str, str]] = []
+
+    def addError(self, test: Any, err: Any) -> None:  # noqa: N802  unittest's name
+        """Note an exception."""
+        super().addError(test, err)
+        self.problems.append(("error", describe(err[1], self._lines)))
+
+    def addFailure(self, test: Any, err: Any) -> None:  # noqa: N802  unittest's name
+        """Note an assertion that does not hold."""
+        super().addFailure(test, err)
+        self.problems.append(("failed", describe(err[1], self._lines)))
+
+    def addSubTest(self, test: Any, subtest: Any, err: Any) -> None:  # noqa: N802  unittest's name
+        """Note either of a part of a test."""
+        super().addSubTest(test, subtest, err)
+        if err is not None:
+            status = "failed" if issubclass(err[0], test.failureException) else "error"
+            self.problems.append((status, describe(err[1], self._lines)))
 
 
 def _call_check(check: Callable[[Any], Any], names: dict[str, Any], candidate: str) -> Any:
