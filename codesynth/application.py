@@ -23,7 +23,6 @@ from codesynth.serving.answers import clean
 from codesynth.serving.budget import Budget
 from codesynth.serving.client import APILLMServing
 from codesynth.serving.journal import Journal, JournaledServing
-from codesynth.serving.offline import Faults, OfflineEndpoint
 from codesynth.signals import LANDING_SECONDS, signals
 from codesynth.storage import Files, beside, check_inputs
 from codesynth.work import Settings, Work
@@ -90,6 +89,8 @@ def _serving(settings: Settings, work: Work, budget: Budget | None) -> APILLMSer
     endpoints = [Endpoint(url, settings.api_key) for url in settings.base_urls or [OPENAI_URL]]
     app = None
     if settings.offline:
+        from codesynth.serving.offline import Faults, OfflineEndpoint
+
         endpoints = [Endpoint("http://offline/v1")]
         app = OfflineEndpoint(work.task, Faults.from_env(os.environ))
     elif endpoints[0].base_url == OPENAI_URL and not settings.api_key and not settings.dry_run:

@@ -23,7 +23,7 @@ from codesynth.serving.occurrences import Occurrences
 __all__ = ["Journal", "JournaledServing"]
 
 _GROUP = 512  # answers in one transaction, at most
-_REST = 0.002  # seconds from one transaction to the next: it costs more than its answers
+_REST = 0.005  # seconds from one transaction to the next: it costs more than its answers
 
 
 class JournaledServing:
@@ -129,9 +129,14 @@ class _Stored(Iterator[Response]):
         self._ready.extend(batch)
 
     def _is_more_coming(self) -> bool:
-        """Tell whether something is waiting, now or until another transaction is due."""
+        """Tell whether something is waiting once another transaction is due.
+
+        To be woken for each answer in between costs more than what is done with it.
+        """
         rest = self._rested_at - time.monotonic()
-        return self._wait is not None and bool(self._wait(max(0.0, rest)))
+        if rest > 0:
+            time.sleep(rest)
+        return self._wait is not None and bool(self._wait(0))
 
     def wait(self, timeout: float | None) -> bool:
         """Wait until ``next`` would return at once, or nearly; False after ``timeout`` seconds."""
