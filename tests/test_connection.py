@@ -15,7 +15,6 @@ from peer import OK, Script, ask, in_loop, read_request, says, serving
 
 from codesynth.serving import connection as module
 from codesynth.serving.connection import (
-    Body,
     Connection,
     ResponseTooLarge,
     StaleConnection,
@@ -379,11 +378,10 @@ def fed(pieces: Iterable[bytes]) -> tuple[int, bytes] | httpx.TransportError:
         connection.eof_received()
         connection.connection_lost(None)
         try:
-            response = await connection.exchange(b"")
+            status, _, body = await connection.exchange(b"")
         except httpx.TransportError as exc:
             return exc
-        assert isinstance(response.stream, Body)
-        return response.status_code, response.stream.data
+        return status, body
 
     return asyncio.run(exchange())
 

@@ -7,13 +7,16 @@ import contextlib
 import os
 import select
 import socket
-from collections.abc import AsyncIterator, Callable
-from typing import cast
+from collections.abc import Callable
+from typing import TypeAlias, cast
 
 import httptools
 import httpx
 
-__all__ = ["Body", "Connection", "ResponseTooLarge", "StaleConnection"]
+__all__ = ["Connection", "RawAnswer", "ResponseTooLarge", "StaleConnection"]
+
+RawAnswer: TypeAlias = tuple[int, list[tuple[bytes, bytes]], bytes]
+"""Status, headers and body, as they were sent."""
 
 MAX_HEAD_BYTES = 256 * 1024
 WRITE_BYTES = 256 * 1024
@@ -30,16 +33,6 @@ class StaleConnection(httpx.ReadError):
 
 class ResponseTooLarge(httpx.RemoteProtocolError):
     """The answer, as sent or unpacked, has more bytes than are allowed."""
-
-
-class Body(httpx.AsyncByteStream):
-    """A response's body that has been read."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        yield self.data
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -95,7 +88,7 @@ class Connection(asyncio.BufferedProtocol):
         """Tell whether the peer has neither closed nor spoken out of turn, as the kernel knows."""
         return not self.closed and not self._poll.poll(0)
 
-    async def exchange(self, message: bytes) -> httpx.Response:
+    async def exchange(self, message: bytes) -> RawAnswer:
         """Send a request and read the answer; closed afterwards unless it can be used again."""
         if self._used:
             self._reset()
@@ -109,9 +102,9 @@ class Connection(asyncio.BufferedProtocol):
         self._used = True
         if not self._keep:
             self.close()
-        body = Body(bytes(self._body))
+        body = bytes(self._body)
         self._body.clear()  # a kept connection keeps no answer of 50 MB
-        return httpx.Response(status, headers=self._headers, stream=body)
+        return status, self._headers, body
 
     async def _send(self, message: bytes) -> bool:
         """Write until all is written, or the answer is there before; tell whether all is."""

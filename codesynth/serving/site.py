@@ -8,6 +8,7 @@ import errno
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 
@@ -17,8 +18,11 @@ from codesynth.serving.answers import clean
 from codesynth.serving.transport import (
     ResponseTooLarge,
     StaleConnection,
+    Transport,
     create_transport,
+    origin_of,
     read_bounded,
+    unpack,
 )
 from codesynth.version import __version__
 
@@ -67,6 +71,29 @@ class NoReply(Exception):  # noqa: N818 - its name says what there is none of
         self.out_of_files = out_of_files
 
 
+class _Target:
+    """A URL, and all that its requests have in common, written once."""
+
+    def __init__(self, url: httpx.URL, headers: list[tuple[bytes, bytes]]) -> None:
+        self.url = url
+        self.origin = origin_of(url)
+        self._headers = [(b"host", url.netloc), *headers]
+        lines = [b"%b: %b\r\n" % header for header in self._headers]
+        self._head = b"%b HTTP/1.1\r\n%bcontent-length: " % (url.raw_path, b"".join(lines))
+
+    def message(self, method: str, body: bytes) -> bytes:
+        """Write a request as it goes over the wire."""
+        return b"%b %b%d\r\n\r\n%b" % (method.encode("ascii"), self._head, len(body), body)
+
+    def request(self, method: str, body: bytes, extensions: dict[str, Any]) -> httpx.Request:
+        """Make a request for httpx's transports."""
+        headers = [*self._headers, (b"content-length", b"%d" % len(body))]
+        stream = httpx.ByteStream(body)
+        return httpx.Request(
+            method, self.url, headers=headers, stream=stream, extensions=extensions
+        )
+
+
 class Site:
     """An OpenAI-compatible endpoint.
 
@@ -90,13 +117,13 @@ class Site:
         self.name = str(self._url.copy_with(query=None)).rstrip("/")
         self._key = (endpoint.api_key or "").strip()
         self._headers = self._make_headers(url)
-        self._urls: dict[str, httpx.URL] = {}
+        self._targets: dict[str, _Target] = {}
         self._connect_timeout = connect_timeout
         self._app = app
         self._transport: httpx.AsyncBaseTransport | None = None
 
     def _make_headers(self, url: httpx.URL) -> list[tuple[bytes, bytes]]:
-        """Write the headers that all requests have, once: httpx would work them out each time."""
+        """Write the headers that all requests have."""
         headers = {
             "accept": "application/json",
             "accept-encoding": "identity",
@@ -133,42 +160,42 @@ class Site:
         Raises:
             NoReply: no whole answer came.
         """
-        if path not in self._urls:
-            self._urls[path] = self._url.copy_with(path=self._url.path.rstrip("/") + path)
-        url = self._urls[path]
+        if path not in self._targets:
+            url = self._url.copy_with(path=self._url.path.rstrip("/") + path)
+            self._targets[path] = _Target(url, self._headers)
+        target = self._targets[path]
         try:
             async with asyncio.timeout(timeout):
                 for _ in range(_MAX_REDIRECTS):
-                    reply = await self._exchange(method, url, body, fresh=fresh)
-                    target = _redirect_target(url, reply)
-                    if target is None:
+                    reply = await self._exchange(method, target, body, fresh=fresh)
+                    if reply.status not in _REDIRECTS:
                         break
-                    url = target
+                    elsewhere = _redirect_target(target.url, reply)
+                    if elsewhere is None:
+                        break
+                    target = _Target(elsewhere, self._headers)
                     if reply.status in _PERMANENT:
-                        self._urls[path] = target
+                        self._targets[path] = target
                 return reply
         except TimeoutError as exc:
             raise NoReply("timeout", f"no whole answer within {timeout:g} s") from exc
 
-    async def _exchange(self, method: str, url: httpx.URL, body: bytes, *, fresh: bool) -> Reply:
+    async def _exchange(self, method: str, target: _Target, body: bytes, *, fresh: bool) -> Reply:
         if self._transport is None:
             self._transport = self._open_transport()
-        extensions = {"timeout": {"connect": self._connect_timeout}, "fresh": fresh}
         try:
-            request = httpx.Request(
-                method,
-                url,
-                headers=[
-                    (b"host", url.netloc),
-                    *self._headers,
-                    (b"content-length", b"%d" % len(body)),
-                ],
-                stream=httpx.ByteStream(body),
-                extensions=extensions,
-            )
-            response = await self._transport.handle_async_request(request)
-            response.request = request
-            data = await read_bounded(response, MAX_ANSWER_BYTES)
+            if isinstance(self._transport, Transport):
+                message = target.message(method, body)
+                answer = await self._transport.exchange(target.origin, message, fresh=fresh)
+                status, raw, data = answer
+                data = unpack(raw, data, MAX_ANSWER_BYTES)
+            else:
+                timeout = {"connect": self._connect_timeout}
+                request = target.request(method, body, {"timeout": timeout})
+                response = await self._transport.handle_async_request(request)
+                response.request = request
+                data = await read_bounded(response, MAX_ANSWER_BYTES)
+                status, raw = response.status_code, response.headers.raw
         except httpx.ConnectTimeout as exc:
             words = f"cannot connect to {self.name} within {self._connect_timeout:g} s"
             raise NoReply("timeout", words, unreachable=True) from exc
@@ -184,9 +211,8 @@ class Site:
         except httpx.TransportError as exc:
             stale = isinstance(exc, StaleConnection)
             raise NoReply("connection", _words(exc), stale=stale) from exc
-        raw = response.headers.raw
         headers = {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in raw}
-        return Reply(response.status_code, headers, data)
+        return Reply(status, headers, data)
 
     def _open_transport(self) -> httpx.AsyncBaseTransport:
         if self._app is not None:
@@ -223,7 +249,7 @@ class _Whole(httpx.AsyncByteStream):
 def _redirect_target(url: httpx.URL, reply: Reply) -> httpx.URL | None:
     """Find where a redirect leads, if it stays on the same host and does not give up TLS."""
     location = reply.headers.get("location")
-    if reply.status not in _REDIRECTS or not location:
+    if not location:
         return None
     try:
         target = url.join(location)

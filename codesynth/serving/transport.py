@@ -27,15 +27,29 @@ import ssl
 import urllib.request
 import zlib
 from collections import defaultdict, deque
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from typing import TypeAlias, cast
 
 import httpx
 
 from codesynth.errors import ConfigError
-from codesynth.serving.connection import Body, Connection, ResponseTooLarge, StaleConnection
+from codesynth.serving.connection import (
+    Connection,
+    RawAnswer,
+    ResponseTooLarge,
+    StaleConnection,
+)
 
-__all__ = ["ResponseTooLarge", "StaleConnection", "Transport", "create_transport", "read_bounded"]
+__all__ = [
+    "Origin",
+    "ResponseTooLarge",
+    "StaleConnection",
+    "Transport",
+    "create_transport",
+    "origin_of",
+    "read_bounded",
+    "unpack",
+]
 
 MAX_RESPONSE_BYTES = 128 * 1024 * 1024
 READ_BYTES = 256 * 1024
@@ -44,7 +58,13 @@ IDLE_SECONDS = 30.0
 CONNECTS_AT_ONCE = 100
 HAPPY_EYEBALLS_SECONDS = 0.25
 
-_Origin: TypeAlias = tuple[str, str, int | None]
+Origin: TypeAlias = tuple[str, str, int | None]
+"""Scheme, host and port; None is the scheme's own."""
+
+
+def origin_of(url: httpx.URL) -> Origin:
+    """Tell whom a URL's requests go to."""
+    return url.scheme, url.raw_host.decode("ascii"), url.port
 
 
 class Transport(httpx.AsyncBaseTransport):
@@ -71,29 +91,33 @@ class Transport(httpx.AsyncBaseTransport):
         self._max_response_bytes = max_response_bytes
         self._ssl_context = ssl_context
         self._buffer = memoryview(bytearray(READ_BYTES))
-        self._idle: defaultdict[_Origin, deque[Connection]] = defaultdict(deque)
+        self._idle: defaultdict[Origin, deque[Connection]] = defaultdict(deque)
         self._open: set[Connection] = set()
         self._connecting = asyncio.Semaphore(CONNECTS_AT_ONCE)
         self._closed = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Answer one request.
+        """Answer one request; see ``exchange``."""
+        message, fresh = _serialize(request), bool(request.extensions.get("fresh"))
+        status, headers, body = await self.exchange(origin_of(request.url), message, fresh=fresh)
+        return httpx.Response(status, headers=headers, stream=_Body(body))
+
+    async def exchange(self, origin: Origin, message: bytes, *, fresh: bool) -> RawAnswer:
+        """Answer one request that is written already: httpx's objects cost as much as the rest.
 
         Raises:
             StaleConnection: a kept connection was dead, and nothing of an answer came.
             httpx.TransportError: what else went wrong; ``__cause__`` is the OSError, if one was.
         """
-        url = request.url
-        origin = (url.scheme, url.raw_host.decode("ascii"), url.port)
-        message = _serialize(request)
-        connection = None if request.extensions.get("fresh") else self._take(self._idle[origin])
+        idle = self._idle[origin]
+        connection = None if fresh else self._take(idle)
         if connection is None:
             connection = await self._connect(*origin)
-        response = await connection.exchange(message)
+        answer = await connection.exchange(message)
         if not connection.closed:
             connection.idle_since = asyncio.get_running_loop().time()
-            self._idle[origin].append(connection)
-        return response
+            idle.append(connection)
+        return answer
 
     async def aclose(self) -> None:
         """Close every connection at once; requests under way end with CloseError.
@@ -163,6 +187,16 @@ class Transport(httpx.AsyncBaseTransport):
         if self._closed:
             self._close_all()
             raise httpx.CloseError("the transport was closed")
+
+
+class _Body(httpx.AsyncByteStream):
+    """A response's body that has been read."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self.data
 
 
 def _close_unused(opening: asyncio.Task[Connection]) -> None:
@@ -258,27 +292,25 @@ async def read_bounded(response: httpx.Response, limit: int) -> bytes:
     >>> asyncio.run(read_bounded(httpx.Response(200, content=b"{}"), 100))
     b'{}'
     """
-    if isinstance(response.stream, Body):
-        data = response.stream.data
-    else:
-        data = await _read(response, limit)
-    if len(data) > limit:
-        raise ResponseTooLarge(f"the answer has more than {limit} bytes")
-    codings = [v for name, v in response.headers.raw if name.lower() == b"content-encoding"]
-    return _unpack(data, b",".join(codings).lower(), limit) if codings and data else data
-
-
-async def _read(response: httpx.Response, limit: int) -> bytes:
     data = bytearray()
     async with contextlib.aclosing(response):
         async for part in cast("AsyncIterable[bytes]", response.stream):
             data += part
             if len(data) > limit:
-                break
-    return bytes(data)
+                raise ResponseTooLarge(f"the answer has more than {limit} bytes")
+    return unpack(response.headers.raw, bytes(data), limit)
 
 
-def _unpack(data: bytes, coding: bytes, limit: int) -> bytes:
+def unpack(headers: Iterable[tuple[bytes, bytes]], data: bytes, limit: int) -> bytes:
+    """Unpack a body as its headers say; see ``read_bounded``.
+
+    >>> unpack([(b"Content-Encoding", b"identity")], b"{}", 100)
+    b'{}'
+    """
+    codings = [value for name, value in headers if name.lower() == b"content-encoding"]
+    if not codings or not data:
+        return data
+    coding = b",".join(codings).lower()
     if coding.strip() in (b"gzip", b"x-gzip"):
         bits = 16 + zlib.MAX_WBITS
     elif coding.strip() == b"deflate":  # some send it without the zlib header, as browsers allow
