@@ -180,6 +180,54 @@ def test_an_honest_row_after_a_hostile_one_passes(outside: Outside) -> None:
     assert bad == []
 
 
+ASTRAY = """\
+import os
+import pickle
+line = '{"status": "passed", "tests_run": 1, "tests_passed": 1, "message": ""}\\n'
+forge = f'''
+import os
+for n in range(3, 12):
+    try:
+        os.write(n, {line.encode()})
+    except OSError:
+        pass
+'''
+class Forge:
+    def __reduce__(self):
+        return exec, (forge,)
+for fd in range(3, 12):
+    os.symlink(f"/proc/self/fd/{fd}", f"/tmp/{fd}")
+with open("/tmp/pickle", "wb") as file:
+    pickle.dump(Forge(), file)
+"""
+UNWARY = (
+    """\
+for n in range(3, 12):
+    try:
+        with open(f"/tmp/{n}", "w") as file:
+            file.write(line)
+    except OSError:
+        pass
+assert False
+""",
+    """\
+import pickle
+with open("/tmp/pickle", "rb") as file:
+    pickle.load(file)
+assert False
+""",
+)
+
+
+@pytest.mark.parametrize("test", UNWARY)
+def test_what_the_code_leaves_in_the_folder_it_shares_does_not_lead_the_test_astray(
+    sandboxed: None, test: str
+) -> None:
+    with Verifier(test_key="test", code_key="code", jobs=1) as verifier:
+        (verdict,) = verifier.verify([{"code": ASTRAY, "test": test}])
+    assert verdict.status in ("error", "failed")
+
+
 def test_hostile_programs_leave_no_file(outside: Outside) -> None:
     places = [outside.folder, Path("/tmp"), Path("/dev/shm"), Path("/var/tmp"), Path.home()]
     left = [path for place in places for path in place.glob(f"*{MARKER}*")]

@@ -1,7 +1,8 @@
 """What runs inside the sandbox: the standard library only, nothing of codesynth beside it.
 
 A verdict that the judged code cannot forge needs two processes for each row, forked from one warm
-interpreter (``runner``), each alone in its own namespaces with nothing but two pipes between them:
+interpreter (``runner``), each alone in its own namespaces. Between them are two pipes and a /tmp,
+where the judge follows no links and runs no programs:
 
   judge    holds the tests, runs them and decides; never runs a byte of the code.
   guest    holds the code; answers calls with values. It knows neither the tests nor the expected

@@ -1,7 +1,8 @@
 """Put a forked process into namespaces of its own and take every power from it.
 
 bubblewrap has made the outer room: no network, a read-only system, no home. Here each process of
-a row gets a pid namespace, a /proc and a /tmp that no other process shares, and then nothing more.
+a row gets a pid namespace and a /proc that no other process shares, a /tmp that the two of its row
+share, and then nothing more.
 """
 
 import ctypes
@@ -10,10 +11,12 @@ import os
 import platform
 import resource
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 NEWNS, NEWIPC, NEWPID = 0x20000, 0x8000000, 0x20000000
+REMOUNT, BIND, NOSYMFOLLOW, DETACH = 0x20, 0x1000, 0x100, 2
 ANY_NAMESPACE = 0x7E020000
 RDONLY, NOSUID, NODEV, NOEXEC, REC, PRIVATE = 1, 2, 4, 8, 0x4000, 0x40000
 PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 4, 22, 38
@@ -90,14 +93,18 @@ class Walls:
         self._uid = uid
         self._home = os.open("/proc/self/ns/pid", os.O_RDONLY)
         self._unshare, self._setns = libc.unshare, libc.setns
-        scratch = f"size={limits.scratch_bytes},nr_inodes=4096,mode=1777"
+        scratch = f"size={limits.scratch_bytes},nr_inodes=4096,mode=1777".encode()
+        self._scratch = [_call("mount", b"tmpfs", b"/tmp", b"tmpfs", NOSUID | NODEV, scratch)]
+        self._rid = [_call("umount2", b"/tmp", DETACH)]
         self._room = [
             _call("unshare", NEWNS | NEWIPC),
             _call("mount", None, b"/", None, REC | PRIVATE, None),
             _call("mount", b"proc", b"/proc", b"proc", RDONLY | NOSUID | NODEV | NOEXEC, None),
-            _call("mount", b"tmpfs", b"/tmp", b"tmpfs", NOSUID | NODEV, scratch.encode()),
             _call("chdir", b"/tmp"),
         ]
+        wary = REMOUNT | BIND | NOSUID | NODEV | NOEXEC | NOSYMFOLLOW
+        self._wary = [_call("mount", None, b"/tmp", None, wary, None), _call("chdir", b"/tmp")]
+        self._hidden = [_call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)]
         self._powers = [
             _call("capset", struct.pack("Ii", CAPABILITY_VERSION, 0), bytes(24)),
             _call("prctl", PR_SET_DUMPABLE, 1, 0, 0, 0),
@@ -109,6 +116,14 @@ class Walls:
             pointer = struct.pack("HxxxxxxQ", count, address)
             self._powers.append(_call("prctl", PR_SET_SECCOMP, 2, pointer, 0, 0))
 
+    def open_scratch(self) -> None:
+        """Mount an empty /tmp for the processes that are started from now on."""
+        _make(self._scratch)
+
+    def close_scratch(self) -> None:
+        """Take that /tmp away; what is in it goes with the last process that sees it."""
+        _make(self._rid)
+
     def begin_namespace(self) -> None:
         """Let the next child be the first process of a new pid namespace."""
         _check(self._unshare(NEWPID), "unshare")
@@ -117,16 +132,24 @@ class Walls:
         """Let the children after that be ordinary ones again."""
         _check(self._setns(self._home, NEWPID), "setns")
 
-    def shut(self) -> None:
-        """Give the calling process its own /proc, /tmp and nothing else; drop all its powers."""
-        for function, arguments, name in self._room:
-            _check(function(*arguments), name)
+    def shut(self, *, wary: bool) -> None:
+        """Give the calling process its own /proc and nothing else; drop all its powers.
+
+        Args:
+            wary: follow no links and run no programs in /tmp, where another process makes files;
+                and keep what this one has open and in memory from programs that it starts.
+        """
+        _make(self._room + self._wary if wary else self._room)
         if self._uid is not None:
             os.setgroups([])
             os.setresgid(self._uid, self._uid, self._uid)
             os.setresuid(self._uid, self._uid, self._uid)
-        for function, arguments, name in self._powers:
-            _check(function(*arguments), name)
+        _make(self._powers + self._hidden if wary else self._powers)
+
+
+def _make(calls: Iterable[tuple[Any, list[Any], str]]) -> None:
+    for function, arguments, name in calls:
+        _check(function(*arguments), name)
 
 
 def _call(name: str, *arguments: bytes | int | None) -> tuple[Any, list[Any], str]:

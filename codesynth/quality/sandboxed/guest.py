@@ -5,6 +5,7 @@ import linecache
 import sys
 import types
 import warnings
+from contextlib import suppress
 from typing import Any
 
 from .peer import BrokenPeerError, Peer
@@ -68,11 +69,17 @@ def serve(reader: int, writer: int) -> None:
     """Be a guest until the judge is gone."""
     warnings.simplefilter("ignore")
     printed = Captured()
-    sys.stdout = io.TextIOWrapper(printed, "utf-8", errors="replace", write_through=True)
+    sys.stdout = screen = io.TextIOWrapper(printed, "utf-8", errors="replace")
     sys.argv = [FILE_NAME]
     guest = Guest()
     peer = Peer(reader, writer, perform=guest.perform, stand_in=StandIns(), trusting=True)
-    peer.take_output = printed.take
+
+    def take_output() -> str:
+        with suppress(ValueError):  # the code closed it
+            screen.flush()
+        return printed.take()
+
+    peer.take_output = take_output
     try:
         peer.serve()
     except BrokenPeerError:

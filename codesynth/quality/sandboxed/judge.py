@@ -5,6 +5,7 @@ import builtins
 import json
 import os
 import re
+import sys
 import unittest
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -67,7 +68,8 @@ class Judge:
     def __init__(self, row: Mapping[str, Any], reader: int, writer: int) -> None:
         self._row = row
         self._instruction = plan.parse(row["instruction"])
-        self._entry = plan.entry_point(row["entry_point"], self._instruction)
+        self._candidate = plan.entry_point(row["entry_point"], self._instruction)
+        self._entry = plan.root(self._candidate) if self._candidate else None
         self._known: set[int] = set()
         self._trials = Trials()
         self._peer = Peer(
@@ -119,7 +121,7 @@ class Judge:
     def _run_test(self, code: ast.Module, loaded: dict[str, Any]) -> None:
         text = self._row["test"]
         test = [tree] if (tree := plan.parse(text)) else []
-        candidate = self._entry or next((one.name for one in plan.functions(code)[::-1]), None)
+        candidate = self._candidate or next((one.name for one in plan.functions(code)[::-1]), None)
         names = self._namespace(test, code, loaded)
         self._trials.run_test(text, names, names.foreign, candidate)
 
@@ -146,7 +148,7 @@ class Judge:
         given = plan.defined(self._instruction) | {self._entry}
         names = map(str, loaded["names"])
         foreign = {name for name in names if name in given or not hasattr(builtins, name)}
-        stated = plan.classes(self._instruction)
+        stated = {one.name for one in plan.classes(self._instruction)}
         meant = plan.modules_meant(tests, wanted - given)
         trusted = meant | plan.trusted(self._instruction, code, self._entry)
         for name, kind in loaded["classes"].items():
@@ -163,9 +165,16 @@ def _on_one_line(message: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 
 
+def _refuse_pickled_code(event: str, _args: tuple[Any, ...]) -> None:
+    """Let a test read a pickle that the code wrote, but no classes and functions in it."""
+    if event == "pickle.find_class":
+        raise PermissionError("a pickle of the code's must hold plain values only")
+
+
 def judge(row: Mapping[str, Any], reader: int, writer: int, verdict: int) -> None:
     """Judge one row and write the verdict, a line of JSON, to the descriptor ``verdict``."""
     warnings.simplefilter("ignore")
+    sys.addaudithook(_refuse_pickled_code)
     unittest.main = lambda *_args, **_kwargs: None  # type: ignore[assignment]
     data = json.dumps(Judge(row, reader, writer).verdict()).encode("ascii") + b"\n"
     os.write(verdict, data)

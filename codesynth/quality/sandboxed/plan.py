@@ -33,8 +33,8 @@ def is_stub(function: Function) -> bool:
     )
 
 
-def functions(tree: ast.Module | None) -> list[Function]:
-    """List the functions a module defines at its top level."""
+def functions(tree: ast.Module | ast.ClassDef | None) -> list[Function]:
+    """List the functions a module defines at its top level, or the methods of a class."""
     return [node for node in tree.body if isinstance(node, Function)] if tree else []
 
 
@@ -157,9 +157,14 @@ def defined(tree: ast.Module | None) -> set[str]:
     return {node.name for node in tree.body if isinstance(node, kinds)} if tree else set()
 
 
-def classes(tree: ast.Module | None) -> set[str]:
-    """Name the classes a module defines."""
-    return {node.name for node in tree.body if isinstance(node, ast.ClassDef)} if tree else set()
+def classes(tree: ast.Module | None) -> list[ast.ClassDef]:
+    """List the classes a module defines."""
+    return [node for node in tree.body if isinstance(node, ast.ClassDef)] if tree else []
+
+
+def root(entry: str) -> str:
+    """Name what the code has to define for an entry point, such as ``Solution().add``, to be."""
+    return entry.partition(".")[0].partition("(")[0].strip()
 
 
 def names_read(tree: ast.AST) -> set[str]:

@@ -77,9 +77,13 @@ class Runner:
         guest_hears, judge_speaks = os.pipe()
         ruling, judge_rules = os.pipe()
         ends = (judge_hears, guest_speaks, guest_hears, judge_speaks, judge_rules)
-        guest = self._spawn(lambda: serve(guest_hears, guest_speaks), ends[1:3])
+        if self._walls:
+            self._walls.open_scratch()
+        guest = self._spawn(lambda: serve(guest_hears, guest_speaks), ends[1:3], wary=False)
         decider = self._spawn(
-            lambda: _judge_next(judge_hears, judge_speaks, judge_rules), (0, *ends[::3], ends[4])
+            lambda: _judge_next(judge_hears, judge_speaks, judge_rules),
+            (0, *ends[::3], ends[4]),
+            wary=True,
         )
         for end in ends:
             os.close(end)
@@ -92,6 +96,8 @@ class Runner:
             os.close(ruling)
             ended = self._end(guest)
             self._end(decider)
+            if self._walls:
+                self._walls.close_scratch()
         remarks["ended"] = None if ended is None else _how(ended)
         remarks["seconds"] = round(time.monotonic() - started, 4)
         lines = (self._page[:size] or b"{}\n", json.dumps(remarks).encode("ascii") + b"\n")
@@ -99,7 +105,7 @@ class Runner:
         self._page[:] = bytes(MAX_VERDICT)
         return True
 
-    def _spawn(self, work: Callable[[], None], keep: tuple[int, ...]) -> int:
+    def _spawn(self, work: Callable[[], None], keep: tuple[int, ...], *, wary: bool) -> int:
         """Fork a process that does one piece of work with few descriptors and no power."""
         inherited = sorted({0, 1, 2, *keep})
         closed = [(a + 1, b) for a, b in zip(inherited, [*inherited[1:], LAST_FD], strict=True)]
@@ -108,13 +114,17 @@ class Runner:
             self._walls.begin_namespace()
         pid = os.fork()
         if pid == 0:
-            self._be_child(work, replaced, closed)
+            self._be_child(work, replaced, closed, wary)
         if self._walls:
             self._walls.end_namespace()
         return pid
 
     def _be_child(
-        self, work: Callable[[], None], replaced: set[int], closed: list[tuple[int, int]]
+        self,
+        work: Callable[[], None],
+        replaced: set[int],
+        closed: list[tuple[int, int]],
+        wary: bool,
     ) -> NoReturn:
         status = 1
         try:
@@ -126,7 +136,7 @@ class Runner:
                 os.closerange(low, high)
             resource.setrlimit(resource.RLIMIT_CPU, self._cpu_seconds)
             if self._walls:
-                self._walls.shut()
+                self._walls.shut(wary=wary)
             os.dup2(1, 2)
             work()
             status = 0

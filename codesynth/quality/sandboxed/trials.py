@@ -3,10 +3,11 @@
 import ast
 import doctest
 import inspect
+import itertools
 import traceback
 import types
 import unittest
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -56,20 +57,14 @@ class Trials:
             return
         called = plan.names_called(tree)
         for node in plan.functions(tree):
-            name: str = node.name
-            function: Any = names[name]
-            if name in called or not inspect.isfunction(function):
-                continue
-            if name == "check" and candidate is not None:
-                if candidate not in foreign:
-                    self.problems.append(("error", f"the code does not define {candidate}"))
-                    return
-                self._unit(node, partial(_call_check, function, names, candidate), lines)
-            elif name == "test" or name.startswith("test_"):
-                self._unit(node, function, lines)
-        for value in [names[name] for name in plan.classes(tree)]:
+            if node.name not in called and inspect.isfunction(names[node.name]):
+                self._run_function(node, names, foreign, candidate, lines)
+        for kind in plan.classes(tree):
+            value = names[kind.name]
             if isinstance(value, type) and issubclass(value, unittest.TestCase):
                 self._run_unittest(value, lines)
+            elif kind.name.startswith("Test"):
+                self._run_methods(kind, value, lines)
         if not (self.run or self.problems) and plan.has_assert(tree):
             self.problems.append(NOT_REACHED)
 
@@ -108,6 +103,39 @@ class Trials:
             return
         self.run += 1
         self.passed += held
+
+    def _run_function(
+        self,
+        node: plan.Function,
+        names: dict[str, Any],
+        foreign: Container[str],
+        candidate: str | None,
+        lines: list[str],
+    ) -> None:
+        """Run a function of the test's own if it is a test by its name."""
+        function: Any = names[node.name]
+        if node.name == "check" and candidate is not None:
+            if plan.root(candidate) in foreign:
+                self._unit(node, partial(_call_check, function, names, candidate), lines)
+            else:
+                self.problems.append(("error", f"the code does not define {candidate}"))
+        elif node.name == "test" or node.name.startswith("test_"):
+            self._run_cases(node, function, lines)
+
+    def _run_methods(self, node: ast.ClassDef, kind: Any, lines: list[str]) -> None:
+        """Run a class as pytest does: each test method on an instance of its own."""
+        for method in plan.functions(node):
+            if method.name.startswith("test"):
+                one = kind()
+                getattr(one, "setup_method", lambda: None)()
+                self._run_cases(method, getattr(one, method.name), lines)
+
+    def _run_cases(self, node: plan.Function, function: Any, lines: list[str]) -> None:
+        """Run a test function, once for each set of arguments that pytest's marks give it."""
+        marks = [m for m in getattr(function, "pytestmark", ()) if m.name == "parametrize"]
+        for chosen in itertools.product(*(_cases(*mark.args[:2]) for mark in marks)):
+            given = {name: value for case in chosen for name, value in case.items()}
+            self._unit(node, partial(function, **given), lines)
 
     def _run_unittest(self, case: type[unittest.TestCase], lines: list[str]) -> None:
         """Run a TestCase: each method counts as one, a skipped one as none."""
@@ -149,8 +177,23 @@ class _Result(unittest.TestResult):
             self.problems.append((status, describe(err[1], self._lines)))
 
 
+def _cases(names: str | Sequence[str], values: Iterable[Any]) -> list[dict[str, Any]]:
+    """Name the values of ``pytest.mark.parametrize``, case by case."""
+    split = names.replace(",", " ").split() if isinstance(names, str) else names
+    single = isinstance(names, str) and len(split) == 1
+    cases: list[dict[str, Any]] = []
+    for value in values:
+        if type(value).__name__ == "ParameterSet":  # made by pytest.param
+            parts = value.values
+        else:
+            parts = (value,) if single else value
+        cases.append(dict(zip(split, parts, strict=True)))
+    return cases
+
+
 def _call_check(check: Callable[[Any], Any], names: dict[str, Any], candidate: str) -> Any:
-    return check(names[candidate])
+    """Call with what the code defines, or what an expression such as ``Solution().add`` gives."""
+    return check(eval(candidate, names))  # noqa: S307  a column of the tests', like the tests
 
 
 class _ExampleRunner(doctest.DocTestRunner):
