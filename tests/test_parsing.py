@@ -8,6 +8,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from codesynth.models import Failure
+from codesynth.operators import parsing
 from codesynth.operators.languages import Language, find_language, is_only_remarks
 from codesynth.operators.parsing import parse_code, parse_instruction
 from codesynth.operators.prose import is_prose
@@ -153,6 +154,41 @@ def test_an_answer_that_is_the_prompt_stays() -> None:
     assert parse_instruction("Say this.\n\nAdd two numbers.", "Go.\nSay this.") == (
         "Say this.\n\nAdd two numbers."
     )
+
+
+USUAL = st.sampled_from(
+    [
+        *("Here:", "Usage:\n", "Print ", "- ", "# x", " ", "\n", "\r", "```", "~~~", "\n    ```\n"),
+        *(
+            "```python\n",
+            "```py\r\n",
+            "```js\n",
+            "\n```",
+            "\n``` ",
+            "def f(): pass",
+            "def ",
+            ">>> f()",
+        ),
+        *("<think>", "</think>", "[/THINK]", "</reasoning>", "class A: pass", "import it and see."),
+    ]
+)
+
+
+@given(
+    st.lists(USUAL, max_size=4).map("".join),
+    st.lists(USUAL, max_size=3).map("".join),
+    st.lists(USUAL, max_size=4).map("".join),
+    st.lists(USUAL, max_size=3).map("".join),
+)
+@example("```Here:\n``` ```js\n", "", "\n```", "")
+def test_the_usual_answer_is_read_as_the_rules_for_all_answers_say(
+    before: str, code: str, after: str, prompt: str
+) -> None:
+    for answer in (f"{before}```python\n{code}\n```{after}", before + code + after):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(parsing, "_usual", lambda text, prompt: None)
+            careful = parse_code(answer, prompt)
+        assert parse_code(answer, prompt) == careful
 
 
 @given(TEXTS, TEXTS)

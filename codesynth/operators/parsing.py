@@ -33,6 +33,8 @@ from codesynth.operators.thinking import split_thinking
 
 _GLUED = re.compile(r"```(?<=[^\s`~]```)(?=[ \t]*(?:[\r\n]|\Z))")
 _MOST_ECHOES = 8
+_PYTHON_INFO = frozenset({"python", "Python", "py", "python3"})
+_PYTHON_BEGINNINGS = ("def ", "class ", "import ", "from ", "async def ")
 _EOLS = ("\n", "\r")
 _LINE = re.compile(r"[^\r\n]+")
 _RUN = re.compile(r"`+|~+")
@@ -89,10 +91,14 @@ def parse_code(text: str, prompt: str = "", language: Language | None = None) ->
     >>> parse_code("I'm sorry, but I can't do that.").kind
     'no_code'
     """
+    if (usual := _usual(text, prompt)) is not None:
+        return usual
     body, blocks = _read(text, prompt)
     if blocks and (nest := _nest(body, blocks)):
-        body, name = nest.text, name_of(nest.info)
-        blocks = find_blocks(body) if not name or is_aside(name) else [nest]
+        name = name_of(nest.info)
+        if name and not is_aside(name):
+            return _joined([nest], language)
+        body, blocks = nest.text, find_blocks(nest.text)
     if blocks and _only_closes(body, blocks[0]):
         body, blocks = body[: blocks[0].start], []
     if not blocks:
@@ -101,9 +107,32 @@ def parse_code(text: str, prompt: str = "", language: Language | None = None) ->
         if language is None and asks_for_python(prompt):
             language = PYTHON
         blocks = [part for block in blocks for part in _parts(body, block, language)]
-    chosen = choose(body, blocks, language)
+    return _joined(choose(body, blocks, language), language)
+
+
+def _joined(chosen: list[Block], language: Language | None) -> str | Failure:
     why = lacks_code(chosen, language) if chosen else None
     return _no_code(why) if why else join(chosen)
+
+
+def _usual(text: str, prompt: str) -> str | None:
+    """Take the code out of the usual answer, words around one block, in a tenth of the time.
+
+    None where any rule of the others might have something to say.
+    """
+    start = text.find("```")
+    first, stop = text.find("\n", start) + 1, text.find("\n```", start)
+    if not start < first <= stop or text[start - 1 : start] not in ("", "\n"):
+        return None
+    opening = text.partition("\n")[0].rstrip()
+    if not opening or "\r" in opening or opening[0] in BLANK or opening in prompt:
+        return None
+    if text.count("```") != 2 or text[stop + 4 : stop + 5] not in ("", "\n") or "~~~" in text:
+        return None
+    if "think" in text or "thought" in text or "reasoning" in text or "THINK" in text:
+        return None
+    is_code = text.startswith(_PYTHON_BEGINNINGS, first)
+    return text[first:stop] if is_code and text[start + 3 : first - 1] in _PYTHON_INFO else None
 
 
 def parse_instruction(text: str, prompt: str = "") -> str:
