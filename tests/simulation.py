@@ -125,7 +125,9 @@ def rate_limit(
     return answer
 
 
-def token_bucket(service: Service, per_minute: float, burst: float) -> Endpoint:
+def token_bucket(
+    service: Service, per_minute: float, burst: float, refusal: float = REFUSAL
+) -> Endpoint:
     """Refills evenly."""
     level, last = burst, 0.0
 
@@ -133,7 +135,7 @@ def token_bucket(service: Service, per_minute: float, burst: float) -> Endpoint:
         nonlocal level, last
         level, last = min(burst, level + (now - last) * per_minute / 60), now
         if level < 1:
-            return Outcome(REFUSAL, "overload")
+            return Outcome(refusal, "overload")
         level -= 1
         return Outcome(service(), "ok")
 
@@ -157,9 +159,15 @@ def outage(
     return lambda now: Outcome(latency, verdict) if begin <= now < end else endpoint(now)
 
 
-def flaky(endpoint: Endpoint, share: float, verdict: Verdict, retry_after: float) -> Endpoint:
+def in_turn(at: float, before: Endpoint, after: Endpoint) -> Endpoint:
+    return lambda now: before(now) if now < at else after(now)
+
+
+def flaky(
+    endpoint: Endpoint, share: float, verdict: Verdict, retry_after: float, seed: int = 5
+) -> Endpoint:
     """Refuses some at random, whatever the load."""
-    chance = random.Random(5)
+    chance = random.Random(seed)
 
     def answer(now: float) -> Outcome:
         if chance.random() < share:

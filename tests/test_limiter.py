@@ -18,6 +18,7 @@ from simulation import (
     cold,
     concurrency_limit,
     flaky,
+    in_turn,
     lognormal,
     outage,
     queue,
@@ -137,6 +138,20 @@ CASES = [
     Case("rate with headers", _rate(1.0, aligned=True, hints=True), 300, (8, 10, 13)),
     Case("rate of a bucket", lambda: token_bucket(lognormal(1.0), 600, 60), 300, (8, 10, 13)),
     Case("rate without burst", lambda: token_bucket(lognormal(0.2), 600, 10), 180, (2, 3)),
+    Case("fast rate", lambda: token_bucket(always(0.2), 6000, 100, 0.001), 60, (16, 20)),
+    Case("fast rate, no burst", lambda: token_bucket(lognormal(0.2), 6000, 10, 0.001), 60, (20,)),
+    Case("very fast rate", lambda: token_bucket(lognormal(0.02), 30_000, 500), 30, (10, 12)),
+    Case("slow answers at a rate", lambda: token_bucket(lognormal(1.0), 6000, 100), 60, (100,)),
+    Case(
+        "rate falls",
+        lambda: in_turn(
+            60,
+            token_bucket(lognormal(0.2), 6000, 100, 0.001),
+            token_bucket(lognormal(0.2), 2400, 40, 0.001),
+        ),
+        120,
+        (8, 20),
+    ),
 ]
 
 
@@ -193,11 +208,35 @@ def test_it_is_back_after_an_outage_within_some_tens_of_round_trips() -> None:
     assert sum(140 < end <= 180 for end in done) >= 0.95 * 64 * 40
 
 
-def test_random_refusals_neither_freeze_it_nor_pull_it_down_to_one() -> None:
-    endpoint = flaky(unlimited(lognormal(1.0)), 0.01, "overload", 89.0)
+@pytest.mark.parametrize("seed", range(6))
+def test_one_refusal_in_a_hundred_costs_little(seed: int) -> None:
+    luck = flaky(unlimited(lognormal(1.0)), 0.01, "overload", 89.0, seed)
+    run = simulate(Limiter(maximum=256), luck, 60)
+    assert run.ok >= 0.85 * 60 * 256
+
+
+def test_random_refusals_do_not_hide_a_limit() -> None:
+    endpoint = flaky(concurrency_limit(lognormal(1.0), steady(64)), 0.01, "overload", 0.0)
     run = simulate(Limiter(), endpoint, 60)
-    assert run.limits[-1] >= 64
-    assert run.ok > 60 * 64
+    assert run.ok >= 0.9 * 60 * 64
+    assert run.refused_share < 0.03
+
+
+def test_a_pace_is_raised_soon_where_a_rate_has_risen() -> None:
+    def make(after: int) -> Endpoint:
+        low = token_bucket(lognormal(0.2), 2400, 40, 0.001)
+        return in_turn(60, low, token_bucket(lognormal(0.2), after, 100, 0.001))
+
+    low, high = simulate(Limiter(), make(2400), 120), simulate(Limiter(), make(6000), 120)
+    assert high.ok >= low.ok + 0.5 * 3600
+    assert high.refused_share < 0.02
+
+
+@pytest.mark.parametrize(
+    ("rows", "latency", "seconds"), [(10, 2.0, 5), (100, 2.0, 8), (100, 0.2, 2)]
+)
+def test_a_few_rows_do_not_take_for_ever(rows: int, latency: float, seconds: float) -> None:
+    assert simulate(Limiter(), unlimited(lognormal(latency)), seconds).ok >= rows
 
 
 def test_a_mere_error_is_no_reason_to_send_less() -> None:

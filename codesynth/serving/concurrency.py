@@ -1,7 +1,7 @@
 """How many requests an endpoint takes at a time, learned from its answers and refusals.
 
 Two kinds of endpoint, one law. One that refuses what is too much is probed: the limit leaves the
-level that was taken, gently first, and falls back to it at the first refusal. One that only
+level that was taken, gently first, and falls back to it where it is refused. One that only
 queues never refuses, so a higher limit is kept only where throughput rose with it. Throughput is
 compared over rounds of as many completions as the limit, never by single latencies: those of
 language models differ by their length far more than by load.
@@ -15,14 +15,14 @@ from codesynth.serving.rounds import CERTAIN, Meter, Round
 BLIND = 16.0
 """Limit that is tried before anything was answered: in time for a slow first answer, and not too
 many for a server that answers one at a time."""
-RAMP = 0.25
+RAMP = 0.15
 """Seconds in which a limit may double at most: a refusal comes back sooner."""
 PROBE = 0.02
 """Share of the limit by which a probe starts."""
 PATIENT = 100
 """Completions between two probes: one refusal in a hundred is cheap."""
-QUEUE = 4.0
-"""Times the latency without a queue that is fair, where a lower limit might do."""
+PEACE = 1.0
+"""Seconds between two probes, at least."""
 STEP, LEAP = 0.35, 1.2
 """Logarithms: loads that differ by less are not compared; by more, chance is no excuse."""
 WORTH, WORTH_IN_HASTE = 0.1, 0.25
@@ -41,6 +41,9 @@ class Concurrency:
         full: the limit held a request back, or was reached, in this round.
         settled: the limit is a level that was taken before, not one that is being tried.
         hasty: still in the slow start, where it grows fourfold in a round trip.
+        strays: refusals that changed nothing, for the caller to count: where there are some, one
+            more does no harm, so the limit is tried sooner.
+        cuts: times it fell since it was at peace for a while.
     """
 
     def __init__(self, maximum: int, *, fixed: bool = False) -> None:
@@ -59,7 +62,7 @@ class Concurrency:
         self._warm = self._answered = False
         self._hold = 0
         self._patience = 1
-        self._idle = math.inf  # latency without a queue
+        self.strays = self.cuts = 0
         self._need = 1  # completions of the round
         self._meter = Meter()
         if not fixed:
@@ -101,6 +104,7 @@ class Concurrency:
         """
         if self._fixed:
             return
+        self.cuts += 1
         known = self._known if 0.0 < self._known < math.inf else self.limit
         self._floor = 0.5 * known if sure else known
         if self._answered:
@@ -131,6 +135,11 @@ class Concurrency:
         self.hasty = not self._answered
         self.settled = self._answered
 
+    @property
+    def careful(self) -> bool:
+        """Tell whether it is near a level that is known, so a refusal is to be expected."""
+        return not self.hasty and self.limit < 1.5 * self._known
+
     def _telling(self) -> bool:
         """Tell whether the round says something about the load.
 
@@ -139,7 +148,7 @@ class Concurrency:
         meter = self._meter
         if meter.instant:
             return False
-        return self._need == 1 or meter.count >= self.limit or meter.spread < 0.01
+        return self._need == 1 or meter.count >= self.limit
 
     def _below(self) -> bool:
         return self.limit < 0.99 * self._known < math.inf
@@ -177,8 +186,6 @@ class Concurrency:
         full, warm = self.full, self._warm
         self._open(now, max(8, int(self.limit)))
         self._warm = True
-        if warm:
-            self._idle = min(self._idle, seen.latency)
         if not full:
             self._base = self._trial = None
         elif self._below():
@@ -200,7 +207,7 @@ class Concurrency:
             more, gain, doubt = seen.compared(base)
             least = WORTH_IN_HASTE * more
             if more > STEP and (gain + doubt < least or (more > LEAP and gain < least)):
-                self._fall(now, base, 1.5 * base.load * max(1.0, seen.rate / base.rate))
+                self._fall(now, 1.5 * base.load * max(1.0, seen.rate / base.rate))
                 return
             if more > LEAP or (more > STEP and gain - doubt > least):
                 self._base = seen
@@ -208,7 +215,7 @@ class Concurrency:
         if self._base is not None:
             target = min(target, 5.0 * self._base.load + 1.0, self._deepest(seen))
         if target > self.limit:
-            self._aim(now, target, 1.0, max(RAMP, seen.latency / 2.0))
+            self._aim(now, target, 1.0, max(RAMP, seen.latency / 3.0))
 
     def _deepest(self, seen: Round) -> float:
         """Tell what could be in flight without waiting for too long, if more brings no more.
@@ -222,7 +229,9 @@ class Concurrency:
         base = self._base
         if base is None or self.settled:
             self._base = seen if base is None else base.merged(seen)
-            if self._base.count >= PATIENT:
+            enough = PATIENT / (1 + self.strays)
+            if self._base.count >= enough and self._base.seconds >= PEACE:
+                self.cuts = 0
                 if self._hold > 0:
                     self._hold -= 1
                 else:
@@ -232,23 +241,17 @@ class Concurrency:
         more, gain, doubt = trial.compared(base)
         least = WORTH * more
         certain = trial.count >= CERTAIN
-        if gain - doubt > least or trial.latency < 1.3 * self._idle or (certain and gain > least):
+        if gain - doubt > least or (certain and gain > least):
             self._patience = 1
             self.hasty = gain - doubt > 0.5 * more
             self._base, self._trial, self.settled = trial, None, True
             self._probe(now, trial)
         elif certain or gain + doubt < least:
-            self._fall(now, base, base.load)
+            self._fall(now, base.load)
 
-    def _fall(self, now: float, base: Round, level: float) -> None:
-        """Give up what a higher limit did not bring, and be in less of a hurry next time.
-
-        Where most of the latency is a queue, a lower level may do as well.
-        """
-        queued = base.latency / self._idle / QUEUE
-        self._settle(now, min(self.limit, level / min(2.0, max(1.0, queued))))
+    def _fall(self, now: float, level: float) -> None:
+        """Give up what a higher limit did not bring, and be in less of a hurry next time."""
+        self._settle(now, min(self.limit, level))
         self._known = 0.0
-        if queued > 1.0:
-            self._patience = 1
         self._hold = self._patience
         self._patience = min(8, 2 * self._patience)

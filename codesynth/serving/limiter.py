@@ -3,10 +3,11 @@
 Three things hold requests back: the limit of concurrency, the pace, and a pause while an
 endpoint refuses everything. What is learned depends on how a refusal came about:
 
-- while the limit was being tried beyond what is known: it is back to what is known;
-- while a pace was being tried: the same for the pace;
-- out of the blue, and rarely: it is luck, and the limit falls by one;
-- often: the limit is cut, and when that does not help, a pace is set;
+- while a limit or a pace was being tried just beyond what is known: it is back to what is known;
+- otherwise, and rarely: it is luck, and nothing changes;
+- several close together: in the slow start, that is where the limit is; later it is cut;
+- cut again and again: a lower limit does not help, so requests are counted by time, and a pace
+  is set;
 - with the first request after a cut refused again: a pause, longer each time;
 - as often when few are sent as when many are: load has nothing to do with it, and all that was
   learned is forgotten.
@@ -24,8 +25,15 @@ from codesynth.serving.pace import Limits, Pace
 
 MAXIMUM = 1024
 """Most requests in flight where none is asked for."""
-TOLERANCE = 0.03
-"""Share of refusals that is taken for luck."""
+TOLERANCE, TOLERANCE_OF_PACE = 0.1, 0.03
+"""Share of refusals that is taken for luck. Who exceeds a limit of concurrency is refused more
+often than that; who exceeds a rate by a little is refused as little."""
+HOT = 1.75
+"""Refusals beyond those tolerated, close together, that are no luck: nearly two in a row."""
+SEVERAL = 3
+"""Cuts without peace in between after which it is not the number in flight that matters."""
+SMALL = 3
+"""Requests in flight up to which each refusal counts, as one is a large part of all."""
 LONGEST_PAUSE = 8.0
 """Seconds between two trials while an endpoint refuses everything; half of it while it is down."""
 LONGEST_BELIEVED = 60.0
@@ -93,7 +101,6 @@ class Limiter:
         self._window = Concurrency(self._maximum, fixed=self._fixed)
         self._pace = Pace()
         self._heat = 0.0  # refusals beyond what is tolerated
-        self._strays = 0  # refusals out of the blue
         self._downs = 0  # in a row
         self._cut_ends = -math.inf  # what was sent up to then belongs to one burst
         self._level = 0  # taken of what was in flight at the cut
@@ -141,7 +148,7 @@ class Limiter:
         wait = self._pace.wait(now)
         if wait > 0.0:
             if self._in_flight < int(self._window.limit):
-                self._pace.bound = True
+                self._pace.bound = self._pace.learned
             return wait
         wait = self._window.wait(now, self._in_flight)
         if wait > 0.0:
@@ -157,7 +164,8 @@ class Limiter:
         if self._in_flight >= int(window.limit):
             window.full = True
         if self._heat > 0.0:
-            self._heat = max(0.0, self._heat - TOLERANCE)
+            tolerated = TOLERANCE_OF_PACE if self._pace.bound else TOLERANCE
+            self._heat = max(0.0, self._heat - tolerated)
         if now > self._cut_ends:
             self._since_cut += 1
             if self._since_cut == 2:
@@ -215,39 +223,44 @@ class Limiter:
         # A millisecond, as the send is timed a little after the permit was taken.
         self._refusals = self._refusals + 1 if sent <= self._second_at + 0.001 else 1
         self._heat = min(6.0, self._heat + 1.0)
-        hot = self._heat > 2.0 or self._refusals > 1 or verdict in ("timeout", "down")
         full = self._in_flight + 1 >= 0.9 * int(window.limit)
-        tried = pace.trying(now) if pace.bound else full and not window.settled
-        if not hot and (not tried or self._strays >= 2):
-            self._strays += 1
-            if full and window.settled:
-                window.sink(self._in_flight)
+        hot = self._heat > HOT or self._refusals > 1 or verdict in ("timeout", "down")
+        if not (hot or self._was_trial(now, full=full)):
+            window.strays += 1
             return
         if hot:
-            self._strays = 0
+            window.strays = 0
         self._gently = window.hasty or self._refusals > 1
-        if window.hasty:
-            pace.pause(now, latency)
         self._cut_ends, self._since_cut, self._second_at = now + latency, 0, math.inf
         self._level = self._in_flight
-        self._cut(now, outcome, hot=hot)
+        self._cut(now, outcome)
 
-    def _cut(self, now: float, outcome: Outcome, *, hot: bool) -> None:
+    def _was_trial(self, now: float, *, full: bool) -> bool:
+        """Tell whether just what was refused now is what was being tried, which is answer enough.
+
+        In the slow start it is not, as far too much is tried there for luck to stay away.
+        """
+        window, pace = self._window, self._pace
+        if pace.bound:
+            return pace.trying(now)
+        growing = full and not window.settled and window.strays < 2
+        return growing and (window.careful or 0 < self._in_flight < SMALL)
+
+    def _cut(self, now: float, outcome: Outcome) -> None:
         window, pace, refusals = self._window, self._pace, self._refusals
         bound, resumes, believed = pace.bound, now, False
         if refusals > 1:
             resumes, believed = self._resumption(now, outcome)
             pace.pause(now, resumes - now)
-        if outcome.verdict == "overload":
-            if bound or refusals > 1 or self._heat > 4.0:
-                pace.learn(now, refusals, resumes if believed else now)
-        elif refusals > 2:
+        # Where a lower limit does not help, requests are counted by time.
+        if outcome.verdict == "overload" and (bound or refusals > 2 or window.cuts >= SEVERAL):
+            pace.learn(now, refusals, resumes if believed else now)
+        elif outcome.verdict != "overload" and refusals > 2:
             pace.forget(now)
         if refusals > 2:
             window.restart(resumes, self._level)
         elif refusals > 1 or not bound:
-            deep = outcome.verdict == "timeout" or self._heat > 4.0
-            factor = 0.7 if deep else 0.9 if hot else 1.0
+            factor = 0.9 if window.settled else 1.0
             sure = refusals == 1 and outcome.verdict != "down"
             window.refused(now, self._level, factor, sure=sure)
 

@@ -9,8 +9,6 @@ from codesynth.serving.growth import Growth
 
 SLACK = 0.02
 """Seconds by which a late send lets the next ones go earlier: timers are never exact."""
-RECENT = 2.0
-"""Seconds."""
 SLOWEST = 1.0 / 30.0
 """Requests a second that are tried at least."""
 LONGEST_WINDOW = 70.0
@@ -94,8 +92,6 @@ class Pace:
         self._since = math.inf  # the endpoint was full, or the run began
         self._accepted = 0  # from then on, as far as is known
         self._before = (0.0, 0)  # the same one time earlier
-        self._sent = 0
-        self._marks = ((-math.inf, 0), (-math.inf, 0))
         self._dark = False  # it has been full for seconds: it counts in windows
 
     def wait(self, now: float) -> float:
@@ -107,15 +103,17 @@ class Pace:
         if self._since == math.inf:
             self.forget(now)
         self._accepted += 1
-        self._sent += 1
-        if now - self._marks[1][0] > RECENT:
-            self._marks = (self._marks[1], (now, self._sent))
         if self._growth is not None or now < self._hint_ends:
             self._next = max(self._next, now - SLACK) + 1.0 / self._rate(now)
 
     def _rate(self, now: float) -> float:
         rate = math.inf if self._growth is None else self._growth.at(now)
         return min(rate, self._hint) if now < self._hint_ends else rate
+
+    @property
+    def learned(self) -> bool:
+        """Tell whether there is a pace."""
+        return self._growth is not None
 
     def trying(self, now: float) -> bool:
         """Tell whether the pace has left the rate that was learned."""
@@ -129,7 +127,6 @@ class Pace:
     def refused(self) -> None:
         """Count a request that was sent as not accepted."""
         self._accepted -= 1
-        self._sent -= 1
 
     def forget(self, now: float) -> None:
         """Begin to count anew: what was refused lately had other reasons."""
@@ -147,30 +144,26 @@ class Pace:
         begun, before = self._before
         rate = math.inf if self._growth is None else self._growth.at(now)
         unsure = 0.0
-        enough = 32 if self._since - begun >= LONGEST_WINDOW / 2 else 3
-        if refusals == 1 and not self._dark and count >= enough:
+        if refusals == 1 and not self._dark and count >= 3:
             estimate = count / seconds
             if rate < math.inf:
                 unsure = (rate / estimate - 1.0) / 4.0
             self._before, self._since, self._accepted = (self._since, count), now, 0
+            quickest = 4.0
         else:
             count += before
             if count < (4 if refusals <= 3 else 16):
                 return
             estimate = count / max(0.001, resumes - begun)
-            if refusals <= 2:
-                mark, sent = self._marks[0]
-                estimate = max(estimate, (self._sent - sent) / (now - mark))
+            quickest = 15.0
+            if refusals <= 2:  # the slow start counts too, so it may be far too low
+                unsure, quickest = 1.0, 2.0
             self._dark = refusals >= 4 or (self._dark and refusals > 1)
             if refusals == 1 and now - begun > 2 * LONGEST_WINDOW:
-                self._before, self._since, self._accepted = (
-                    (self._since, self._accepted),
-                    now,
-                    0,
-                )
+                self._before, self._since, self._accepted = (self._since, self._accepted), now, 0
         share = min(0.25, max(0.01, 1.0 / count, unsure))
         start = max(SLOWEST, min(0.98 * estimate, rate))
-        doubling = max(15.0, 64.0 / start) if count > 8 else max(1.0, 8.0 / start)
+        doubling = max(quickest, (64.0 if count > 8 else 8.0) / start)
         self._growth = Growth(start, resumes, share, doubling)
         self.bound = False
 
