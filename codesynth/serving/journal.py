@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
@@ -79,7 +78,10 @@ class JournaledServing:
             key = digest + number.to_bytes(4, "big") if number else digest
             answer = self._journal.get(key) if may_know else None
             if answer is not None:
-                yield replace(request, known=_response(request, answer))
+                known = _response(request, answer)
+                yield Request(
+                    request.custom_id, request.messages, request.record, request.position, known
+                )
                 continue
             if not asked:
                 asked = True

@@ -72,11 +72,15 @@ class Output:
         Raises:
             BrokenPipeError: the reader went away.
         """
-        with self._translated("write"):
+        try:
             if self._gzip is not None:
                 self._gzip.write(line + b"\n")
             else:
                 self._write_whole(line + b"\n")
+        except BrokenPipeError:
+            raise
+        except OSError as exc:
+            raise self._error("write", exc) from exc
 
     def _write_whole(self, data: bytes) -> None:
         done = 0
@@ -142,12 +146,16 @@ class Output:
 
     @contextlib.contextmanager
     def _translated(self, verb: str) -> Iterator[None]:
+        """Word what goes wrong; ``write`` does so by itself, as this costs as much as a line."""
         try:
             yield
         except BrokenPipeError:
             raise
         except OSError as exc:
-            raise OutputError(f"cannot {verb} {self.name}: {exc.strerror}") from exc
+            raise self._error(verb, exc) from exc
+
+    def _error(self, verb: str, exc: OSError) -> OutputError:
+        return OutputError(f"cannot {verb} {self.name}: {exc.strerror}")
 
 
 def _is_special(path: str) -> bool:
