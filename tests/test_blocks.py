@@ -174,7 +174,7 @@ def test_blocks_without_a_language_are_not_taken_for_python() -> None:
 
 
 def test_any_parser_may_judge() -> None:
-    answer = "```rust\nfn f() {}\n```\nor\n```rust\n...\n```"
+    answer = "```rust\nfn f() {}\n```\nand\n```rust\n...\n```"
     strict = Language("rust", lambda text: "..." not in text)
     assert parse_code(answer, language=strict) == "fn f() {}"
     assert parse_code(answer, language=Language("rust")) == "fn f() {}\n\n..."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from itertools import pairwise
 
 from codesynth.operators.fences import BLANK, EOL, Block
 from codesynth.operators.languages import (
@@ -25,9 +24,27 @@ _MANY = 50
 """More blocks than that are not parsed one by one."""
 
 _LOOKED_AT = 400
+_NAME = re.compile(r"\w+")
 _HEADING = re.compile(r"#|\*\*.*\*\*:?$")
 _USAGE = re.compile(
-    r"\b(?:usages?|examples?|tests?|testing|outputs?|how to (?:use|run|call)|try (?:it|this))\b",
+    r"\b(?:usages?|examples?|tests?|testing|outputs?|how to (?:use|run|call)|try (?:it|this)"
+    r"|make (?:it|the \w+) executable|run (?:it|with|the script)"
+    r"|exemples?|utilisation|ejemplos?|uso|pruebas?|beispiele?|verwendung|ausgabe|exemplos?|esempi[oi])\b"
+    r"|示例|用法|用例|测试|输出|使用例|テスト|出力|예시|사용|테스트|пример|использовани|тест|вывод",
+    re.IGNORECASE,
+)
+_OTHER_WAY = re.compile(
+    r"\balternativ|^\W*or\b|\bor,? (?:you|using|with|even|simply)\b|\banother (?:\w+ )?"
+    r"(?:way|version|approach|option|solution|implementation)\b|\b(?:option|approach|method|solution"
+    r"|version|variant|way) (?:[2-9]|b|two)\b|\b(?:you )?(?:can|could|may|might) also\b"
+    r"|\b(?:recursive|iterative|functional|shorter|one-line\w*|compact|concise)(?: \w+)?"
+    r" (?:version|approach|solution|implementation|variant|way)\b|\bin plain \w+:",
+    re.IGNORECASE,
+)
+_WHOLE = re.compile(
+    r"\b(?:put(?:ting)? (?:it|everything|this)(?: all)? together"
+    r"|(?:complete|full|final|entire|whole) (?:\w+ ){0,2}"
+    r"(?:code|program|script|implementation|solution|version|function|class|module))\b",
     re.IGNORECASE,
 )
 _DEFINES = re.compile(
@@ -42,17 +59,17 @@ def choose(body: str, blocks: list[Block], language: Language | None) -> list[Bl
     filled = [block for block in blocks if block.text.strip(BLANK)]
     if len(filled) < 2:
         return filled
-    usage = {
-        block.start
-        for previous, block in pairwise(blocks)
-        if _introduces_usage(body[previous.stop : block.start])
+    starts = [0, *(block.stop for block in blocks)]
+    before = {
+        b.start: _introduction(body[stop : b.start])
+        for stop, b in zip(starts, blocks, strict=False)
     }
     ranks = [_rank(block, language) for block in filled]
     best = min(ranks)
     alike = [block for block, rank in zip(filled, ranks, strict=True) if rank == best]
     name = name_of(alike[0].info)
     alike = [block for block in alike if name_of(block.info) == name]
-    kept = _without_drafts([b for i, b in enumerate(alike) if i == 0 or b.start not in usage])
+    kept = _without_drafts(_without_asides(alike, before))
     parses = _judge(name, kept, language) if 1 < len(alike) <= _MANY else None
     return _that_parse(kept, alike, parses) if parses else kept
 
@@ -135,8 +152,35 @@ def _names(blocks: list[Block]) -> set[str]:
     return {name or main for block in blocks for name, main in _DEFINES.findall(block.text)}
 
 
-def _introduces_usage(prose: str) -> bool:
-    """Whether the last line or the last heading before a block says that it shows a use."""
+def _without_asides(blocks: list[Block], before: dict[int, str]) -> list[Block]:
+    """Leave out what shows a use, does the same in another way, or repeats a part of a block.
+
+    Steps that define nothing go too, where a later block is introduced as the whole.
+    """
+    kept = blocks[:1]
+    for block in blocks[1:]:
+        aside = _USAGE.search(before[block.start]) or _OTHER_WAY.search(before[block.start])
+        repeats = any(block.text.strip(BLANK) in other.text for other in kept)
+        if not repeats and (not aside or _is_needed(block, kept)):
+            kept.append(block)
+    wholes = [i for i, block in enumerate(kept) if _WHOLE.search(before[block.start])]
+    if wholes:
+        kept = [block for i, block in enumerate(kept) if i >= wholes[-1] or _names([block])]
+    if len(kept) > 1 and _USAGE.search(before[kept[0].start]) and _names(kept[1:]):
+        shown = [name for name in _names(kept[:1]) if not name.lower().startswith("test")]
+        return kept if shown else kept[1:]
+    return kept
+
+
+def _is_needed(block: Block, blocks: list[Block]) -> bool:
+    """Whether other blocks use a name that only this one defines."""
+    own = _names([block]) - _names(blocks)
+    used = {word for other in blocks for word in _NAME.findall(other.text)} if own else own
+    return not own.isdisjoint(used)
+
+
+def _introduction(prose: str) -> str:
+    """Return the last heading and the last line before a block."""
     lines = [line for line in map(str.strip, EOL.split(prose[-_LOOKED_AT:])) if line]
     headings = [line for line in lines if _HEADING.match(line)]
-    return any(_USAGE.search(line) for line in (*headings[-1:], *lines[-1:]))
+    return "\n".join(dict.fromkeys((*headings[-1:], *lines[-1:])))

@@ -1,12 +1,13 @@
 """Answer text -> instruction or code: thinking split off, fences taken away, inner text exact.
 
 Everything takes time linear in the text. What a model says around its answer is known by English
-words; in another language the rules that need them do not apply, and more is kept.
+words, and a few of other languages; where they do not apply, more is kept.
 """
 
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -18,7 +19,6 @@ from codesynth.operators.fences import (
     Block,
     find_blocks,
     strip_blank_lines,
-    without_last_eol,
 )
 from codesynth.operators.languages import (
     PYTHON,
@@ -27,18 +27,15 @@ from codesynth.operators.languages import (
     is_aside,
     may_be_words,
     name_of,
+    parses_python,
 )
-from codesynth.operators.prose import is_prose, shows_code, without_introduction, without_prose
-from codesynth.operators.thinking import split_thinking
+from codesynth.operators.prose import is_prose, without_introduction, without_prose
+from codesynth.operators.reading import nested, only_closes, read, rejoined
+from codesynth.operators.trimmings import first_turn, without_span
 
-_GLUED = re.compile(r"```(?<=[^\s`~]```)(?=[ \t]*(?:[\r\n]|\Z))")
-_MOST_ECHOES = 8
 _PYTHON_INFO = frozenset({"python", "Python", "py", "python3"})
 _PYTHON_BEGINNINGS = ("def ", "class ", "import ", "from ", "async def ")
-_EOLS = ("\n", "\r")
-_LINE = re.compile(r"[^\r\n]+")
 _RUN = re.compile(r"`+|~+")
-_INNER_OPENING = re.compile(r"^ {0,3}(?:`{3,}|~{3,})[ \t]*\w", re.MULTILINE)
 _HEADING = re.compile(r"#|\*\*.*\*\*:?$")
 _SHORT = 200
 _FEW = 6
@@ -72,9 +69,11 @@ def parse_code(text: str, prompt: str = "", language: Language | None = None) ->
     1. Those in the language asked for come first; then those without a language, if that parses;
        then those of another; blocks of commands, output or data come last.
     2. The first block left sets the language; blocks of other languages are left out.
-    3. Later ones introduced as usage, example, test or output are left out.
+    3. Later ones introduced as usage, example, test or output, or as another way to do the same,
+       are left out unless others need what they define; so is what repeats a part of another.
     4. A block is left out where later ones define all its names again: a stub repeated from the
-       prompt, a first draft, a step on the way.
+       prompt, a first draft, a step on the way. Steps that define nothing are left out where a
+       later block is introduced as the whole.
     5. The rest belongs together, and is joined in order with a blank line between. Where that does
        not parse, blocks are left out that do not, unless they define something.
 
@@ -93,26 +92,33 @@ def parse_code(text: str, prompt: str = "", language: Language | None = None) ->
     """
     if (usual := _usual(text, prompt)) is not None:
         return usual
-    body, blocks = _read(text, prompt)
-    if blocks and (nest := _nest(body, blocks)):
+    body, blocks = read(text, prompt)
+    if blocks and (nest := nested(body, blocks)):
         name = name_of(nest.info)
         if name and not is_aside(name):
             return _joined([nest], language)
         body, blocks = nest.text, find_blocks(nest.text)
-    if blocks and _only_closes(body, blocks[0]):
+    if blocks and only_closes(body, blocks[0]):
         body, blocks = body[: blocks[0].start], []
     if not blocks:
         return _unfenced(strip_blank_lines(body), language)
     if not _is_plain(blocks):
         if language is None and asks_for_python(prompt):
             language = PYTHON
-        blocks = [part for block in blocks for part in _parts(body, block, language)]
-    return _joined(choose(body, blocks, language), language)
+        blocks = rejoined(body, blocks)
+        parts = (part for block in blocks for part in _parts(body, block, language))
+        blocks = first_turn(body, list(parts))
+    chosen = choose(body, blocks, language)
+    found = _joined(chosen, language)
+    if isinstance(found, Failure) and name_of(chosen[0].info) == "markdown":
+        inner = chosen[0].text
+        return parse_code(inner, prompt, language) if find_blocks(inner) else found
+    return found
 
 
 def _joined(chosen: list[Block], language: Language | None) -> str | Failure:
     why = lacks_code(chosen, language) if chosen else None
-    return _no_code(why) if why else join(chosen)
+    return _no_code(why) if why else _without_label(join(chosen))
 
 
 def _usual(text: str, prompt: str) -> str | None:
@@ -129,7 +135,7 @@ def _usual(text: str, prompt: str) -> str | None:
         return None
     if text.count("```") != 2 or text[stop + 4 : stop + 5] not in ("", "\n") or "~~~" in text:
         return None
-    if "think" in text or "thought" in text or "reasoning" in text or "THINK" in text:
+    if any(sign in text for sign in ("think", "thought", "reasoning", "THINK", "<|")):
         return None
     is_code = text.startswith(_PYTHON_BEGINNINGS, first)
     return text[first:stop] if is_code and text[start + 3 : first - 1] in _PYTHON_INFO else None
@@ -145,8 +151,8 @@ def parse_instruction(text: str, prompt: str = "") -> str:
     >>> parse_instruction("Here is a new prompt:\n```\ndef f():\n```")
     'def f():'
     """
-    body, blocks = _read(text, prompt)
-    if blocks and (nest := _nest(body, blocks)):
+    body, blocks = read(text, prompt)
+    if blocks and (nest := nested(body, blocks)):
         blocks = [nest]
     if not blocks or not _is_wrapped(body, blocks):
         return strip_blank_lines(body)
@@ -155,80 +161,6 @@ def parse_instruction(text: str, prompt: str = "") -> str:
         if not _EXAMPLE.fullmatch(_last_line(body[start : block.start])):
             return _or_empty(block.text)
     return _or_empty(blocks[-1].text)
-
-
-def _read(text: str, prompt: str) -> tuple[str, list[Block]]:
-    """Split off the thinking and what is repeated of the prompt; find the blocks of the rest.
-
-    A fence that opens nothing closes what the prompt opened. A block that is not closed by a line
-    of its own ends where a line of it ends in a fence.
-    """
-    body = _without_echo(split_thinking(text)[1], prompt)
-    blocks = find_blocks(body)
-    if not blocks:
-        return body, blocks
-    if len(blocks) == 1 and _is_dangling(blocks[0]):
-        return body[: blocks[0].start], []
-    last = blocks[-1]
-    if not last.closed and (glued := _GLUED.search(last.text)):
-        blocks[-1] = last._replace(text=last.text[: glued.start()])
-    return body, blocks
-
-
-def _without_echo(body: str, prompt: str) -> str:
-    """Take off the prompt, or its end, where an answer begins by repeating it.
-
-    An end that is code may be gone on with: it stays, unless blocks come after it.
-    """
-    answer = body.lstrip(BLANK)
-    line = _LINE.match(answer)
-    first = line[0].rstrip() if line else ""
-    start = prompt.find(first) if first else -1
-    for _ in range(_MOST_ECHOES):
-        if start < 0:
-            break
-        echo = prompt[start:].strip(BLANK)
-        rest = answer.removeprefix(echo)
-        if rest != answer and rest[:1] in _EOLS and rest.strip(BLANK):
-            return rest if _is_new(rest, echo, first) else body
-        start = prompt.find(first, start + 1)
-    return body
-
-
-def _is_new(rest: str, echo: str, first: str) -> bool:
-    """Whether what comes after an echo is an answer by itself, and does not go on with its code."""
-    if rest.lstrip("\r\n")[0] in BLANK:
-        return False
-    if blocks := find_blocks(rest):
-        return not shows_code(rest[: blocks[0].start])
-    return is_prose(first) or find_blocks(echo) != []
-
-
-def _only_closes(body: str, block: Block) -> bool:
-    """Whether the fence of a block closes what the prompt opened: words come after it, not code."""
-    if block.info:
-        return False
-    text, *more = _INNER_OPENING.split(block.text, maxsplit=1)
-    is_pair = block.closed and not more
-    return not is_pair and is_prose(text) and shows_code(body[: block.start])
-
-
-def _is_dangling(block: Block) -> bool:
-    return not (block.closed or block.info or block.text.strip(BLANK))
-
-
-def _nest(body: str, blocks: list[Block]) -> Block | None:
-    """Return the whole as one block where inner fences are as long as the outer ones.
-
-    By CommonMark the first inner fence without info closes the outer block, and the outer block's
-    own end opens one that has nothing in it: that is how it is known.
-    """
-    first, last = blocks[0], blocks[-1]
-    if not _is_dangling(last) or not _INNER_OPENING.search(first.text):
-        return None
-    eol = EOL.search(body, first.start)
-    text = without_last_eol(body[eol.end() : last.start], eol[0]) if eol else ""
-    return Block(first.info, text, first.start, last.stop, closed=True)
 
 
 def _or_empty(text: str) -> str:
@@ -270,16 +202,25 @@ def _unfenced(text: str, language: Language | None) -> str | Failure:
     """Read an answer without fences: code, perhaps with words around it, or words only."""
     if not text or (language is not None and may_be_words(language.name)):
         return text
+    if (bare := without_span(text)) != text:
+        return bare
     if is_prose(text):
         return _no_code("words only")
-    return _code_in(text, language or PYTHON) or without_introduction(text)
+    return _without_label(_code_in(text, language or PYTHON) or without_introduction(text))
+
+
+def _without_label(code: str) -> str:
+    """Leave out a first line that only says that Python follows."""
+    first, _, rest = code.partition("\n")
+    labelled = name_of(first) == PYTHON.name and first.strip().isalnum()
+    return rest if labelled and parses_python(rest) else code
 
 
 def _code_in(text: str, language: Language) -> str | None:
     """Leave out the words before and after code, where that is what makes it parse."""
-    if language.parses is None or (code := without_prose(text)) == text:
+    if language.parses is None or (code := without_prose(text)) == text or language.parses(text):
         return None
-    return code if language.parses(code) and not language.parses(text) else None
+    return next(filter(language.parses, (code, textwrap.dedent(code))), None)
 
 
 def _no_code(why: str) -> Failure:

@@ -15,6 +15,7 @@ _THOUGHTS = {
     "[THINK]": "[/THINK]",
     "◁think▷": "◁/think▷",
     "<|begin_of_thought|>": "<|end_of_thought|>",
+    "<|channel|>analysis<|message|>": "<|channel|>final<|message|>",
 }
 _THOUGHT = re.compile(rf"\s*+({'|'.join(map(re.escape, _THOUGHTS))})")
 _REST_IS_BLANK = re.compile(r"[ \t]*(?:[\r\n]|\Z)")
