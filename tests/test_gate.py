@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from codesynth.serving.gate import Drained, Gate
+from codesynth.serving.limiter import Outcome
 from codesynth.serving.replicas import Replicas
 
 
@@ -74,6 +75,32 @@ def test_retries_go_before_new_requests() -> None:
         assert order == ["retry", "new", "newer"]
 
     with_gate(1, use)
+
+
+def test_while_all_is_refused_retries_wait_behind_the_others() -> None:
+    async def run() -> list[str]:
+        now, order = 0.0, list[str]()
+        gate = Gate(Replicas(1), lambda: now, None, lambda: None)
+
+        async def enter(name: str, avoid: int | None) -> None:
+            await gate.enter(1, avoid)
+            order.append(name)
+
+        for _ in range(3):
+            gate.leave(await gate.enter(1), Outcome(0.0, "busy"))
+            now += 10.0
+        trial = await gate.enter(1)
+        tasks = [asyncio.create_task(enter(*each)) for each in (("new", None), ("retry", 0))]
+        await asyncio.sleep(0)
+        gate.leave(trial, Outcome(0.0, "busy"))
+        now += 10.0
+        tasks.append(asyncio.create_task(enter("newest", None)))  # asks again
+        await asyncio.wait(tasks, timeout=0.1, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        return order
+
+    assert asyncio.run(run())[0] == "new"
 
 
 def test_a_permit_that_nobody_waits_for_any_more_goes_to_the_next() -> None:

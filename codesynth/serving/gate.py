@@ -22,6 +22,8 @@ class Drained(Exception):  # noqa: N818 - no error: the request just was not sen
 class Gate:
     """Lets requests through as ``Replicas`` says, first come first served, retries before others.
 
+    While everything is refused, retries wait behind the others.
+
     Lives on one event loop. ``clock`` gives seconds and never goes back; ``on_pause`` is called
     whenever a request has begun a pause, as another can take its place then.
     """
@@ -83,7 +85,7 @@ class Gate:
 
         Args:
             tokens: estimate of what the request will use.
-            avoid: the replica that failed this request before, if any; it goes first then.
+            avoid: the replica that failed this request before, if any.
 
         Raises:
             Drained: ``drain`` was called.
@@ -95,7 +97,8 @@ class Gate:
             if wait <= 0:
                 return index
         permit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        if avoid is None:
+        # While nobody is accepted the rows take turns, or one would use up all its attempts.
+        if avoid is None or self._replicas.resting:
             self._waiting.append((permit, tokens, avoid))
         else:
             self._waiting.appendleft((permit, tokens, avoid))
