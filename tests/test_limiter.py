@@ -30,7 +30,7 @@ from simulation import (
 )
 
 from codesynth.serving.limiter import Limiter, Outcome
-from codesynth.serving.pace import Limits, read_limits
+from codesynth.serving.pace import Limits
 
 
 @dataclass(frozen=True)
@@ -208,30 +208,6 @@ def test_it_is_back_after_an_outage_within_some_tens_of_round_trips() -> None:
     assert sum(140 < end <= 180 for end in done) >= 0.95 * 64 * 40
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_one_refusal_in_a_hundred_costs_little(seed: int) -> None:
-    luck = flaky(unlimited(lognormal(1.0)), 0.01, "overload", 89.0, seed)
-    run = simulate(Limiter(maximum=256), luck, 60)
-    assert run.ok >= 0.85 * 60 * 256
-
-
-def test_random_refusals_do_not_hide_a_limit() -> None:
-    endpoint = flaky(concurrency_limit(lognormal(1.0), steady(64)), 0.01, "overload", 0.0)
-    run = simulate(Limiter(), endpoint, 60)
-    assert run.ok >= 0.9 * 60 * 64
-    assert run.refused_share < 0.03
-
-
-def test_a_pace_is_raised_soon_where_a_rate_has_risen() -> None:
-    def make(after: int) -> Endpoint:
-        low = token_bucket(lognormal(0.2), 2400, 40, 0.001)
-        return in_turn(60, low, token_bucket(lognormal(0.2), after, 100, 0.001))
-
-    low, high = simulate(Limiter(), make(2400), 120), simulate(Limiter(), make(6000), 120)
-    assert high.ok >= low.ok + 0.5 * 3600
-    assert high.refused_share < 0.02
-
-
 @pytest.mark.parametrize(
     ("rows", "latency", "seconds"), [(10, 2.0, 5), (100, 2.0, 8), (100, 0.2, 2)]
 )
@@ -275,62 +251,6 @@ def test_while_everything_is_refused_the_pauses_grow_and_stay_bounded() -> None:
     gaps = [after - before for before, after in pairwise(run.sent)]
     assert len(run.sent) < 90
     assert 7.0 < max(gaps) < 10.0
-
-
-def test_a_promise_to_accept_again_is_believed_when_it_is_repeated() -> None:
-    endpoint = rate_limit(always(1.0), 600, aligned=True, retry_after=True)
-    run = simulate(Limiter(), endpoint, 60)
-    told = simulate(Limiter(), rate_limit(always(1.0), 600, aligned=True), 60)
-    assert run.refused < told.refused
-
-
-def test_headers_keep_a_minutes_rate_without_any_refusal() -> None:
-    run = simulate(Limiter(), _rate(1.0, aligned=True, hints=True)(), 120)
-    assert run.refused == 0
-    assert run.ok >= 0.95 * 1200
-
-
-def test_headers_that_promise_nothing_for_a_day_are_not_waited_for() -> None:
-    limits = Limits(requests=5, requests_reset=86400.0)
-    endpoint = unlimited(always(0.2))
-
-    def answer(now: float) -> Outcome:
-        return Outcome(endpoint(now).latency, "ok", limits=limits)
-
-    assert simulate(Limiter(maximum=128), answer, 10).limits[-1] == 128
-
-
-@pytest.mark.parametrize(
-    ("headers", "limits"),
-    [
-        ({}, None),
-        ({"x-ratelimit-remaining-requests": "nonsense"}, None),
-        (
-            {
-                "x-ratelimit-remaining-requests": "59",
-                "x-ratelimit-reset-requests": "1s",
-                "x-ratelimit-remaining-tokens": "149984",
-                "x-ratelimit-reset-tokens": "6m0s",
-            },
-            Limits(59, 1, 149984, 360),
-        ),
-        (
-            {"x-ratelimit-remaining-tokens": "7", "x-ratelimit-reset-tokens": "1h2m3.5s"},
-            Limits(tokens=7, tokens_reset=3723.5),
-        ),
-        (
-            {"x-ratelimit-remaining-requests": "1", "x-ratelimit-reset-requests": "20ms"},
-            Limits(1, 0.02),
-        ),
-        ({"ratelimit-remaining": "10", "ratelimit-reset": "30"}, Limits(10, 30)),
-        ({"x-ratelimit-remaining": "10", "x-ratelimit-reset": "tomorrow"}, Limits(10)),
-        ({"x-ratelimit-remaining": "10", "x-ratelimit-reset": "1.2.3s"}, Limits(10)),
-        ({"x-ratelimit-remaining": "-1"}, None),
-        ({"x-ratelimit-remaining": "nan"}, None),
-    ],
-)
-def test_rate_limit_headers_are_read(headers: dict[str, str], limits: Limits | None) -> None:
-    assert read_limits(headers) == limits
 
 
 def test_an_idle_client_does_not_raise_the_limit() -> None:

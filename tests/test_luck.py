@@ -3,6 +3,10 @@
 from collections.abc import Callable
 from random import Random
 
+import pytest
+from simulation import concurrency_limit, flaky, lognormal, simulate, steady, unlimited
+
+from codesynth.serving.limiter import Limiter
 from codesynth.serving.luck import Luck
 
 
@@ -50,3 +54,17 @@ def test_a_growing_share_is_looked_at_again() -> None:
         luck.sent(now)
         luck.note(refused=rng.random() < 0.9)
     assert not luck.decides
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_one_refusal_in_a_hundred_costs_little(seed: int) -> None:
+    luck = flaky(unlimited(lognormal(1.0)), 0.01, "overload", 89.0, seed)
+    run = simulate(Limiter(maximum=256), luck, 60)
+    assert run.ok >= 0.85 * 60 * 256
+
+
+def test_random_refusals_do_not_hide_a_limit() -> None:
+    endpoint = flaky(concurrency_limit(lognormal(1.0), steady(64)), 0.01, "overload", 0.0)
+    run = simulate(Limiter(), endpoint, 60)
+    assert run.ok >= 0.9 * 60 * 64
+    assert run.refused_share < 0.03
