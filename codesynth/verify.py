@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import zlib
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,11 +13,12 @@ from codesynth.codec import dumps
 from codesynth.models import Failure, Record, Stats
 from codesynth.pipeline import record_failure_line
 from codesynth.progress import Progress
-from codesynth.quality.verification import Verification, Verifier
+from codesynth.quality.verification import INSTRUCTION_KEYS, Verification, Verifier
 from codesynth.storage import Files, read_records, splice
+from codesynth.storage.output import Output
 
 STATUSES = ("passed", "failed", "error", "timeout", "syntax_error", "no_tests")
-INSTRUCTION_KEYS = ("instruction", "generated_instruction", "prompt")
+_HEAD = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +56,6 @@ def execute(settings: VerifySettings) -> int:
         CodesynthError: the input cannot be read, or the output not written.
     """
     stats = Stats()
-    seen: Counter[str] = Counter()
     records = itertools.islice(read_records(settings.inputs), settings.limit)
     with (
         Files(settings.output, settings.failures) as files,
@@ -70,32 +71,77 @@ def execute(settings: VerifySettings) -> int:
         Progress(stats, lambda: None, name="codesynth verify", bar=not settings.quiet) as progress,
     ):
         files.keep_apart(settings.inputs)
-        if not settings.overwrite:
+        if not settings.overwrite and not _is_own_leftover(files.output, settings.output_key):
             files.refuse_existing()
         files.start()
-        chooser = _Chooser(settings)
+        run = _Run(settings, files, stats, progress)
         for record, verdict in _verdicts(records, verifier, settings):
-            stats.rows += 1
-            progress.tick()
-            if isinstance(verdict, Failure):
-                failure, line = verdict, record_failure_line(record, verdict)
-                stats.failures[failure.kind] += 1
-                files.fail(line)
-                continue
-            seen[verdict.status] += 1
-            row = splice(record.raw, settings.output_key, dumps(verdict.as_dict()))
-            reason = chooser.reason_against(record, verdict)
-            if reason is None:
-                stats.ok += 1
-                files.write(row)
-            else:
-                stats.failures[reason.kind] += 1
-                files.fail(record_failure_line(record, reason, row))
+            run.take(record, verdict)
         files.commit()
+        for key in run.unseen if stats.rows else ():
+            progress.say(f'no row has a column "{key}"')
     if not settings.quiet:
+        seen = run.seen
         counts = ", ".join(f"{seen[status]} {status}" for status in STATUSES if seen[status])
         progress.say(progress.summary(*([counts] if counts else [])))
     return 3 if stats.failed else 0
+
+
+class _Run:
+    """Puts each row where it belongs, and counts.
+
+    Attributes:
+        seen: rows by status.
+        unseen: columns that were named and that no row has had yet.
+    """
+
+    def __init__(
+        self, settings: VerifySettings, files: Files, stats: Stats, progress: Progress
+    ) -> None:
+        self._files, self._stats, self._progress = files, stats, progress
+        self._output_key = settings.output_key
+        self._chooser = _Chooser(settings)
+        self.seen: Counter[str] = Counter()
+        self.unseen = {settings.test_key, settings.instruction_key} - {None}
+
+    def take(self, record: Record, verdict: Verification | Failure) -> None:
+        """Write a row or a failure line."""
+        self._stats.rows += 1
+        self._progress.tick()
+        self.unseen.difference_update(record.fields)
+        if isinstance(verdict, Failure):
+            self._fail(verdict, record_failure_line(record, verdict))
+            return
+        self.seen[verdict.status] += 1
+        row = splice(record.raw, self._output_key, dumps(verdict.as_dict()))
+        reason = self._chooser.reason_against(record, verdict)
+        if reason is None:
+            self._stats.ok += 1
+            self._files.write(row)
+        else:
+            self._fail(reason, record_failure_line(record, reason, row))
+
+    def _fail(self, failure: Failure, line: bytes) -> None:
+        self._stats.failures[failure.kind] += 1
+        self._files.fail(line)
+
+
+def _is_own_leftover(output: Output, key: str) -> bool:
+    """Tell whether all there is of an output is what an interrupted ``verify`` left of it.
+
+    That can be made again at no cost, so the same command need not be told to replace it.
+    """
+    if output.path is None or output.path.exists():
+        return False
+    with open(output.partial, "rb") as file:
+        head = file.read(_HEAD)
+    if output.path.suffix == ".gz":
+        try:
+            head = zlib.decompressobj(wbits=31).decompress(head)
+        except zlib.error:
+            return False
+    first = head.partition(b"\n")[0]
+    return not first or dumps(key) + b':{"status":' in first
 
 
 def _verdicts(
