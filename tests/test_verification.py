@@ -284,3 +284,23 @@ def test_a_value_keeps_its_type_on_the_wire() -> None:
     for value in (True, 1, 1.0, -0.0, Decimal("1.0"), Fraction(1), date(2020, 1, 1), datetime.max):
         back = Decoder(refuse).decode(json.loads(json.dumps(Encoder(refuse).encode(value))))
         assert repr(back) == repr(value)
+
+
+def test_arrays_of_numpy_survive_the_wire_and_objects_in_them_do_not() -> None:
+    numpy = pytest.importorskip("numpy")
+
+    def there_and_back(value: object) -> Any:
+        encoded = Encoder(lambda value, encoder: ["mine"]).encode(value)
+        return Decoder(refuse).decode(json.loads(json.dumps(encoded)))
+
+    for array in (numpy.eye(2), numpy.array([]), numpy.array(3), numpy.array(["a", "bc"])):
+        back = there_and_back(array)
+        assert (back.shape, back.dtype) == (array.shape, array.dtype)
+        assert (back == array).all()
+    for scalar in (numpy.int64(-3), numpy.float32(0.5), numpy.bool_(True)):
+        assert there_and_back(scalar) == scalar
+        assert type(there_and_back(scalar)) is type(scalar)
+    with pytest.raises(AssertionError):
+        there_and_back(numpy.array([object()]))
+    with pytest.raises(ValueError, match="plain"):
+        Decoder(refuse).decode(["numpy", "|O", [1], "12345678"])

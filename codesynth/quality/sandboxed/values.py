@@ -4,6 +4,9 @@ Plain values go by value. A list, dict, set or the like is numbered, so that bot
 "the same list as before": shared and cyclic structures survive. The rest is the peer's to refer to.
 """
 
+import importlib
+import re
+import sys
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta, timezone
@@ -42,6 +45,9 @@ PLAIN_PARTS: dict[type, Callable[[Any], Any]] = {
     frozenset: lambda value: frozenset(frozenset.__iter__(value)),
 }
 """What an instance of a subclass of a plain type is to ``==``: the plain value in it."""
+
+PLAIN_DTYPE = re.compile(r"[<>|](?:[biufc][1-9]\d?|[SU][1-9]\d*|[mM]8(?:\[\w+\])?)")
+"""Types of numpy's whose bytes are all there is of a value; no objects."""
 
 _BY_NAME: dict[str, Any] = {kind.__name__: kind for kind in (*LEAVES, *CONTAINERS, *FROZEN)}
 
@@ -92,7 +98,7 @@ class Encoder:
             return [kind.__name__, *map(self.encode, value)]
         if kind in LEAVES and _in_a_fixed_zone(value):
             return [kind.__name__, LEAVES[kind][0](value)]
-        return self._refer(value, self)
+        return _numpy_parts(value) or self._refer(value, self)
 
     def _container(self, value: Any) -> list[Any]:
         number = self._numbers.get(id(value))
@@ -107,6 +113,25 @@ class Encoder:
 def _in_a_fixed_zone(value: Any) -> bool:
     zone = getattr(value, "tzinfo", None)
     return zone is None or type(zone) is timezone
+
+
+def _numpy_parts(value: Any) -> list[Any] | None:
+    """Write an array or a scalar of numpy's as its type, its shape and its bytes."""
+    numpy: Any = sys.modules.get("numpy")
+    kind = type(value)
+    if numpy is None or not (kind is numpy.ndarray or issubclass(kind, numpy.generic)):
+        return None
+    if not PLAIN_DTYPE.fullmatch(value.dtype.str):
+        return None
+    shape = list(value.shape) if kind is numpy.ndarray else None
+    return ["numpy", value.dtype.str, shape, value.tobytes().decode("latin-1")]
+
+
+def _numpy_value(dtype: str, shape: list[int] | None, text: str) -> Any:
+    if not PLAIN_DTYPE.fullmatch(dtype):
+        raise ValueError("no plain values")
+    array = importlib.import_module("numpy").frombuffer(text.encode("latin-1"), dtype)
+    return array[0] if shape is None else array.reshape(shape).copy()
 
 
 class Decoder:
@@ -131,6 +156,8 @@ class Decoder:
             return int(data[1], 16)
         if tag == "same":
             return self.containers[data[1]]
+        if tag == "numpy":
+            return _numpy_value(*data[1:])
         kind = _BY_NAME.get(tag)
         if kind in CONTAINERS:
             return self._container(kind, data)
