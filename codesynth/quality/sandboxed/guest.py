@@ -1,5 +1,6 @@
 """The guest: holds the code, does what the judge asks of it, and is believed in nothing."""
 
+import importlib
 import io
 import linecache
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 
 from .peer import BrokenPeerError, Peer
 from .remote import StandIns, perform
+from .stage import Stage
 
 FILE_NAME = "solution.py"
 MAX_OUTPUT = 1 << 20
@@ -38,6 +40,7 @@ class Guest:
     def __init__(self) -> None:
         self._module = types.ModuleType("solution")
         self._scopes: dict[int, dict[str, Any]] = {}
+        self._stage = Stage()
 
     def perform(self, verb: str, /, *args: Any, **kwargs: Any) -> Any:
         """Do one thing for the judge: load, look up a name, run an example, or an operation."""
@@ -47,6 +50,10 @@ class Guest:
             return vars(self._module)[args[0]]
         if verb == "example":
             return self._example(*args)
+        if verb == "seed":
+            return importlib.import_module("random").seed(*args, **kwargs)
+        if verb == "restore":
+            return self._stage.restore(*args)
         return perform(verb, *args, **kwargs)
 
     def _load(self, source: str) -> dict[str, Any]:

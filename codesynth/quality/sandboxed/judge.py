@@ -16,6 +16,7 @@ from . import plan
 from .examples import docstring_examples, instruction_examples
 from .peer import BrokenPeerError, Peer
 from .remote import Remote, StandIns, perform_guarded
+from .scene import SIGNS, Scene
 from .trials import Trials, describe, relay
 
 MAX_MESSAGE = 200
@@ -123,6 +124,8 @@ class Judge:
         test = [tree] if (tree := plan.parse(text)) else []
         candidate = self._candidate or next((one.name for one in plan.functions(code)[::-1]), None)
         names = self._namespace(test, code, loaded)
+        if any(sign in text for sign in SIGNS):
+            self._peer.before_request = Scene(self._peer.ask).show
         self._trials.run_test(text, names, names.foreign, candidate)
 
     def _run_doctests(self, code: ast.Module, loaded: dict[str, Any]) -> None:

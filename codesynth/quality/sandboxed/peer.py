@@ -14,9 +14,18 @@ from _thread import RLock  # threading itself would make every fork dearer
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
-from .values import CONTAINERS, PLAIN_PARTS, Decoder, Encoder, refill, shallow, unchanged
+from .values import (
+    CONTAINERS,
+    PLAIN_PARTS,
+    Decoder,
+    Description,
+    Encoder,
+    refill,
+    shallow,
+    unchanged,
+)
 
 MAX_SHARED = 64
 """Containers that are watched for changes since they were read as an attribute."""
@@ -33,26 +42,6 @@ class BrokenPeerError(BaseException):
     """The other side is gone or talks nonsense. A BaseException: few tests swallow those."""
 
 
-class Description(NamedTuple):
-    """What is told of an object that goes by reference.
-
-    Attributes:
-        number: the sender's number for it.
-        kind: "object", "class", "error" (an exception class), "container", "generator", ...
-        name: of the object's class, or of the class it is.
-        owner: the number of its class; None for a class.
-        bases: of an exception class: the exception classes it derives from.
-        plain: of an instance of a subclass of a plain type: that plain value, in a list.
-    """
-
-    number: int
-    kind: str
-    name: str
-    owner: int | None
-    bases: list[Any]
-    plain: list[Any]
-
-
 class Peer:
     """Talk with the process at the other end.
 
@@ -65,6 +54,7 @@ class Peer:
 
     Attributes:
         take_output: gives what was printed since the last answer.
+        before_request: says what has to be said before each request.
         may_stop: False takes a StopIteration out of a call for a mistake, not for a ``map``'s end.
         broken: the other side is gone, or talks nonsense.
     """
@@ -87,23 +77,26 @@ class Peer:
         self._shared: deque[tuple[Any, str, Any, list[Any]]] = deque(maxlen=MAX_SHARED)
         self._turn = RLock()
         self.take_output: Callable[[], str] = str
+        self.before_request: Callable[[], None] = lambda: None
         self.may_stop = True
         self.broken = False
 
     def request(self, verb: str, /, *args: Any, **kwargs: Any) -> Any:
         """Ask for one thing; return what comes back, or raise what was raised over there."""
+        self.before_request()
         for place, (owner, name, container, parts) in enumerate(self._shared):
             if not unchanged(container, parts):
                 self._shared[place] = (owner, name, container, shallow(container))
-                self._ask("refill", owner, name, container)
-        return self._ask(verb, *args, **kwargs)
+                self.ask("refill", owner, name, container)
+        return self.ask(verb, *args, **kwargs)
 
     def share(self, owner: Any, name: str, container: Any) -> None:
         """Pass on later what is done here to a container that is an attribute over there."""
         if type(container) in CONTAINERS:
             self._shared.append((owner, name, container, shallow(container)))
 
-    def _ask(self, verb: str, /, *args: Any, **kwargs: Any) -> Any:
+    def ask(self, verb: str, /, *args: Any, **kwargs: Any) -> Any:
+        """Ask for one thing, whatever may have changed here since the last."""
         encoder = Encoder(self._refer)
         named = {name: encoder.encode(value) for name, value in kwargs.items()}
         frame = {"do": verb, "named": named, "args": [encoder.encode(arg) for arg in args]}

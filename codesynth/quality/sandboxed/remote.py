@@ -13,8 +13,8 @@ import operator
 from collections.abc import Callable, Generator
 from typing import Any
 
-from .peer import Description, Peer
-from .values import refill, shallow
+from .peer import Peer
+from .values import Description, refill, shallow
 
 BINARY = (
     *("lt", "le", "gt", "ge", "ne", "add", "sub", "mul", "truediv", "floordiv", "mod", "divmod"),
@@ -33,6 +33,9 @@ POSING = frozenset(
     *("sort", "reverse", "update", "setdefault", "get", "keys", "values", "items"),
 }
 """Methods that answer about their argument: an object that has them poses as a plain value."""
+
+
+MOCKS_OWN = frozenset({"configure_mock", "reset_mock", "attach_mock", "mock_add_spec"})
 
 
 def _plain(value: Any) -> Any:
@@ -97,9 +100,12 @@ def perform(verb: str, target: Any, /, *args: Any, **kwargs: Any) -> Any:
 def perform_guarded(verb: str, target: Any, /, *args: Any, **kwargs: Any) -> Any:
     """Do for the guest what it may do to objects that a test passed to it.
 
-    An attribute that leads from an object to the test's own frames and globals is out of reach.
+    An attribute that leads from an object to the test's own frames and globals is out of reach, and
+    so is what a mock has noted or is to do.
     """
     closed = type(target).__module__ == "builtins" and type(target) is not type
+    if type(target).__module__ == "unittest.mock":
+        closed = verb != "getattr" or args[0] in MOCKS_OWN
     if verb in ("getattr", "setattr", "delattr", "refill") and (
         closed or str(args[0]).startswith("_")
     ):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 LEAVES: dict[type, tuple[Callable[[Any], str], Callable[[str], Any]]] = {
@@ -50,6 +50,26 @@ PLAIN_DTYPE = re.compile(r"[<>|](?:[biufc][1-9]\d?|[SU][1-9]\d*|[mM]8(?:\[\w+\])
 """Types of numpy's whose bytes are all there is of a value; no objects."""
 
 _BY_NAME: dict[str, Any] = {kind.__name__: kind for kind in (*LEAVES, *CONTAINERS, *FROZEN)}
+
+
+class Description(NamedTuple):
+    """What is told of an object that goes by reference.
+
+    Attributes:
+        number: the sender's number for it.
+        kind: "object", "class", "error" (an exception class), "container", "generator", ...
+        name: of the object's class, or of the class it is.
+        owner: the number of its class; None for a class.
+        bases: of an exception class: the exception classes it derives from.
+        plain: of an instance of a subclass of a plain type: that plain value, in a list.
+    """
+
+    number: int
+    kind: str
+    name: str
+    owner: int | None
+    bases: list[Any]
+    plain: list[Any]
 
 
 def shallow(container: Any) -> list[Any]:
