@@ -171,6 +171,9 @@ class Remote:
     def __deepcopy__(self, memo: Any) -> Any:
         return _ask(self, "deepcopy")
 
+    def __mro_entries__(self, bases: Any) -> Any:
+        raise TypeError("a test cannot derive a class from one of the code's")
+
     def __instancecheck__(self, instance: Any) -> bool:
         return bool(self._peer_.request("isinstance", instance, self))
 
