@@ -244,6 +244,19 @@ def test_drain_lets_land_what_is_in_flight_and_sends_no_more() -> None:
     assert (asker.asked, asker.cancelled) == ([0, 1, 2], 0)
 
 
+def test_drain_ends_whatever_the_feeder_is_about_to_do() -> None:
+    for i in range(150):
+        asker = Asker(workers=3, seconds=0.0005 * (i % 7))
+        window = Window(requests(100_000), asker)
+        time.sleep(0.0003 * (i % 11))
+        window.drain(None)
+        ended = threading.Thread(target=positions, args=(window,))
+        ended.start()
+        ended.join(5)
+        window.close()
+        assert not ended.is_alive()
+
+
 def test_drain_ends_after_its_grace() -> None:
     asker = Asker(workers=2)
     asker.hang = {1}

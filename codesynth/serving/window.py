@@ -137,7 +137,7 @@ class Window(Iterator[Response]):
     def _feed(self) -> None:
         try:
             for request in self._requests:
-                if self._closed:
+                if self._closed or self._ended:
                     return
                 self._pulled += 1
                 if request.known is not None:
@@ -181,6 +181,8 @@ class Window(Iterator[Response]):
 
     def _employ(self) -> None:
         """Wake idle workers, or hire new ones, for what is in the inbox."""
+        if self._ended:
+            self._inbox.clear()  # the feeder did not know yet
         work = len(self._inbox)
         while self._idle and (work > 0 or self._fed):
             waiter = self._idle.popleft()
@@ -238,6 +240,7 @@ class Window(Iterator[Response]):
         self._end_if_done()
 
     def _end_if_done(self) -> None:
-        if self._fed and not self._workers and not self._inbox and not self._closing:
+        nothing_waits = self._ended or not self._inbox
+        if self._fed and not self._workers and nothing_waits and not self._closing:
             self._closing = True  # a second stop would end the closing of the connections
             self._loop.stop()
