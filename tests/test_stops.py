@@ -56,7 +56,7 @@ def goes_on(job: Job, *options: object) -> None:
 def test_a_signal_stops_the_sending_and_keeps_what_is_in_flight(
     job: Job, number: signal.Signals
 ) -> None:
-    job.endpoint.plan = late(0.2)
+    job.endpoint.plan = late(0.4)
     with started(*job.args("-j", 4), endpoint=job.endpoint) as process:
         job.endpoint.wait_until(has_come(9))
         process.send_signal(number)
