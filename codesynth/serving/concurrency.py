@@ -23,8 +23,8 @@ PATIENT = 100
 """Completions between two probes: one refusal in a hundred is cheap."""
 PEACE = 1.0
 """Seconds between two probes, at least."""
-STEP, LEAP = 0.35, 1.2
-"""Logarithms: loads that differ by less are not compared; by more, chance is no excuse."""
+STEP = 0.35
+"""A logarithm: loads that differ by less are not compared in haste."""
 WORTH, WORTH_IN_HASTE = 0.1, 0.25
 """Part of the growth of the load that throughput has to grow by to make it worth while."""
 DEEPEST = 60.0
@@ -206,10 +206,10 @@ class Concurrency:
         elif warm and base is not None:
             more, gain, doubt = seen.compared(base)
             least = WORTH_IN_HASTE * more
-            if more > STEP and (gain + doubt < least or (more > LEAP and gain < least)):
+            if more > STEP and gain + doubt < least:
                 self._fall(now, 1.5 * base.load * max(1.0, seen.rate / base.rate))
                 return
-            if more > LEAP or (more > STEP and gain - doubt > least):
+            if more > STEP and gain - doubt > least:
                 self._base = seen
         target = (6.0 if warm else min(4.0, max(1.0, 30.0 / seen.latency))) * self.limit
         if self._base is not None:
@@ -240,13 +240,12 @@ class Concurrency:
         trial = self._trial = seen if self._trial is None else self._trial.merged(seen)
         more, gain, doubt = trial.compared(base)
         least = WORTH * more
-        certain = trial.count >= CERTAIN
-        if gain - doubt > least or (certain and gain > least):
+        if gain - doubt > least:
             self._patience = 1
             self.hasty = gain - doubt > 0.5 * more
             self._base, self._trial, self.settled = trial, None, True
             self._probe(now, trial)
-        elif certain or gain + doubt < least:
+        elif trial.count >= CERTAIN or gain + doubt < least:
             self._fall(now, base.load)
 
     def _fall(self, now: float, level: float) -> None:

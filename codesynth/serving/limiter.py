@@ -203,8 +203,6 @@ class Limiter:
     def _accepted(self, now: float, sent: float, outcome: Outcome) -> None:
         self._downs = 0
         if self._refusals and sent > self._cut_ends:
-            if self._refusals > 1:
-                self._heat = 0.0
             self._refusals, self._gently = 0, False
         if outcome.limits is not None:
             self._pace.hint(now, outcome.limits, outcome.tokens, self._in_flight)

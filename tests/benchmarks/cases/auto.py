@@ -16,6 +16,7 @@ from measure import Server, Table, gen_code, interleave, spend, tell, verdict, w
 ENDPOINTS = {
     "50 at a time, else 429": (50, "--latency 200 --concurrency-limit 50"),
     "6,000 a minute, else 429": (20, "--latency 200 --rate-limit 6000"),
+    "60,000 a minute, else 429": (200, "--latency 200 --rate-limit 60000"),
     "queue, 16 servers of 50 ms": (16, "--servers 16 --service 50"),
     "fixed latency of 500 ms": (1024, "--latency 500"),
 }
