@@ -5,6 +5,10 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
+
+from codesynth.models import FailureKind
+from codesynth.verify import STATUSES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -44,4 +48,16 @@ def test_the_first_command_makes_code_from_seeds(tmp_path: Path) -> None:
 def test_the_test_command_runs_these_tests() -> None:
     command = printed("test command")
     assert command.startswith("python3 -m venv .venv && .venv/bin/pip install -q -e '.[dev]' && ")
-    assert command.endswith(" && .venv/bin/python -m pytest")
+    assert command.endswith(" && .venv/bin/python -m pytest -n 2")
+
+
+def test_every_option_is_in_the_readme() -> None:
+    for path in (ROOT / "codesynth" / "help").glob("*.txt"):
+        options = set(re.findall(r"(?<=\s)--[a-z-]+|(?<=  )-[a-zA-Z](?=,)", path.read_text()))
+        told = {name for name in options if re.search(rf"(?<![\w-]){name}(?![\w-])", README)}
+        assert options - told == set(), path.name
+
+
+def test_every_kind_of_failure_and_every_status_is_in_the_readme() -> None:
+    names = {*get_args(FailureKind), *STATUSES}
+    assert {name for name in names if f"`{name}`" not in README} == set()
