@@ -14,6 +14,14 @@ SLOWEST = 1.0 / 30.0
 LONGEST_WINDOW = 70.0
 """Seconds: a hint about a longer time (a day's quota) says nothing about speed."""
 
+_NAMES = tuple(
+    tuple(f"{prefix}ratelimit-{kind}{end}" for end in ends for prefix in ("x-", ""))
+    for ends in (("-requests", ""), ("-tokens",))
+    for kind in ("remaining", "reset")
+)
+"""The headers of requests, requests_reset, tokens and tokens_reset; the first found counts."""
+
+_REMAINING_NAMES = frozenset(_NAMES[0] + _NAMES[2])
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:([\d.]+)s)?(?:([\d.]+)ms)?")
 
 
@@ -40,18 +48,16 @@ def read_limits(headers: Mapping[str, str]) -> Limits | None:
     >>> read_limits({"x-ratelimit-remaining-requests": "59", "x-ratelimit-reset-requests": "1m2s"})
     Limits(requests=59.0, requests_reset=62.0, tokens=None, tokens_reset=None)
     """
-
-    def number(kind: str, what: str) -> float | None:
-        ends = (f"{kind}-{what}", kind) if what == "requests" else (f"{kind}-{what}",)
-        for name in (f"{prefix}ratelimit-{end}" for end in ends for prefix in ("x-", "")):
-            if (value := headers.get(name)) is not None:
-                return _seconds(value)
+    if headers.keys().isdisjoint(_REMAINING_NAMES):  # most endpoints send none
         return None
 
-    requests, tokens = number("remaining", "requests"), number("remaining", "tokens")
+    def number(names: tuple[str, ...]) -> float | None:
+        return next((_seconds(headers[name]) for name in names if name in headers), None)
+
+    requests, requests_reset, tokens, tokens_reset = map(number, _NAMES)
     if requests is None and tokens is None:
         return None
-    return Limits(requests, number("reset", "requests"), tokens, number("reset", "tokens"))
+    return Limits(requests, requests_reset, tokens, tokens_reset)
 
 
 def _seconds(text: str) -> float | None:
