@@ -1,6 +1,7 @@
 """Whole answers as models write them -> the code that a careful reader would copy."""
 
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,22 @@ def test_the_code_of_an_answer_is_what_a_careful_reader_would_copy(name: str) ->
         assert (found.kind, code.strip()) == ("no_code", "")
     else:
         assert found == code.rstrip("\n")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "</s>",
+        "<|im_end|> ",
+        "<answer>\n",
+        "> ```\n",
+        ": ```py\n",
+        "```python\nx(\n```\n",
+        "Alternatively:\n```python\ndef f():\n    return g()\n```\n",
+    ],
+)
+def test_what_surrounds_an_answer_takes_linear_time_to_take_off(part: str) -> None:
+    text = part * (200_000 // len(part))
+    started = time.process_time()
+    parse_code(text, "Write a Python function.")
+    assert time.process_time() - started < 2

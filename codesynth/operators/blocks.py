@@ -160,8 +160,9 @@ def _without_asides(blocks: list[Block], before: dict[int, str]) -> list[Block]:
     kept = blocks[:1]
     for block in blocks[1:]:
         aside = _USAGE.search(before[block.start]) or _OTHER_WAY.search(before[block.start])
-        repeats = any(block.text.strip(BLANK) in other.text for other in kept)
-        if not repeats and (not aside or _is_needed(block, kept)):
+        near = kept[-_MANY:]  # so that it takes no square of the blocks
+        repeats = any(block.text.strip(BLANK) in other.text for other in near)
+        if not repeats and (not aside or _is_needed(block, near)):
             kept.append(block)
     wholes = [i for i, block in enumerate(kept) if _WHOLE.search(before[block.start])]
     if wholes:

@@ -29,12 +29,13 @@ def without_tokens(text: str) -> str:
     """
     start = _STARTS.match(text)
     text = text[start.end() :] if start else text
-    kept = text.rstrip(BLANK)
-    while end := next((end for end in _ENDS if kept.endswith(end)), None):
-        if end == "</s>" and "<s>" in kept:
-            break
-        text = kept = kept.removesuffix(end).rstrip(BLANK)
-    return text
+    stop = whole = len(text.rstrip(BLANK))
+    ends = tuple(end for end in _ENDS if end != "</s>" or "<s>" not in text)
+    while text.endswith(ends, 0, stop):
+        stop = next(stop - len(end) for end in ends if text.endswith(end, 0, stop))
+        while stop and text[stop - 1] in BLANK:
+            stop -= 1
+    return text if stop == whole else text[:stop]
 
 
 def without_wrapper(body: str) -> str:
