@@ -461,7 +461,8 @@ def verify(
             CHECK,
             "--test-key",
             metavar="KEY",
-            help="Column with tests: asserts, or HumanEval's check(candidate). Default: doctests.",
+            help="Column with tests: asserts, HumanEval's check(candidate), test functions or "
+            "classes. Default: doctests.",
         ),
     ] = None,
     keep: Annotated[

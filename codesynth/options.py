@@ -277,7 +277,7 @@ Decontaminate = Annotated[
 ]
 Ngram = Annotated[
     int,
-    option(CHECK, "--ngram", min=2, metavar="N", help="Words that make an overlap. Default: 13."),
+    option(CHECK, "--ngram", min=3, metavar="N", help="Words that make an overlap. Default: 13."),
 ]
 DryRun = Annotated[
     bool,

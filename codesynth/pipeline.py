@@ -27,6 +27,10 @@ class Sink(Protocol):
         """Take a failure line."""
         ...
 
+    def flush(self) -> None:
+        """Write what it has taken: nothing more comes just now."""
+        ...
+
 
 class Gate(Protocol):
     """Judges rows in the order in which they are written."""
@@ -111,43 +115,48 @@ def outcomes(
     *,
     stats: Stats,
     stop: Stop,
-    tick: Callable[[], None] = lambda: None,
-) -> Iterator[Outcome]:
+) -> Iterator[Outcome | None]:
     """Send every record through; yield what becomes of each, as it comes.
+
+    While nothing comes, None is yielded, at once and then ten times a second.
 
     Args:
         records: pulled from a thread of the serving's, as fast as requests can be sent.
         stats: kept up to date.
         stop: looked at ten times a second.
-        tick: called at least that often.
     """
-    for response in _responses(serving, make_requests(records, job, stats, stop), stop, tick):
+    for response in _responses(serving, make_requests(records, job, stats, stop), stop):
+        if response is None:
+            yield None
+            continue
         outcome = _parse(response, job)
         _count(stats, outcome)
         yield outcome
 
 
 def _responses(
-    serving: LLMServing, requests: Iterable[Request], stop: Stop, tick: Callable[[], None]
-) -> Iterator[Response]:
-    """Take responses as they come, and end early when asked to."""
+    serving: LLMServing, requests: Iterable[Request], stop: Stop
+) -> Iterator[Response | None]:
+    """Take responses as they come, and end early when asked to; None while nothing comes."""
     responses = serving.generate(requests)
     wait = getattr(responses, "wait", None)
     drain = getattr(responses, "drain", None)
     heard = 0
     try:
         while True:
-            tick()
             if stop.asked > heard:
                 heard = stop.asked
                 if drain is None:
                     return
                 drain(stop.grace)
-            if wait is None or wait(0.1):
-                try:
-                    yield next(responses)
-                except StopIteration:
-                    return
+            if wait is not None and not wait(0):
+                yield None
+                if not wait(0.1):
+                    continue
+            try:
+                yield next(responses)
+            except StopIteration:
+                return
     finally:
         close = getattr(responses, "close", None)
         if close is not None:
@@ -207,6 +216,7 @@ def run(
             same: a journal in ``serving`` keeps it.
         gate: judges each row in its turn; what it rejects goes to the failures.
         meta: makes the ``_codesynth`` object of a row.
+        tick: called for each row, and ten times a second while nothing comes.
         on_failure: called for each row that failed.
         others: see ``outcomes``.
 
@@ -215,9 +225,13 @@ def run(
         RunError: a row was lost or doubled.
     """
     lines = _Lines(sink, stats, gate, ordered=ordered)
-    stream = outcomes(records, job, serving, stats=stats, stop=stop, tick=tick)
+    stream = outcomes(records, job, serving, stats=stats, stop=stop)
     try:
         for outcome in stream:
+            tick()
+            if outcome is None:
+                sink.flush()
+                continue
             position = outcome.response.request.position
             if outcome.failure is None:
                 lines.put(position, True, row_line(outcome, job.output_key, meta))

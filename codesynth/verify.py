@@ -68,7 +68,12 @@ def execute(settings: VerifySettings) -> int:
             jobs=settings.jobs,
             unsafe=settings.unsafe,
         ) as verifier,
-        Progress(stats, lambda: None, name="codesynth verify", bar=not settings.quiet) as progress,
+        Progress(
+            stats,
+            lambda: None,
+            name="codesynth verify",
+            bar=not (settings.quiet or files.output.is_terminal),  # rows would tear it
+        ) as progress,
     ):
         files.keep_apart(settings.inputs)
         if not settings.overwrite and not _is_own_leftover(files.output, settings.output_key):
@@ -77,6 +82,7 @@ def execute(settings: VerifySettings) -> int:
         run = _Run(settings, files, stats, progress)
         for record, verdict in _verdicts(records, verifier, settings):
             run.take(record, verdict)
+            files.flush()
         files.commit()
         for key in run.unseen if stats.rows else ():
             progress.say(f'no row has a column "{key}"')

@@ -26,6 +26,7 @@ class Lists:
     full: float = float("inf")
     rows: list[bytes] = field(default_factory=list)
     failures: list[bytes] = field(default_factory=list)
+    flushed: list[int] = field(default_factory=list)
 
     def write(self, line: bytes) -> None:
         if len(self.rows) >= self.full:
@@ -34,6 +35,9 @@ class Lists:
 
     def fail(self, line: bytes) -> None:
         self.failures.append(line)
+
+    def flush(self) -> None:
+        self.flushed.append(len(self.rows))
 
     @property
     def texts(self) -> list[str]:
@@ -209,7 +213,7 @@ def test_a_stop_drains_what_is_in_flight_and_writes_what_lands() -> None:
     ticks = iter(range(10))
 
     def tick() -> None:
-        if next(ticks) == 1:
+        if next(ticks) == 0:
             stop.ask(2.5)
 
     run(serving, "a", "b", "c", "d", sink=sink, stop=stop, tick=tick)
@@ -217,10 +221,37 @@ def test_a_stop_drains_what_is_in_flight_and_writes_what_lands() -> None:
     assert (serving.stream.grace, serving.stream.closed) == ([2.5], True)
 
 
+class Halting(Echo):
+    """Answers come two at a time."""
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Response]:
+        return Halts(super().generate(requests))
+
+
+class Halts(Iterator[Response]):
+    def __init__(self, responses: Iterator[Response]) -> None:
+        self.responses = responses
+        self.taken = 0
+
+    def __next__(self) -> Response:
+        self.taken += 1
+        return next(self.responses)
+
+    def wait(self, timeout: float) -> bool:
+        return timeout > 0 or self.taken % 2 == 1
+
+
+def test_lines_are_flushed_whenever_no_more_comes_just_now() -> None:
+    sink = Lists()
+    run(Halting(), "a", "b", "c", "d", "e", sink=sink)
+    assert sink.texts == list("abcde")
+    assert sink.flushed == [0, 2, 4]
+
+
 def test_a_stop_ends_a_serving_that_cannot_drain_at_once() -> None:
     stop, sink, serving = Stop(), Lists(), Echo()
     run(serving, "a", "b", sink=sink, stop=stop, tick=lambda: stop.ask(None))
-    assert (sink.texts, serving.asked) == ([], [])
+    assert sink.texts == ["a"]
 
 
 @pytest.mark.parametrize(("landing", "grace"), [(3.0, [3.0]), (None, [])])

@@ -108,8 +108,9 @@ def test_a_line_that_does_not_fit_is_taken_back(size: int, tmp_path: Path) -> No
     output.start()
     for i in range(10):
         output.write(b"%04d" % i + b"x" * 995)
+    output.write(b"y" * 999)
     with files_limited_to(size), pytest.raises(OutputError, match=r"cannot write .*: File too"):
-        output.write(b"y" * 999)
+        output.flush()
     lines = (tmp_path / "out.partial").read_bytes().split(b"\n")
     assert [line[:4] for line in lines] == [b"%04d" % i for i in range(10)] + [b""]
     output.write(b"after")

@@ -33,7 +33,8 @@ def run_in_memory(
     for outcome in pipeline.outcomes(
         records, job, _as_serving(llm_serving), stats=Stats(), stop=Stop()
     ):
-        done[outcome.response.request.position][job.output_key] = outcome.value
+        if outcome is not None:
+            done[outcome.response.request.position][job.output_key] = outcome.value
     return done
 
 

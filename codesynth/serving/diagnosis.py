@@ -53,7 +53,7 @@ def _names(site: Site, reply: Reply) -> list[str]:
         words = site.without_secrets(wording(reply.body)).rstrip(".")
         raise EndpointError(
             f"{site.name}/models answers {reply.status}: {words}. "
-            "Is OPENAI_API_KEY right, and --base-url?"
+            "Are OPENAI_API_KEY and --base-url right? Naming the --model asks for no list"
         )
     try:
         return [str(entry["id"]) for entry in loads(reply.body)["data"]]
@@ -73,6 +73,8 @@ async def check_model(site: Site, model: str, rejection: Answer, timeout: float)
     try:
         reply = await site.request("GET", "/models", b"", timeout=timeout, fresh=False)
     except NoReply:
+        return
+    if reply.status >= 500:  # listing is broken, answering may not be
         return
     names = _names(site, reply)
     asked = model.casefold()

@@ -1,14 +1,12 @@
 """Every answer that was paid for is kept; in front of any LLMServing.
 
-An answer is committed before it is handed on, all that is waiting in one transaction: at once
-where answers are rare, every other millisecond where they are not. A key is the hash of a
-request's body with the number of equal requests before it in the run: no position, URL, key or
-timeout, so a rerun finds its answers after lines were added, removed or moved.
+An answer is committed before it is handed on, all that is waiting in one transaction. A key is the
+hash of a request's body with the number of equal requests before it in the run: no position, URL,
+key or timeout, so a rerun finds its answers after lines were added, removed or moved.
 """
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
@@ -22,7 +20,6 @@ from codesynth.serving.occurrences import Occurrences
 __all__ = ["Journal", "JournaledServing"]
 
 _GROUP = 512  # answers in one transaction, at most
-_REST = 0.005  # seconds from one transaction to the next: it costs more than its answers
 
 
 class JournaledServing:
@@ -101,7 +98,6 @@ class _Stored(Iterator[Response]):
         self._wait = getattr(responses, "wait", None)
         self._keys = keys
         self._ready: deque[Response] = deque()
-        self._rested_at = 0.0
         self._error: BaseException | None = None
 
     def __next__(self) -> Response:
@@ -116,7 +112,7 @@ class _Stored(Iterator[Response]):
         batch = []
         try:
             batch.append(next(self._responses))
-            while len(batch) < _GROUP and self._is_more_coming():
+            while len(batch) < _GROUP and self._wait is not None and self._wait(0):
                 batch.append(next(self._responses))
         except BaseException as exc:  # what came before it is stored and handed on first
             self._error = exc
@@ -127,18 +123,7 @@ class _Stored(Iterator[Response]):
         ]
         if new:
             self._journal.put(new)
-            self._rested_at = time.monotonic() + _REST
         self._ready.extend(batch)
-
-    def _is_more_coming(self) -> bool:
-        """Tell whether something is waiting once another transaction is due.
-
-        To be woken for each answer in between costs more than what is done with it.
-        """
-        rest = self._rested_at - time.monotonic()
-        if rest > 0:
-            time.sleep(rest)
-        return self._wait is not None and bool(self._wait(0))
 
     def wait(self, timeout: float | None) -> bool:
         """Wait until ``next`` would return at once, or nearly; False after ``timeout`` seconds."""

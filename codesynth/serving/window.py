@@ -13,6 +13,7 @@ import contextlib
 import queue
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
@@ -64,6 +65,9 @@ class Window(Iterator[Response]):
 
     GRACE = 4.0
     """Seconds that requests in flight get to land once the endpoint has refused everyone."""
+    REST = 0.005
+    """Seconds between two awakenings of the caller: one for each of many responses costs more
+    than what is done with it."""
 
     def __init__(self, requests: Iterable[Request], asker: Asker) -> None:
         self._requests = requests
@@ -75,6 +79,7 @@ class Window(Iterator[Response]):
         self._pulled = self._taken = 0  # each is written by one thread only
         self._room = threading.Event()
         self._starving = False
+        self._woken_at = 0.0
         self._fed = self._closed = self._ended = self._closing = False
         self._error: BaseException | None = None
         self._idle: deque[asyncio.Future[None]] = deque()
@@ -107,12 +112,18 @@ class Window(Iterator[Response]):
         """Wait until ``next`` would return at once; False after ``timeout`` seconds."""
         if not self._slot:
             try:
-                item = (
-                    self._outbox.get(timeout=timeout) if timeout != 0 else self._outbox.get_nowait()
-                )
+                self._slot.append(self._outbox.get_nowait())
             except queue.Empty:
-                return False
-            self._slot.append(item)
+                if timeout == 0:
+                    return False
+                time.sleep(
+                    max(0.0, min(self._woken_at + self.REST - time.monotonic(), timeout or 1))
+                )
+                try:
+                    self._slot.append(self._outbox.get(timeout=timeout))
+                except queue.Empty:
+                    return False
+                self._woken_at = time.monotonic()
         return True
 
     def drain(self, grace: float | None) -> None:

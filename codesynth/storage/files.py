@@ -109,6 +109,12 @@ class Files:
         if self.failures is not None:
             self.failures.write(line)
 
+    def flush(self) -> None:
+        """Write what waits to be written."""
+        self.output.flush()
+        if self.failures is not None:
+            self.failures.flush()
+
     def commit(self) -> None:
         """Give the finished files their names, the output last; no failures, no file."""
         if self.failures is not None:

@@ -15,13 +15,15 @@ from pathlib import Path
 from codesynth.errors import BusyError, OutputError
 from codesynth.storage.records import STANDARD
 
+_KEPT_BYTES = 16 << 10  # lines on their way to a file: a system call for each costs much
+
 
 class Output:
     """Lines to standard output, a file, or a special file such as a FIFO.
 
     A regular file is written as ``PATH.partial``, which is locked while the run lasts, and gets
-    its name in ``commit``. Each line goes to the system in one piece; one that is cut by a full
-    disk is taken back, so what is there is whole; in a file behind standard output, too.
+    its name in ``commit``. Elsewhere each line goes to the system by itself. One that is cut by a
+    full disk is taken back, so what is there is whole; in a file behind standard output, too.
 
     Raises:
         BusyError: another run holds the file.
@@ -32,6 +34,8 @@ class Output:
         self.name = "<stdout>" if path in (None, STANDARD) else str(path)
         self.path: Path | None = None
         self._gzip: gzip.GzipFile | None = None
+        self._lines: list[bytes] = []
+        self._bytes = 0
         self._started = False
         with self._translated("open"):
             if path is None or path == STANDARD:
@@ -67,20 +71,28 @@ class Output:
                 self._gzip = gzip.GzipFile("", "wb", compresslevel=6, fileobj=self._file, mtime=0)
 
     def write(self, line: bytes) -> None:
-        """Write one line, given without its newline.
+        """Write one line, given without its newline; to a file at ``flush`` or some lines later.
 
         Raises:
             BrokenPipeError: the reader went away.
         """
-        try:
+        self._lines.append(line)
+        self._bytes += len(line)
+        if self.path is None or self._bytes > _KEPT_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the lines that wait."""
+        if not self._lines:
+            return
+        data = b"\n".join((*self._lines, b""))
+        self._lines.clear()
+        self._bytes = 0
+        with self._translated("write"):
             if self._gzip is not None:
-                self._gzip.write(line + b"\n")
+                self._gzip.write(data)
             else:
-                self._write_whole(line + b"\n")
-        except BrokenPipeError:
-            raise
-        except OSError as exc:
-            raise self._error("write", exc) from exc
+                self._write_whole(data)
 
     def _write_whole(self, data: bytes) -> None:
         done = 0
@@ -91,7 +103,7 @@ class Output:
                 except BlockingIOError:  # standard output was left non-blocking
                     self._wait_for_room()
         except OSError:
-            self._take_back(done)
+            self._take_back(done - data.rfind(b"\n", 0, done) - 1)
             raise
 
     def _wait_for_room(self) -> None:
@@ -99,11 +111,11 @@ class Output:
         poll.register(self._fd, select.POLLOUT)
         poll.poll()
 
-    def _take_back(self, done: int) -> None:
-        """Cut off what a file got of a line, unless another process has written behind it."""
+    def _take_back(self, count: int) -> None:
+        """Cut off the bytes a file got of a line, unless another process has written behind it."""
         status = os.fstat(self._fd)
         if stat.S_ISREG(status.st_mode) and os.lseek(self._fd, 0, os.SEEK_CUR) == status.st_size:
-            os.ftruncate(self._fd, status.st_size - done)
+            os.ftruncate(self._fd, status.st_size - count)
             os.lseek(self._fd, 0, os.SEEK_END)
 
     def reader_is_gone(self) -> bool:
@@ -116,6 +128,7 @@ class Output:
         """Give the finished file its name; its bytes are on the disk before that."""
         if self.path is None:
             return
+        self.flush()
         with self._translated("write"):
             self._finish_gzip()
             os.fsync(self._fd)
@@ -131,6 +144,7 @@ class Output:
 
     def close(self) -> None:
         """Let go of the file and its lock; what was not committed stays as the partial file."""
+        self.flush()
         with self._translated("close"):
             self._finish_gzip()
             if self.path is not None and not self._started and not self.has_leftover:
@@ -146,16 +160,12 @@ class Output:
 
     @contextlib.contextmanager
     def _translated(self, verb: str) -> Iterator[None]:
-        """Word what goes wrong; ``write`` does so by itself, as this costs as much as a line."""
         try:
             yield
         except BrokenPipeError:
             raise
         except OSError as exc:
-            raise self._error(verb, exc) from exc
-
-    def _error(self, verb: str, exc: OSError) -> OutputError:
-        return OutputError(f"cannot {verb} {self.name}: {exc.strerror}")
+            raise OutputError(f"cannot {verb} {self.name}: {exc.strerror}") from exc
 
 
 def _is_special(path: str) -> bool:
