@@ -7,7 +7,7 @@ import functools
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -238,9 +238,9 @@ def _do(
         from codesynth.application import execute
         from codesynth.work import Settings
 
-        if options["verbose"]:
-            _tell_of_retries()
-        return execute(Settings(command=str(ctx.info_name), **_common(options)), prepare)
+        settings = Settings(command=str(ctx.info_name), **_common(options))
+        with _retries_told() if options["verbose"] else contextlib.nullcontext():
+            return execute(settings, prepare)
 
     _exit_with(ctx, options["inputs"], ask)
 
@@ -271,7 +271,8 @@ def complain(text: str) -> None:
         print(f"codesynth: {clean(text, 1000)}", file=sys.stderr)
 
 
-def _tell_of_retries() -> None:
+@contextlib.contextmanager
+def _retries_told() -> Iterator[None]:
     import logging
 
     handler = logging.StreamHandler()
@@ -279,6 +280,11 @@ def _tell_of_retries() -> None:
     logger = logging.getLogger("codesynth")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(logging.NOTSET)
+        logger.removeHandler(handler)
 
 
 @app.callback()

@@ -48,7 +48,7 @@ def test_the_first_command_makes_code_from_seeds(tmp_path: Path) -> None:
 def test_the_test_command_runs_these_tests() -> None:
     command = printed("test command")
     assert command.startswith("python3 -m venv .venv && .venv/bin/pip install -q -e '.[dev]' && ")
-    assert command.endswith(" && .venv/bin/python -m pytest -n 2")
+    assert command.endswith(" && .venv/bin/python -m pytest -n 2 --dist loadfile")
 
 
 def test_every_option_is_in_the_readme() -> None:
