@@ -114,6 +114,15 @@ def test_a_400_for_a_listed_model_is_the_rows_own(endpoint: Endpoint) -> None:
     assert len(endpoint.others) == 1
 
 
+def test_a_400_where_the_list_of_models_is_broken_is_the_rows_own(endpoint: Endpoint) -> None:
+    endpoint.models = None
+    endpoint.plan = lambda request: (
+        error(500, "no cache") if request.path.endswith("/models") else error(400, "too long")
+    )
+    answers = ask(endpoint, "a", "b", model="test-model")
+    assert {r.error.kind for r in answers.values() if r.error} == {"rejected"}
+
+
 def test_the_only_listed_model_is_used(endpoint: Endpoint) -> None:
     ask(endpoint, "a")
     assert endpoint.received[0].json["model"] == "test-model"
