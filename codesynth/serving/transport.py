@@ -3,18 +3,20 @@
 Nothing but bytes on the wire is done here: no retries, no redirects, no cookies. What goes wrong
 is raised as httpx's own exceptions, so that a caller translates one family.
 
-Why a transport of our own, in CPU per request, building the request and reading an answer of
-1.2 KB included, with 64 to 1,024 at once (``tests/benchmarks/transports.py``; ours is flat):
+Why a transport of our own, in CPU per request, writing the request and reading an answer of 1.2 KB
+included, with 64 to 1,024 at once (``tests/benchmarks/transports.py``; ours is flat):
 
 ==========================================================  ==========
-this transport, called directly                             1
-the same under ``httpx.AsyncClient.post``                   3 - 4.5
-the same over h11, which is Python, with none of the care   2.1 - 2.7
-``httpcore.AsyncHTTPConnection`` in a free list             4.2 - 6.4
-httpx as it comes, whose pool is quadratic                  85 - 270
+this transport, on written requests                         1
+the same with httpx's Request and Response                  3.3 - 4.6
+the same under ``httpx.AsyncClient.post``                   9.5 - 13
+with httpx's objects over h11, which is Python, bare        7 - 10
+``httpcore.AsyncHTTPConnection`` in a free list             13 - 18
+httpx as it comes, whose pool is quadratic                  330 - 1,600
 ==========================================================  ==========
 
-Measured apart: aiohttp's transport for httpx 2.3, and 250 ms to import; pyreqwest's 1.6.
+Measured apart, against the second line: aiohttp's transport for httpx 2.3, and 250 ms to import;
+pyreqwest's 1.6.
 """
 
 from __future__ import annotations
