@@ -13,7 +13,8 @@ import pytest
 from peer import AUTHORITY, OK, ask, in_loop, read_request, says, serving, unanswering
 
 from codesynth.serving import transport as module
-from codesynth.serving.transport import Transport, create_transport
+from codesynth.serving.proxies import create_transport
+from codesynth.serving.transport import Transport
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ import httpx
 from codesynth.errors import ConfigError
 from codesynth.models import Endpoint, FailureKind
 from codesynth.serving.answers import clean
+from codesynth.serving.proxies import create_transport
 from codesynth.serving.transport import (
     ResponseTooLarge,
     StaleConnection,
     Transport,
-    create_transport,
     origin_of,
     read_bounded,
     unpack,

@@ -1,4 +1,4 @@
-"""A fast httpx transport over kept HTTP/1.1 connections; httpx's own where a proxy is set.
+"""A fast httpx transport over kept HTTP/1.1 connections.
 
 Nothing but bytes on the wire is done here: no retries, no redirects, no cookies. What goes wrong
 is raised as httpx's own exceptions, so that a caller translates one family.
@@ -23,10 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
-import os
 import ssl
-import urllib.request
 import zlib
 from collections import defaultdict, deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
@@ -34,7 +31,6 @@ from typing import TypeAlias, cast
 
 import httpx
 
-from codesynth.errors import ConfigError
 from codesynth.serving.connection import (
     Connection,
     RawAnswer,
@@ -47,7 +43,7 @@ __all__ = [
     "ResponseTooLarge",
     "StaleConnection",
     "Transport",
-    "create_transport",
+    "create_ssl_context",
     "origin_of",
     "read_bounded",
     "unpack",
@@ -165,7 +161,7 @@ class Transport(httpx.AsyncBaseTransport):
         self._check_open()
         try:
             if secure and self._ssl_context is None:
-                self._ssl_context = _create_ssl_context()
+                self._ssl_context = create_ssl_context()
             async with asyncio.timeout(self._connect_timeout):
                 _, connection = await asyncio.get_running_loop().create_connection(
                     lambda: Connection(self._buffer, self._max_response_bytes, self._open.discard),
@@ -217,71 +213,11 @@ def _serialize(request: httpx.Request) -> bytes:
     return b"".join((head, b"\r\n\r\n", *request.stream))
 
 
-def _create_ssl_context() -> ssl.SSLContext:
+def create_ssl_context() -> ssl.SSLContext:
+    """Trust whom httpx would: certifi's list, or that of SSL_CERT_FILE or SSL_CERT_DIR."""
     context = httpx.create_ssl_context()
     context.set_alpn_protocols(["http/1.1"])
     return context
-
-
-class _ProxiedTransport(httpx.AsyncHTTPTransport):
-    """httpx's own transport; its pool is slow for hundreds of requests at once."""
-
-    def __init__(self, proxy: str, connect_timeout: float) -> None:
-        limits = httpx.Limits(max_connections=None, keepalive_expiry=IDLE_SECONDS)
-        super().__init__(proxy=proxy, limits=limits)
-        self._connect_timeout = connect_timeout
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        request.extensions = {"timeout": {"connect": self._connect_timeout}, **request.extensions}
-        return await super().handle_async_request(request)
-
-
-def create_transport(base_url: str, *, connect_timeout: float) -> httpx.AsyncBaseTransport:
-    """Create the transport that the environment asks for.
-
-    HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY choose a proxy, SSL_CERT_FILE and SSL_CERT_DIR
-    the certificates to trust instead of certifi's.
-
-    Raises:
-        ConfigError: one of these cannot be used.
-    """
-    url = httpx.URL(base_url)
-    proxy = _find_proxy(url)
-    try:
-        if proxy is not None:
-            return _ProxiedTransport(proxy, connect_timeout)
-        ssl_context = _create_ssl_context() if url.scheme == "https" else None
-    except OSError as exc:
-        path = os.environ.get("SSL_CERT_FILE")
-        raise ConfigError(f"SSL_CERT_FILE: {path}: cannot be read as certificates: {exc}") from exc
-    except ImportError as exc:  # socks5 needs another package
-        raise ConfigError(f"the proxy for {url.host}: {exc}") from exc
-    except (httpx.InvalidURL, ValueError) as exc:  # not in the message: it may quote a password
-        text = "its URL, from HTTP_PROXY, HTTPS_PROXY or ALL_PROXY, is not http, https or socks5"
-        raise ConfigError(f"the proxy for {url.host}: {text}") from exc
-    return Transport(connect_timeout=connect_timeout, ssl_context=ssl_context)
-
-
-def _find_proxy(url: httpx.URL) -> str | None:
-    """Choose as httpx does; NO_PROXY may hold networks (10.0.0.0/8) too, as curl allows."""
-    proxies = urllib.request.getproxies()
-    proxy = proxies.get(url.scheme) or proxies.get("all")
-    if not proxy or any(_matches(url, entry) for entry in proxies.get("no", "").split(",")):
-        return None
-    return proxy if "://" in proxy else f"http://{proxy}"
-
-
-def _matches(url: httpx.URL, entry: str) -> bool:
-    entry = entry.strip().lower()
-    if not entry or entry == "*":
-        return entry == "*"
-    with contextlib.suppress(ValueError):  # not an address, so a name
-        network = ipaddress.ip_network(entry.strip("[]"), strict=False)
-        return ipaddress.ip_address(url.host) in network
-    name, _, port = entry.removeprefix(f"{url.scheme}://").partition(":")
-    name = name.lstrip("*.")
-    port_matches = not port or port == str(url.port or (443 if url.scheme == "https" else 80))
-    return port_matches and (url.host == name or url.host.endswith(f".{name}"))
 
 
 async def read_bounded(response: httpx.Response, limit: int) -> bytes:

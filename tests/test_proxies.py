@@ -8,7 +8,7 @@ import pytest
 from peer import OK, ask, in_loop, read_request, serving, unanswering
 
 from codesynth.errors import ConfigError
-from codesynth.serving.transport import create_transport
+from codesynth.serving.proxies import create_transport
 
 
 @pytest.mark.parametrize("proxy", ["", "http://localhost:1"])
