@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -20,6 +21,8 @@ def main() -> None:
             from codesynth.cli import app
 
             app()
+        elif sys.stdout is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         else:
             print(words, end="", flush=True)
     except BrokenPipeError:

@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import subprocess
 import threading
 import time
@@ -149,6 +150,14 @@ def test_words_that_cannot_be_written_are_told_on_one_line(stdout: str, option: 
     assert (done.code, done.err) == ((1, words) if stdout == "full" else (141, ""))
     for each in {fd, writer}:
         os.close(each)
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_a_closed_stdout_is_told_on_one_line(option: str) -> None:
+    line = f"exec {shlex.join([*COMMAND, option])} >&-"
+    done = subprocess.run(["sh", "-c", line], stderr=subprocess.PIPE, check=False)
+    words = b"codesynth: cannot write <stdout>: Bad file descriptor\n"
+    assert (done.returncode, done.stderr) == (1, words)
 
 
 def test_a_slow_reader_slows_the_sending(endpoint: Endpoint) -> None:
