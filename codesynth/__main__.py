@@ -21,10 +21,8 @@ def main() -> None:
             from codesynth.cli import app
 
             app()
-        elif sys.stdout is None:
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         else:
-            print(words, end="", flush=True)
+            _say(words)
     except BrokenPipeError:
         turn_away(1)
         sys.exit(EXIT_PIPE)
@@ -40,6 +38,12 @@ def main() -> None:
                     stream.flush()  # the interpreter's own, at the exit, would make it exit 120
             except OSError:
                 turn_away(fd)
+
+
+def _say(words: str) -> None:
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    print(words, end="", flush=True)
 
 
 def _at_once(args: list[str]) -> str | None:
