@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from simulation import always, lognormal, simulate, unlimited
 
@@ -127,6 +127,7 @@ def test_a_cancelled_request_keeps_its_place_in_the_minute() -> None:
     st.floats(0.5, 5000.0),
     st.lists(st.tuples(st.floats(0.0, 100.0), st.floats(0.1, 3000.0)), min_size=1, max_size=100),
 )
+@example(2.00001, [(0.0, 0.25), (0.0, 0.5), (0.0, 1.0)])
 def test_no_minute_is_over_its_cap(per_minute: float, wishes: list[tuple[float, float]]) -> None:
     cap, now, uses = Cap(per_minute), 12345.678, []
     for pause, share in wishes:

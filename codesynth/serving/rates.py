@@ -29,6 +29,7 @@ class Cap:
 
     def __init__(self, per_minute: float) -> None:
         self._most = per_minute
+        self._rounding = 1e-9 * per_minute  # of sums of fractions
         self._seconds = 60.0 / (per_minute * MARGIN)
         self._next = -math.inf
         self._ticks = [0.0] * TICKS
@@ -40,7 +41,7 @@ class Cap:
         self._advance(now)
         soonest = self._next - TICK - now
         excess = self._total + amount - self._most
-        if excess > 0.0 and self._total > 0.0:
+        if excess > self._rounding and self._total > 0.0:
             soonest = max(soonest, self._freed(min(excess, self._total)) - now)
         return max(0.0, soonest)
 
@@ -63,15 +64,15 @@ class Cap:
         tick = int(now / TICK)
         if tick > self._tick:
             for old in range(max(self._tick + 1, tick - TICKS + 1), tick + 1):
-                self._total -= self._ticks[old % TICKS]
                 self._ticks[old % TICKS] = 0.0
             self._tick = tick
+            self._total = sum(self._ticks)  # differences would keep what rounding leaves
 
     def _freed(self, amount: float) -> float:
         """Tell when so much will be more than a minute ago."""
         for tick in range(self._tick - TICKS + 1, self._tick + 1):
             amount -= self._ticks[tick % TICKS]
-            if amount <= 1e-9:
+            if amount <= self._rounding:
                 break
         return (tick + TICKS) * TICK
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
@@ -56,10 +57,11 @@ class Pool(Sequence[str]):
         self._files.append(scratch or cast("io.BufferedReader", stream))
         self._sources.append(source)
         start = stream.tell() if plain else 0  # standard input may have been read before
-        for line, offset, raw in read_lines(stream, source):
-            place = start + offset if scratch is None else scratch.append(raw)
-            rows = self._rows_for(parse_record(0, raw, line, source))
-            rows.extend((number | place, line))
+        with contextlib.nullcontext() if plain else stream:
+            for line, offset, raw in read_lines(stream, source):
+                place = start + offset if scratch is None else scratch.append(raw)
+                rows = self._rows_for(parse_record(0, raw, line, source))
+                rows.extend((number | place, line))
 
     def _rows_for(self, record: Record) -> array[int]:
         if isinstance(record.text(self._key), str):
