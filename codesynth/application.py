@@ -14,8 +14,9 @@ from typing import Any
 from codesynth import pipeline
 from codesynth.codec import dumps
 from codesynth.errors import CodesynthError, ConfigError
-from codesynth.models import Endpoint, Stats
-from codesynth.pipeline import Outcome, Stop
+from codesynth.lines import META_KEY, failure_line
+from codesynth.models import Endpoint, Outcome, Stats
+from codesynth.pipeline import Stop
 from codesynth.progress import Progress
 from codesynth.quality.gate import PATIENCE
 from codesynth.serving import LLMServing
@@ -39,8 +40,8 @@ def execute(settings: Settings, prepare: Callable[[Settings, Journal | None], Wo
         BrokenPipeError: the reader of standard output went away.
     """
     check_inputs(settings.inputs)
-    if settings.meta and settings.output_key == pipeline.META_KEY:
-        raise ConfigError(f"--meta writes {pipeline.META_KEY}. Choose another --output-key")
+    if settings.meta and settings.output_key == META_KEY:
+        raise ConfigError(f"--meta writes {META_KEY}. Choose another --output-key")
     with contextlib.ExitStack() as stack:
         files = stack.enter_context(Files(settings.output, settings.failures))
         if settings.dry_run:
@@ -123,7 +124,7 @@ def _dry_run(settings: Settings, work: Work, files: Files) -> int:
     files.start()
     for request in pipeline.make_requests(records, work.job, stats, Stop()):
         if request.known is not None:
-            files.fail(pipeline.failure_line(Outcome(request.known, failure=request.known.error)))
+            files.fail(failure_line(Outcome(request.known, failure=request.known.error)))
             continue
         body = settings.params.body(model or "", request.messages)
         if not model:

@@ -131,6 +131,15 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one row: a value, or a failure."""
+
+    response: Response
+    value: str | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SamplingParams:
     """OpenAI's request parameters, by OpenAI's names; None is not sent."""
 

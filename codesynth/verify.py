@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from codesynth.codec import dumps
+from codesynth.lines import record_failure_line
 from codesynth.models import Failure, Record, Stats
-from codesynth.pipeline import record_failure_line
 from codesynth.progress import Progress
 from codesynth.quality.verification import INSTRUCTION_KEYS, Verification, Verifier
 from codesynth.storage import Files, read_records, splice

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from codesynth import pipeline
 from codesynth.errors import ConfigError, EndpointError, OutputError, RunError
-from codesynth.models import Failure, Record, Request, Response, Stats, Usage
-from codesynth.pipeline import Job, Outcome, Stop, make_requests, outcomes
+from codesynth.models import Failure, Outcome, Record, Request, Response, Stats, Usage
+from codesynth.pipeline import Job, Stop, make_requests, outcomes
 from codesynth.serving import LLMServing
 from codesynth.storage.records import parse_record
 
