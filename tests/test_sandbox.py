@@ -78,16 +78,6 @@ FORGERS = programs("verdict.txt") | programs("channel.txt")
 """Those that are after the verdict: they meet every kind of test."""
 
 
-@pytest.fixture(scope="module")
-def sandboxed() -> None:
-    """Skip where no sandbox can be made."""
-    try:
-        with Verifier(test_key=None, jobs=1):
-            return
-    except SandboxUnavailable as exc:
-        pytest.skip(str(exc))
-
-
 @dataclass
 class Outside:
     """The world around the sandbox while the programs ran."""

@@ -10,19 +10,7 @@ from typing import Any
 import pytest
 from command import codesynth, lines, started
 
-from codesynth.quality.sandbox import SandboxUnavailable
-from codesynth.quality.verification import Verifier
-
-
-@pytest.fixture(scope="module", autouse=True)
-def sandboxed() -> None:
-    """Skip where no sandbox can be made."""
-    try:
-        with Verifier(test_key=None, jobs=1):
-            return
-    except SandboxUnavailable as exc:
-        pytest.skip(str(exc))
-
+pytestmark = pytest.mark.usefixtures("sandboxed")
 
 STUB = 'def one() -> int:\n    """Return one.\n\n    >>> one()\n    1\n    """'
 GOOD = {"instruction": STUB, "generated_code": "def one():\n    return 1"}

@@ -69,10 +69,10 @@ def _system_mounts() -> Iterator[str]:
             yield from ("--ro-bind", str(folder), str(folder))
     for name in SYSTEM_FILES:
         yield from ("--ro-bind-try", name, name)
-    yield from ("--proc", "/proc", "--tmpfs", "/tmp", "--tmpfs", "/dev")  # noqa: S108
+    yield from ("--proc", "/proc", "--tmpfs", "/tmp", "--tmpfs", "/dev")
     for name in DEVICES:
         yield from ("--dev-bind", name, name)
-    yield from ("--symlink", "/tmp", "/dev/shm", "--symlink", "/proc/self/fd", "/dev/fd")  # noqa: S108
+    yield from ("--symlink", "/tmp", "/dev/shm", "--symlink", "/proc/self/fd", "/dev/fd")
     yield from ("--remount-ro", "/dev")
     yield from _python_mounts()
 
@@ -80,7 +80,7 @@ def _system_mounts() -> Iterator[str]:
 def _python_mounts() -> Iterator[str]:
     """Yield the options for a Python that is not in /usr."""
     for prefix in {Path(sys.base_prefix).resolve(), Path(sys.base_exec_prefix).resolve()}:
-        if prefix.is_relative_to("/tmp"):  # noqa: S108
+        if prefix.is_relative_to("/tmp"):
             raise SandboxUnavailable(
                 f"Python itself is in {prefix}, and /tmp is private in the sandbox. "
                 f"Run codesynth with a Python installed elsewhere, {UNSAFE}"
