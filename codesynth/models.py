@@ -1,14 +1,14 @@
-"""The values that travel: a row in, a request, a response, and what was counted."""
+"""The values that travel: a row in, a request, a response, a row out, and what was counted."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-Message: TypeAlias = dict[str, str]
-"""One chat message: ``{"role": "system" | "user", "content": text}``."""
+Message: TypeAlias = dict[str, Any]
+"""One chat message: ``{"role": "system" | "user" | "assistant", "content": text}``."""
 
 FailureKind: TypeAlias = Literal[
     "invalid_json",
@@ -27,6 +27,7 @@ FailureKind: TypeAlias = Literal[
     "filtered",
     "empty",
     "no_code",
+    "bad_json",
     "duplicate",
     "contaminated",
     "not_kept",
@@ -34,6 +35,8 @@ FailureKind: TypeAlias = Literal[
 
 UNUSABLE_ANSWERS = frozenset({"truncated", "refused", "filtered", "empty"})
 """Failures that were answered and paid for: the same request again costs the same again."""
+REJECTIONS = frozenset({"duplicate", "contaminated", "not_kept"})
+"""Rows that the user asked to filter out: counted as rejected, not as failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +54,12 @@ class Record:
     """One row on its way through: an input line, or one requested generation.
 
     Attributes:
-        index: place in the whole run, from 0; the same whatever shard or limit is chosen.
-        raw: the line without surrounding white space; the new column is spliced into it.
+        index: place in the whole job, from 0; the same whatever shard or limit is chosen.
+        raw: the line without surrounding white space; the new columns are spliced into it.
         fields: the parsed object; empty where ``error`` is set.
         line: line number in the input, from 1; None for a generation.
         source: name of the input file; None for a generation.
+        sample: number of the answer to this row, from 0.
         examples: line numbers of the few-shot examples, for a generation.
         error: set where the line is no usable row.
     """
@@ -65,78 +69,106 @@ class Record:
     fields: Mapping[str, Any]
     line: int | None = None
     source: str | None = None
+    sample: int = 0
     examples: tuple[int, ...] = ()
     error: Failure | None = None
 
-    def text(self, key: str) -> str | Failure:
-        """Read a column that must hold a string; tell why it cannot be used otherwise."""
-        if self.error is not None:
-            return self.error
-        value = self.fields.get(key)
-        if isinstance(value, str):
-            return value
-        if key in self.fields:
-            return Failure("not_a_string", f'"{key}" is not a string')
-        others = [name for name, other in self.fields.items() if isinstance(other, str)][:4]
-        found = ", ".join(f'"{name}"' for name in others) or "no column with text"
-        hint = f". Try --input-key {others[0]}" if others else ""
-        return Failure("missing_key", f'missing key "{key}"; found {found}{hint}')
+    @property
+    def where(self) -> str:
+        """Name the row for people: ``rows.jsonl:812``."""
+        return f"prompt {self.index}" if self.line is None else f"{self.source}:{self.line}"
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens as the endpoint counted them."""
+    """Tokens as the endpoint counted them; reasoning and cached ones are parts of the others."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    reasoning_tokens: int = 0
+    cached_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+            self.cached_tokens + other.cached_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A chat completion that was read.
+
+    Attributes:
+        text: what the model said, without its reasoning.
+        reasoning: from ``reasoning_content``, ``reasoning`` or a leading ``<think>`` block.
+        usage: None where the endpoint sent no numbers.
+    """
+
+    text: str
+    reasoning: str | None = None
+    finish_reason: str | None = None
+    model: str | None = None
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One thing to ask for.
+
+    Attributes:
+        record: the row it is asked for; travels along untouched.
+        position: place in this run, from 0.
+        body: what is sent: a JSON text, written once.
+        key: what is asked and for which time, as the journal knows it; empty without a journal.
+        messages: the chat in OpenAI's shape; empty where no model is asked.
+    """
+
+    record: Record
+    position: int
+    body: bytes
+    key: bytes = b""
+    messages: Sequence[Message] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What became of one request: a text, or an error (with the text, if there was one).
+    """What became of one request: an answer, or an error (with the answer, if there was one).
 
     Attributes:
+        body: the answer as it was received; empty where none came.
+        answer: the same, read; None where no model was asked, or none answered.
         attempts: requests sent for it; 0 where none was.
         cached: answered by the journal, so nothing was sent in this run.
     """
 
     request: Request
-    text: str | None = None
-    finish_reason: str | None = None
-    usage: Usage | None = None
-    model: str | None = None
-    attempts: int = 0
+    body: bytes = b""
+    answer: Answer | None = None
     error: Failure | None = None
+    attempts: int = 0
     cached: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """One chat completion to ask for.
+class Row:
+    """A row that is ready to be written when its turn comes.
 
     Attributes:
-        custom_id: unique in a run; the name OpenAI's batch format gives it.
-        messages: the chat, in OpenAI's shape.
-        record: the row it is asked for; travels along untouched.
-        position: place in this run, from 0.
-        known: set where nothing needs to be sent (a bad row, an answer from the journal); a
-            serving hands it back as it is.
+        line: of the output, or the failure line.
+        failure: why it is a failure line.
+        subject: what filters look at; empty without filters.
+        raw_bytes: so many bytes of ``line`` are those of the input row, its end left out.
+        number: line number in the input, from 1; 0 for a generation.
     """
 
-    custom_id: str
-    messages: list[Message]
-    record: Record
-    position: int = 0
-    known: Response | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one row: a value, or a failure."""
-
-    response: Response
-    value: str | None = None
+    line: bytes
     failure: Failure | None = None
+    subject: str = ""
+    raw_bytes: int = 0
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +180,9 @@ class SamplingParams:
     max_tokens: int | None = None
     extra_body: Mapping[str, Any] = field(default_factory=dict)
 
-    def body(self, model: str, messages: list[Message]) -> dict[str, Any]:
+    def body(self, model: str, messages: Sequence[Message]) -> dict[str, Any]:
         """Build the body of one chat completion request; ``extra_body`` wins."""
-        body: dict[str, Any] = {"model": model, "messages": messages}
+        body: dict[str, Any] = {"model": model, "messages": list(messages)}
         if self.temperature is not None:
             body["temperature"] = self.temperature
         if self.top_p is not None:
@@ -163,10 +195,17 @@ class SamplingParams:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where requests go. ``api_key`` never leaves it but in the Authorization header."""
+    """Where requests go.
 
-    base_url: str
+    Attributes:
+        base_url: with its ``/v1``; may hold ``user:password@``, which is a secret.
+        api_key: sent as ``Authorization: Bearer``; None takes OPENAI_API_KEY, "" sends none.
+        headers: sent with every request; values are secrets.
+    """
+
+    base_url: str = field(repr=False)
     api_key: str | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(slots=True)
@@ -177,15 +216,16 @@ class Stats:
         rows: read so far.
         cached: answered by the journal; ``saved`` are the tokens of these.
         attempts: requests sent.
+        used: tokens of the answers that this run asked for.
     """
 
     rows: int = 0
     ok: int = 0
     failures: Counter[str] = field(default_factory=Counter)
+    rejections: Counter[str] = field(default_factory=Counter)
     cached: int = 0
     attempts: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    used: Usage = Usage()
     saved: Usage = Usage()
 
     @property
@@ -194,6 +234,11 @@ class Stats:
         return self.failures.total()
 
     @property
+    def rejected(self) -> int:
+        """Count the rows that filters rejected."""
+        return self.rejections.total()
+
+    @property
     def pending(self) -> int:
-        """Count the rows read that are neither in the output nor in the failures."""
-        return self.rows - self.ok - self.failed
+        """Count the rows read that are neither written, rejected nor failed."""
+        return self.rows - self.ok - self.failed - self.rejected

@@ -1,23 +1,61 @@
 """Ways of getting answers: each is one function from requests to responses."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 from codesynth.models import Request, Response
 
+__all__ = ["LLMServing", "ResponseStream"]
+
+
+class ResponseStream(Iterator[Response], Protocol):
+    """Responses as they come, in any order; also a context manager.
+
+    Closing, leaving or dropping the stream cancels what is in flight. Iterating raises what the
+    requests' iterator raised, or what must stop the run, after the responses that were in flight.
+    """
+
+    def wait(self, timeout: float | None) -> bool:
+        """Wait until ``next`` would return at once; False after ``timeout`` seconds."""
+        ...
+
+    def drain(self, grace: float | None) -> None:
+        """Send nothing more; the stream ends when all in flight has come.
+
+        Args:
+            grace: seconds after which what is still in flight is cancelled; None waits for all.
+        """
+        ...
+
+    def close(self) -> None:
+        """Cancel what is in flight."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
 
 class LLMServing(Protocol):
-    """The seam: an online endpoint, a journal in front of it, a batch API, a cluster engine.
+    """The seam: an online endpoint, the journal in front of it, a batch API, a pool of sandboxes.
 
     1. ``generate`` pulls ``requests`` lazily, perhaps from another thread, and holds a bounded
        number of unfinished ones.
-    2. Each request yields exactly one Response, in any order, as soon as it is there.
-       Where ``known`` is set, that is the one, and nothing is sent.
+    2. Each request yields exactly one Response, in any order, as soon as it is there. An item
+       that is a Response already (a bad row, an answer from the journal) is handed on as it is.
     3. A row's failure is a value, ``Response(error=...)``. Only what must stop the run
        (``EndpointError``) is raised.
-    4. Closing the iterator cancels what is in flight.
+    4. Several streams of one serving may run at the same time, in one thread or many.
     """
 
-    def generate(self, requests: Iterable[Request]) -> Iterator[Response]:
+    def generate(self, requests: Iterable[Request | Response]) -> ResponseStream:
         """Answer each request."""
         ...

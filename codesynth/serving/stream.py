@@ -1,0 +1,199 @@
+"""A response stream over threads: a feeder pulls requests, an engine answers, the caller takes.
+
+None waits for another's blocking call: the source of the requests may be a slow pipe, the reader
+of the responses may be slow too. The stream that the caller holds is apart from what the threads
+hold, so that dropping it ends the work behind it.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Protocol, Self
+
+from codesynth.models import Request, Response
+
+_WAKE_SECONDS = 0.005
+"""The caller is woken once in so many seconds: once a response costs more than what is done with
+it."""
+_ROOM_SECONDS = 0.1
+"""``max_unfinished`` may grow while nothing is taken, so a waiting feeder looks again."""
+
+
+class Engine(Protocol):
+    """Answers requests behind a stream. It puts each response into the stream's ``Channel``.
+
+    Attributes:
+        max_unfinished: requests worth holding: in flight, waiting, or answered and not taken.
+    """
+
+    @property
+    def max_unfinished(self) -> int: ...
+
+    def submit(self, request: Request) -> None:
+        """Take a request; called from the feeder's thread. After ``drain`` it is dropped."""
+        ...
+
+    def end_requests(self, error: BaseException | None) -> None:
+        """Take note that no request will follow; ``error`` is what their iterator raised.
+
+        When all that was submitted is answered, the engine calls ``Channel.finish(error)``.
+        """
+        ...
+
+    def drain(self, grace: float | None) -> None:
+        """Send nothing more; call ``Channel.finish`` when what is in flight is answered.
+
+        Args:
+            grace: seconds after which what is still in flight is cancelled; None waits for all.
+        """
+        ...
+
+    def close(self) -> None:
+        """Cancel what is in flight and end the threads; may be called again."""
+        ...
+
+
+class Channel:
+    """Carries responses from the threads of a serving to the stream's caller."""
+
+    def __init__(self) -> None:
+        self._items: queue.SimpleQueue[Response | BaseException | None] = queue.SimpleQueue()
+        self._pulled = self._taken = 0  # each is written by one thread only
+        self._room = threading.Event()
+        self._feeder_waits = False
+        self.closed = False
+
+    def put(self, response: Response) -> None:
+        """Hand a response to the caller; from any thread."""
+        self._items.put(response)
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """End the stream, with ``error`` raised in the caller's thread; nothing is put after it."""
+        self._items.put(error)
+
+    def get(self, timeout: float | None) -> Response | BaseException | None:
+        """Take the next item; None is the end.
+
+        Raises:
+            queue.Empty: nothing came in ``timeout`` seconds.
+        """
+        return self._items.get() if timeout is None else self._items.get(timeout=timeout)
+
+    def get_nowait(self) -> Response | BaseException | None:
+        """Take the next item if it is there; see ``get``."""
+        return self._items.get_nowait()
+
+    def note_taken(self, max_unfinished: int) -> None:
+        """Count a response that the caller took, and let the feeder go on if there is room."""
+        self._taken += 1
+        if self._feeder_waits and self._has_room(max_unfinished):
+            self._room.set()
+
+    def close(self) -> None:
+        """Let the feeder end."""
+        self.closed = True
+        self._room.set()
+
+    def feed(self, items: Iterable[Request | Response], engine: Engine) -> None:
+        """Pull requests while there is room; runs in the feeder's thread."""
+        error: BaseException | None = None
+        try:
+            for item in items:
+                if self.closed:
+                    break
+                self._pulled += 1
+                if isinstance(item, Response):
+                    self._items.put(item)
+                else:
+                    engine.submit(item)
+                if self._pulled - self._taken >= engine.max_unfinished:
+                    self._wait_for_room(engine)
+        except BaseException as exc:  # it is raised again in the caller's thread
+            error = exc
+        engine.end_requests(error)
+
+    def _wait_for_room(self, engine: Engine) -> None:
+        """Wait until a quarter of the bound is free: to be woken for each row costs too much."""
+        self._feeder_waits = True
+        while not self._has_room(engine.max_unfinished) and not self.closed:
+            self._room.wait(_ROOM_SECONDS)
+            self._room.clear()
+        self._feeder_waits = False
+
+    def _has_room(self, max_unfinished: int) -> bool:
+        return 4 * (self._pulled - self._taken) <= 3 * max_unfinished
+
+
+class EngineStream(Iterator[Response]):
+    """The ``ResponseStream`` of an engine; see there for its promises.
+
+    Args:
+        items: requests, and responses that are there already.
+        engine: answers the requests; it has been given ``channel``.
+    """
+
+    def __init__(
+        self, items: Iterable[Request | Response], engine: Engine, channel: Channel
+    ) -> None:
+        self._engine, self._channel = engine, channel
+        self._next: list[Response | BaseException | None] = []
+        self._woken_at = 0.0
+        # A daemon: where it waits in a read of standard input, nothing can wake it.
+        threading.Thread(
+            target=channel.feed, args=(items, engine), name="codesynth-feeder", daemon=True
+        ).start()
+
+    def __next__(self) -> Response:
+        self.wait(None)
+        item = self._next.pop()
+        if isinstance(item, Response):
+            self._channel.note_taken(self._engine.max_unfinished)
+            return item
+        self._next.append(None)  # the end stays the end
+        self.close()
+        raise StopIteration if item is None else item
+
+    def wait(self, timeout: float | None) -> bool:
+        """Wait until ``next`` would return at once; False after ``timeout`` seconds."""
+        if self._next:
+            return True
+        try:
+            self._next.append(self._channel.get_nowait())
+        except queue.Empty:
+            if timeout == 0:
+                return False
+            rest = self._woken_at + _WAKE_SECONDS - time.monotonic()
+            time.sleep(max(0.0, min(rest, 1.0 if timeout is None else timeout)))
+            try:
+                self._next.append(self._channel.get(timeout))
+            except queue.Empty:
+                return False
+            self._woken_at = time.monotonic()
+        return True
+
+    def drain(self, grace: float | None) -> None:
+        """Send nothing more; the stream ends when all in flight has come, or after ``grace`` s."""
+        self._engine.drain(grace)
+
+    def close(self) -> None:
+        """Cancel what is in flight."""
+        self._channel.close()
+        self._engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
