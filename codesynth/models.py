@@ -214,12 +214,16 @@ class Stats:
 
     Attributes:
         rows: read so far.
+        all_read: there are no more.
+        answered: rows whose response has come; those not written yet wait for their turn.
         cached: answered by the journal; ``saved`` are the tokens of these.
         attempts: requests sent.
         used: tokens of the answers that this run asked for.
     """
 
     rows: int = 0
+    all_read: bool = False
+    answered: int = 0
     ok: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     rejections: Counter[str] = field(default_factory=Counter)
