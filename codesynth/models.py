@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 Message: TypeAlias = dict[str, Any]
 """One chat message: ``{"role": "system" | "user" | "assistant", "content": text}``."""
@@ -112,6 +112,20 @@ class Answer:
     finish_reason: str | None = None
     model: str | None = None
     usage: Usage | None = None
+
+
+class Ask(NamedTuple):
+    """What a task asks for one row.
+
+    Attributes:
+        body: what is sent, a JSON text.
+        identity: the part of it that decides the answer, so that equal ones share an answer.
+        messages: the chat in OpenAI's shape; empty where no model is asked.
+    """
+
+    body: bytes
+    identity: bytes
+    messages: Sequence[Message] = ()
 
 
 @dataclass(frozen=True, slots=True)

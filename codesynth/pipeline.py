@@ -12,14 +12,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from codesynth.errors import OutputError, RunError
 from codesynth.journal.occurrences import Occurrences
 from codesynth.models import (
     REJECTIONS,
+    Ask,
     Failure,
-    Message,
     Record,
     Request,
     Response,
@@ -31,20 +31,6 @@ from codesynth.storage import Reorder, failure_line, rejection_line, row_line
 
 _POLL_SECONDS = 0.1
 """Signals, limits and the bar are looked after so often while no response comes."""
-
-
-class Ask(NamedTuple):
-    """What a task asks for one row.
-
-    Attributes:
-        body: what is sent, a JSON text.
-        identity: the part of it that decides the answer, so that equal ones share an answer.
-        messages: the chat in OpenAI's shape; empty where no model is asked.
-    """
-
-    body: bytes
-    identity: bytes
-    messages: Sequence[Message] = ()
 
 
 class Task(Protocol):
