@@ -80,6 +80,15 @@ class Template:
         """The placeholders, each once, in the order of the text."""
         return tuple(dict.fromkeys(self.pieces[1::2]))
 
+    def first_missing(self, values: Mapping[str, object]) -> str | None:
+        """Name the first placeholder that has no value."""
+        return next((name for name in self.names if name not in values), None)
+
+    def line_of(self, placeholder: str) -> int:
+        """Tell the line of a placeholder in the template, from 1."""
+        place = self.pieces[1::2].index(placeholder)
+        return 1 + sum(text.count("\n") for text in self.pieces[: 2 * place + 1 : 2])
+
     def fill(self, values: Mapping[str, object]) -> str:
         """Put values in: a str as it is, anything else as JSON.
 
@@ -150,11 +159,14 @@ def find_template(name_or_path: str) -> tuple[str, str]:
             if (folder / name).is_file():
                 return _read(folder / name, f"prompts/{name}"), f"prompts/{name}"
         if not Path(name_or_path).exists():
-            there = sorted({path.stem for folder in PROMPTS for path in folder.glob("*.txt")})
-            raise ConfigError(
-                f'no template "{name_or_path}". There are: {", ".join(there)}; or give a path'
-            )
+            there = ", ".join(template_names())
+            raise ConfigError(f'no template "{name_or_path}". There are: {there}; or give a path')
     return _read(Path(name_or_path), name_or_path), name_or_path
+
+
+def template_names() -> list[str]:
+    """Name the built-in templates."""
+    return sorted({path.stem for folder in PROMPTS for path in folder.glob("*.txt")})
 
 
 def _read(path: Path, name: str) -> str:
