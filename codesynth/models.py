@@ -39,6 +39,10 @@ REJECTIONS = frozenset({"duplicate", "contaminated", "not_kept"})
 """Rows that the user asked to filter out: counted as rejected, not as failed."""
 
 
+META_KEY = "_codesynth"
+"""The column of ``--meta``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why a row is not in the output; the ``error`` object of a failure line."""

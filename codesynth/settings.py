@@ -12,7 +12,7 @@ from typing import Any
 
 from codesynth.codec import loads
 from codesynth.errors import ConfigError
-from codesynth.models import Endpoint, SamplingParams
+from codesynth.models import META_KEY, Endpoint, SamplingParams
 from codesynth.options import (
     ASK,
     CHECK,
@@ -34,7 +34,6 @@ from codesynth.options import (
     read_text,
 )
 
-META_KEY = "_codesynth"
 OPENAI_URL = "https://api.openai.com/v1"
 
 

@@ -8,9 +8,16 @@ from hashlib import sha256
 from typing import Any, NamedTuple, Protocol
 
 from codesynth.codec import dumps
-from codesynth.models import Ask, Failure, Message, Record, Response, SamplingParams
+from codesynth.models import (
+    META_KEY,
+    Ask,
+    Failure,
+    Message,
+    Record,
+    Response,
+    SamplingParams,
+)
 
-META_KEY = "_codesynth"
 IGNORED_IN_KEY = frozenset(
     {"service_tier", "user", "metadata", "store", "stream", "stream_options"}
 )
