@@ -40,10 +40,11 @@ class Operator(Protocol):
     """Prompts out, columns back; pure.
 
     Attributes:
-        output_key: the column that it writes, or the first of them.
+        columns: the new columns that are known beforehand.
     """
 
-    output_key: str
+    @property
+    def columns(self) -> tuple[str, ...]: ...
 
     def prompt(self, record: Record) -> str | list[Message] | Failure:
         """Write the prompt of a row, or take a whole conversation from it."""
@@ -90,7 +91,7 @@ class ChatTask:
 
     def ask(self, record: Record) -> Ask | Failure:
         """Write the request of a row, or say why it cannot be asked."""
-        for key in (self.operator.output_key, *self._extra_keys()):
+        for key in (*self.operator.columns, *self._extra_keys()):
             if key in record.fields:
                 words = f'the row already has "{key}". Choose another name for the new column'
                 return Failure("existing_key", words)
@@ -139,13 +140,11 @@ class ChatTask:
 
     def _chat(self, response: Response, columns: Mapping[str, Any]) -> list[Message]:
         """Write the row as a chat: what was asked in the row's own words, and the new column."""
-        said = columns[self.operator.output_key]
-        text = said if isinstance(said, str) else dumps(said).decode()
         subject = self.operator.subject(response.request.record)
         turns = [m for m in response.request.messages if m.get("role") != "system"]
         if subject is not None and len(turns) == 1:
             turns = [{"role": "user", "content": subject}]
-        return [*turns, {"role": "assistant", "content": text}]
+        return [*turns, {"role": "assistant", "content": self.subject(columns)}]
 
     def _meta(
         self, response: Response, first: Mapping[str, Any], last: Mapping[str, Any]
@@ -164,10 +163,12 @@ class ChatTask:
         about["prompt_sha256"] = sha256(dumps(response.request.messages)).hexdigest()
         return about | last
 
-    def subject(self, columns: dict[str, Any]) -> str:
-        """Choose the text that the filters look at: the operator's column."""
-        value = columns[self.operator.output_key]
-        return value if isinstance(value, str) else dumps(value).decode()
+    def subject(self, columns: Mapping[str, Any]) -> str:
+        """Choose the text that the filters look at: the operator's one column, or all of them."""
+        names = self.operator.columns
+        if len(names) == 1 and isinstance(columns.get(names[0]), str):
+            return str(columns[names[0]])
+        return dumps({name: columns[name] for name in names or columns}).decode()
 
 
 def read_conversation(value: object) -> list[Message] | Failure:

@@ -13,6 +13,7 @@ from codesynth.operators.languages import Language
 from codesynth.operators.templates import Template, load_template
 
 TEMPLATE = "code_instruction_to_code"
+BUILT_IN = f"prompts/{TEMPLATE}.txt"
 OUTPUT_KEY = "generated_code"
 INPUT_KEYS = ("instruction", "generated_instruction")
 """Columns that are read where none is named: the first that a row has."""
@@ -40,6 +41,11 @@ class CodeOperator:
     input_key: str | None = None
     output_key: str = OUTPUT_KEY
     language: Language | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Name the new column."""
+        return (self.output_key,)
 
     def prompt(self, record: Record) -> str | list[Message] | Failure:
         """Write the prompt, or take the conversation from the row."""
@@ -76,13 +82,15 @@ def code_template(text: str | None, name: str = "<prompt_template>") -> Template
 
 
 def fill_instruction(template: Template) -> Callable[[Record, str], str | Failure]:
-    """Make the function that writes a prompt from a row and its instruction."""
+    """Make the function that writes a prompt from a row and its instruction.
+
+    The built-in template also asks for the row's ``signature``, so that its tests fit.
+    """
 
     def fill(record: Record, instruction: str) -> str | Failure:
-        values = {**record.fields, "instruction": instruction}
-        missing = template.first_missing(values)
-        if missing is not None:
-            return Failure("missing_key", f"the template's {{{missing}}} is no column of the row")
-        return template.fill(values)
+        signature = record.fields.get("signature")
+        if template.name == BUILT_IN and isinstance(signature, str) and signature:
+            instruction += f"\n\nThe code must define exactly this: {signature}"
+        return template.fill_or_fail({**record.fields, "instruction": instruction})
 
     return fill

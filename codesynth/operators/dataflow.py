@@ -204,18 +204,18 @@ def run_rows(
     llm_serving: LLMServing | ForeignServing,
 ) -> list[str]:
     """Send each row of ``storage`` through an operator; return the new column's name."""
+    names = list(operator.columns)
     if isinstance(storage, JSONLStorage):
         _stream(operator, storage.records(), llm_serving, storage)
-        return [operator.output_key]
+        return names
     rows = [dict(row) for row in storage.read("dict")]
-    if any(operator.output_key in row for row in rows):
-        words = f'the rows already have "{operator.output_key}". Choose another output_key'
-        raise ConfigError(words)
+    if taken := [name for name in names if any(name in row for row in rows)]:
+        raise ConfigError(f'the rows already have "{taken[0]}". Choose another output_key')
     records = [Record(i, b"{}", row) for i, row in enumerate(rows)]
     new = _in_memory(operator, records, llm_serving)
-    empty = {operator.output_key: None}
+    empty = dict.fromkeys(names)
     storage.write([row | (columns or empty) for row, columns in zip(rows, new, strict=True)])
-    return [operator.output_key]
+    return names
 
 
 def _stream(

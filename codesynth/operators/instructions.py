@@ -25,6 +25,11 @@ class InstructionOperator:
     fill: Callable[[Sequence[str]], str]
     output_key: str = OUTPUT_KEY
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Name the new column."""
+        return (self.output_key,)
+
     def prompt(self, record: Record) -> str:
         """Write the prompt."""
         return self.fill(record.fields["examples"])
