@@ -272,3 +272,33 @@ def _gen_code(settings: told.CodeSettings) -> int:
     from codesynth import commands, run
 
     return run.ask(settings, "gen-code", lambda _: commands.code_spec(settings))
+
+
+@_command(
+    "gen-tests",
+    told.TestsSettings,
+    "Ask for tests of the code that each row's instruction describes, before there is any code.",
+    """
+codesynth gen-tests new.jsonl -o tested.jsonl --num-tests 10
+codesynth gen-instructions seeds.jsonl | codesynth gen-tests > tested.jsonl
+""",
+)
+def _gen_tests(settings: told.TestsSettings) -> int:
+    from codesynth import commands, run
+
+    return run.ask(settings, "gen-tests", lambda _: commands.tests_spec(settings))
+
+
+@_command(
+    "gen",
+    told.GenSettings,
+    "Ask what a template says of each row. Any column is a placeholder: {column}.",
+    """
+codesynth gen sft.jsonl -t my_prompt.txt --output-key review
+codesynth gen new.jsonl -t judge_difficulty --json --require difficulty:integer
+""",
+)
+def _gen(settings: told.GenSettings) -> int:
+    from codesynth import commands, run
+
+    return run.ask(settings, "gen", lambda _: commands.gen_spec(settings))

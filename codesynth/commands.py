@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
@@ -17,6 +18,7 @@ from codesynth.models import Failure, Record
 from codesynth.operators.chat import ChatTask, ExtraColumns, Operator
 from codesynth.operators.code import CodeOperator, code_template, fill_instruction
 from codesynth.operators.dataflow import check_pool
+from codesynth.operators.generic import JSONOperator, TextOperator, any_template
 from codesynth.operators.instructions import (
     InstructionOperator,
     few_shot_records,
@@ -26,8 +28,16 @@ from codesynth.operators.instructions import (
 from codesynth.operators.languages import find_language
 from codesynth.operators.sampling import mix, sample
 from codesynth.operators.templates import Template, find_template
+from codesynth.operators.tests import TestsOperator, tests_template
 from codesynth.pipeline import RowFilter
-from codesynth.settings import AskSettings, CodeSettings, InstructionsSettings, RowSettings
+from codesynth.settings import (
+    AskSettings,
+    CodeSettings,
+    GenSettings,
+    InstructionsSettings,
+    RowSettings,
+    TestsSettings,
+)
 from codesynth.storage import Pool, read_records
 
 Notes: TypeAlias = Callable[[str], str | None]
@@ -45,6 +55,7 @@ class CommandSpec:
             replaced only by a run with the same.
         filters: makes the filters; called once.
         remarks: for the summary line.
+        tally: for the summary line too: what was dropped from answers, and how often.
         notes: for the journal, so that a later run does the same.
         quota: with ``--accepted``: how many rows there will be is found out on the way.
     """
@@ -56,6 +67,7 @@ class CommandSpec:
     filters: Callable[[], Sequence[RowFilter]] = tuple
     screen: Callable[[str], Failure | None] = lambda _: None
     remarks: tuple[str, ...] = ()
+    tally: Counter[str] = field(default_factory=Counter)
     notes: dict[str, str] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
     quota: Quota | None = None
@@ -163,6 +175,23 @@ def code_spec(settings: CodeSettings) -> CommandSpec:
     return _rows_spec(settings, operator, template)
 
 
+def tests_spec(settings: TestsSettings) -> CommandSpec:
+    """Prepare ``gen-tests``."""
+    template = _template(settings, tests_template)
+    operator = TestsOperator(template, settings.input_key, settings.output_key, settings.num_tests)
+    spec = _rows_spec(settings, operator, template)
+    return replace(spec, tally=operator.dropped)
+
+
+def gen_spec(settings: GenSettings) -> CommandSpec:
+    """Prepare ``gen``."""
+    template = _template(settings, any_template)
+    operator: Operator = TextOperator(template, settings.output_key)
+    if settings.json:
+        operator = JSONOperator(template, dict(settings.require), settings.prefix)
+    return _rows_spec(settings, operator, template)
+
+
 def _rows_spec(settings: AskSettings, operator: Operator, template: Template) -> CommandSpec:
     """Prepare a command that asks for each input row."""
     benchmarks = _decontaminator(settings) if settings.decontaminate else None
@@ -215,9 +244,7 @@ def _repeat(records: Iterator[Record], samples: int) -> Iterator[Record]:
     )
 
 
-def _template(
-    settings: AskSettings, check: Callable[[str | None, str], Template]
-) -> Template:
+def _template(settings: AskSettings, check: Callable[[str | None, str], Template]) -> Template:
     """Find and check the template that is named, or the built-in one."""
     if settings.prompt_template is None:
         return check(None, "")

@@ -137,6 +137,16 @@ def read_text(text: str) -> str:
         raise ValueError(f"a file that cannot be read: {exc}") from exc
 
 
+def read_field(text: str) -> tuple[str, str]:
+    """Read ``NAME`` or ``NAME:type`` of a JSON object's field."""
+    from codesynth.operators.generic import TYPES
+
+    name, _, kind = text.partition(":")
+    if name and (not kind or kind in TYPES):
+        return name, kind
+    raise ValueError(f"not NAME or NAME:type with a type of {', '.join(TYPES)}")
+
+
 def read_statuses(text: str) -> frozenset[str]:
     """Read names of verification statuses with commas between them."""
     from codesynth.verify import STATUSES

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -59,7 +60,7 @@ def ask(settings: AskSettings, name: str, prepare: Callable[[Notes], CommandSpec
         serving: LLMServing = endpoint
         if journal is not None:
             serving = _journaled(run, spec, task, journal, endpoint)
-        run.remarks += spec.remarks
+        run.remarks, run.tally = spec.remarks, spec.tally
         code = run.execute(spec.records(), task, serving, spec.filters())
         if spec.quota is not None and spec.quota.exhausted:
             run.say(spec.quota.explanation())
@@ -208,7 +209,7 @@ class Run:
     """One run of the pipeline, its progress and its end.
 
     Attributes:
-        remarks: for the summary line.
+        remarks, tally: for the summary line.
         job: where there is a journal.
     """
 
@@ -222,6 +223,7 @@ class Run:
     ) -> None:
         self.settings, self.files, self.budget = settings, files, budget
         self.remarks: tuple[str, ...] = ()
+        self.tally: Counter[str] = Counter()
         self.job: Job | None = None
         self.stats = Stats()
         self._stop = Stop()
@@ -332,6 +334,7 @@ class Run:
             if budget.limit is not None:
                 words.append(f"left {max(0.0, budget.limit - budget.spent):.4g}")
         words += self.remarks
+        words += [f"{count} {what}" for what, count in self.tally.items() if count]
         if self._out_of_time:
             words.append("stopped by --max-time")
         if self._first_failure is not None:

@@ -26,6 +26,7 @@ from codesynth.options import (
     option,
     read_body,
     read_concurrency,
+    read_field,
     read_header,
     read_language,
     read_price,
@@ -410,3 +411,72 @@ class CodeSettings(AskSettings):
         parse=read_language,
         complete=complete_languages,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestsSettings(AskSettings):
+    """What ``gen-tests`` is told."""
+
+    __test__ = False  # its name makes pytest take it for tests
+
+    input_key: str | None = option(
+        None,
+        IN,
+        "--input-key KEY",
+        "Column with the instruction. Default: instruction, else generated_instruction.",
+    )
+    output_key: str = option(
+        "generated_tests", IN, "--output-key KEY", "Column to write. Default: generated_tests."
+    )
+    num_tests: int = option(
+        8, ASK, "--num-tests K", "Tests to ask for, for each row. Default: 8.", least=1
+    )
+
+    @property
+    def new_columns(self) -> list[str]:
+        """Name the columns that the run adds."""
+        return [*super().new_columns, "signature"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenSettings(AskSettings):
+    """What ``gen`` is told."""
+
+    output_key: str = option(
+        "generated", IN, "--output-key KEY", "Column for the answer. Default: generated."
+    )
+    json: bool = option(
+        False,
+        ASK,
+        "--json",
+        "Read the answer as a JSON object. Each of its fields becomes a column.",
+    )
+    prefix: str = option(
+        "", ASK, "--prefix TEXT", "With --json: put TEXT before the names of the new columns."
+    )
+    require: list[tuple[str, str]] = option(
+        [],
+        ASK,
+        "--require NAME[:TYPE]",
+        "With --json: a row fails (bad_json) without this field. TYPE is string, integer, number, "
+        "boolean, list or object. May be given several times.",
+        parse=read_field,
+    )
+
+    @property
+    def new_columns(self) -> list[str]:
+        """Name the columns that the run adds, as far as they are known."""
+        columns = super().new_columns
+        if not self.json:
+            return columns
+        return [*columns[1:], *(f"{self.prefix}{name}" for name, _ in self.require)]
+
+    def check(self) -> None:
+        """See that the options go together; see ``RowSettings.check``."""
+        super().check()
+        if self.prompt_template is None:
+            raise ConfigError(
+                "gen needs -t: a template file with {placeholders}, or the name of a built-in one"
+            )
+        if not self.json and (self.prefix or self.require):
+            raise ConfigError("--prefix and --require go with --json")

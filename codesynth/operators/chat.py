@@ -37,14 +37,12 @@ class Parsed(NamedTuple):
 
 
 class Operator(Protocol):
-    """Prompts out, columns back; pure.
-
-    Attributes:
-        columns: the new columns that are known beforehand.
-    """
+    """Prompts out, columns back; pure."""
 
     @property
-    def columns(self) -> tuple[str, ...]: ...
+    def columns(self) -> tuple[str, ...]:
+        """Name the new columns that are known beforehand."""
+        ...
 
     def prompt(self, record: Record) -> str | list[Message] | Failure:
         """Write the prompt of a row, or take a whole conversation from it."""

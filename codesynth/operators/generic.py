@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codesynth.codec import dumps
+from codesynth.errors import ConfigError
 from codesynth.models import Failure, Record
 from codesynth.operators.chat import Parsed
 from codesynth.operators.templates import Template
@@ -31,6 +32,17 @@ def _refuse_constant(name: str) -> float:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def any_template(text: str | None, name: str = "<prompt_template>") -> Template:
+    """Check a template whose placeholders are any columns.
+
+    Raises:
+        ConfigError: there is none, or it cannot be filled as it stands.
+    """
+    if text is None:
+        raise ConfigError("a template is needed")
+    return Template.parse(text, name=name, required=(), known=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import warnings
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from codesynth.models import Failure, Record
 from codesynth.operators.chat import Parsed
@@ -20,8 +22,17 @@ TEMPLATE = "instruction_to_tests"
 OUTPUT_KEY = "generated_tests"
 SIGNATURE_KEY = "signature"
 
-_STUB = re.compile(r"^(?:async +)?(?:def|class) +\w[^\n]*(?:\n[^\n]*)*?:(?=\s*(?:$|\n|\.\.\.|#))", re.MULTILINE)
+_STUB = re.compile(
+    r"^(?:async +)?(?:def|class) +\w[^\n]*(?:\n[^\n]*){0,30}?:(?=\s*(?:$|\n|\.\.\.|#))", re.MULTILINE
+)
 _LONGEST_SIGNATURE = 2000
+_FIRST_LINE = re.compile(r"^(?=[^\s#)\]}])", re.MULTILINE)
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+class _Statement(NamedTuple):
+    node: ast.stmt
+    text: str
 
 
 def tests_template(text: str | None, name: str = "<prompt_template>") -> Template:
@@ -81,18 +92,16 @@ class TestsOperator:
         found = extract_code(text, "", find_language("python"))
         if isinstance(found, Failure):
             return found
-        try:
-            with warnings.catch_warnings(action="ignore"):
-                body = ast.parse(found.code).body
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as exc:
-            return Failure("no_code", f"the tests are no Python: {exc}")
-        signature = find_signature(self.subject(record) or "") or _first_signature(body, found.code)
+        statements, broken = _split(found.code)
+        own = find_signature(self.subject(record) or "")
+        signature = own or _first_signature(statements)
         if signature is None:
             return Failure("no_code", "the answer does not say what the code must define")
-        kept, dropped = _split_tests(body, found.code, _name_of(signature))
+        kept, dropped = _choose_tests(statements, _name_of(signature))
+        dropped["tests that do not compile"] += broken
         self.dropped.update(dropped)
         if not kept:
-            why = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+            why = ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count)
             return Failure("no_code", f"no usable test{': ' if why else ''}{why}")
         about = {"tests_dropped": sum(dropped.values())}
         columns = {self.output_key: kept[: self.num_tests], SIGNATURE_KEY: signature}
@@ -112,54 +121,86 @@ def find_signature(text: str) -> str | None:
     return None
 
 
-def _name_of(signature: str) -> str:
-    """Read the name that a signature defines; empty where it is no Python."""
+def _parse(text: str) -> list[ast.stmt] | None:
+    """Parse Python; None where it does not compile."""
     try:
         with warnings.catch_warnings(action="ignore"):
-            node = ast.parse(f"{signature} ...").body[0]
+            compile(text, "<test>", "exec")
+            return ast.parse(text).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return ""
-    definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-    return node.name if isinstance(node, definition) else ""
+        return None
 
 
-def _first_signature(body: list[ast.stmt], code: str) -> str | None:
+def _name_of(signature: str) -> str:
+    """Read the name that a signature defines; empty where it is no Python."""
+    body = _parse(f"{signature} ...")
+    return body[0].name if body and isinstance(body[0], _DEFINITIONS) else ""
+
+
+def _split(code: str) -> tuple[list[_Statement], int]:
+    """Split code into its statements; return them, and how many do not compile.
+
+    Where one does not, the others are found by their first lines, which are not indented.
+    """
+    if (body := _parse(code)) is not None:
+        lines = code.split("\n")
+        starts = [_first_line(node) for node in body] + [len(lines) + 1]
+        texts = ["\n".join(lines[a - 1 : b - 1]) for a, b in itertools.pairwise(starts)]
+        whole = all(_parse(text) is not None for text in texts)  # not so with a ; between two
+        texts = texts if whole else [ast.unparse(node) for node in body]
+    else:
+        texts = _FIRST_LINE.split(code)
+    statements, broken = [], 0
+    for text in texts:
+        parsed = _parse(text.strip("\n"))
+        if parsed is None:
+            broken += 1
+        else:
+            statements += [_Statement(node, text.strip("\n")) for node in parsed[:1]]
+    return statements, broken
+
+
+def _first_line(node: ast.stmt) -> int:
+    decorators = node.decorator_list if isinstance(node, _DEFINITIONS) else []
+    return min(each.lineno for each in [node, *decorators])
+
+
+def _is_test(node: ast.stmt) -> bool:
+    is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    return isinstance(node, ast.Assert) or (is_function and node.name.startswith("test"))
+
+
+def _first_signature(statements: list[_Statement]) -> str | None:
     """Take the signature from the first definition of an answer that is no test."""
-    for node in body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            if not node.name.lower().startswith("test"):
-                return find_signature(ast.get_source_segment(code, node) or "")
+    for node, text in statements:
+        if isinstance(node, _DEFINITIONS) and not _is_test(node):
+            return find_signature(text)
     return None
 
 
-def _split_tests(
-    body: list[ast.stmt], code: str, name: str
-) -> tuple[list[str], Counter[str]]:
+def _choose_tests(statements: list[_Statement], name: str) -> tuple[list[str], Counter[str]]:
     """Make each test a text of its own, with the imports of the answer that it uses."""
-    imports = [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
+    imports = [each for each in statements if isinstance(each.node, ast.Import | ast.ImportFrom)]
     kept: list[str] = []
     dropped: Counter[str] = Counter()
-    for node in body:
-        is_test = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (
-            node.name.startswith("test")
-        )
-        if not is_test and not isinstance(node, ast.Assert):
+    for node, text in statements:
+        if not _is_test(node):
             continue
         names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
-        needed = [each for each in imports if names & _bound(each)]
-        text = "\n".join(ast.get_source_segment(code, each) or "" for each in [*needed, node])
+        needed = [each.text for each in imports if names & _bound(each.node)]
         if name not in names:
-            dropped["without the function's name"] += 1
+            dropped["tests without the function's name"] += 1
         elif not _asserts(node):
-            dropped["without an assertion"] += 1
-        elif not _compiles(text):
-            dropped["that do not compile"] += 1
-        elif text not in kept:
-            kept.append(text)
+            dropped["tests without an assertion"] += 1
+        elif (test := "\n".join([*needed, text])) not in kept:
+            kept.append(test)
     return kept, dropped
 
 
-def _bound(node: ast.Import | ast.ImportFrom) -> set[str]:
+def _bound(node: ast.stmt) -> set[str]:
+    """Name what an import defines."""
+    if not isinstance(node, ast.Import | ast.ImportFrom):
+        return set()
     return {(each.asname or each.name).partition(".")[0] for each in node.names}
 
 
@@ -171,12 +212,3 @@ def _asserts(node: ast.stmt) -> bool:
         if isinstance(each, ast.Attribute) and each.attr.startswith(("raises", "assert")):
             return True
     return False
-
-
-def _compiles(text: str) -> bool:
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            compile(text, "<test>", "exec")
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return True

@@ -24,14 +24,12 @@ _ROOM_SECONDS = 0.1
 
 
 class Engine(Protocol):
-    """Answers requests behind a stream. It puts each response into the stream's ``Channel``.
-
-    Attributes:
-        max_unfinished: requests worth holding: in flight, waiting, or answered and not taken.
-    """
+    """Answers requests behind a stream. It puts each response into the stream's ``Channel``."""
 
     @property
-    def max_unfinished(self) -> int: ...
+    def max_unfinished(self) -> int:
+        """Tell how many requests are worth holding: in flight, waiting, or answered, not taken."""
+        ...
 
     def submit(self, request: Request) -> None:
         """Take a request; called from the feeder's thread. After ``drain`` it is dropped."""
