@@ -7,7 +7,6 @@ makes a line of it, puts it in its turn, asks the filters and writes it to one p
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -58,6 +57,18 @@ class RowFilter(Protocol):
 
     def note_failed(self) -> None:
         """Take note that a row failed before it could be looked at."""
+        ...
+
+
+class RowWindow(Protocol):
+    """Decides about rows together with their neighbours; stands before the filters."""
+
+    def put(self, row: Row) -> Iterable[tuple[Row, Failure | None]]:
+        """Take a row in its turn; return those that are decided, each with why it is not wanted."""
+        ...
+
+    def rest(self) -> Iterable[tuple[Row, Failure | None]]:
+        """Return the rows that are left: no more will come."""
         ...
 
 
@@ -193,6 +204,7 @@ def run(
     stop: Stop,
     shard: Shard = WHOLE,
     ordered: bool = True,
+    window: RowWindow | None = None,
     filters: Sequence[RowFilter] = (),
     drain_grace: float | None = None,
     tick: Callable[[], None] = lambda: None,
@@ -205,6 +217,7 @@ def run(
         stats: kept up to date.
         stop: looked at ten times a second.
         ordered: in the order of the records; what is early waits, on disk if it is much.
+        window: decides about rows that belong together.
         filters: asked in turn, for each row in the order in which rows are written.
         drain_grace: where a row cannot be written, seconds to wait for what is in flight all the
             same: a journal in ``serving`` keeps it.
@@ -215,7 +228,7 @@ def run(
         EndpointError: no request can succeed; what was answered is written first.
         RunError: a row was lost or doubled.
     """
-    lines = _Lines(sink, stats, filters, ordered=ordered)
+    lines = _Lines(sink, stats, window, filters, ordered=ordered)
     requests = make_requests(records, task, stats, stop, shard)
     stream = responses(serving.generate(requests), stop)
     try:
@@ -261,43 +274,58 @@ def _count_tokens(stats: Stats, response: Response) -> None:
 
 
 class _Lines:
-    """Rows on their way to the sink, in order where that is asked for, past the filters."""
+    """Rows on their way to the sink, in order where that is asked for, past window and filters."""
 
     def __init__(
-        self, sink: Sink, stats: Stats, filters: Sequence[RowFilter], *, ordered: bool
+        self,
+        sink: Sink,
+        stats: Stats,
+        window: RowWindow | None,
+        filters: Sequence[RowFilter],
+        *,
+        ordered: bool,
     ) -> None:
-        self._sink, self._stats, self._filters = sink, stats, filters
+        self._sink, self._stats = sink, stats
+        self._window, self._filters = window, filters
         self._reorder = Reorder() if ordered else None
 
     def put(self, position: int, row: Row) -> None:
         if self._reorder is None:
-            self._write(row)
+            self._decide(row)
         else:
             for each in self._reorder.put(position, row):
-                self._write(each)
+                self._decide(each)
 
     def put_rest(self) -> None:
         """Write what waits behind a row that will not come."""
         for each in self._reorder.rest() if self._reorder is not None else ():
-            self._write(each)
+            self._decide(each)
+        for row, reason in self._window.rest() if self._window is not None else ():
+            self._write(row, reason)
 
-    def _write(self, row: Row) -> None:
+    def _decide(self, row: Row) -> None:
+        if self._window is None:
+            self._write(row, None)
+        else:
+            for each, reason in self._window.put(row):
+                self._write(each, reason)
+
+    def _write(self, row: Row, reason: Failure | None) -> None:
         if row.failure is not None:
             for each in self._filters:
                 each.note_failed()
             self._count(row.failure)
             self._sink.fail(row.line)
             return
-        for each in self._filters:
-            if (reason := each.reject(row)) is not None:
-                self._count(reason)
-                self._sink.fail(rejection_line(row, reason))
-                return
-        self._stats.ok += 1
-        self._sink.write(row.line)
+        rejections = (each.reject(row) for each in self._filters)
+        reason = reason or next((each for each in rejections if each is not None), None)
+        if reason is None:
+            self._stats.ok += 1
+            self._sink.write(row.line)
+        else:
+            self._count(reason)
+            self._sink.fail(rejection_line(row, reason))
 
     def _count(self, failure: Failure) -> None:
-        counter = self._stats.failures
-        if failure.kind in REJECTIONS:
-            counter = self._stats.rejections
-        counter[sys.intern(failure.kind)] += 1
+        rejected = failure.kind in REJECTIONS
+        (self._stats.rejections if rejected else self._stats.failures)[failure.kind] += 1

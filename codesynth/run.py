@@ -15,7 +15,7 @@ from codesynth.commands import CommandSpec, Notes
 from codesynth.errors import CodesynthError, ConfigError
 from codesynth.journal import Journal, JournaledServing
 from codesynth.models import Failure, Record, Request, Stats
-from codesynth.pipeline import RowFilter, Shard, Stop, Task
+from codesynth.pipeline import RowFilter, RowWindow, Shard, Stop, Task
 from codesynth.process import DRAIN_SECONDS, signals
 from codesynth.progress import Progress
 from codesynth.serving import LLMServing
@@ -255,7 +255,8 @@ class Run:
         records: Iterable[Record],
         task: Task,
         serving: LLMServing,
-        filters: Sequence[RowFilter],
+        filters: Sequence[RowFilter] = (),
+        window: RowWindow | None = None,
     ) -> int:
         """Send the records through and finish the output; return the exit code."""
         self.files.start()
@@ -271,6 +272,7 @@ class Run:
                     stop=self._stop,
                     shard=Shard(*self.settings.shard),
                     ordered=not self.settings.unordered,
+                    window=window,
                     filters=filters,
                     drain_grace=grace,
                     tick=self._tick,
