@@ -302,3 +302,34 @@ def _gen(settings: told.GenSettings) -> int:
     from codesynth import commands, run
 
     return run.ask(settings, "gen", lambda _: commands.gen_spec(settings))
+
+
+@_command(
+    "show",
+    told.ShowSettings,
+    "Read rows in the terminal: code in color, verdicts, failures with their answers.",
+    """
+codesynth show sft.jsonl
+codesynth show sft.jsonl --where verification.status=failed --sample 20
+codesynth show sft.failures.jsonl --where error.kind=truncated
+""",
+)
+def _show(settings: told.ShowSettings) -> int:
+    from codesynth.report.show import show
+
+    return show(settings)
+
+
+@_command(
+    "report",
+    told.ReportSettings,
+    "Write an HTML page with figures, plots and sample rows. It needs no network.",
+    """
+codesynth report sft.jsonl -o report.html
+codesynth report sft.jsonl sft.failures.jsonl sft.journal -o report.html
+""",
+)
+def _report(settings: told.ReportSettings) -> int:
+    from codesynth.report.page import report
+
+    return report(settings)
