@@ -60,6 +60,7 @@ __all__ = [
     "Plan",
     "Received",
     "Reply",
+    "Script",
     "code_for",
     "completion",
     "echo",
