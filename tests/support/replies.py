@@ -1,4 +1,4 @@
-"""What the test endpoint receives and what it answers, as values."""
+"""What the test endpoint receives and what it replies, as values."""
 
 import json
 import math
@@ -27,7 +27,7 @@ class Received:
         connection: number of the connection it came on, from 1.
         on_connection: its number among the requests of that connection, from 1.
         time: when it was whole, by ``time.monotonic``.
-        finished: when the answer was sent to its planned end, the client still there.
+        finished: when the reply was sent to its planned end, the client still there.
     """
 
     method: str
@@ -54,8 +54,8 @@ class Received:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One answer, down to the bytes; the plain ones are made by ``completion`` and ``error``.
+class Reply:
+    """One reply, down to the bytes; the plain ones are made by ``completion`` and ``error``.
 
     Attributes:
         body: bytes as they are; a dict or list is sent as JSON; an iterator gives the pieces of a
@@ -112,29 +112,34 @@ class Answer:
         lines += [f"{k}: {v}" for k, v in {**usual, **self.headers}.items() if v is not None]
         return self.interim + "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
 
+    @cached_property
+    def wire(self) -> bytes | None:
+        """All that is sent, where that is one piece at one time."""
+        if self.raw is None and self.drip is None and isinstance(self.payload, bytes):
+            body = chunked(self.payload) if self.framing == "chunked" else self.payload
+            return (self.head() + body + self.trailer)[: self.cut]
+        return None
+
     def steps(self) -> Iterator[Step]:
-        """Yield what to do, in order."""
-        yield self.delay
-        if self.raw is not None:
+        """Yield what to do after ``delay``, in order."""
+        if self.wire is not None:
+            yield self.wire
+        elif self.raw is not None:
             yield from self.raw
-            return
-        head = self.head()
-        if not isinstance(self.payload, bytes):
+        elif isinstance(self.payload, bytes):
+            assert self.drip is not None
+            head = self.head()
+            body = chunked(self.payload) if self.framing == "chunked" else self.payload
             yield head
+            yield from dripping((head + body + self.trailer)[: self.cut][len(head) :], *self.drip)
+        else:
+            yield self.head()
             yield from map(chunk, self.payload) if self.framing == "chunked" else self.payload
             yield (chunk(b"") if self.framing == "chunked" else b"") + self.trailer
-            return
-        body = chunked(self.payload) if self.framing == "chunked" else self.payload
-        wire = (head + body + self.trailer)[: self.cut]
-        if self.drip is None:
-            yield wire
-        else:
-            yield wire[: len(head)]
-            yield from dripping(wire[len(head) :], *self.drip)
 
 
-Plan: TypeAlias = Callable[[Received], Answer]
-"""How an endpoint answers; called on the endpoint's own thread, so it must not block."""
+Plan: TypeAlias = Callable[[Received], Reply]
+"""How an endpoint replies; called on the endpoint's own thread, so it must not block."""
 
 
 def chunk(data: bytes) -> bytes:
@@ -156,8 +161,8 @@ def dripping(data: bytes, size: int, pause: float) -> Iterator[Step]:
 
 
 def completion(
-    text: Any, finish_reason: str | None = "stop", usage: bool = True, **message_fields: Any
-) -> Answer:
+    text: Any, finish_reason: str | None = "stop", *, delay: float = 0.0, **message_fields: Any
+) -> Reply:
     """Build a chat completion with one choice."""
     message = {"role": "assistant", "content": text, **message_fields}
     body: dict[str, Any] = {
@@ -166,10 +171,9 @@ def completion(
         "created": 1700000000,
         "model": "test-model",
         "choices": [{"index": 0, "message": message, "finish_reason": finish_reason}],
+        "usage": USAGE,
     }
-    if usage:
-        body["usage"] = USAGE
-    return Answer(body=body)
+    return Reply(body=body, delay=delay)
 
 
 def error(
@@ -179,11 +183,11 @@ def error(
     code: str | int | None = None,
     kind: str = "api_error",
     retry_after: str | float | None = None,
-) -> Answer:
+) -> Reply:
     """Build an error in OpenAI's shape; ``kind`` is its ``type``."""
     headers = {} if retry_after is None else {"retry-after": str(retry_after)}
     body = {"error": {"message": message, "type": kind, "param": None, "code": code}}
-    return Answer(status, body=body, headers=headers)
+    return Reply(status, body=body, headers=headers)
 
 
 def code_for(prompt: str) -> str:
@@ -192,16 +196,21 @@ def code_for(prompt: str) -> str:
     return f'answer = "{digest}"'
 
 
-def reply(prompt: str) -> str:
+def text_for(prompt: str) -> str:
     """Word the whole answer to ``prompt``: its code in a fence."""
     return f"Here it is:\n\n```python\n{code_for(prompt)}\n```\n"
 
 
-def echo(request: Received) -> Answer:
-    """Answer with ``reply(request.prompt)``: the plan of an endpoint that works."""
-    return completion(reply(request.prompt))
+def echo(request: Received) -> Reply:
+    """Answer with ``text_for(request.prompt)``: the plan of an endpoint that works."""
+    return completion(text_for(request.prompt))
 
 
 def healing(plan: Plan, times: int = 1, then: Plan = echo) -> Plan:
     """Follow ``plan`` for the first ``times`` attempts of each body, then ``then``."""
     return lambda request: (plan if request.attempt <= times else then)(request)
+
+
+def in_order(*replies: Reply, then: Plan = echo) -> Plan:
+    """Give these replies to the first chat requests, one each, and follow ``then`` afterwards."""
+    return lambda request: replies[request.n - 1] if request.n <= len(replies) else then(request)

@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection on asyncio, parsed by httptools: a request out, a whole answer back."""
+"""One HTTP/1.1 connection on asyncio, parsed by httptools: a request out, a whole response back."""
 
 from __future__ import annotations
 
@@ -13,54 +13,51 @@ from typing import TypeAlias, cast
 import httptools
 import httpx
 
-__all__ = ["Connection", "RawAnswer", "ResponseTooLarge", "StaleConnection"]
-
-RawAnswer: TypeAlias = tuple[int, list[tuple[bytes, bytes]], bytes]
+RawResponse: TypeAlias = tuple[int, list[tuple[bytes, bytes]], bytes]
 """Status, headers and body, as they were sent."""
 
 MAX_HEAD_BYTES = 256 * 1024
-WRITE_BYTES = 256 * 1024
-# An answer may take minutes, and middleboxes forget connections that are silent for so long.
-PROBE_SECONDS = 60
+KEEPALIVE_SECONDS = 60
+"""A response may take minutes, and middleboxes forget connections that are silent for so long."""
 
 
 class StaleConnection(httpx.ReadError):
-    """A kept connection was found closed before any byte of the answer came.
+    """A kept connection was found closed before any byte of the response came.
 
     The request may be sent again at once, with ``request.extensions["fresh"] = True``.
     """
 
 
 class ResponseTooLarge(httpx.RemoteProtocolError):
-    """The answer, as sent or unpacked, has more bytes than are allowed."""
+    """The response, as sent or unpacked, has more bytes than are allowed."""
 
 
 class Connection(asyncio.BufferedProtocol):
-    """Writes a request, collects the answer to it, and is then used again or closed.
+    """Writes a request, collects the response to it, and is then used again or closed.
 
-    It is idle while ``_answer`` is done; bytes that come then were not asked for, and end it.
-    A new one waits for an answer before its first request: a server that is full may speak first.
+    It is idle while ``_status`` is done; bytes that come then were not asked for, and close it.
+    A new one waits for a response before its first request: an overloaded server may speak first.
 
     Args:
         buffer: where bytes are read to. All connections of a loop may share it: the selector
             loops and uvloop fill it and hand it over in one step.
         limit: most bytes of a body.
-        forget: called when the connection is gone.
+        on_lost: called when the connection is gone.
 
     Attributes:
         closed: it cannot be used again.
         lost: done when its socket is about to close.
-        idle_since: for its owner to note.
+        idle_since: for its owner to set.
     """
 
     def __init__(
-        self, buffer: memoryview, limit: int, forget: Callable[[Connection], None]
+        self, buffer: memoryview, limit: int, on_lost: Callable[[Connection], None]
     ) -> None:
-        self._buffer, self._limit, self._forget = buffer, limit, forget
+        self._buffer, self._limit, self._on_lost = buffer, limit, on_lost
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
-        # As lenient as h11 and curl: a length beside chunks, an interim answer that says "close",
-        # line ends without CR, padded chunk sizes.
+        # As lenient as h11 and curl: a length beside chunks, an interim response that says
+        # "close", line ends without CR, padded chunk sizes.
         self._parser.set_dangerous_leniencies(
             lenient_chunked_length=True,
             lenient_keep_alive=True,
@@ -68,7 +65,6 @@ class Connection(asyncio.BufferedProtocol):
             lenient_spaces_after_chunk_size=True,
         )
         self._poll = select.poll()
-        self._resumed: asyncio.Future[None] | None = None
         self._used = False
         self.closed = False
         self.lost: asyncio.Future[None] = self._loop.create_future()
@@ -76,73 +72,61 @@ class Connection(asyncio.BufferedProtocol):
         self._reset()
 
     def _reset(self) -> None:
-        self._answer: asyncio.Future[int] = self._loop.create_future()
+        self._status: asyncio.Future[int] = self._loop.create_future()
         self._in_head = True
         self._headers: list[tuple[bytes, bytes]] = []
         self._body = bytearray()
-        # Bytes since the last one of a body: they bound heads, interim answers and trailers.
+        # Bytes since the last one of a body: they bound heads, interim responses and trailers.
         self._unproductive = 0
         self._keep = False
 
     def alive(self) -> bool:
-        """Tell whether the peer has neither closed nor spoken out of turn, as the kernel knows."""
+        """Tell whether the peer has neither closed nor sent anything unasked, by the kernel."""
         return not self.closed and not self._poll.poll(0)
 
-    async def exchange(self, message: bytes) -> RawAnswer:
-        """Send a request and read the answer; closed afterwards unless it can be used again."""
+    async def exchange(self, message: bytes) -> RawResponse:
+        """Send a request and read the response; closed afterwards unless it can be used again."""
         if self._used:
             self._reset()
         try:
-            if self._answer.done() or not await self._send(message):
+            if self._status.done():
                 self._keep = False
-            status = await self._answer
+            else:
+                self._transport.write(message)
+            status = await self._status
         except BaseException:
             self.close()
             raise
         self._used = True
-        if not self._keep:
+        if not self._keep or self._transport.get_write_buffer_size():  # it did not read it all
             self.close()
         body = bytes(self._body)
-        self._body.clear()  # a kept connection keeps no answer of 50 MB
+        self._body.clear()  # a kept connection keeps no response of 50 MB
         return status, self._headers, body
-
-    async def _send(self, message: bytes) -> bool:
-        """Write until all is written, or the answer is there before; tell whether all is."""
-        if len(message) <= WRITE_BYTES:
-            self._transport.write(message)
-            return True
-        view = memoryview(message)
-        for start in range(0, len(view), WRITE_BYTES):
-            if self._resumed is not None:
-                await asyncio.wait((self._resumed, self._answer), return_when="FIRST_COMPLETED")
-            if self._answer.done() or self._transport.is_closing():
-                return False
-            self._transport.write(view[start : start + WRITE_BYTES])
-        return True
 
     def close(self) -> None:
         """Close at once, whatever is under way."""
         self.closed = True
-        self._answer.cancel()
+        self._status.cancel()
         self._transport.abort()
 
     def fail(self, error: httpx.TransportError, cause: BaseException | None = None) -> None:
         """Close; an exchange that is under way ends with the error."""
-        if not self._answer.done():
+        if not self._status.done():
             error.__cause__ = cause
-            self._answer.set_exception(error)
+            self._status.set_exception(error)
         self.close()
 
     def _end_early(self, cause: Exception | None) -> None:
         detail = f": {cause}" if cause and str(cause) else ""
         if self._unproductive or self._body:
             place = "head" if self._in_head else "body"
-            text = f"connection closed in the {place} of the answer{detail}"
+            text = f"connection closed in the {place} of the response{detail}"
         elif self._used:
             self.fail(StaleConnection(f"kept connection was closed{detail}"), cause)
             return
         else:
-            text = f"connection closed without an answer{detail}"
+            text = f"connection closed without a response{detail}"
         self.fail(httpx.ReadError(text) if cause else httpx.RemoteProtocolError(text), cause)
 
     # What asyncio calls.
@@ -155,18 +139,18 @@ class Connection(asyncio.BufferedProtocol):
         with contextlib.suppress(OSError):  # a peer that has gone already shows at the first read
             own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             if hasattr(socket, "TCP_KEEPIDLE"):
-                own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, PROBE_SECONDS)
+                own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End; what comes here without an EOF before it is a reset."""
-        if exc is not None and not self._answer.done():
+        if exc is not None and not self._status.done():
             self._read_rest()
         self._end_early(exc)
         self.lost.set_result(None)
-        self._forget(self)
+        self._on_lost(self)
 
     def _read_rest(self) -> None:
-        """Read what the kernel holds still: the answer to a request that nobody reads to the end.
+        """Read what the kernel still holds: the response to a request that was not read wholly.
 
         asyncio drops a connection at a write that fails, unread bytes and all. What was wrong
         with the request (413, say) would be lost with them.
@@ -174,30 +158,20 @@ class Connection(asyncio.BufferedProtocol):
         own: socket.socket = self._transport.get_extra_info("socket")
         if self._transport.get_extra_info("ssl_object") is None:
             with contextlib.suppress(OSError):  # the reset, which is being handled
-                while not self._answer.done():
+                while not self._status.done():
                     nbytes = os.readv(own.fileno(), [self._buffer])
                     if not nbytes:
                         break
                     self.buffer_updated(nbytes)
 
     def eof_received(self) -> None:
-        """Take an answer without length or chunks for whole (RFC 9112, section 6.3)."""
+        """Take a response without length or chunks for whole (RFC 9112, section 6.3)."""
         names = {name.lower() for name, _ in self._headers}
         if self._in_head or names & {b"content-length", b"transfer-encoding"}:
             self._end_early(None)
-        elif not self._answer.done():
-            self._answer.set_result(self._parser.get_status_code())
+        elif not self._status.done():
+            self._status.set_result(self._parser.get_status_code())
         self.close()
-
-    def pause_writing(self) -> None:
-        """Hold ``_send`` back."""
-        self._resumed = self._loop.create_future()
-
-    def resume_writing(self) -> None:
-        """Let ``_send`` go on."""
-        if self._resumed is not None:
-            self._resumed.set_result(None)
-            self._resumed = None
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
         """Lend the buffer."""
@@ -209,15 +183,15 @@ class Connection(asyncio.BufferedProtocol):
         try:
             self._parser.feed_data(self._buffer[:nbytes])
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
-            self.fail(httpx.RemoteProtocolError(f"the answer is not HTTP/1.1: {exc}"), exc)
+            self.fail(httpx.RemoteProtocolError(f"the response is not HTTP/1.1: {exc}"), exc)
         if self._unproductive > MAX_HEAD_BYTES:
             self.fail(httpx.RemoteProtocolError(f"more than {MAX_HEAD_BYTES} bytes of headers"))
 
     # What the parser calls.
 
     def on_message_begin(self) -> None:
-        """Close where there is more than the answer."""
-        if self._answer.done():
+        """Close where there is more than the response."""
+        if self._status.done():
             self.close()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -231,23 +205,23 @@ class Connection(asyncio.BufferedProtocol):
 
     def on_body(self, data: bytes) -> None:
         """Keep a part of the body."""
-        if self._answer.done():
+        if self._status.done():
             return
         self._unproductive = 0
         self._body += data
         if len(self._body) > self._limit:
-            self.fail(ResponseTooLarge(f"the answer has more than {self._limit} bytes"))
+            self.fail(ResponseTooLarge(f"the response has more than {self._limit} bytes"))
 
     def on_message_complete(self) -> None:
-        """Hand over the answer, or wait for the one after an interim answer."""
-        if self._answer.done():
+        """Hand over the response, or wait for the one after an interim response."""
+        if self._status.done():
             return
         status = self._parser.get_status_code()
         if status >= 200:
             self._keep = self._parser.should_keep_alive()
-            self._answer.set_result(status)
+            self._status.set_result(status)
         elif status in (0, 101):
-            self.fail(httpx.RemoteProtocolError(f"the answer has status {status}"))
+            self.fail(httpx.RemoteProtocolError(f"the response has status {status}"))
         else:
             self._headers.clear()
             self._in_head = True

@@ -5,28 +5,42 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import ssl
 import urllib.request
 
 import httpx
 
 from codesynth.errors import ConfigError
-from codesynth.serving.transport import IDLE_SECONDS, Transport, create_ssl_context
+from codesynth.serving.http.connect_errors import find_cause, reason_of
+from codesynth.serving.http.transport import IDLE_SECONDS, Transport, create_ssl_context
 
 
 class _ProxiedTransport(httpx.AsyncHTTPTransport):
     """httpx's own transport; its pool is slow for hundreds of requests at once."""
 
-    def __init__(self, proxy: str, connect_timeout: float) -> None:
+    def __init__(self, proxy: str, variable: str, connect_timeout: float) -> None:
         limits = httpx.Limits(max_connections=None, keepalive_expiry=IDLE_SECONDS)
         super().__init__(proxy=proxy, limits=limits)
+        self._name = f"the proxy {httpx.URL(proxy).copy_with(userinfo=b'')} (from {variable})"
         self._connect_timeout = connect_timeout
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        request.extensions = {"timeout": {"connect": self._connect_timeout}, **request.extensions}
-        return await super().handle_async_request(request)
+        """Answer one request; ``httpx.ProxyError`` where the proxy is at fault."""
+        request.extensions["timeout"] = {"connect": self._connect_timeout}
+        try:
+            return await super().handle_async_request(request)
+        except httpx.ConnectError as exc:
+            if find_cause(exc, ssl.SSLError) is not None:
+                raise
+            why = f"cannot connect to {self._name}: {reason_of(exc)}"
+            raise httpx.ProxyError(
+                f"{why}. To go without it, set NO_PROXY={request.url.host}"
+            ) from exc
+        except httpx.ProxyError as exc:
+            raise httpx.ProxyError(f"{self._name} refuses: {exc}") from exc
 
 
-def create_transport(base_url: str, *, connect_timeout: float) -> httpx.AsyncBaseTransport:
+def create_transport(url: httpx.URL, *, connect_timeout: float) -> httpx.AsyncBaseTransport:
     """Create the transport that the environment asks for.
 
     HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY choose a proxy, SSL_CERT_FILE and SSL_CERT_DIR
@@ -35,11 +49,10 @@ def create_transport(base_url: str, *, connect_timeout: float) -> httpx.AsyncBas
     Raises:
         ConfigError: one of these cannot be used.
     """
-    url = httpx.URL(base_url)
-    proxy = _find_proxy(url)
+    proxy, variable = _find_proxy(url)
     try:
-        if proxy is not None:
-            return _ProxiedTransport(proxy, connect_timeout)
+        if proxy:
+            return _ProxiedTransport(proxy, variable, connect_timeout)
         ssl_context = create_ssl_context() if url.scheme == "https" else None
     except OSError as exc:
         path = os.environ.get("SSL_CERT_FILE")
@@ -47,18 +60,22 @@ def create_transport(base_url: str, *, connect_timeout: float) -> httpx.AsyncBas
     except ImportError as exc:  # socks5 needs another package
         raise ConfigError(f"the proxy for {url.host}: {exc}") from exc
     except (httpx.InvalidURL, ValueError) as exc:  # not in the message: it may quote a password
-        text = "its URL, from HTTP_PROXY, HTTPS_PROXY or ALL_PROXY, is not http, https or socks5"
+        text = f"its URL, from {variable}, is not http, https or socks5"
         raise ConfigError(f"the proxy for {url.host}: {text}") from exc
     return Transport(connect_timeout=connect_timeout, ssl_context=ssl_context)
 
 
-def _find_proxy(url: httpx.URL) -> str | None:
-    """Choose as httpx does; NO_PROXY may hold networks (10.0.0.0/8) too, as curl allows."""
+def _find_proxy(url: httpx.URL) -> tuple[str, str]:
+    """Choose a proxy as httpx does; return it and its variable's name, or twice nothing.
+
+    NO_PROXY may hold networks (10.0.0.0/8) too, as curl allows.
+    """
     proxies = urllib.request.getproxies()
-    proxy = proxies.get(url.scheme) or proxies.get("all")
+    scheme = url.scheme if proxies.get(url.scheme) else "all"
+    proxy = proxies.get(scheme)
     if not proxy or any(_matches(url, entry) for entry in proxies.get("no", "").split(",")):
-        return None
-    return proxy if "://" in proxy else f"http://{proxy}"
+        return "", ""
+    return proxy if "://" in proxy else f"http://{proxy}", f"{scheme.upper()}_PROXY"
 
 
 def _matches(url: httpx.URL, entry: str) -> bool:

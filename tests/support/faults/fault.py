@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from answers import Answer, Plan, Received, Step, completion, echo, reply
+from support.replies import Plan, Received, Reply, Step, completion, echo, text_for
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Fault:
     retried: bool | None
     status: int | None = None
     says: str = ""
-    text: Callable[[str], str] = reply
+    text: Callable[[str], str] = text_for
     stops: bool = False
     slow: bool = False
     wait: float = 0.0
@@ -41,28 +41,28 @@ class Fault:
 
 
 def wire(**changes: Any) -> Plan:
-    """Change how the answer is sent: the fields of ``Answer``."""
+    """Change how the answer is sent: the fields of ``Reply``."""
     return lambda request: replace(echo(request), **changes)
 
 
 def payload(change: Callable[[bytes], bytes], **changes: Any) -> Plan:
     """Change the bytes of the body, and how it is sent."""
-    return lambda request: Answer(body=change(cast("bytes", echo(request).payload)), **changes)
+    return lambda request: Reply(body=change(cast("bytes", echo(request).payload)), **changes)
 
 
 def raw(steps: Callable[[bytes, bytes], Iterable[Step]], end: Any = "close") -> Plan:
     """Make steps of the head and the body."""
 
-    def plan(request: Received) -> Answer:
+    def plan(request: Received) -> Reply:
         good = echo(request)
-        return Answer(raw=steps(good.head(), cast("bytes", good.payload)), end=end)
+        return Reply(raw=steps(good.head(), cast("bytes", good.payload)), end=end)
 
     return plan
 
 
 def fields(**changes: Any) -> Plan:
     """Change top-level fields of the completion."""
-    return lambda request: Answer(body={**cast("dict[str, Any]", echo(request).body), **changes})
+    return lambda request: Reply(body={**cast("dict[str, Any]", echo(request).body), **changes})
 
 
 def message(content: Any = None, finish_reason: str | None = "stop", **others: Any) -> Plan:
@@ -70,7 +70,7 @@ def message(content: Any = None, finish_reason: str | None = "stop", **others: A
     return lambda request: completion(content, finish_reason, **others)
 
 
-def always(answer: Answer) -> Plan:
+def always(answer: Reply) -> Plan:
     """Answer the same whatever is asked."""
     return lambda request: answer
 
@@ -78,7 +78,7 @@ def always(answer: Answer) -> Plan:
 # What is expected.
 
 
-def usable(plan: Plan, text: Callable[[str], str] = reply) -> Fault:
+def usable(plan: Plan, text: Callable[[str], str] = text_for) -> Fault:
     return Fault(plan, ("ok",), retried=False, text=text)
 
 

@@ -4,9 +4,8 @@ import gzip
 import zlib
 from typing import Any, cast
 
-from answers import Answer, Plan, Received, code_for, completion, echo, reply
-
-from faults.fault import Fault, always, bad, fields, message, payload, says, spent, usable
+from support.faults.fault import Fault, always, bad, fields, message, payload, says, spent, usable
+from support.replies import Plan, Received, Reply, code_for, completion, echo, text_for
 
 HTML = b"<!DOCTYPE html><html><body><h1>502 Bad Gateway</h1></body></html>"
 GZIP = {"content-encoding": "gzip"}
@@ -16,9 +15,9 @@ CUT_TEXT = "```python\ndef half("
 def choosing(**changes: Any) -> Plan:
     """Change fields of the only choice; None as ``message`` and the like is sent as null."""
 
-    def plan(request: Received) -> Answer:
+    def plan(request: Received) -> Reply:
         body = cast("dict[str, Any]", echo(request).body)
-        return Answer(body={**body, "choices": [{**body["choices"][0], **changes}]})
+        return Reply(body={**body, "choices": [{**body["choices"][0], **changes}]})
 
     return plan
 
@@ -26,22 +25,22 @@ def choosing(**changes: Any) -> Plan:
 def without(*names: str) -> Plan:
     """Leave out top-level fields, fields of the choice, and fields of the message."""
 
-    def plan(request: Received) -> Answer:
+    def plan(request: Received) -> Reply:
         body = cast("dict[str, Any]", echo(request).body)
         choice = body["choices"][0]
         for part in (body, choice, choice["message"]):
             for name in names:
                 part.pop(name, None)
-        return Answer(body=body)
+        return Reply(body=body)
 
     return plan
 
 
 def parts(*wanted: dict[str, Any], split: bool = False) -> Plan:
-    """Send the content as a list of parts: these, then the reply, whole or in two."""
+    """Send the content as a list of parts: these, then the answer, whole or in two."""
 
-    def plan(request: Received) -> Answer:
-        text = reply(request.prompt)
+    def plan(request: Received) -> Reply:
+        text = text_for(request.prompt)
         texts = [text[:10], text[10:]] if split else [text]
         return completion([*wanted, *({"type": "text", "text": piece} for piece in texts)])
 
@@ -52,7 +51,7 @@ def fifty_mb(prompt: str) -> str:
     return f"```python\n{code_for(prompt)}\nx = '{'y' * 50_000_000}'\n```\n"
 
 
-def gzip_bomb(mebibytes: int) -> Answer:
+def gzip_bomb(mebibytes: int) -> Reply:
     """Pack a completion with so many MiB of blanks a thousand to one: whole, and valid."""
     blanks = b" " * (1 << 20)
     before, _, after = cast("bytes", completion("|").payload).partition(b"|")
@@ -67,14 +66,14 @@ def gzip_bomb(mebibytes: int) -> Answer:
     size = len(before) + mebibytes * len(blanks) + len(after)
     trailer = zlib.crc32(after, crc).to_bytes(4, "little") + size.to_bytes(4, "little")
     head = b"\x1f\x8b\x08" + bytes(6) + b"\xff"
-    return Answer(body=head + first + block * mebibytes + last + trailer, headers=GZIP)
+    return Reply(body=head + first + block * mebibytes + last + trailer, headers=GZIP)
 
 
 NOT_JSON = {
-    "html_200": bad(always(Answer(body=HTML, headers={"content-type": "text/html"}))),
-    "200_empty": bad(always(Answer())),
-    "200_blank": bad(always(Answer(body=b" \r\n"))),
-    "204_empty": bad(always(Answer(204, headers={"content-length": None, "content-type": None}))),
+    "html_200": bad(always(Reply(body=HTML, headers={"content-type": "text/html"}))),
+    "200_empty": bad(always(Reply())),
+    "200_blank": bad(always(Reply(body=b" \r\n"))),
+    "204_empty": bad(always(Reply(204, headers={"content-length": None, "content-type": None}))),
     "torn_json": bad(payload(lambda body: body[:-10])),
     "two_documents": bad(payload(lambda body: body + body)),
     "sse_stream_instead": bad(
@@ -89,8 +88,8 @@ NOT_JSON = {
     "byte_order_mark": bad(payload(lambda body: b"\xef\xbb\xbf" + body), "ok"),
     "nan": bad(payload(lambda body: body.replace(b": 18}", b": NaN}"))),
     "infinity": bad(payload(lambda body: body.replace(b": 18}", b": -Infinity}"))),
-    "nested_deeply": bad(always(Answer(body=b"[" * 200_000))),
-    "nested_objects": bad(always(Answer(body=b'{"choices":' * 200_000))),
+    "nested_deeply": bad(always(Reply(body=b"[" * 200_000))),
+    "nested_objects": bad(always(Reply(body=b'{"choices":' * 200_000))),
     "huge_number": bad(
         payload(lambda body: body.replace(b": 18}", b": 1%s}" % (b"0" * 5000))), "ok"
     ),
@@ -100,10 +99,10 @@ NOT_JSON = {
 
 SHAPES = {
     "json_array": bad(payload(lambda body: b"[%s]" % body)),
-    "json_null": bad(always(Answer(body=b"null"))),
-    "json_string": bad(always(Answer(body=b'"hello"'))),
-    "json_number": bad(always(Answer(body=b"42"))),
-    "json_empty_object": bad(always(Answer(body={}))),
+    "json_null": bad(always(Reply(body=b"null"))),
+    "json_string": bad(always(Reply(body=b'"hello"'))),
+    "json_number": bad(always(Reply(body=b"42"))),
+    "json_empty_object": bad(always(Reply(body={}))),
     "no_choices": bad(without("choices")),
     "choices_empty": bad(fields(choices=[])),
     "choices_null": bad(fields(choices=None)),
@@ -119,15 +118,15 @@ SHAPES = {
     "content_int": bad(message(42), "empty"),
     "content_true": bad(message(True), "empty"),
     "content_object": bad(message({"text": "x"}), "empty"),
-    "error_object_200": bad(always(Answer(body={"error": {"message": "upstream", "code": 502}}))),
-    "error_text_200": bad(always(Answer(body={"error": "upstream is gone"}))),
+    "error_object_200": bad(always(Reply(body={"error": {"message": "upstream", "code": 502}}))),
+    "error_text_200": bad(always(Reply(body={"error": "upstream is gone"}))),
     "error_beside_choices": bad(fields(error={"message": "upstream", "code": 502})),
     "error_in_choice": bad(
         choosing(finish_reason="error", error={"message": "upstream", "code": 502})
     ),
     "error_null": usable(fields(error=None)),
     "two_choices": usable(
-        lambda request: Answer(
+        lambda request: Reply(
             body={"choices": cast("dict[str, Any]", echo(request).body)["choices"] * 2}
         )
     ),
@@ -171,10 +170,10 @@ TEXTS = {
     "refusal": spent("refused", message(None, refusal="I can't help with that.")),
     "refusal_beside_text": spent("refused", message("Sorry.", refusal="I can't.")),
     "refusal_null": usable(
-        lambda request: completion(reply(request.prompt), refusal=None, annotations=[])
+        lambda request: completion(text_for(request.prompt), refusal=None, annotations=[])
     ),
     "reasoning_beside_text": usable(
-        lambda request: completion(reply(request.prompt), reasoning_content="I think so.")
+        lambda request: completion(text_for(request.prompt), reasoning_content="I think so.")
     ),
     "lone_surrogate": says("```python\nx = '\ud800'\n```\n"),
     "astral": says("```python\nx = '\U0001f600'\n```\n"),

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from peer import in_loop
+from support.asking import in_loop
 
-from codesynth.serving.transport import ResponseTooLarge, read_bounded
+from codesynth.serving.http.reply import ResponseTooLarge, read_reply
 
 
 class Streamed(httpx.AsyncByteStream):
@@ -45,7 +45,7 @@ PACKED = {
 async def test_packed_body_is_unpacked(coding: str, data: bytes) -> None:
     stream = Streamed(data)
     response = httpx.Response(200, headers={"content-encoding": coding}, stream=stream)
-    assert await read_bounded(response, 100) == b"{}"
+    assert (await read_reply(response, 100)).body == b"{}"
     assert stream.closed
 
 
@@ -65,13 +65,13 @@ async def test_packed_body_is_unpacked(coding: str, data: bytes) -> None:
 async def test_body_not_packed_as_it_says_is_a_decoding_error(coding: str, data: bytes) -> None:
     response = httpx.Response(200, headers={"content-encoding": coding}, stream=Streamed(data))
     with pytest.raises(httpx.DecodingError):
-        await read_bounded(response, 1000)
+        await read_reply(response, 1000)
 
 
 @in_loop
 async def test_empty_body_needs_no_unpacking() -> None:
     response = httpx.Response(204, headers={"content-encoding": "gzip"}, stream=Streamed(b""))
-    assert await read_bounded(response, 1000) == b""
+    assert (await read_reply(response, 1000)).body == b""
 
 
 @pytest.mark.parametrize(
@@ -81,10 +81,10 @@ async def test_empty_body_needs_no_unpacking() -> None:
 async def test_body_of_just_the_limit_is_read(coding: str, data: bytes) -> None:
     headers = {"content-encoding": coding}
     response = httpx.Response(200, headers=headers, stream=Streamed(data))
-    assert await read_bounded(response, 100) == b"x" * 100
+    assert (await read_reply(response, 100)).body == b"x" * 100
     response = httpx.Response(200, headers=headers, stream=Streamed(data))
     with pytest.raises(ResponseTooLarge):
-        await read_bounded(response, 99)
+        await read_reply(response, 99)
 
 
 @in_loop
@@ -95,7 +95,7 @@ async def test_endless_body_is_left() -> None:
                 yield b"x"
 
     with pytest.raises(ResponseTooLarge):
-        await read_bounded(httpx.Response(200, stream=Endless()), 100)
+        await read_reply(httpx.Response(200, stream=Endless()), 100)
 
 
 @in_loop
@@ -105,7 +105,7 @@ async def test_bomb_is_not_unpacked() -> None:
     tracemalloc.start()
     try:
         with pytest.raises(ResponseTooLarge):
-            await read_bounded(response, 1_000_000)
+            await read_reply(response, 1_000_000)
         assert tracemalloc.get_traced_memory()[1] < 4_000_000
     finally:
         tracemalloc.stop()

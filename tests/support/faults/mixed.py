@@ -4,12 +4,11 @@ from dataclasses import dataclass, replace
 from random import Random
 from types import MappingProxyType
 
-from answers import FOREVER, Answer, Plan, Received, echo, error, healing
-
-from faults.content import CONTENT
-from faults.fault import Fault
-from faults.status import STATUS
-from faults.wire import WIRE
+from support.faults.content import CONTENT
+from support.faults.fault import Fault
+from support.faults.status import STATUS
+from support.faults.wire import WIRE
+from support.replies import FOREVER, Plan, Received, Reply, echo, error, healing
 
 FAULTS = MappingProxyType(WIRE | CONTENT | STATUS)
 
@@ -56,7 +55,7 @@ class Mixed:
     hanging: float = 0.002
     latency: float = 0.005
 
-    def __call__(self, request: Received) -> Answer:
+    def __call__(self, request: Received) -> Reply:
         fault, failures = self.fate(request.prompt)
         answer = (fault.plan if fault and request.attempt <= failures else echo)(request)
         delay = Random(f"{self.seed}:{request.prompt}:{request.attempt}").expovariate(1)

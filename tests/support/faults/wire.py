@@ -5,18 +5,17 @@ from dataclasses import replace
 from itertools import chain, repeat
 from typing import cast
 
-from answers import Answer, Plan, Received, Step, chunk, dripping, echo
-
-from faults.fault import always, bad, broken, raw, silent, usable, wire
+from support.faults.fault import always, bad, broken, raw, silent, usable, wire
+from support.replies import Plan, Received, Reply, Step, chunk, dripping, echo
 
 
 def endless(head: bytes, piece: bytes) -> Plan:
-    return lambda request: Answer(raw=chain([head], repeat(piece)), end="close")
+    return lambda request: Reply(raw=chain([head], repeat(piece)), end="close")
 
 
-def blank_lines_first(request: Received) -> Answer:
+def blank_lines_first(request: Received) -> Reply:
     pieces: Iterator[bytes] = iter([b"\n", b"\n", cast("bytes", echo(request).payload)])
-    return Answer(body=pieces, framing="chunked")
+    return Reply(body=pieces, framing="chunked")
 
 
 def blanks(piece: bytes = chunk(b"\n")) -> Iterator[Step]:
@@ -123,14 +122,14 @@ HEADS = {
 }
 
 TIMES = {
-    "never_answer": silent(always(Answer(raw=(), end="hang"))),
+    "never_answer": silent(always(Reply(raw=(), end="hang"))),
     "hang_after_head": silent(raw(lambda head, body: [head], "hang")),
     "hang_mid_body": silent(wire(cut=-60, end="hang")),
     "drip": silent(wire(drip=(1, 0.05))),
     "drip_head": silent(raw(lambda head, body: dripping(head + body, 1, 0.05))),
-    "drip_chunks": silent(lambda request: Answer(raw=chain([OK_CHUNKED], blanks()), end="hang")),
+    "drip_chunks": silent(lambda request: Reply(raw=chain([OK_CHUNKED], blanks()), end="hang")),
     "endless_100_continue": silent(
-        lambda request: Answer(raw=blanks(b"HTTP/1.1 100 Continue\r\n\r\n"), end="hang"),
+        lambda request: Reply(raw=blanks(b"HTTP/1.1 100 Continue\r\n\r\n"), end="hang"),
         "connection",
     ),
     "endless": broken(endless(OK_CHUNKED, chunk(b" " * 60_000)), "bad_response", "timeout"),

@@ -6,9 +6,8 @@ from dataclasses import replace
 from email.utils import formatdate
 from typing import Any
 
-from answers import Answer, Received, echo, error
-
-from faults.fault import Fault, always
+from support.faults.fault import Fault, always
+from support.replies import Received, Reply, echo, error
 
 WORDS = "words of the server"
 TEXT = {"content-type": "text/plain"}
@@ -25,18 +24,18 @@ def status(code: int) -> Fault:
 
 def shape(body: Any, says: str = WORDS, code: int = 400) -> Fault:
     """A rejection whose words come in some other shape."""
-    answer = Answer(code, body=body, headers=TEXT if isinstance(body, bytes) else {})
+    answer = Reply(code, body=body, headers=TEXT if isinstance(body, bytes) else {})
     return Fault(always(answer), ("rejected",), retried=False, status=code, says=says)
 
 
-def advised(answer: Callable[[], Answer], wait: float = 0.0, *, retried: bool = True) -> Fault:
+def advised(answer: Callable[[], Reply], wait: float = 0.0, *, retried: bool = True) -> Fault:
     """A 429 or 503 with its advice when to come again, made anew for each attempt."""
     code = answer().status
     kind = "rate_limited" if code == 429 else "server_error"
     return Fault(lambda request: answer(), (kind,), retried, code, wait=wait)
 
 
-def headed(code: int, **headers: str) -> Answer:
+def headed(code: int, **headers: str) -> Reply:
     """An error with these headers, their names written with underscores."""
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     return replace(error(code, WORDS), headers=names)
@@ -45,11 +44,11 @@ def headed(code: int, **headers: str) -> Answer:
 def redirect(code: int, location: str | None, *or_kinds: str) -> Fault:
     """A redirect; ``{port}`` is the endpoint's own. What follows it to ``/moved`` is answered."""
 
-    def plan(request: Received) -> Answer:
+    def plan(request: Received) -> Reply:
         if "/moved" in request.path:
             return echo(request)
         port = request.headers["host"].rpartition(":")[2]
-        return Answer(code, headers={"location": location and location.format(port=port)})
+        return Reply(code, headers={"location": location and location.format(port=port)})
 
     return Fault(plan, ("rejected", "bad_response", *or_kinds), retried=None)
 
@@ -60,7 +59,7 @@ def quota(**fields: str) -> Fault:
     return Fault(always(answer), ("rate_limited",), False, 429, WORDS, stops=True)
 
 
-def key_echoed(request: Received) -> Answer:
+def key_echoed(request: Received) -> Reply:
     """Tell the whole key back, as some gateways do."""
     return error(400, f"{WORDS}, not {request.headers.get('authorization')}")
 

@@ -8,7 +8,7 @@ The rule where bytes are broken: "connection" when the end of the answer that HT
 come, "bad_response" when a whole 200 came that is no chat completion.
 """
 
-from faults.fault import Fault
-from faults.mixed import FAULTS, Mixed, named_plan
+from support.faults.fault import Fault
+from support.faults.mixed import FAULTS, Mixed, named_plan
 
 __all__ = ["FAULTS", "Fault", "Mixed", "named_plan"]
