@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 Message: TypeAlias = dict[str, Any]
 """One chat message: ``{"role": "system" | "user" | "assistant", "content": text}``."""
@@ -37,6 +37,10 @@ UNUSABLE_ANSWERS = frozenset({"truncated", "refused", "filtered", "empty"})
 """Failures that were answered and paid for: the same request again costs the same again."""
 REJECTIONS = frozenset({"duplicate", "contaminated", "not_kept"})
 """Rows that the user asked to filter out: counted as rejected, not as failed."""
+
+
+META_KEY = "_codesynth"
+"""The column of ``--meta``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,20 @@ class Answer:
     finish_reason: str | None = None
     model: str | None = None
     usage: Usage | None = None
+
+
+class Ask(NamedTuple):
+    """What a task asks for one row.
+
+    Attributes:
+        body: what is sent, a JSON text.
+        identity: the part of it that decides the answer, so that equal ones share an answer.
+        messages: the chat in OpenAI's shape; empty where no model is asked.
+    """
+
+    body: bytes
+    identity: bytes
+    messages: Sequence[Message] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,12 +232,16 @@ class Stats:
 
     Attributes:
         rows: read so far.
+        all_read: there are no more.
+        answered: rows whose response has come; those not written yet wait for their turn.
         cached: answered by the journal; ``saved`` are the tokens of these.
         attempts: requests sent.
         used: tokens of the answers that this run asked for.
     """
 
     rows: int = 0
+    all_read: bool = False
+    answered: int = 0
     ok: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     rejections: Counter[str] = field(default_factory=Counter)
