@@ -27,7 +27,7 @@ from codesynth.operators.instructions import (
 )
 from codesynth.operators.languages import find_language
 from codesynth.operators.sampling import mix, sample
-from codesynth.operators.templates import Template, find_template
+from codesynth.operators.templates import Template, check_first, find_template
 from codesynth.operators.tests import TestsOperator, tests_template
 from codesynth.pipeline import RowFilter
 from codesynth.settings import (
@@ -202,7 +202,7 @@ def _rows_spec(settings: AskSettings, operator: Operator, template: Template) ->
 
     def records() -> Iterator[Record]:
         rows = itertools.islice(read_records(settings.inputs), settings.limit)
-        return _repeat(_check_first(rows, template), settings.samples)
+        return _repeat(check_first(rows, template), settings.samples)
 
     return CommandSpec(
         operator=operator,
@@ -212,25 +212,6 @@ def _rows_spec(settings: AskSettings, operator: Operator, template: Template) ->
         filters=lambda: [ContaminationFilter(benchmarks)] if benchmarks is not None else [],
         screen=screen,
     )
-
-
-def _check_first(records: Iterator[Record], template: Template) -> Iterator[Record]:
-    """See that the template fits the first row that can be read.
-
-    Raises:
-        ConfigError: a placeholder is no column of it.
-    """
-    for record in records:
-        if record.error is None:
-            columns = {"instruction": "", **record.fields}
-            if (missing := template.first_missing(columns)) is not None:
-                known = ", ".join(f"{{{name}}}" for name in columns)
-                where = f"{template.name}:{template.line_of(missing)}"
-                raise ConfigError(f"{where}: unknown placeholder {{{missing}}}; known: {known}")
-            yield record
-            break
-        yield record
-    yield from records
 
 
 def _repeat(records: Iterator[Record], samples: int) -> Iterator[Record]:

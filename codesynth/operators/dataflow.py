@@ -24,6 +24,7 @@ from codesynth.operators.instructions import (
     instruction_template,
 )
 from codesynth.operators.sampling import sample
+from codesynth.operators.templates import Template, check_first
 from codesynth.pipeline import Stop
 from codesynth.serving import ChatServing, LLMServing, ResponseStream
 from codesynth.serving.stream import IteratorStream
@@ -172,8 +173,10 @@ class CodeInstructionToCodeGenerator:
         self.llm_serving = llm_serving
         self.prompt_template = prompt_template
         self._fill: Callable[[Record, str], str | Failure]
+        self._template: Template | None = None
         if prompt_template is None or isinstance(prompt_template, str):
-            self._fill = fill_instruction(code_template(prompt_template))
+            self._template = code_template(prompt_template)
+            self._fill = fill_instruction(self._template)
         else:
             build = prompt_template.build_prompt
             self._fill = lambda _, instruction: str(build(instruction=instruction))
@@ -195,23 +198,32 @@ class CodeInstructionToCodeGenerator:
         """
         key = None if input_key == "instruction" else input_key
         operator = CodeOperator(self._fill, key, output_key)
-        return run_rows(operator, storage, self.llm_serving)
+        return run_rows(operator, storage, self.llm_serving, self._template)
 
 
 def run_rows(
     operator: Operator,
     storage: JSONLStorage | ForeignStorage,
     llm_serving: LLMServing | ForeignServing,
+    template: Template | None = None,
 ) -> list[str]:
-    """Send each row of ``storage`` through an operator; return the new column's name."""
+    """Send each row of ``storage`` through an operator; return the new columns' names.
+
+    Args:
+        template: is checked against the first row.
+    """
     names = list(operator.columns)
+
+    def checked(records: Iterable[Record]) -> Iterable[Record]:
+        return records if template is None else check_first(records, template)
+
     if isinstance(storage, JSONLStorage):
-        _stream(operator, storage.records(), llm_serving, storage)
+        _stream(operator, checked(storage.records()), llm_serving, storage)
         return names
     rows = [dict(row) for row in storage.read("dict")]
     if taken := [name for name in names if any(name in row for row in rows)]:
         raise ConfigError(f'the rows already have "{taken[0]}". Choose another output_key')
-    records = [Record(i, b"{}", row) for i, row in enumerate(rows)]
+    records = list(checked(Record(i, b"{}", row) for i, row in enumerate(rows)))
     new = _in_memory(operator, records, llm_serving)
     empty = dict.fromkeys(names)
     storage.write([row | (columns or empty) for row, columns in zip(rows, new, strict=True)])

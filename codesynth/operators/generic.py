@@ -152,7 +152,7 @@ def _read_object(braced: str) -> dict[str, Any] | str:
         try:
             found = _DECODER.decode(repaired)
         except ValueError as exc:
-            return f"the answer has no JSON object that can be read: {exc}"
+            return f"the JSON object cannot be read: {exc}"
         except RecursionError:
             return "the JSON object is nested too deeply"
     result: dict[str, Any] = found  # what is in braces is an object
