@@ -194,7 +194,9 @@ class Figures:
             self.usage += used
             self.numbers["tokens"].add(used.completion_tokens)
             if used.completion_tokens and used.reasoning_tokens:
-                self.numbers["reasoning"].add(round(used.reasoning_tokens / used.completion_tokens, 2))
+                self.numbers["reasoning"].add(
+                    round(used.reasoning_tokens / used.completion_tokens, 2)
+                )
 
 
 def nearest(texts: Sequence[str], queries: int = QUERIES) -> Numbers:

@@ -87,7 +87,10 @@ def _body(figures: Figures) -> Iterator[str]:
     for view in views:
         parts = list(describe(view, figures.told, _MOST_CHARACTERS))
         first = (view.text(figures.told.instruction_keys) or "").strip()[:100]
-        texts = (f'<h4>{escape(p.title)}</h4><pre class="{p.kind}">{escape(p.text)}</pre>' for p in parts[1:])
+        texts = (
+            f'<h4>{escape(p.title)}</h4><pre class="{p.kind}">{escape(p.text)}</pre>'
+            for p in parts[1:]
+        )
         yield (
             f'<details class="row"><summary><b>{escape(parts[0].title)}</b> {escape(clean(first))}'
             f"</summary>{''.join(texts)}</details>"
@@ -115,32 +118,49 @@ def _tiles(figures: Figures) -> Iterator[tuple[str, str]]:
 
 def _sections(figures: Figures) -> Iterator[tuple[str, list[str]]]:
     numbers = figures.numbers
-    yield "What became of the rows", [
-        _bars("Rows", figures.rows, _COLORS),
-        _bars("Rejected, by reason", figures.counts("rejected")),
-        _bars("Failed, by kind", figures.counts("failed")),
-    ]
-    yield "Tests", [
-        _bars("Verification", figures.counts("ok")),
-        _histogram("Tests per row", "tests", numbers["tests"]),
-        _histogram("Tests passed", "%", numbers["pass_rate"]),
-        _histogram("Agreement of the answers to one instruction", "%", numbers["agreement"]),
-    ]
+    yield (
+        "What became of the rows",
+        [
+            _bars("Rows", figures.rows, _COLORS),
+            _bars("Rejected, by reason", figures.counts("rejected")),
+            _bars("Failed, by kind", figures.counts("failed")),
+        ],
+    )
+    yield (
+        "Tests",
+        [
+            _bars("Verification", figures.counts("ok")),
+            _histogram("Tests per row", "tests", numbers["tests"]),
+            _histogram("Tests passed", "%", numbers["pass_rate"]),
+            _histogram("Agreement of the answers to one instruction", "%", numbers["agreement"]),
+        ],
+    )
     similar = nearest(figures.instructions.texts())
-    yield "Instructions and code", [
-        _histogram("Length of the instructions", "characters", numbers["instruction"]),
-        _histogram("Length of the code", "lines", numbers["code"]),
-        _histogram("Similarity of an instruction to the closest other one (ROUGE-L)", "%", similar),
-        _bars("Language", figures.languages),
-    ]
-    yield "Tokens", [
-        _histogram("Tokens of an answer", "tokens", numbers["tokens"]),
-        _histogram("Share of reasoning in an answer", "%", numbers["reasoning"]),
-    ]
-    yield "Over time", [
-        _line("Answers per second", figures.timeline, 1),
-        _line("Requests in flight", figures.timeline, 2),
-    ]
+    yield (
+        "Instructions and code",
+        [
+            _histogram("Length of the instructions", "characters", numbers["instruction"]),
+            _histogram("Length of the code", "lines", numbers["code"]),
+            _histogram(
+                "Similarity of an instruction to the closest other one (ROUGE-L)", "%", similar
+            ),
+            _bars("Language", figures.languages),
+        ],
+    )
+    yield (
+        "Tokens",
+        [
+            _histogram("Tokens of an answer", "tokens", numbers["tokens"]),
+            _histogram("Share of reasoning in an answer", "%", numbers["reasoning"]),
+        ],
+    )
+    yield (
+        "Over time",
+        [
+            _line("Answers per second", figures.timeline, 1),
+            _line("Requests in flight", figures.timeline, 2),
+        ],
+    )
 
 
 def _chart(title: str, about: str, data: Mapping[str, Any], **axes: Mapping[str, Any]) -> str:
@@ -167,14 +187,18 @@ def _bars(title: str, counts: Mapping[str, int], colors: Mapping[str, str] | Non
         "marker": {"color": [(colors or {}).get(name, _MAIN) for name in names]},
     }
     x = {"range": [0, 1.4 * max(counts.values())], "nticks": 5, "separatethousands": True}
-    return _chart(title, f"{total:,} rows", data, xaxis=x, yaxis={"type": "category", "autorange": "reversed"})
+    return _chart(
+        title, f"{total:,} rows", data, xaxis=x, yaxis={"type": "category", "autorange": "reversed"}
+    )
 
 
 def _histogram(title: str, unit: str, numbers: Numbers) -> str:
     if not numbers.counts:
         return ""
     median, high, longest = (numbers.quantile(share) for share in (0.5, 0.9, 1.0))
-    about = f"half have at most {median:,g} {unit}, 90 % at most {high:,g}, the largest {longest:,g}"
+    about = (
+        f"half have at most {median:,g} {unit}, 90 % at most {high:,g}, the largest {longest:,g}"
+    )
     low, top = numbers.quantile(0.0), numbers.quantile(0.99)
     width = _nice((top - low) / _MOST_BARS)
     ...

@@ -103,7 +103,9 @@ class View:
             if isinstance(value, str):
                 return value
             turns = value if isinstance(value, list) else []
-            said = [t.get("content") for t in turns if isinstance(t, dict) and t.get("role") == "user"]
+            said = [
+                t.get("content") for t in turns if isinstance(t, dict) and t.get("role") == "user"
+            ]
             if said and isinstance(said[-1], str):
                 return said[-1]
         return None
@@ -128,7 +130,9 @@ def describe(view: View, told: LookSettings, most: int | None) -> Iterator[Part]
     yield Part("head", clean(f"{view.where}: {view.fate} {view.label}".rstrip() + more))
     if view.error:
         about = [f"{k}: {view.error[k]}" for k in ("status", "attempts") if view.error.get(k)]
-        yield Part("text", "error", clean("\n".join([str(view.error.get("message")), *about]), most))
+        yield Part(
+            "text", "error", clean("\n".join([str(view.error.get("message")), *about]), most)
+        )
     short, last = [], []
     for name, value in view.row.items():
         title, is_text = clean(name), isinstance(value, str)

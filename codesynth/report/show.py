@@ -75,7 +75,10 @@ def _painter(out: TextIO) -> Callable[[Part], None]:
     from rich.syntax import Syntax
     from rich.text import Text
 
-    console, python = Console(file=out, force_terminal=True), Syntax("", "python", theme="ansi_dark")
+    console, python = (
+        Console(file=out, force_terminal=True),
+        Syntax("", "python", theme="ansi_dark"),
+    )
 
     def write(part: Part) -> None:
         # soft_wrap: the pager breaks long lines itself
