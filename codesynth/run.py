@@ -63,7 +63,7 @@ def ask(settings: AskSettings, name: str, prepare: Callable[[Notes], CommandSpec
             serving = _journaled(run, spec, task, journal, endpoint)
         run.remarks, run.tally = spec.remarks, spec.tally
         if settings.estimate is not None:
-            return _estimate(run, spec, task, serving, settings.estimate)
+            return _estimate(run, settings, spec, task, serving)
         code = run.execute(spec.records(), task, serving, spec.filters())
         if spec.quota is not None and spec.quota.exhausted:
             run.say(spec.quota.explanation())
@@ -149,7 +149,7 @@ def _tell_change(run: Run, spec: CommandSpec, task: Task, journal: Journal) -> N
 
 
 def _estimate(
-    run: Run, spec: CommandSpec, task: Task, serving: LLMServing, count: int
+    run: Run, settings: AskSettings, spec: CommandSpec, task: Task, serving: LLMServing
 ) -> int:
     """Ask for some rows and print what all would take."""
     total = spec.total()
@@ -158,8 +158,8 @@ def _estimate(
             "--estimate needs a known number of rows: name INPUT files that are not compressed, "
             "and drop --accepted"
         )
-    estimate, stop = Estimate(total, run.price), Stop()
-    part = Spread(min(count, total), max(total, 1))
+    estimate, stop = Estimate(total, settings.price), Stop()
+    part = Spread(min(settings.estimate or total, total), max(total, 1))
     requests = pipeline.make_requests(spec.records(), task, run.stats, stop, part)
     with run.progress, signals(stop):
         for response in pipeline.responses(serving.generate(requests), stop):
