@@ -50,7 +50,7 @@ def read_completion(body: bytes, redact: Redact = str) -> tuple[Answer | None, F
         model=model if isinstance(model, str) else None,
         usage=_read_usage(data.get("usage")),
     )
-    return _judge(answer, clean(redact(refusal)))
+    return _judge(answer, one_line(redact(refusal)))
 
 
 def _judge(answer: Answer, refusal: str) -> tuple[Answer | None, Failure | None]:
@@ -198,15 +198,15 @@ def find_words(body: bytes, redact: Redact = str) -> str:
     """
     try:
         if words := _words_of(read_json(body)):
-            return clean(redact(words))
+            return one_line(redact(words))
     except ValueError:
         pass
     text = body.removeprefix(_BOM)[:_LONGEST].decode("utf-8", "replace")
     if len(body) > _LONGEST:  # a secret that is cut in two would not be found
         text = text[: text.rfind(" ") + 1]
     if "<" in text and (title := re.search(r"<(title|h1)[^>]*>([^<]+)<", text, re.IGNORECASE)):
-        return clean(redact(html.unescape(title[2])))
-    return clean(redact(html.unescape(re.sub(r"<[^>]*>", " ", text))))
+        return one_line(redact(html.unescape(title[2])))
+    return one_line(redact(html.unescape(re.sub(r"<[^>]*>", " ", text))))
 
 
 def _words_of(data: object) -> str:
@@ -221,7 +221,7 @@ def _words_of(data: object) -> str:
     return ""
 
 
-def clean(text: str, limit: int = 300) -> str:
+def one_line(text: str, limit: int = 300) -> str:
     """Make a stranger's text fit for one line of a terminal: no control characters, not long."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * limit]).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
