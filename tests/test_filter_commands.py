@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from command import codesynth, lines, started
+from support.command import codesynth, lines, started
 
 SEEDS = Path(__file__).parents[1] / "samples" / "seeds.jsonl"
 NEW = ("gen-instructions", SEEDS, "--seed", 3, "--offline")
