@@ -1,4 +1,11 @@
-"""Training data for code models: new instructions from few-shot examples, and code for them."""
+"""Make training data for code models: new instructions from few-shot examples, and code for them.
+
+>>> import codesynth
+>>> serving = codesynth.APILLMServing("http://offline/v1", transport=codesynth.PracticeEndpoint())
+>>> storage = codesynth.JSONLStorage("samples/seeds.jsonl", "/dev/null")
+>>> codesynth.CodeInstructionGenerator(serving, num_generate=2).run(storage)
+['generated_instruction']
+"""
 
 from __future__ import annotations
 
@@ -6,19 +13,25 @@ from codesynth.version import __version__
 
 TYPE_CHECKING = False  # typing alone would take as long to load as --help does
 if TYPE_CHECKING:
+    from codesynth.journal import Journal, JournaledServing
     from codesynth.models import Endpoint, SamplingParams
-    from codesynth.operators import CodeInstructionGenerator, CodeInstructionToCodeGenerator
+    from codesynth.operators.dataflow import (
+        CodeInstructionGenerator,
+        CodeInstructionToCodeGenerator,
+    )
     from codesynth.serving.client import APILLMServing
-    from codesynth.serving.offline import OfflineEndpoint
+    from codesynth.serving.offline import PracticeEndpoint
     from codesynth.storage import JSONLStorage
 
 _HOMES = {
     "APILLMServing": "codesynth.serving.client",
-    "CodeInstructionGenerator": "codesynth.operators",
-    "CodeInstructionToCodeGenerator": "codesynth.operators",
+    "CodeInstructionGenerator": "codesynth.operators.dataflow",
+    "CodeInstructionToCodeGenerator": "codesynth.operators.dataflow",
     "Endpoint": "codesynth.models",
     "JSONLStorage": "codesynth.storage",
-    "OfflineEndpoint": "codesynth.serving.offline",
+    "Journal": "codesynth.journal",
+    "JournaledServing": "codesynth.journal",
+    "PracticeEndpoint": "codesynth.serving.offline",
     "SamplingParams": "codesynth.models",
 }
 
@@ -28,7 +41,9 @@ __all__ = [
     "CodeInstructionToCodeGenerator",
     "Endpoint",
     "JSONLStorage",
-    "OfflineEndpoint",
+    "Journal",
+    "JournaledServing",
+    "PracticeEndpoint",
     "SamplingParams",
     "__version__",
 ]
@@ -41,3 +56,7 @@ def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

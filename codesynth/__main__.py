@@ -6,25 +6,25 @@ import errno
 import os
 import sys
 
-from codesynth.streams import EXIT_PIPE, occupy_standard_streams, turn_away
+from codesynth.process import EXIT_PIPE, occupy_standard_streams, redirect_to_devnull
 from codesynth.version import __version__
-
-_COMMANDS = ("gen-instructions", "gen-code", "verify")
 
 
 def main() -> None:
     """Run the command line on this process's arguments."""
     occupy_standard_streams()
     try:
-        words = _at_once(sys.argv[1:])
-        if words is None:
+        text = _ready_text(sys.argv[1:])
+        if text is None:
             from codesynth.cli import app
 
             app()
+        elif sys.stdout is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         else:
-            _say(words)
+            print(text, end="", flush=True)
     except BrokenPipeError:
-        turn_away(1)
+        redirect_to_devnull(1)
         sys.exit(EXIT_PIPE)
     except OSError as exc:
         from codesynth.cli import complain
@@ -37,24 +37,20 @@ def main() -> None:
                 if stream is not None:
                     stream.flush()  # the interpreter's own, at the exit, would make it exit 120
             except OSError:
-                turn_away(fd)
+                redirect_to_devnull(fd)
 
 
-def _say(words: str) -> None:
-    if sys.stdout is None:
-        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-    print(words, end="", flush=True)
-
-
-def _at_once(args: list[str]) -> str | None:
-    """Give version or help: loading the parser takes six times as long as Python's own start."""
+def _ready_text(args: list[str]) -> str | None:
+    """Return version or help: loading the parser takes six times as long as Python's own start."""
     if args == ["--version"]:
         return f"codesynth {__version__}\n"
-    name = args[0] if len(args) == 2 and args[0] in _COMMANDS else "codesynth"
-    if args not in ([name, "-h"], [name, "--help"], ["-h"], ["--help"]):
+    if not args or len(args) > 2 or args[-1] not in ("-h", "--help"):
         return None
-    path = os.path.join(os.path.dirname(__file__), "help", f"{name}.txt")  # noqa: PTH118, PTH120  # pathlib loads slowly
-    with open(path, encoding="utf-8") as file:
+    name = args[0] if len(args) == 2 else "codesynth"
+    folder = os.path.join(os.path.dirname(__file__), "help")  # noqa: PTH118, PTH120  # pathlib loads slowly
+    if f"{name}.txt" not in os.listdir(folder):  # noqa: PTH208
+        return None
+    with open(f"{folder}/{name}.txt", encoding="utf-8") as file:
         return file.read()
 
 

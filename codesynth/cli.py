@@ -1,95 +1,36 @@
-"""The command line: options -> settings, help, exit codes. Nothing else knows typer."""
+"""The command line: builds each command from its settings, runs it, turns errors into exit codes.
+
+The only file that imports typer.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import functools
+import dataclasses
 import inspect
+import math
 import os
 import sys
+import typing
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from codesynth.errors import CodesynthError, ConfigError
-from codesynth.options import (
-    ASK,
-    CHECK,
-    IN,
-    MORE,
-    BaseUrl,
-    Concurrency,
-    ConnectTimeout,
-    Decontaminate,
-    DryRun,
-    ExtraBody,
-    Failures,
-    Inputs,
-    JournalPath,
-    Limit,
-    MaxCost,
-    MaxOutage,
-    MaxRetries,
-    MaxTime,
-    MaxTokens,
-    Meta,
-    Model,
-    Ngram,
-    NoJournal,
-    Offline,
-    Out,
-    Overwrite,
-    PriceOption,
-    Quiet,
-    Rpm,
-    Shard,
-    System,
-    Temperature,
-    Template,
-    Timeout,
-    TopP,
-    Tpm,
-    Unordered,
-    Verbose,
-    option,
-    ratio,
-    statuses,
-)
-from codesynth.streams import EXIT_PIPE, turn_away
+from codesynth import settings as told
+from codesynth.errors import CodesynthError
+from codesynth.options import GROUPS, MORE, Option
+from codesynth.process import EXIT_PIPE, redirect_to_devnull
+from codesynth.settings import RowSettings
 from codesynth.version import __version__
 
-if TYPE_CHECKING:
-    from codesynth.serving.journal import Journal
-    from codesynth.work import Settings, Work
-
 _EXIT_USAGE, _EXIT_INTERRUPTED = 2, 130
-
-_EXAMPLES = """\
-\b
-Examples:
-  codesynth gen-instructions seeds.jsonl -n 1000 |
-      codesynth gen-code > sft.jsonl
-  codesynth gen-instructions seeds.jsonl -n 1000 -o new.jsonl
-  codesynth gen-code new.jsonl -o sft.jsonl
-  codesynth gen-code new.jsonl --offline | head
-"""
-_EXAMPLES_INSTRUCTIONS = """\
-\b
-Examples:
-  codesynth gen-instructions seeds.jsonl -n 100 --offline
-  codesynth gen-instructions seeds.jsonl -n 1000 --seed 1 -o new.jsonl
-  codesynth gen-instructions pool.jsonl.gz -k 5 --temperature 1 > new.jsonl
-"""
-_EXAMPLES_CODE = """\
-\b
-Examples:
-  codesynth gen-code instructions.jsonl --offline
-  codesynth gen-code instructions.jsonl -o sft.jsonl --max-tokens 2048
-  codesynth gen-instructions seeds.jsonl | codesynth gen-code > sft.jsonl
-"""
+_HINTS = {
+    ("gen-code", "-n"): "gen-code answers each input row. Did you mean --limit or --samples?",
+    ("gen-code", "--num-generate"): "gen-code answers each input row: --limit or --samples?",
+}
+"""What to say where an option of another command is given."""
 
 
 def _format_help(command: Any, ctx: Any, formatter: Any) -> None:
@@ -97,16 +38,15 @@ def _format_help(command: Any, ctx: Any, formatter: Any) -> None:
     command.format_usage(ctx, formatter)
     command.format_help_text(ctx, formatter)
     command.format_epilog(ctx, formatter)
-    groups: dict[str, list[tuple[str, str]]] = {}
+    groups: dict[str, list[tuple[str, str]]] = {name: [] for name in GROUPS}
     for param in command.get_params(ctx):
         entry = param.get_help_record(ctx)
         if entry is not None:
-            group = getattr(param, "rich_help_panel", None) or MORE
-            groups.setdefault(group, []).append(entry)
-    groups[MORE] = groups.pop(MORE)
+            groups[getattr(param, "rich_help_panel", None) or MORE].append(entry)
     for name, entries in groups.items():
-        with formatter.section(name):
-            formatter.write_dl(entries, col_max=26)
+        if entries:
+            with formatter.section(name):
+                formatter.write_dl(entries, col_max=26)
     if hasattr(command, "format_commands"):
         command.format_commands(ctx, formatter)
 
@@ -114,6 +54,13 @@ def _format_help(command: Any, ctx: Any, formatter: Any) -> None:
 class _Command(TyperCommand):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         _format_help(self, ctx, formatter)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for arg in args:
+            if hint := _HINTS.get((str(ctx.info_name), arg)):
+                ctx.fail(f"No such option: {arg}. {hint}")
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
 
 
 class _Group(TyperGroup):
@@ -128,163 +75,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
-    epilog=_EXAMPLES,
+    epilog="""\b
+Examples:
+  codesynth gen-instructions seeds.jsonl -n 1000 |
+      codesynth gen-code > sft.jsonl
+  codesynth gen-instructions seeds.jsonl -n 1000 -o new.jsonl
+  codesynth gen-code new.jsonl -o sft.jsonl
+  codesynth gen-code new.jsonl --offline | head
+""",
 )
-
-
-def _common_options(
-    inputs: Inputs = None,
-    output: Out = None,
-    failures: Failures = None,
-    limit: Limit = None,
-    shard: Shard = None,
-    unordered: Unordered = False,
-    meta: Meta = False,
-    prompt_template: Template = None,
-    system_prompt: System = None,
-    temperature: Temperature = None,
-    top_p: TopP = None,
-    max_tokens: MaxTokens = None,
-    extra_body: ExtraBody = None,
-    decontaminate: Decontaminate = None,
-    ngram: Ngram = 13,
-    model: Model = None,
-    base_url: BaseUrl = None,
-    offline: Offline = False,
-    concurrency: Concurrency = None,
-    rpm: Rpm = None,
-    tpm: Tpm = None,
-    timeout: Timeout = 600.0,
-    connect_timeout: ConnectTimeout = 10.0,
-    max_retries: MaxRetries = 5,
-    max_outage: MaxOutage = 300.0,
-    journal: JournalPath = None,
-    no_journal: NoJournal = False,
-    overwrite: Overwrite = False,
-    max_time: MaxTime = None,
-    max_cost: MaxCost = None,
-    price: PriceOption = None,
-    dry_run: DryRun = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:
-    """Declare the options that both commands have; they are read from the context."""
-
-
-def _with_common_options(own: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the common options beside its own."""
-    names = inspect.signature(own, eval_str=True).parameters
-    shared = inspect.signature(_common_options, eval_str=True).parameters
-
-    @functools.wraps(own)
-    def command(**values: Any) -> None:
-        own(**{name: values[name] for name in names})
-
-    parameters = [*names.values(), *shared.values()]
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads it
-    command.__annotations__ = {each.name: each.annotation for each in parameters}
-    return command
-
-
-def _common(options: dict[str, Any]) -> dict[str, Any]:
-    """Turn the options that both commands have into settings."""
-    from codesynth.models import SamplingParams
-
-    env = os.environ
-    urls = options["base_url"] or [url for url in [env.get("OPENAI_BASE_URL")] if url]
-    names = ("temperature", "top_p", "max_tokens")
-    params = SamplingParams(
-        **{name: options[name] for name in names}, extra_body=options["extra_body"] or {}
-    )
-    as_they_are = (
-        *("output", "output_key", "failures", "limit", "meta", "dry_run", "offline", "quiet"),
-        *("rpm", "tpm", "timeout", "connect_timeout", "max_retries", "max_outage"),
-        *("ngram", "journal", "overwrite", "max_time", "max_cost", "price"),
-    )
-    return {
-        **{name: options[name] for name in as_they_are},
-        "inputs": options["inputs"] or ["-"],
-        "decontaminate": options["decontaminate"] or [],
-        "prompt_template": options["prompt_template"],
-        "system_prompt": _system_prompt(options["system_prompt"]),
-        "model": options["model"] or env.get("CODESYNTH_MODEL") or None,
-        "base_urls": urls,
-        "api_key": env.get("OPENAI_API_KEY") or None,
-        "params": params,
-        "concurrency": options["concurrency"] or None,
-        "shard": options["shard"] or (0, 1),
-        "ordered": not options["unordered"],
-        "keep_journal": not options["no_journal"],
-    }
-
-
-def _system_prompt(text: str | None) -> str | None:
-    if text is None or not text.startswith("@"):
-        return text
-    try:
-        return Path(text[1:]).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"--system-prompt {text}: {exc}") from exc
-
-
-def _do(
-    ctx: typer.Context,
-    options: dict[str, Any],
-    prepare: Callable[[Settings, Journal | None], Work],
-) -> None:
-    """Run one of the commands that ask an endpoint."""
-
-    def ask() -> int:
-        from codesynth.application import execute
-        from codesynth.work import Settings
-
-        settings = Settings(command=str(ctx.info_name), **_common(options))
-        with _retries_told() if options["verbose"] else contextlib.nullcontext():
-            return execute(settings, prepare)
-
-    _exit_with(ctx, options["inputs"], ask)
-
-
-def _exit_with(ctx: typer.Context, inputs: list[str] | None, command: Callable[[], int]) -> None:
-    """Run a command; turn what comes of it into one line and an exit code."""
-    if not inputs and os.isatty(0):
-        print(f"{ctx.get_usage()}\n\nNo INPUT, and standard input is a terminal.", file=sys.stderr)
-        raise typer.Exit(_EXIT_USAGE)
-    try:
-        code = command()
-    except CodesynthError as exc:
-        complain(str(exc))
-        code = exc.exit_code
-    except BrokenPipeError:
-        turn_away(1)
-        code = EXIT_PIPE
-    except KeyboardInterrupt:
-        code = _EXIT_INTERRUPTED
-    raise typer.Exit(code)
-
-
-def complain(text: str) -> None:
-    """Say on one line why nothing more is done; a row's own words may be in it."""
-    from codesynth.serving.answers import clean
-
-    with contextlib.suppress(OSError):  # the exit code says it too, where stderr takes nothing
-        print(f"codesynth: {clean(text, 1000)}", file=sys.stderr)
-
-
-@contextlib.contextmanager
-def _retries_told() -> Iterator[None]:
-    import logging
-
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("codesynth: %(message)s"))
-    logger = logging.getLogger("codesynth")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.setLevel(logging.NOTSET)
-        logger.removeHandler(handler)
 
 
 @app.callback()
@@ -299,243 +98,241 @@ def _main(
         raise typer.Exit
 
 
-@app.command(name="gen-instructions", cls=_Command, epilog=_EXAMPLES_INSTRUCTIONS)
-@_with_common_options
-def gen_instructions(
-    ctx: typer.Context,
-    input_key: Annotated[
-        str,
-        option(IN, "--input-key", metavar="KEY", help="Column of the pool. Default: prompt."),
-    ] = "prompt",
-    output_key: Annotated[
-        str,
-        option(
-            IN, "--output-key", metavar="KEY", help="New column. Default: generated_instruction."
-        ),
-    ] = "generated_instruction",
-    num_generate: Annotated[
-        int,
-        option(ASK, "-n", "--num-generate", min=0, metavar="N", help="How many. Default: 10."),
-    ] = 10,
-    num_few_shot: Annotated[
-        int,
-        option(
-            ASK,
-            "-k",
-            "--num-few-shot",
-            min=1,
-            metavar="K",
-            help="Examples sampled for each prompt. Default: 3.",
-        ),
-    ] = 3,
-    seed: Annotated[
-        int | None,
-        option(ASK, "--seed", metavar="N", help="Of the sampling. Default: random, and told."),
-    ] = None,
-    mix: Annotated[
-        Any,
-        option(
-            ASK,
-            "--mix",
-            parser=ratio,
-            metavar="H:M",
-            help="Examples from H rows of people's and M of a model's (6:2 in self-instruct), in "
-            "place of -k: a model's are rows of the pool with the new column, not the other.",
-        ),
-    ] = None,
-    novelty: Annotated[
-        float | None,
-        option(
-            CHECK,
-            "--novelty",
-            metavar="T",
-            help="Reject what has a ROUGE-L of T or more with the pool or a row before (0.7 in "
-            "self-instruct), and what is the same but for names and white space.",
-        ),
-    ] = None,
-    accepted: Annotated[
-        int | None,
-        option(
-            CHECK,
-            "--accepted",
-            min=1,
-            metavar="N",
-            help="Ask until N are accepted, whatever -n says.",
-        ),
-    ] = None,
-) -> None:
-    """Ask for new instructions like the examples in a pool of code prompts."""
+def _command(
+    name: str, kind: type[RowSettings], about: str, examples: str
+) -> Callable[[Callable[[Any], int]], None]:
+    """Declare a command from the fields of its settings; what is decorated runs it."""
 
-    def prepare(settings: Settings, journal: Journal | None) -> Work:
-        from codesynth.work import instruction_work
+    def declare(run: Callable[[Any], int]) -> None:
+        hints = typing.get_type_hints(kind)
+        fields = [each for each in dataclasses.fields(kind) if "option" in each.metadata]
 
-        return instruction_work(
-            settings,
-            journal,
-            input_key=input_key,
-            num_generate=num_generate,
-            num_few_shot=num_few_shot,
-            seed=seed,
-            novelty=novelty,
-            accepted=accepted,
-            ratio=mix,
+        def command(ctx: typer.Context, **values: Any) -> None:
+            _exit_with(ctx, values["inputs"], lambda: run(_make(kind, values)))
+
+        parameters = [
+            inspect.Parameter(
+                each.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None if _is_list(hints[each.name]) else each.default,
+                annotation=_annotation(hints[each.name], each.metadata["option"]),
+            )
+            for each in fields
+        ]
+        context = inspect.Parameter(
+            "ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
         )
+        signature = inspect.Signature([context, *parameters])
+        command.__signature__ = signature  # type: ignore[attr-defined]  # typer reads it
+        command.__annotations__ = {each.name: each.annotation for each in [context, *parameters]}
+        lines = "\n".join(f"  {line}" for line in examples.strip().splitlines())
+        app.command(name=name, cls=_Command, help=about, epilog=f"\b\nExamples:\n{lines}")(command)
 
-    _do(ctx, ctx.params, prepare)
-
-
-@app.command(name="gen-code", cls=_Command, epilog=_EXAMPLES_CODE)
-@_with_common_options
-def gen_code(
-    ctx: typer.Context,
-    input_key: Annotated[
-        str | None,
-        option(
-            IN,
-            "--input-key",
-            metavar="KEY",
-            help="Column with the instruction. Default: instruction, or generated_instruction "
-            "where a row has no instruction.",
-        ),
-    ] = None,
-    output_key: Annotated[
-        str,
-        option(IN, "--output-key", metavar="KEY", help="New column. Default: generated_code."),
-    ] = "generated_code",
-    samples: Annotated[
-        int,
-        option(ASK, "--samples", min=1, metavar="N", help="Answers, and rows, a row. Default: 1."),
-    ] = 1,
-    language: Annotated[
-        str | None,
-        option(
-            ASK,
-            "--language",
-            metavar="NAME",
-            help="Of the code to keep of an answer, such as rust. Default: as prompt and answer "
-            "say.",
-        ),
-    ] = None,
-) -> None:
-    """Ask for the code that each row's instruction describes."""
-
-    def prepare(settings: Settings, _: Journal | None) -> Work:
-        from codesynth.work import code_work
-
-        return code_work(settings, input_key=input_key, samples=samples, language=language)
-
-    _do(ctx, ctx.params, prepare)
+    return declare
 
 
-_EXAMPLES_VERIFY = """\
-\b
-Examples:
-  codesynth verify sft.jsonl --keep passed -o clean.jsonl
-  codesynth gen-code new.jsonl | codesynth verify --keep passed > clean.jsonl
-  codesynth verify HumanEval.jsonl --test-key test \\
-      --input-key canonical_solution
-"""
+def _is_list(kind: Any) -> bool:
+    return typing.get_origin(kind) is list
 
 
-@app.command(name="verify", cls=_Command, epilog=_EXAMPLES_VERIFY)
-def verify(
-    ctx: typer.Context,
-    inputs: Inputs = None,
-    output: Out = None,
-    failures: Failures = None,
-    input_key: Annotated[
-        str,
-        option(IN, "--input-key", metavar="KEY", help="Column with code. Default: generated_code."),
-    ] = "generated_code",
-    output_key: Annotated[
-        str, option(IN, "--output-key", metavar="KEY", help="New column. Default: verification.")
-    ] = "verification",
-    instruction_key: Annotated[
-        str | None,
-        option(
-            IN,
-            "--instruction-key",
-            metavar="KEY",
-            help="Column with the instruction, whose doctests are tests. Default: instruction, "
-            "generated_instruction or prompt.",
-        ),
-    ] = None,
-    limit: Limit = None,
-    test_key: Annotated[
-        str | None,
-        option(
-            CHECK,
-            "--test-key",
-            metavar="KEY",
-            help="Column with tests: asserts, HumanEval's check(candidate), test functions or "
-            "classes. Default: doctests.",
-        ),
-    ] = None,
-    keep: Annotated[
-        Any,
-        option(
-            CHECK,
-            "--keep",
-            parser=statuses,
-            metavar="STATUS,...",
-            help="Rows to keep: passed, failed, error, timeout, syntax_error, no_tests. "
-            "Default: all.",
-        ),
-    ] = None,
-    best: Annotated[
-        bool,
-        option(
-            CHECK,
-            "--best",
-            help="Keep the first that passed of several answers to one instruction.",
-        ),
-    ] = False,
-    timeout: Annotated[
-        float,
-        option(CHECK, "--timeout", min=0.1, metavar="S", help="Seconds a row. Default: 10."),
-    ] = 10.0,
-    memory: Annotated[
-        int, option(CHECK, "--memory", min=64, metavar="MB", help="A row. Default: 512.")
-    ] = 512,
-    jobs: Annotated[
-        int | None,
-        option(
-            CHECK, "-j", "--concurrency", min=1, metavar="N", help="Rows at once. Default: cores."
-        ),
-    ] = None,
-    unsafe: Annotated[
-        bool,
-        option(
-            CHECK,
-            "--unsafe",
-            help="Run model-written code without a sandbox, with all your rights.",
-        ),
-    ] = False,
-    overwrite: Annotated[bool, option(IN, "--overwrite", help="Replace the output.")] = False,
-    quiet: Quiet = False,
-) -> None:
-    """Run each row's code against the tests at hand, in a sandbox; keep what passes."""
-    from codesynth import verify as verifying
+def _annotation(kind: Any, option: Option) -> Any:
+    """Make of a field's type and option what typer reads."""
+    more: dict[str, Any] = {"help": option.help, "rich_help_panel": option.group}
+    if not option.names:
+        return Annotated[list[str] | None, typer.Argument(metavar=option.metavar, **more)]
+    more["show_default"] = False
+    if option.metavar:
+        more["metavar"] = option.metavar
+    if option.complete is not None:
+        more["autocompletion"] = _completion(option.complete)
+    if option.parse is not None and not _is_list(kind):
+        return Annotated[Any, typer.Option(*option.names, parser=_parser(option.parse), **more)]
+    if _is_list(kind):
+        return Annotated[list[str] | None, typer.Option(*option.names, **more)]
+    if kind is bool:
+        return Annotated[bool, typer.Option(*option.names, **more)]
+    return Annotated[kind, typer.Option(*option.names, callback=_checker(option.least), **more)]
 
-    def execute() -> int:
-        settings = verifying.VerifySettings(
-            inputs=inputs or ["-"],
-            output=output,
-            failures=failures,
-            input_key=input_key,
-            output_key=output_key,
-            instruction_key=instruction_key,
-            test_key=test_key,
-            keep=keep,
-            best=best,
-            timeout=timeout,
-            memory=memory,
-            jobs=jobs,
-            unsafe=unsafe,
-            limit=limit,
-            overwrite=overwrite,
-            quiet=quiet,
-        )
-        return verifying.execute(settings)
 
-    _exit_with(ctx, inputs, execute)
+def _parser(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        if not isinstance(text, str):  # typer passes a default through
+            return text
+        try:
+            return parse(text)
+        except ValueError as exc:
+            raise typer.BadParameter(f"it is {exc}") from exc
+
+    return read
+
+
+def _completion(values: Callable[[], list[str]]) -> Callable[[str], list[str]]:
+    return lambda incomplete: [value for value in values() if value.startswith(incomplete)]
+
+
+def _checker(least: float | None) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise typer.BadParameter("it is no number")
+        if least is not None and value is not None and value < least:
+            raise typer.BadParameter(f"it is less than {least:g}")
+        return value
+
+    return check
+
+
+def _make(kind: type[RowSettings], values: dict[str, Any]) -> RowSettings:
+    """Make the settings, with the environment in the place of what is not given."""
+    made = {}
+    for each in dataclasses.fields(kind):
+        option = each.metadata.get("option")
+        if option is None:
+            continue
+        value = values[each.name]
+        is_list = each.default_factory is list
+        if option.env is not None and not value and (found := os.environ.get(option.env)):
+            value = [found] if is_list else found
+        if is_list:
+            value = list(value or [])
+            if option.parse is not None:
+                value = [_parser(option.parse)(text) for text in value]
+        made[each.name] = value
+    return kind(**made | {"inputs": made["inputs"] or ["-"]})
+
+
+def _exit_with(ctx: typer.Context, inputs: list[str] | None, command: Callable[[], int]) -> None:
+    """Run a command; turn what comes of it into one line and an exit code."""
+    if not inputs and os.isatty(0):
+        print(f"{ctx.get_usage()}\n\nNo INPUT, and standard input is a terminal.", file=sys.stderr)
+        raise typer.Exit(_EXIT_USAGE)
+    try:
+        with _log_to_stderr() if ctx.params.get("verbose") else contextlib.nullcontext():
+            code = command()
+    except CodesynthError as exc:
+        complain(str(exc))
+        code = exc.exit_code
+    except BrokenPipeError:
+        redirect_to_devnull(1)
+        code = EXIT_PIPE
+    except KeyboardInterrupt:
+        code = _EXIT_INTERRUPTED
+    raise typer.Exit(code)
+
+
+def complain(text: str) -> None:
+    """Say on one line why nothing more is done; a row's own words may be in it."""
+    from codesynth.serving.answers import one_line
+
+    with contextlib.suppress(OSError):  # the exit code says it too, where stderr takes nothing
+        print(f"codesynth: {one_line(text, 1000)}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _log_to_stderr() -> Iterator[None]:
+    import logging
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("codesynth: %(message)s"))
+    logger = logging.getLogger("codesynth")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(logging.NOTSET)
+        logger.removeHandler(handler)
+
+
+@_command(
+    "gen-instructions",
+    told.InstructionsSettings,
+    "Ask for new instructions like the examples in a pool of code prompts.",
+    """
+codesynth gen-instructions seeds.jsonl -n 100 --offline
+codesynth gen-instructions seeds.jsonl -n 1000 --seed 1 -o new.jsonl
+codesynth gen-instructions pool.jsonl.gz -k 5 --temperature 1 > new.jsonl
+""",
+)
+def _gen_instructions(settings: told.InstructionsSettings) -> int:
+    from codesynth import commands, run
+
+    return run.ask(
+        settings, "gen-instructions", lambda recall: commands.instructions_spec(settings, recall)
+    )
+
+
+@_command(
+    "gen-code",
+    told.CodeSettings,
+    "Ask for the code that each row's instruction describes.",
+    """
+codesynth gen-code instructions.jsonl --offline
+codesynth gen-code instructions.jsonl -o sft.jsonl --max-tokens 2048
+codesynth gen-instructions seeds.jsonl | codesynth gen-code > sft.jsonl
+""",
+)
+def _gen_code(settings: told.CodeSettings) -> int:
+    from codesynth import commands, run
+
+    return run.ask(settings, "gen-code", lambda _: commands.code_spec(settings))
+
+
+@_command(
+    "gen-tests",
+    told.TestsSettings,
+    "Ask for tests of the code that each row's instruction describes, before there is any code.",
+    """
+codesynth gen-tests new.jsonl -o tested.jsonl --num-tests 10
+codesynth gen-instructions seeds.jsonl | codesynth gen-tests > tested.jsonl
+""",
+)
+def _gen_tests(settings: told.TestsSettings) -> int:
+    from codesynth import commands, run
+
+    return run.ask(settings, "gen-tests", lambda _: commands.tests_spec(settings))
+
+
+@_command(
+    "gen",
+    told.GenSettings,
+    "Ask what a template says of each row. Any column is a placeholder: {column}.",
+    """
+codesynth gen sft.jsonl -t my_prompt.txt --output-key review
+codesynth gen new.jsonl -t judge_difficulty --json --require difficulty:integer
+""",
+)
+def _gen(settings: told.GenSettings) -> int:
+    from codesynth import commands, run
+
+    return run.ask(settings, "gen", lambda _: commands.gen_spec(settings))
+
+
+@_command(
+    "show",
+    told.ShowSettings,
+    "Read rows in the terminal: code in color, verdicts, failures with their answers.",
+    """
+codesynth show sft.jsonl
+codesynth show sft.jsonl --where verification.status=failed --sample 20
+codesynth show sft.failures.jsonl --where error.kind=truncated
+""",
+)
+def _show(settings: told.ShowSettings) -> int:
+    from codesynth.report.show import show
+
+    return show(settings)
+
+
+@_command(
+    "report",
+    told.ReportSettings,
+    "Write an HTML page with figures, plots and sample rows. It needs no network.",
+    """
+codesynth report sft.jsonl -o report.html
+codesynth report sft.jsonl sft.failures.jsonl sft.journal -o report.html
+""",
+)
+def _report(settings: told.ReportSettings) -> int:
+    from codesynth.report.page import report
+
+    return report(settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 Message: TypeAlias = dict[str, Any]
 """One chat message: ``{"role": "system" | "user" | "assistant", "content": text}``."""
@@ -37,6 +37,10 @@ UNUSABLE_ANSWERS = frozenset({"truncated", "refused", "filtered", "empty"})
 """Failures that were answered and paid for: the same request again costs the same again."""
 REJECTIONS = frozenset({"duplicate", "contaminated", "not_kept"})
 """Rows that the user asked to filter out: counted as rejected, not as failed."""
+
+
+META_KEY = "_codesynth"
+"""The column of ``--meta``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,20 @@ class Answer:
     usage: Usage | None = None
 
 
+class Ask(NamedTuple):
+    """What a task asks for one row.
+
+    Attributes:
+        body: what is sent, a JSON text.
+        identity: the part of it that decides the answer, so that equal ones share an answer.
+        messages: the chat in OpenAI's shape; empty where no model is asked.
+    """
+
+    body: bytes
+    identity: bytes
+    messages: Sequence[Message] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One thing to ask for.
@@ -141,6 +159,7 @@ class Response:
         body: the answer as it was received; empty where none came.
         answer: the same, read; None where no model was asked, or none answered.
         attempts: requests sent for it; 0 where none was.
+        seconds: of the last attempt, from sending to the last byte; 0 where that is not known.
         cached: answered by the journal, so nothing was sent in this run.
     """
 
@@ -149,6 +168,7 @@ class Response:
     answer: Answer | None = None
     error: Failure | None = None
     attempts: int = 0
+    seconds: float = 0.0
     cached: bool = False
 
 
@@ -214,12 +234,16 @@ class Stats:
 
     Attributes:
         rows: read so far.
+        all_read: there are no more.
+        answered: rows whose response has come; those not written yet wait for their turn.
         cached: answered by the journal; ``saved`` are the tokens of these.
         attempts: requests sent.
         used: tokens of the answers that this run asked for.
     """
 
     rows: int = 0
+    all_read: bool = False
+    answered: int = 0
     ok: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     rejections: Counter[str] = field(default_factory=Counter)

@@ -1,297 +1,197 @@
-"""The options of the commands: their names, help and values."""
+"""How an option is declared, and how the text of each kind of option is read and checked."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, Any
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-import typer
+from codesynth.codec import loads
+from codesynth.errors import ConfigError
 
-if TYPE_CHECKING:
-    from codesynth.serving.budget import Price
+IN = "Input and output"
+ASK = "What to ask"
+CHECK = "What to check"
+MODEL = "Endpoint and model"
+SPEED = "Speed and patience"
+RESUME = "Stop and resume"
+PICK = "Which rows"
+MORE = "Other"
+GROUPS = (IN, PICK, ASK, CHECK, MODEL, SPEED, RESUME, MORE)
 
-IN, ASK, CHECK, MODEL, SPEED, OUT, MORE = (
-    "Input and output",
-    "What to ask",
-    "What to check",
-    "Endpoint and model",
-    "Speed and patience",
-    "Stop and go on",
-    "Other",
-)
-
-OURS = ("messages", "model", "n", "stream")  # of a request's body; the rest is the user's
-
-
-def option(group: str, *names: str, **more: Any) -> Any:
-    """Declare an option in a named group of the help."""
-    return typer.Option(*names, rich_help_panel=group, show_default=False, **more)
+_REFUSED_IN_BODY = ("messages", "model", "n", "stream")
 
 
-def number(group: str, *names: str, **more: Any) -> Any:
-    """Declare an option that takes a number; nan and inf are none."""
-    return option(group, *names, callback=finite, **more)
+@dataclass(frozen=True, slots=True)
+class Option:
+    """How a field is given on the command line.
+
+    Attributes:
+        names: ``-o`` and ``--output``; none for the positional INPUT.
+        metavar: stands for the value in the help; empty for a flag.
+        parse: reads the text; raises ValueError with words that follow "it is".
+        least: the smallest number allowed.
+        complete: names the values that a shell offers.
+        env: the environment variable that is read where the option is not given.
+    """
+
+    names: tuple[str, ...]
+    metavar: str
+    group: str
+    help: str
+    parse: Callable[[str], Any] | None = None
+    least: float | None = None
+    complete: Callable[[], list[str]] | None = None
+    env: str | None = None
 
 
-def finite(value: float | None) -> float | None:
-    """Refuse nan and inf."""
-    if value is not None and not math.isfinite(value):
-        raise typer.BadParameter("it is no number")
-    return value
+def option(default: Any, group: str, usage: str, text: str, **more: Any) -> Any:
+    """Declare a field that is given as an option.
+
+    Args:
+        default: the field's value where the option is not given; ``[]`` makes it repeatable.
+        usage: names and metavar, such as ``-o, --output PATH``.
+        text: of the help.
+        more: further attributes of ``Option``.
+    """
+    words = usage.replace(",", " ").split()
+    names = tuple(word for word in words if word.startswith("-"))
+    metavar = usage[usage.rfind(names[-1]) + len(names[-1]) :].strip() if names else usage
+    metadata = {"option": Option(names, metavar, group, text, **more)}
+    if isinstance(default, list):
+        return field(default_factory=list, metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
-def concurrency(text: str) -> int:
+# How the text of an option is read. Each raises ValueError with words that follow "it is".
+
+
+def read_concurrency(text: str) -> int:
     """Read ``auto`` (0) or a number from 1."""
     if text == "auto":
         return 0
     if text.isdecimal() and int(text) > 0:
         return int(text)
-    raise typer.BadParameter("it is a number from 1, or auto")
+    raise ValueError("not a number from 1, and not auto")
 
 
-def ratio(text: str) -> tuple[int, int]:
+def read_ratio(text: str) -> tuple[int, int]:
     """Read ``H:M``."""
     human, _, machine = text.partition(":")
     if human.isdecimal() and machine.isdecimal() and int(human) + int(machine) > 0:
         return int(human), int(machine)
-    raise typer.BadParameter("it is H:M, two numbers such as 6:2")
+    raise ValueError("not H:M, two numbers such as 6:2")
 
 
-def shard(text: str) -> tuple[int, int]:
+def read_shard(text: str) -> tuple[int, int]:
     """Read ``I/N``."""
     part, slash, parts = text.partition("/")
     if slash and part.isdecimal() and parts.isdecimal() and int(part) < int(parts):
         return int(part), int(parts)
-    raise typer.BadParameter("it is I/N with I from 0 to N - 1, such as 0/8")
+    raise ValueError("not I/N with I from 0 to N - 1, such as 0/8")
 
 
-def price(text: str) -> Price:
+def read_price(text: str) -> tuple[float, float]:
     """Read ``IN,OUT``."""
-    from codesynth.serving.budget import Price
-
     try:
         prompt, completion = (float(part) for part in text.split(","))
     except ValueError:
         prompt = completion = -1.0
-    if not (0 <= prompt < float("inf") and 0 <= completion < float("inf")):
-        raise typer.BadParameter("it is IN,OUT, two numbers such as 0.15,0.6")
-    return Price(prompt, completion)
+    if 0 <= prompt < math.inf and 0 <= completion < math.inf:
+        return prompt, completion
+    raise ValueError("not IN,OUT, two numbers such as 0.15,0.6")
 
 
-def body(text: str) -> dict[str, Any]:
+def read_condition(text: str) -> tuple[str, str, str]:
+    """Read ``KEY=VALUE``, ``KEY!=VALUE``, ``KEY`` or ``!KEY`` as (key, operator, value)."""
+    key, operator, value = re.fullmatch("(!?[^=!]*)(!?=|)(.*)", text, re.DOTALL).groups()  # type: ignore[union-attr]  # it matches any text
+    if key.startswith("!") and not operator and not value:
+        key, operator = key[1:], "!"
+    if not key or key.startswith("!") or (value and not operator):
+        raise ValueError("not KEY=VALUE, KEY!=VALUE, KEY or !KEY, such as error.kind=truncated")
+    return key, operator, value
+
+
+def read_body(text: str) -> dict[str, Any]:
     """Read a JSON object that may be merged into a request."""
-    from codesynth.codec import loads
-
     try:
         value = loads(text)
     except ValueError as exc:
-        raise typer.BadParameter(f"it is not JSON: {exc}") from exc
+        raise ValueError(f"not JSON: {exc}") from exc
     if not isinstance(value, dict):
-        raise typer.BadParameter("it is not a JSON object")
-    for name in OURS:
+        raise ValueError("not a JSON object")  # noqa: TRY004 - the caller expects ValueError
+    for name in _REFUSED_IN_BODY:
         if name in value:
-            raise typer.BadParameter(f'"{name}" is not to be changed here')
+            raise ValueError(f'not allowed to change "{name}"')
     return value
 
 
-Inputs = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[INPUT]...", rich_help_panel=IN, help="JSONL files, .gz too; - is standard input."
-    ),
-]
-Out = Annotated[
-    str | None,
-    option(IN, "-o", "--output", metavar="PATH", help="Where rows go. Default: stdout."),
-]
-Failures = Annotated[
-    str | None,
-    option(
-        IN,
-        "--failures",
-        metavar="PATH",
-        help="Where rows go that failed. Default with -o: OUT.failures.jsonl.",
-    ),
-]
-Limit = Annotated[
-    int | None, option(IN, "--limit", min=1, metavar="N", help="The first N rows only.")
-]
-Shard = Annotated[
-    Any,
-    option(
-        IN,
-        "--shard",
-        parser=shard,
-        metavar="I/N",
-        help="Every N-th request, from number I (0-based): one part of an array job.",
-    ),
-]
-Unordered = Annotated[
-    bool, option(IN, "--unordered", help="Rows as they finish. Default: in input order.")
-]
-Meta = Annotated[bool, option(IN, "--meta", help="Add how each row was made, as _codesynth.")]
-Template = Annotated[
-    str | None,
-    option(
-        ASK,
-        "-t",
-        "--prompt-template",
-        metavar="NAME|PATH",
-        help="A text with {placeholders}. Default: the built-in one.",
-    ),
-]
-System = Annotated[
-    str | None,
-    option(ASK, "--system-prompt", metavar="TEXT|@FILE", help="Sent before each prompt."),
-]
-Temperature = Annotated[
-    float | None, number(ASK, "--temperature", metavar="T", help="Default: not sent.")
-]
-TopP = Annotated[float | None, number(ASK, "--top-p", metavar="P", help="Default: not sent.")]
-MaxTokens = Annotated[
-    int | None,
-    option(ASK, "--max-tokens", min=1, metavar="N", help="Of an answer. Default: not sent."),
-]
-ExtraBody = Annotated[
-    Any,
-    option(
-        ASK, "--extra-body", parser=body, metavar="JSON", help="Merged into each request's body."
-    ),
-]
-Model = Annotated[
-    str | None,
-    option(
-        MODEL,
-        "--model",
-        metavar="NAME",
-        help="Default: CODESYNTH_MODEL, else the only one the endpoint lists.",
-    ),
-]
-BaseUrl = Annotated[
-    list[str] | None,
-    option(
-        MODEL,
-        "--base-url",
-        metavar="URL",
-        help="With its /v1. Default: OPENAI_BASE_URL, else OpenAI's. The key is read from "
-        "OPENAI_API_KEY. Several share the load.",
-    ),
-]
-Offline = Annotated[
-    bool,
-    option(MODEL, "--offline", help="Practise: a small grammar answers. No network, no key."),
-]
-Concurrency = Annotated[
-    Any,
-    option(
-        SPEED,
-        "-j",
-        "--concurrency",
-        parser=concurrency,
-        metavar="N|auto",
-        help="Most requests in flight. Default: auto, what the endpoint takes.",
-    ),
-]
-Rpm = Annotated[
-    float | None, number(SPEED, "--rpm", min=0.01, metavar="N", help="Most requests a minute.")
-]
-Tpm = Annotated[
-    float | None, number(SPEED, "--tpm", min=1, metavar="N", help="Most tokens a minute.")
-]
-Timeout = Annotated[
-    float,
-    number(
-        SPEED,
-        "--timeout",
-        min=0.001,
-        metavar="S",
-        help="Seconds for one attempt, to its last byte. Default: 600.",
-    ),
-]
-ConnectTimeout = Annotated[
-    float,
-    number(SPEED, "--connect-timeout", min=0.001, metavar="S", help="Seconds. Default: 10."),
-]
-MaxRetries = Annotated[
-    int,
-    option(SPEED, "--max-retries", min=0, metavar="N", help="After the first attempt. Default: 5."),
-]
-MaxOutage = Annotated[
-    float,
-    number(
-        OUT,
-        "--max-outage",
-        min=0,
-        metavar="S",
-        help="Stop when nobody was answered for so many seconds. Default: 300.",
-    ),
-]
-JournalPath = Annotated[
-    str | None,
-    option(
-        OUT,
-        "--journal",
-        metavar="PATH",
-        help="Where answers are kept for a rerun. Default with -o: OUT.journal.",
-    ),
-]
-NoJournal = Annotated[
-    bool, option(OUT, "--no-journal", help="Keep none: a rerun asks, and pays, again.")
-]
-Overwrite = Annotated[bool, option(OUT, "--overwrite", help="Start afresh and replace the output.")]
-MaxTime = Annotated[
-    float | None,
-    number(
-        OUT, "--max-time", min=0, metavar="S", help="Stop cleanly after so many seconds, exit 5."
-    ),
-]
-MaxCost = Annotated[
-    float | None,
-    number(
-        OUT,
-        "--max-cost",
-        min=0,
-        metavar="C",
-        help="Stop cleanly before more is spent, earlier runs counted, exit 5. Give --max-tokens "
-        "too: then it holds exactly.",
-    ),
-]
-PriceOption = Annotated[
-    Any,
-    option(
-        OUT,
-        "--price",
-        parser=price,
-        metavar="IN,OUT",
-        help="Currency units per million tokens, of prompts and of answers.",
-    ),
-]
-Decontaminate = Annotated[
-    list[str] | None,
-    option(
-        CHECK,
-        "--decontaminate",
-        metavar="FILE",
-        help="Reject what overlaps with this benchmark: JSONL or text; several times.",
-    ),
-]
-Ngram = Annotated[
-    int,
-    option(CHECK, "--ngram", min=3, metavar="N", help="Words that make an overlap. Default: 13."),
-]
-DryRun = Annotated[
-    bool,
-    option(MORE, "--dry-run", help="Print the requests as OpenAI batch lines; send nothing."),
-]
-Quiet = Annotated[bool, option(MORE, "-q", "--quiet", help="Say errors only.")]
-Verbose = Annotated[bool, option(MORE, "-v", "--verbose", help="Tell of every retry.")]
+def read_header(text: str) -> str:
+    """Check ``NAME: VALUE``; the value may be secret, so no message holds it."""
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip() or not all(c.isalnum() or c in "-_" for c in name.strip()):
+        raise ValueError("not NAME: VALUE, such as 'X-Title: my run'")
+    if not value.strip().isprintable() or not value.isascii():
+        raise ValueError("holding a character in its value that a header cannot carry")
+    return text
 
 
-def statuses(text: str) -> frozenset[str]:
+def read_text(text: str) -> str:
+    """Read a text, or the file named after ``@``."""
+    if not text.startswith("@"):
+        return text
+    try:
+        return Path(text[1:]).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ValueError(f"a file that cannot be read: {exc}") from exc
+
+
+def read_field(text: str) -> tuple[str, str]:
+    """Read ``NAME`` or ``NAME:type`` of a JSON object's field."""
+    from codesynth.operators.generic import TYPES
+
+    name, _, kind = text.partition(":")
+    if name and (not kind or kind in TYPES):
+        return name, kind
+    raise ValueError(f"not NAME or NAME:type with a type of {', '.join(TYPES)}")
+
+
+def read_statuses(text: str) -> frozenset[str]:
     """Read names of verification statuses with commas between them."""
     from codesynth.verify import STATUSES
 
     names = frozenset(text.split(","))
-    if not names <= set(STATUSES):
-        raise typer.BadParameter(f"it is one or more of {','.join(STATUSES)}")
-    return names
+    if names <= set(STATUSES):
+        return names
+    raise ValueError(f"not one or more of {','.join(STATUSES)}")
+
+
+def read_language(text: str) -> str:
+    """Check the name of a programming language."""
+    from codesynth.operators.languages import find_language
+
+    try:
+        return find_language(text).name
+    except ConfigError as exc:
+        raise ValueError(f"unknown: {exc}") from exc
+
+
+def complete_templates() -> list[str]:
+    from codesynth.operators.templates import template_names
+
+    return template_names()
+
+
+def complete_languages() -> list[str]:
+    from codesynth.operators.languages import language_names
+
+    return language_names()
+
+
+def complete_statuses() -> list[str]:
+    from codesynth.verify import STATUSES
+
+    return list(STATUSES)

@@ -1,17 +1,75 @@
-"""Records -> requests -> responses -> rows in order; counts, and sees that no row is lost."""
+"""Rows -> requests -> responses -> rows in order; every row is accounted for.
+
+The way of a row: ``make_requests`` runs in the serving's feeder thread and writes the request's
+body and journal key once; the serving answers; ``run`` takes the response in the caller's thread,
+makes a line of it, puts it in its turn, asks the filters and writes it to one place.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import Any, Protocol
 
 from codesynth.errors import OutputError, RunError
-from codesynth.lines import failure_line, rejection_line, row_line
-from codesynth.models import Failure, Message, Outcome, Record, Request, Response, Stats, Usage
-from codesynth.serving import LLMServing
-from codesynth.storage import Reorder
+from codesynth.journal.occurrences import Occurrences
+from codesynth.models import (
+    REJECTIONS,
+    Ask,
+    Failure,
+    Record,
+    Request,
+    Response,
+    Row,
+    Stats,
+)
+from codesynth.serving import LLMServing, ResponseStream
+from codesynth.storage import Reorder, failure_line, rejection_line, row_line
+
+_POLL_SECONDS = 0.1
+"""Signals, limits and the bar are looked after so often while no response comes."""
+
+
+class Task(Protocol):
+    """What a command does with a row. It does no I/O."""
+
+    def ask(self, record: Record) -> Ask | Failure:
+        """Say what to ask for a row, or why it cannot be asked."""
+        ...
+
+    def columns(self, response: Response) -> dict[str, Any] | Failure:
+        """Read the new columns from a response without an error, or say why there are none."""
+        ...
+
+    def subject(self, columns: dict[str, Any]) -> str:
+        """Choose the text that the filters look at."""
+        ...
+
+
+class RowFilter(Protocol):
+    """Says which finished rows are written; hears of each row in the order of the output."""
+
+    def reject(self, row: Row) -> Failure | None:
+        """Say why a row is not wanted; None accepts it. Its kind is one of ``REJECTIONS``."""
+        ...
+
+    def note_failed(self) -> None:
+        """Take note that a row failed before it could be looked at."""
+        ...
+
+
+class RowWindow(Protocol):
+    """Decides about rows together with their neighbours; stands before the filters."""
+
+    def put(self, row: Row) -> Iterable[tuple[Row, Failure | None]]:
+        """Take a row in its turn; return those that are decided, each with why it is not wanted."""
+        ...
+
+    def rest(self) -> Iterable[tuple[Row, Failure | None]]:
+        """Return the rows that are left: no more will come."""
+        ...
 
 
 class Sink(Protocol):
@@ -28,34 +86,6 @@ class Sink(Protocol):
     def flush(self) -> None:
         """Write what it has taken: nothing more comes just now."""
         ...
-
-
-class Gate(Protocol):
-    """Judges rows in the order in which they are written."""
-
-    def decide(self, ok: bool, line: bytes) -> Failure | None:
-        """Say why a row is not written after all; also told of rows that have failed."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What an operator does with a row, as plain functions.
-
-    Attributes:
-        name: first part of each ``custom_id``.
-        prompt: a row's prompt, or why it has none.
-        parse: the answer's text and its prompt to the value of the new column, or why there is
-            none; empty where nothing is left.
-        output_key: the new column.
-        system_prompt: sent before each prompt.
-    """
-
-    name: str
-    prompt: Callable[[Record], str | Failure]
-    parse: Callable[[str, str], str | Failure]
-    output_key: str
-    system_prompt: str | None = None
 
 
 class Stop:
@@ -78,198 +108,237 @@ class Stop:
         self.asked += 1
 
 
+class Part(Protocol):
+    """Chooses the requests of a run out of those of the whole job."""
+
+    def has(self, number: int) -> bool:
+        """Tell whether request ``number``, from 0, belongs to the run."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One part of a job that is divided: every ``parts``-th request, from number ``part``."""
+
+    part: int = 0
+    parts: int = 1
+
+    def has(self, number: int) -> bool:
+        """Tell whether a request belongs to this part."""
+        return number % self.parts == self.part
+
+
+WHOLE = Shard()
+
+
 def make_requests(
-    records: Iterable[Record], job: Job, stats: Stats, stop: Stop
-) -> Iterator[Request]:
-    """Turn rows into requests; one that cannot be asked carries its failure with it."""
-    system = [{"role": "system", "content": job.system_prompt}] if job.system_prompt else []
-    for position, record in enumerate(records):
-        if stop.asked:
-            return
-        stats.rows += 1
-        prompt = record.error or job.prompt(record)
-        custom_id = f"{job.name}-{record.index}"
-        if isinstance(prompt, str):
-            messages: list[Message] = [*system, {"role": "user", "content": prompt}]
-            yield Request(custom_id, messages, record, position)
-        else:
-            known = Response(Request(custom_id, [], record, position), error=prompt)
-            yield Request(custom_id, [], record, position, known)
-
-
-def outcomes(
     records: Iterable[Record],
-    job: Job,
-    serving: LLMServing,
-    *,
+    task: Task,
     stats: Stats,
     stop: Stop,
-) -> Iterator[Outcome | None]:
-    """Send every record through; yield what becomes of each, as it comes.
+    part: Part = WHOLE,
+) -> Iterator[Request | Response]:
+    """Turn rows into requests; a row that cannot be asked becomes a Response with its failure.
 
-    While nothing comes, None is yielded, at once and then ten times a second.
-
-    Args:
-        records: pulled from a thread of the serving's, as fast as requests can be sent.
-        stats: kept up to date.
-        stop: looked at ten times a second.
+    Equal requests are told apart by how often they came before in the undivided job, so that the
+    answers of its parts fit however the job is divided the next time.
     """
-    for response in _responses(serving, make_requests(records, job, stats, stop), stop):
-        if response is None:
-            yield None
+    seen = Occurrences()
+    for number, record in enumerate(records):
+        if stop.asked:
+            return
+        ask = record.error or task.ask(record)
+        key = b""
+        if isinstance(ask, Ask):
+            key = blake2b(ask.identity, digest_size=16).digest()
+            if before := seen.count(key):
+                key += before.to_bytes(4, "big")
+        if not part.has(number):
             continue
-        outcome = _parse(response, job)
-        _count(stats, outcome)
-        yield outcome
+        position = stats.rows
+        stats.rows += 1
+        if isinstance(ask, Ask):
+            yield Request(record, position, ask.body, key, ask.messages)
+        else:
+            yield Response(Request(record, position, b""), error=ask)
+    stats.all_read = True
 
 
-def _responses(
-    serving: LLMServing, requests: Iterable[Request], stop: Stop
-) -> Iterator[Response | None]:
-    """Take responses as they come, and end early when asked to; None while nothing comes."""
-    responses = serving.generate(requests)
-    wait = getattr(responses, "wait", None)
-    drain = getattr(responses, "drain", None)
+def responses(stream: ResponseStream, stop: Stop) -> Iterator[Response | None]:
+    """Take responses as they come; None at once and then ten times a second while none does.
+
+    When a stop is asked for, the stream is drained.
+    """
     heard = 0
-    try:
+    with stream:
         while True:
             if stop.asked > heard:
                 heard = stop.asked
-                if drain is None:
-                    return
-                drain(stop.grace)
-            if wait is not None and not wait(0):
+                stream.drain(stop.grace)
+            if not stream.wait(0):
                 yield None
-                if not wait(0.1):
+                if not stream.wait(_POLL_SECONDS):
                     continue
             try:
-                yield next(responses)
+                yield next(stream)
             except StopIteration:
                 return
-    finally:
-        close = getattr(responses, "close", None)
-        if close is not None:
-            close()
 
 
-def _parse(response: Response, job: Job) -> Outcome:
+def read_response(response: Response, task: Task) -> dict[str, Any] | Failure:
+    """Read the new columns of a row, or why it has none."""
     if response.error is not None:
-        return Outcome(response, failure=response.error)
-    value = job.parse(response.text or "", response.request.messages[-1]["content"])
-    if not value:
-        value = Failure("empty", "nothing but thoughts or an empty block")
-    if isinstance(value, Failure):
-        return Outcome(response, failure=replace(value, attempts=response.attempts))
-    return Outcome(response, value)
+        return response.error
+    columns = task.columns(response)
+    if isinstance(columns, Failure):
+        return replace(columns, attempts=response.attempts)
+    return columns
 
 
-def _count(stats: Stats, outcome: Outcome) -> None:
-    response = outcome.response
-    if outcome.failure is None:
-        stats.ok += 1
-    else:
-        stats.failures[outcome.failure.kind] += 1
-    used = response.usage or Usage()
-    if response.cached:
-        stats.cached += 1
-        stats.saved = Usage(
-            stats.saved.prompt_tokens + used.prompt_tokens,
-            stats.saved.completion_tokens + used.completion_tokens,
-        )
-        return
-    stats.attempts += response.attempts
-    stats.prompt_tokens += used.prompt_tokens
-    stats.completion_tokens += used.completion_tokens
+def make_row(response: Response, task: Task) -> Row:
+    """Make a row's line: the input row's own bytes and the new columns, or a failure line."""
+    record = response.request.record
+    columns = read_response(response, task)
+    if isinstance(columns, Failure):
+        text = response.answer.text if response.answer is not None else None
+        return Row(failure_line(record, columns, text), columns, number=record.line or 0)
+    line, raw_bytes = row_line(record, columns)
+    return Row(line, None, task.subject(columns), raw_bytes, record.line or 0)
 
 
 def run(
     records: Iterable[Record],
-    job: Job,
+    task: Task,
     serving: LLMServing,
     sink: Sink,
     *,
     stats: Stats,
     stop: Stop,
+    part: Part = WHOLE,
     ordered: bool = True,
-    landing: float | None = None,
-    gate: Gate | None = None,
-    meta: Callable[[Outcome], dict[str, Any]] | None = None,
+    window: RowWindow | None = None,
+    filters: Sequence[RowFilter] = (),
+    drain_grace: float | None = None,
     tick: Callable[[], None] = lambda: None,
-    on_failure: Callable[[Outcome], None] = lambda _: None,
+    on_failure: Callable[[Record, Failure], None] = lambda *_: None,
 ) -> None:
     """Write what becomes of every record to one place, the output or the failures.
 
     Args:
+        records: pulled in the serving's feeder thread, as fast as requests can be sent.
+        stats: kept up to date.
+        stop: looked at ten times a second.
         ordered: in the order of the records; what is early waits, on disk if it is much.
-        landing: where a row cannot be written, seconds to wait for what is in flight all the
+        window: decides about rows that belong together.
+        filters: asked in turn, for each row in the order in which rows are written.
+        drain_grace: where a row cannot be written, seconds to wait for what is in flight all the
             same: a journal in ``serving`` keeps it.
-        gate: judges each row in its turn; what it rejects goes to the failures.
-        meta: makes the ``_codesynth`` object of a row.
         tick: called for each row, and ten times a second while nothing comes.
         on_failure: called for each row that failed.
-        others: see ``outcomes``.
 
     Raises:
         EndpointError: no request can succeed; what was answered is written first.
         RunError: a row was lost or doubled.
     """
-    lines = _Lines(sink, stats, gate, ordered=ordered)
-    stream = outcomes(records, job, serving, stats=stats, stop=stop)
+    lines = _Lines(sink, stats, window, filters, ordered=ordered)
+    requests = make_requests(records, task, stats, stop, part)
+    stream = responses(serving.generate(requests), stop)
     try:
-        for outcome in stream:
+        for response in stream:
             tick()
-            if outcome is None:
+            if response is None:
                 sink.flush()
                 continue
-            position = outcome.response.request.position
-            if outcome.failure is None:
-                lines.put(position, True, row_line(outcome, job.output_key, meta))
-            else:
-                on_failure(outcome)
-                lines.put(position, False, failure_line(outcome))
+            count_tokens(stats, response)
+            row = make_row(response, task)
+            if row.failure is not None:
+                on_failure(response.request.record, row.failure)
+            lines.put(response.request.position, row)
     except (OutputError, BrokenPipeError):
-        if landing is not None:
-            stop.ask(landing)
+        if drain_grace is not None:
+            stop.ask(drain_grace)
             deque(stream, maxlen=0)
         raise
     except RunError:
         lines.put_rest()
         raise
+    finally:
+        stream.close()
     lines.put_rest()
-    if not stop.asked and stats.pending:
+    if stats.pending and not stop.asked:
         raise RunError(
-            f"{stats.rows} rows in, but {stats.ok} ok and {stats.failed} failed. This is a bug"
+            f"{stats.rows} rows in, but {stats.ok} ok, {stats.rejected} rejected and "
+            f"{stats.failed} failed. This is a bug"
         )
 
 
-class _Lines:
-    """Lines on their way to the sink, in order where that is asked for, past the gate."""
+def count_tokens(stats: Stats, response: Response) -> None:
+    """Count a response that has come, and its tokens."""
+    stats.answered += 1
+    usage = response.answer.usage if response.answer is not None else None
+    if response.cached:
+        stats.cached += 1
+        if usage is not None:
+            stats.saved += usage
+        return
+    stats.attempts += response.attempts
+    if usage is not None:
+        stats.used += usage
 
-    def __init__(self, sink: Sink, stats: Stats, gate: Gate | None, *, ordered: bool) -> None:
-        self._sink = sink
-        self._stats = stats
-        self._gate = gate
+
+class _Lines:
+    """Rows on their way to the sink, in order where that is asked for, past window and filters."""
+
+    def __init__(
+        self,
+        sink: Sink,
+        stats: Stats,
+        window: RowWindow | None,
+        filters: Sequence[RowFilter],
+        *,
+        ordered: bool,
+    ) -> None:
+        self._sink, self._stats = sink, stats
+        self._window, self._filters = window, filters
         self._reorder = Reorder() if ordered else None
 
-    def put(self, position: int, ok: bool, line: bytes) -> None:
+    def put(self, position: int, row: Row) -> None:
         if self._reorder is None:
-            self._write(ok, line)
+            self._decide(row)
         else:
-            for each in self._reorder.put(position, ok, line):
-                self._write(*each)
+            for each in self._reorder.put(position, row):
+                self._decide(each)
 
     def put_rest(self) -> None:
         """Write what waits behind a row that will not come."""
         for each in self._reorder.rest() if self._reorder is not None else ():
-            self._write(*each)
+            self._decide(each)
+        for row, reason in self._window.rest() if self._window is not None else ():
+            self._write(row, reason)
 
-    def _write(self, ok: bool, line: bytes) -> None:
-        rejected = self._gate.decide(ok, line) if self._gate is not None else None
-        if rejected is not None:
-            self._stats.ok -= 1
-            self._stats.failures[rejected.kind] += 1
-            self._sink.fail(rejection_line(line, rejected))
-        elif ok:
-            self._sink.write(line)
+    def _decide(self, row: Row) -> None:
+        if self._window is None:
+            self._write(row, None)
         else:
-            self._sink.fail(line)
+            for each, reason in self._window.put(row):
+                self._write(each, reason)
+
+    def _write(self, row: Row, reason: Failure | None) -> None:
+        if row.failure is not None:
+            for each in self._filters:
+                each.note_failed()
+            self._count(row.failure)
+            self._sink.fail(row.line)
+            return
+        rejections = (each.reject(row) for each in self._filters)
+        reason = reason or next((each for each in rejections if each is not None), None)
+        if reason is None:
+            self._stats.ok += 1
+            self._sink.write(row.line)
+        else:
+            self._count(reason)
+            self._sink.fail(rejection_line(row, reason))
+
+    def _count(self, failure: Failure) -> None:
+        rejected = failure.kind in REJECTIONS
+        (self._stats.rejections if rejected else self._stats.failures)[failure.kind] += 1

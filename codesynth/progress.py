@@ -10,7 +10,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
-from codesynth.models import Stats
+from codesynth.models import Stats, Usage
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -23,9 +23,12 @@ class Progress:
 
     Args:
         stats: the run's counts, read again at each ``tick``.
-        total: finds out how many rows there will be; called only where a bar is drawn.
+        total: counts the rows to come; called only where a bar is drawn.
         name: stands before each line.
         bar: draw one, where stderr is a terminal.
+
+    Attributes:
+        status: words the state of the endpoint for the bar: what is in flight, what goes wrong.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Progress:
         self._stream = stream or sys.stderr
         self._clock = clock
         self._started = self._drawn = clock()
+        self.status: Callable[[], str] = lambda: ""
         self._bar = self._make_bar() if bar and self._stream.isatty() else None
 
     def _make_bar(self) -> Bar:
@@ -53,7 +57,7 @@ class Progress:
         bar = Progress(
             TextColumn(self._name),
             BarColumn(bar_width=None),
-            TextColumn("{task.fields[counts]}"),
+            TextColumn("{task.fields[counts]}", markup=False),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             console=Console(file=self._stream),
             auto_refresh=False,
@@ -85,14 +89,12 @@ class Progress:
         if now - self._drawn < REFRESH_SECONDS:
             return
         self._drawn = now
-        stats = self._stats
-        done = stats.ok + stats.failed
-        counts = f"{stats.ok} ok, {stats.failed} failed, {self._rate(done, now)}, {tokens(stats)}"
+        stats, done = self._stats, self._stats.answered
+        parts = [*_counts(stats), f"{done / max(now - self._started, 0.001):.1f} rows/s"]
+        parts += [tokens(stats.used + stats.saved), self.status()]
+        counts = ", ".join(part for part in parts if part)
         self._bar.update(self._bar.task_ids[0], completed=done, counts=counts)
         self._show(self._bar.refresh)
-
-    def _rate(self, done: int, now: float) -> str:
-        return f"{done / max(now - self._started, 0.001):.1f} rows/s"
 
     def say(self, text: str) -> None:
         """Write one line for people."""
@@ -109,28 +111,43 @@ class Progress:
             draw()
 
     def summary(self, *more: str) -> str:
-        """Word the run's counts: ``98 ok, 2 failed, 41k tokens, 1m12s``."""
+        """Word the run's counts: ``100 in: 98 ok, 2 failed, 41k tokens, 1m12s``."""
         stats = self._stats
-        parts = [f"{stats.ok} ok", f"{stats.failed} failed"]
+        parts = _counts(stats)
         if stats.pending:
             parts.append(f"{stats.pending} pending")
         if stats.attempts or stats.cached:
-            parts.append(tokens(stats))
+            parts.append(tokens(stats.used))
         parts.append(duration(self._clock() - self._started))
         return f"{stats.rows} in: " + ", ".join([*parts, *more])
 
 
-def tokens(stats: Stats) -> str:
+def _counts(stats: Stats) -> list[str]:
+    rejected = [f"{stats.rejected} rejected"] if stats.rejected else []
+    return [f"{stats.ok} ok", *rejected, f"{stats.failed} failed"]
+
+
+def tokens(used: Usage) -> str:
     """Word the tokens used.
 
-    >>> tokens(Stats(prompt_tokens=40_000, completion_tokens=1_400))
-    '41k tokens'
+    >>> tokens(Usage(40_000, 1_400)), tokens(Usage(100, 900, reasoning_tokens=800))
+    ('41k tokens', '1.0k tokens (80 % of the answers reasoning)')
     """
-    count = stats.prompt_tokens + stats.completion_tokens
+    words = f"{_short(used.prompt_tokens + used.completion_tokens)} tokens"
+    about = []
+    if used.reasoning_tokens and used.completion_tokens:
+        share = 100 * used.reasoning_tokens / used.completion_tokens
+        about.append(f"{share:.0f} % of the answers reasoning")
+    if used.cached_tokens and used.prompt_tokens:
+        about.append(f"{100 * used.cached_tokens / used.prompt_tokens:.0f} % of the prompts cached")
+    return f"{words} ({', '.join(about)})" if about else words
+
+
+def _short(count: int) -> str:
     for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
         if count >= 0.9995 * size:  # below, it rounds to less than one
-            return f"{count / size:.{_digits(count / size)}f}{unit} tokens"
-    return f"{count} tokens"
+            return f"{count / size:.{_digits(count / size)}f}{unit}"
+    return str(count)
 
 
 def duration(seconds: float) -> str:

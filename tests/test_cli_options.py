@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from answers import Answer, completion, healing
-from command import Finished, bare, codesynth, finished, instructions, lines
-from endpoint import Endpoint
-from faults import FAULTS
+from support.replies import Reply, completion, healing
+from support.command import Finished, bare, codesynth, finished, instructions, lines
+from support.endpoint import Endpoint
+from support.faults import FAULTS
 
 from codesynth import __version__
 
@@ -79,7 +79,7 @@ def test_the_output_is_in_input_order_and_unordered_as_rows_finish(
     endpoint: Endpoint, tmp_path: Path
 ) -> None:
     texts = [f"{i:02}" for i in range(12)]
-    endpoint.plan = lambda request: Answer(
+    endpoint.plan = lambda request: Reply(
         body=completion(request.prompt).body, delay=0.3 - 0.02 * int(request.prompt)
     )
     plain = ("gen-code", "-t", bare(tmp_path), "-j", 12)

@@ -1,6 +1,1 @@
-"""Pure operators: prompts out, rows back."""
-
-from codesynth.operators.code import CodeInstructionToCodeGenerator
-from codesynth.operators.instructions import CodeInstructionGenerator
-
-__all__ = ["CodeInstructionGenerator", "CodeInstructionToCodeGenerator"]
+"""Prompts out, columns back: what each command asks and how its answers are read."""

@@ -2,131 +2,95 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from codesynth.errors import ConfigError
-from codesynth.models import Failure, Record
-from codesynth.operators.face import run_in_memory, run_streaming
-from codesynth.operators.languages import find_language
-from codesynth.operators.parsing import parse_code
+from codesynth.models import Failure, Message, Record
+from codesynth.operators.chat import Parsed, read_conversation
+from codesynth.operators.columns import read_text
+from codesynth.operators.extract import extract_code
+from codesynth.operators.languages import Language
 from codesynth.operators.templates import Template, load_template
-from codesynth.pipeline import Job
 
 TEMPLATE = "code_instruction_to_code"
-FALLBACK_KEY = "generated_instruction"
+BUILT_IN = f"prompts/{TEMPLATE}.txt"
+OUTPUT_KEY = "generated_code"
+INPUT_KEYS = ("instruction", "generated_instruction")
+"""Columns that are read where none is named: the first that a row has."""
 
 
-class CodeInstructionToCodeGenerator:
+def instruction_key(record: Record, input_key: str | None) -> str:
+    """Choose the column that holds the instruction."""
+    if input_key is not None:
+        return input_key
+    return next((key for key in INPUT_KEYS if key in record.fields), INPUT_KEYS[0])
+
+
+@dataclass(frozen=True, slots=True)
+class CodeOperator:
     """Asks for the code that each row's instruction describes.
 
     Args:
-        llm_serving: what ``run`` asks: an ``LLMServing``, or one of DataFlow's.
-        prompt_template: None (the built-in), a text with ``{instruction}`` and any other column
-            of the row in braces, or an object with ``build_prompt(instruction=...)``.
-        template_name: names the template in errors.
-        language: what the code is in, so that an answer's blocks in it are preferred; None goes
-            by the prompt and the answer.
-
-    Raises:
-        ConfigError: the template's text is wrong.
-
-    >>> from codesynth.models import Record
-    >>> operator = CodeInstructionToCodeGenerator(prompt_template="In {language}: {instruction}")
-    >>> job = operator.job()
-    >>> job.prompt(Record(0, b"{}", {"instruction": "Say hi.", "language": "Go"}))
-    'In Go: Say hi.'
+        fill: writes the prompt from the row and its instruction.
+        input_key: the column with the instruction; None takes the first of ``INPUT_KEYS``. A
+            list of messages in it is sent as that conversation.
+        language: what the code is in; None goes by the instruction and the answer.
     """
 
-    def __init__(
-        self,
-        llm_serving: Any = None,
-        prompt_template: Any = None,
-        *,
-        template_name: str = "<prompt_template>",
-        language: str | None = None,
-    ) -> None:
-        self.llm_serving = llm_serving
-        self.prompt_template = prompt_template
-        self._build = getattr(prompt_template, "build_prompt", None)
-        if self._build is None:
-            self._template = load_template(
-                prompt_template, TEMPLATE, required={"instruction"}, known=None, name=template_name
-            )
-        self._filled = False
-        self._language = find_language(language) if language else None
+    fill: Callable[[Record, str], str | Failure]
+    input_key: str | None = None
+    output_key: str = OUTPUT_KEY
+    language: Language | None = None
 
-    def job(
-        self,
-        input_key: str | None = None,
-        output_key: str = "generated_code",
-        system_prompt: str | None = None,
-    ) -> Job:
-        """Bind the columns.
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Name the new column."""
+        return (self.output_key,)
 
-        Args:
-            input_key: None takes ``instruction``, or ``generated_instruction`` where a row has
-                no ``instruction``.
-        """
+    def prompt(self, record: Record) -> str | list[Message] | Failure:
+        """Write the prompt, or take the conversation from the row."""
+        key = instruction_key(record, self.input_key)
+        if isinstance(record.fields.get(key), list):
+            return read_conversation(record.fields[key])
+        text = read_text(record, key)
+        return text if isinstance(text, Failure) else self.fill(record, text)
 
-        def prompt(record: Record) -> str | Failure:
-            if output_key in record.fields:
-                words = f'the row has "{output_key}" already. Try another --output-key'
-                return Failure("existing_key", words)
-            return self._prompt(record, input_key)
+    def subject(self, record: Record) -> str | None:
+        """Read the instruction; of a conversation, its last user message."""
+        value = record.fields.get(instruction_key(record, self.input_key))
+        if isinstance(value, list):
+            said = [turn.get("content") for turn in value if turn.get("role") == "user"]
+            value = said[-1] if said else None
+        return value if isinstance(value, str) else None
 
-        parse = partial(parse_code, language=self._language)
-        return Job("code", prompt, parse, output_key, system_prompt)
-
-    def instruction(self, record: Record, input_key: str | None) -> str | Failure:
-        """Read a row's instruction, or why it has none; see ``job``."""
-        key = input_key or "instruction"
-        if input_key is None and key not in record.fields and FALLBACK_KEY in record.fields:
-            key = FALLBACK_KEY
-        return record.text(key)
-
-    def _prompt(self, record: Record, input_key: str | None) -> str | Failure:
-        text = self.instruction(record, input_key)
-        if isinstance(text, Failure):
-            return text
-        if self._build is not None:
-            return str(self._build(instruction=text))
-        try:
-            prompt = self._template.fill({**record.fields, "instruction": text})
-        except KeyError as exc:
-            name = exc.args[0]
-            words = f"the template's {{{name}}} is no column of the row"
-            if not self._filled:
-                known = ", ".join(f"{{{each}}}" for each in {"instruction": 0, **record.fields})
-                where = f"{self._template.name}:{_line(self._template, name)}"
-                raise ConfigError(
-                    f"{where}: unknown placeholder {{{name}}}; known: {known}"
-                ) from exc
-            return Failure("missing_key", words)
-        self._filled = True
-        return prompt
-
-    def run(
-        self, storage: Any, input_key: str = "instruction", output_key: str = "generated_code"
-    ) -> list[str]:
-        """Read rows from ``storage``, write them with the new column; return the column's name.
-
-        Raises:
-            ConfigError: rows have that column already, in a storage without a place for failures.
-            EndpointError: no request can succeed.
-        """
-        job = self.job(input_key, output_key)
-        if hasattr(storage, "records"):
-            run_streaming(job, storage.records(), self.llm_serving, storage)
-            return [output_key]
-        rows = storage.read("dict")
-        if any(output_key in row for row in rows):
-            raise ConfigError(f'the rows have "{output_key}" already. Try another output_key')
-        storage.write(run_in_memory(job, rows, self.llm_serving))
-        return [output_key]
+    def parse(self, text: str, record: Record) -> Parsed | Failure:
+        """Take the code out of the answer."""
+        found = extract_code(text, self.subject(record) or "", self.language)
+        if isinstance(found, Failure):
+            return found
+        about = {"blocks": found.blocks, "block": found.taken}
+        return Parsed({self.output_key: found.code}, about)
 
 
-def _line(template: Template, name: str) -> int:
-    """Tell the line of a placeholder in its template, from 1."""
-    place = template.pieces[1::2].index(name)
-    return 1 + sum(text.count("\n") for text in template.pieces[: 2 * place + 1 : 2])
+def code_template(text: str | None, name: str = "<prompt_template>") -> Template:
+    """Check a template for code; None is the built-in one. Any column may be a placeholder.
+
+    Raises:
+        ConfigError: it does not have ``{instruction}``.
+    """
+    return load_template(text, TEMPLATE, required={"instruction"}, known=None, name=name)
+
+
+def fill_instruction(template: Template) -> Callable[[Record, str], str | Failure]:
+    """Make the function that writes a prompt from a row and its instruction.
+
+    The built-in template also asks for the row's ``signature``, so that its tests fit.
+    """
+
+    def fill(record: Record, instruction: str) -> str | Failure:
+        signature = record.fields.get("signature")
+        if template.name == BUILT_IN and isinstance(signature, str) and signature:
+            instruction += f"\n\nThe code must define exactly this: {signature}"
+        return template.fill_or_fail({**record.fields, "instruction": instruction})
+
+    return fill

@@ -2,148 +2,76 @@
 
 from __future__ import annotations
 
-import itertools
-import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
-from typing import Any
+from dataclasses import dataclass
 
-from codesynth.errors import ConfigError
 from codesynth.models import Failure, Record
-from codesynth.operators.face import run_in_memory, run_streaming
-from codesynth.operators.parsing import parse_instruction
-from codesynth.operators.templates import format_examples, load_template
-from codesynth.pipeline import Job
+from codesynth.operators.chat import Parsed
+from codesynth.operators.extract import extract_instruction
+from codesynth.operators.templates import Template, format_examples, load_template
 
 TEMPLATE = "code_instruction_generate"
+OUTPUT_KEY = "generated_instruction"
 
 
-def sample(seed: int, i: int, size: int, k: int) -> list[int]:
-    """Choose the few-shot examples of prompt ``i``: ``k`` of ``size``, none twice.
-
-    A function of its arguments alone, so neither concurrency nor restarts nor shards change it.
-
-    >>> sample(1, 0, 164, 3) == sample(1, 0, 164, 3)
-    True
-    """
-    return random.Random(f"{seed}:{i}").sample(range(size), k)  # noqa: S311 - not for secrets
-
-
-class CodeInstructionGenerator:
-    """Asks for new instructions of the difficulty and style of examples from a pool.
+@dataclass(frozen=True, slots=True)
+class InstructionOperator:
+    """Asks for a new instruction like the examples of a row; see ``few_shot_records``.
 
     Args:
-        llm_serving: what ``run`` asks: an ``LLMServing``, or one of DataFlow's.
-        prompt_template: None (the built-in), a text with ``{examples}``, or an object with
-            ``build_prompt(few_shot_examples=[{"instruction": ...}, ...])``.
-        num_few_shot: examples a prompt.
-        num_generate: instructions to ask for.
-        seed: of the choice of examples.
-        template_name: names the template in errors.
-
-    Raises:
-        ConfigError: the template's text is wrong.
-
-    >>> operator = CodeInstructionGenerator(prompt_template="Like {examples}", num_few_shot=1)
-    >>> pool = ["Add two numbers.", "Sort a list."]
-    >>> [record, *_] = operator.records(pool)
-    >>> operator.job().prompt(record).startswith("Like ")
-    True
+        fill: writes the prompt from the examples.
     """
 
-    def __init__(
-        self,
-        llm_serving: Any = None,
-        prompt_template: Any = None,
-        num_few_shot: int = 3,
-        num_generate: int = 10,
-        *,
-        seed: int = 0,
-        template_name: str = "<prompt_template>",
-    ) -> None:
-        self.llm_serving = llm_serving
-        self.prompt_template = prompt_template
-        self.num_few_shot = num_few_shot
-        self.num_generate = num_generate
-        self.seed = seed
-        self._build = getattr(prompt_template, "build_prompt", None)
-        if self._build is None:
-            self._template = load_template(
-                prompt_template,
-                TEMPLATE,
-                required={"examples"},
-                known={"examples"},
-                name=template_name,
-            )
+    fill: Callable[[Sequence[str]], str]
+    output_key: str = OUTPUT_KEY
 
-    def records(
-        self,
-        pool: Sequence[str],
-        numbers: Iterable[int] | None = None,
-        choose: Callable[[int], list[int]] | None = None,
-    ) -> Iterator[Record]:
-        """Yield a Record for each instruction to ask for, with its examples.
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Name the new column."""
+        return (self.output_key,)
 
-        Args:
-            pool: the texts to draw from.
-            numbers: of the prompts to make; None makes ``num_generate``, from 0.
-            choose: chooses the examples of a prompt by its number; None takes ``sample``.
+    def prompt(self, record: Record) -> str:
+        """Write the prompt."""
+        return self.fill(record.fields["examples"])
 
-        Raises:
-            ConfigError: the pool holds fewer texts than a prompt needs.
-        """
-        if len(pool) < self.num_few_shot:
-            raise ConfigError(
-                f"the pool has {len(pool)} usable rows, but a prompt takes {self.num_few_shot} "
-                "examples. Lower --num-few-shot or add rows"
-            )
-        if numbers is None:
-            numbers = range(self.num_generate)
-        if choose is None:
-            choose = partial(sample, self.seed, size=len(pool), k=self.num_few_shot)
-        return self._records(pool, numbers, choose)
+    def subject(self, record: Record) -> None:
+        """Tell that nobody has said yet what is asked."""
 
-    def _records(
-        self, pool: Sequence[str], numbers: Iterable[int], choose: Callable[[int], list[int]]
-    ) -> Iterator[Record]:
-        line = getattr(pool, "line", lambda i: i + 1)
-        for i in numbers:
-            chosen = choose(i)
-            fields = {"examples": [pool[n] for n in chosen]}
-            yield Record(i, b"{}", fields, examples=tuple(line(n) for n in chosen))
+    def parse(self, text: str, record: Record) -> Parsed | Failure:
+        """Take the instruction out of the answer."""
+        found = extract_instruction(text)
+        return found if isinstance(found, Failure) else Parsed({self.output_key: found})
 
-    def job(
-        self, output_key: str = "generated_instruction", system_prompt: str | None = None
-    ) -> Job:
-        """Bind the new column."""
-        return Job("instruction", self._prompt, parse_instruction, output_key, system_prompt)
 
-    def _prompt(self, record: Record) -> str | Failure:
-        examples = record.fields["examples"]
-        if self._build is not None:
-            return str(self._build(few_shot_examples=[{"instruction": e} for e in examples]))
-        return self._template.fill({"examples": format_examples(examples)})
+def instruction_template(text: str | None, name: str = "<prompt_template>") -> Template:
+    """Check a template for new instructions; None is the built-in one.
 
-    def run(
-        self, storage: Any, input_key: str = "prompt", output_key: str = "generated_instruction"
-    ) -> list[str]:
-        """Sample from ``storage``, write the new instructions; return the column's name.
+    Raises:
+        ConfigError: it does not have ``{examples}``, or has anything else.
+    """
+    return load_template(text, TEMPLATE, required={"examples"}, known={"examples"}, name=name)
 
-        Rows without a text in ``input_key`` are no examples.
 
-        Raises:
-            ConfigError: the pool is too small.
-            EndpointError: no request can succeed.
-        """
-        job = self.job(output_key)
-        if hasattr(storage, "pool"):
-            pool = storage.pool(input_key)
-            records = itertools.chain(pool.bad_records(), self.records(pool))
-            run_streaming(job, records, self.llm_serving, storage)
-            return [output_key]
-        texts = (row.get(input_key) for row in storage.read("dict"))
-        pool = [text for text in texts if isinstance(text, str)]  # pandas fills gaps with NaN
-        rows = [dict(record.fields) for record in self.records(pool)]
-        done = run_in_memory(job, rows, self.llm_serving)
-        storage.write([{output_key: row[output_key]} for row in done])
-        return [output_key]
+def fill_examples(template: Template) -> Callable[[Sequence[str]], str]:
+    """Make the function that writes a prompt from examples."""
+    return lambda examples: template.fill({"examples": format_examples(examples)})
+
+
+def few_shot_records(
+    pool: Sequence[str],
+    lines: Callable[[int], int],
+    numbers: Iterable[int],
+    choose: Callable[[int], Sequence[int]],
+) -> Iterator[Record]:
+    """Yield a Record for each instruction to ask for, with its examples.
+
+    Args:
+        pool: the texts to draw from.
+        lines: tells the line number of a text in its file.
+        numbers: of the prompts to make.
+        choose: chooses the examples of a prompt by its number.
+    """
+    for i in numbers:
+        chosen = choose(i)
+        fields = {"examples": [pool[n] for n in chosen]}
+        yield Record(i, b"{}", fields, examples=tuple(map(lines, chosen)))

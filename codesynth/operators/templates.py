@@ -1,20 +1,23 @@
 """Prompt templates: found, loaded, checked and filled.
 
 The syntax is the part of ``str.format`` that only names: ``{name}``, and ``{{`` and ``}}`` for
-braces. Values are put in as they are and never looked at again.
+braces. Values are put in as they are and never looked at again. ``{one|two|three}`` is one of the
+alternatives, drawn by what the other placeholders hold, so equal rows get equal prompts.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Self
 
 from codesynth.codec import dumps
 from codesynth.errors import ConfigError
+from codesynth.models import Failure, Record
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 PROMPTS = (_PACKAGE / "prompts", _PACKAGE.parent / "prompts")
@@ -78,7 +81,23 @@ class Template:
     @property
     def names(self) -> tuple[str, ...]:
         """The placeholders, each once, in the order of the text."""
-        return tuple(dict.fromkeys(self.pieces[1::2]))
+        return tuple(dict.fromkeys(name for name in self.pieces[1::2] if "|" not in name))
+
+    def first_missing(self, values: Mapping[str, object]) -> str | None:
+        """Name the first placeholder that has no value."""
+        return next((name for name in self.names if name not in values), None)
+
+    def fill_or_fail(self, values: Mapping[str, object]) -> str | Failure:
+        """Put values in, or say which placeholder is no column of the row."""
+        missing = self.first_missing(values)
+        if missing is not None:
+            return Failure("missing_key", f"the template's {{{missing}}} is no column of the row")
+        return self.fill(values)
+
+    def line_of(self, placeholder: str) -> int:
+        """Tell the line of a placeholder in the template, from 1."""
+        place = self.pieces[1::2].index(placeholder)
+        return 1 + sum(text.count("\n") for text in self.pieces[: 2 * place + 1 : 2])
 
     def fill(self, values: Mapping[str, object]) -> str:
         """Put values in: a str as it is, anything else as JSON.
@@ -88,15 +107,32 @@ class Template:
         """
         pieces = list(self.pieces)
         for i in range(1, len(pieces), 2):
-            value = values[pieces[i]]
-            pieces[i] = value if isinstance(value, str) else dumps(value).decode()
+            if "|" not in pieces[i]:
+                value = values[pieces[i]]
+                pieces[i] = value if isinstance(value, str) else dumps(value).decode()
+        if any("|" in name for name in self.pieces[1::2]):
+            self._draw(pieces)
         return "".join(pieces)
+
+    def _draw(self, pieces: list[str]) -> None:
+        """Put one alternative in the place of each ``{one|two}``."""
+        filled = [pieces[i] for i in range(1, len(pieces), 2) if "|" not in self.pieces[i]]
+        number = int.from_bytes(
+            blake2b("\0".join(filled).encode("utf-8", "surrogatepass")).digest()
+        )
+        for i in range(1, len(pieces), 2):
+            if "|" in self.pieces[i]:
+                alternatives = self.pieces[i].split("|")
+                number, chosen = divmod(number, len(alternatives))
+                pieces[i] = alternatives[chosen]
 
 
 def _fault(token: re.Match[str], known: Collection[str] | None) -> str:
     """Say what is wrong with a brace or placeholder; empty where nothing is."""
     if token[1] is None:
         return f'lone "{token[0]}". Write {token[0] * 2} for a brace that is text'
+    if "|" in token[1]:
+        return ""
     hint = "; write {{ and }} for braces that are text"
     if not token[1] or token[1].isdecimal():
         return f"placeholder {token[0]} has no name{hint}"
@@ -150,11 +186,14 @@ def find_template(name_or_path: str) -> tuple[str, str]:
             if (folder / name).is_file():
                 return _read(folder / name, f"prompts/{name}"), f"prompts/{name}"
         if not Path(name_or_path).exists():
-            there = sorted({path.stem for folder in PROMPTS for path in folder.glob("*.txt")})
-            raise ConfigError(
-                f'no template "{name_or_path}". There are: {", ".join(there)}; or give a path'
-            )
+            there = ", ".join(template_names())
+            raise ConfigError(f'no template "{name_or_path}". There are: {there}; or give a path')
     return _read(Path(name_or_path), name_or_path), name_or_path
+
+
+def template_names() -> list[str]:
+    """Name the built-in templates."""
+    return sorted({path.stem for folder in PROMPTS for path in folder.glob("*.txt")})
 
 
 def _read(path: Path, name: str) -> str:
@@ -191,3 +230,21 @@ def format_examples(examples: Sequence[str]) -> str:
         end = "" if example.endswith("\n") else "\n"
         blocks.append(f"### Example {i}\n{fence}\n{example}{end}{fence}")
     return "\n\n".join(blocks)
+
+
+def check_first(records: Iterable[Record], template: Template) -> Iterator[Record]:
+    """Pass records on; see that the template fits the first row that can be read.
+
+    Raises:
+        ConfigError: a placeholder is no column of it.
+    """
+    checked = False
+    for record in records:
+        if not checked and record.error is None:
+            checked = True
+            columns = {"instruction": "", "signature_rule": "", "num_tests": "", **record.fields}
+            if (missing := template.first_missing(columns)) is not None:
+                known = _braced(sorted({"instruction", *record.fields}))
+                where = f"{template.name}:{template.line_of(missing)}"
+                raise ConfigError(f"{where}: unknown placeholder {{{missing}}}; known: {known}")
+        yield record

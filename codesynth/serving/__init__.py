@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
-from codesynth.models import Request, Response
+from codesynth.models import Request, Response, SamplingParams
 
-__all__ = ["LLMServing", "ResponseStream"]
+__all__ = ["ChatServing", "LLMServing", "ResponseStream"]
 
 
 class ResponseStream(Iterator[Response], Protocol):
@@ -44,6 +44,7 @@ class ResponseStream(Iterator[Response], Protocol):
     ) -> None: ...
 
 
+@runtime_checkable
 class LLMServing(Protocol):
     """The seam: an online endpoint, the journal in front of it, a batch API, a pool of sandboxes.
 
@@ -58,4 +59,19 @@ class LLMServing(Protocol):
 
     def generate(self, requests: Iterable[Request | Response]) -> ResponseStream:
         """Answer each request."""
+        ...
+
+
+@runtime_checkable
+class ChatServing(LLMServing, Protocol):
+    """A serving that knows which model it asks, and with which parameters."""
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        ...
+
+    @property
+    def params(self) -> SamplingParams:
+        """OpenAI's request parameters."""
         ...

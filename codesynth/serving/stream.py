@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -24,14 +24,12 @@ _ROOM_SECONDS = 0.1
 
 
 class Engine(Protocol):
-    """Answers requests behind a stream. It puts each response into the stream's ``Channel``.
-
-    Attributes:
-        max_unfinished: requests worth holding: in flight, waiting, or answered and not taken.
-    """
+    """Answers requests behind a stream. It puts each response into the stream's ``Channel``."""
 
     @property
-    def max_unfinished(self) -> int: ...
+    def max_unfinished(self) -> int:
+        """Tell how many requests are worth holding: in flight, waiting, or answered, not taken."""
+        ...
 
     def submit(self, request: Request) -> None:
         """Take a request; called from the feeder's thread. After ``drain`` it is dropped."""
@@ -196,4 +194,37 @@ class EngineStream(Iterator[Response]):
         self.close()
 
     def __del__(self) -> None:
+        self.close()
+
+
+class IteratorStream(Iterator[Response]):
+    """The ``ResponseStream`` of a serving that is a plain generator of responses."""
+
+    def __init__(self, responses: Generator[Response, None, None]) -> None:
+        self._responses = responses
+
+    def __next__(self) -> Response:
+        return next(self._responses)
+
+    def wait(self, timeout: float | None) -> bool:
+        """Tell that ``next`` is the only way to wait."""
+        return True
+
+    def drain(self, grace: float | None) -> None:
+        """End the stream: nothing is in flight between two responses."""
+        self._responses.close()
+
+    def close(self) -> None:
+        """End the stream."""
+        self._responses.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()

@@ -1,0 +1,261 @@
+"""What each command brings of its own: its rows, its task, its filters."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from codesynth.errors import ConfigError
+from codesynth.filters import ContaminationFilter, NoveltyFilter, Quota
+from codesynth.filters.decontamination import Decontaminator
+from codesynth.models import Failure, Record
+from codesynth.operators.chat import ChatTask, ExtraColumns, Operator
+from codesynth.operators.code import CodeOperator, code_template, fill_instruction
+from codesynth.operators.dataflow import check_pool
+from codesynth.operators.generic import JSONOperator, TextOperator, any_template
+from codesynth.operators.instructions import (
+    InstructionOperator,
+    few_shot_records,
+    fill_examples,
+    instruction_template,
+)
+from codesynth.operators.languages import find_language
+from codesynth.operators.sampling import mix, sample
+from codesynth.operators.templates import Template, check_first, find_template
+from codesynth.operators.tests import TestsOperator, tests_template
+from codesynth.pipeline import RowFilter
+from codesynth.settings import (
+    AskSettings,
+    CodeSettings,
+    GenSettings,
+    InstructionsSettings,
+    RowSettings,
+    TestsSettings,
+)
+from codesynth.storage import Pool, read_records
+
+Notes: TypeAlias = Callable[[str], str | None]
+"""Recalls what an earlier run on the same journal has noted under a name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandSpec:
+    """One run of a command that asks a model.
+
+    Attributes:
+        records: makes the stream of rows; may be called again, for the same rows.
+        total: counts the rows to come, where that is known without reading standard input.
+        identity: what all requests have in common, but for the model; JSON. A finished output is
+            replaced only by a run with the same.
+        filters: makes the filters; called once.
+        remarks: for the summary line.
+        tally: for the summary line too: what was dropped from answers, and how often.
+        notes: for the journal, so that a later run does the same.
+        quota: with ``--accepted``: how many rows there will be is found out on the way.
+    """
+
+    operator: Operator
+    records: Callable[[], Iterator[Record]]
+    total: Callable[[], int | None]
+    identity: dict[str, Any]
+    filters: Callable[[], Sequence[RowFilter]] = tuple
+    screen: Callable[[str], Failure | None] = lambda _: None
+    remarks: tuple[str, ...] = ()
+    tally: Counter[str] = field(default_factory=Counter)
+    notes: dict[str, str] = field(default_factory=dict)
+    meta: dict[str, Any] = field(default_factory=dict)
+    quota: Quota | None = None
+
+    def task(self, settings: AskSettings, model: str) -> ChatTask:
+        """Make the task, once the model is known."""
+        extra = ExtraColumns(
+            reasoning_key=settings.reasoning_key,
+            answer_key=settings.answer_key,
+            messages_key=settings.messages_key,
+            meta=self.meta if settings.meta else None,
+        )
+        return ChatTask(
+            self.operator, model, settings.params, settings.system_prompt, extra, self.screen
+        )
+
+
+def instructions_spec(settings: InstructionsSettings, recall: Notes) -> CommandSpec:
+    """Prepare ``gen-instructions``; without a seed, with the one of the earlier run."""
+    seed = settings.seed
+    if seed is None:
+        noted = recall("seed")
+        seed = int(noted) if noted else secrets.randbelow(2**32)
+    template = _template(settings, instruction_template)
+    number = min(settings.num_generate, settings.limit or settings.num_generate)
+    quota = Quota(settings.accepted) if settings.accepted is not None else None
+
+    @cache
+    def pool() -> Pool:
+        generated = settings.output_key if settings.mix else None
+        return Pool(settings.inputs, settings.input_key, generated)
+
+    def records() -> Iterator[Record]:
+        numbers: Iterable[int] = range(number)
+        if quota is not None:
+            numbers = quota.numbers(pool().bad, settings.shard)
+        try:
+            choose = _chooser(pool(), settings, seed)
+        except ConfigError as exc:
+            raise ConfigError(f"{exc}{_first_bad(pool())}") from exc
+        lines = partial(Pool.line, pool())
+        rows = few_shot_records(pool(), lines, numbers, choose)
+        repeated = _repeat(rows, settings.samples)
+        return itertools.chain(pool().bad_records(), repeated)
+
+    def filters() -> Sequence[RowFilter]:
+        found: list[RowFilter] = []
+        if settings.decontaminate:
+            found.append(ContaminationFilter(_decontaminator(settings)))
+        if settings.novelty is not None or quota is not None:
+            found.append(NoveltyFilter(settings.novelty, pool()))
+        return [*found, quota] if quota is not None else found
+
+    asked = settings.accepted or number * settings.samples
+    return CommandSpec(
+        operator=InstructionOperator(fill_examples(template), settings.output_key),
+        records=records,
+        total=lambda: asked if quota is not None else _share(settings, asked + pool().bad),
+        identity=_identity(settings, template)
+        | {"seed": seed, "few-shot": settings.mix or settings.num_few_shot},
+        filters=filters,
+        remarks=(f"seed {seed}",),
+        notes={"seed": str(seed)},
+        meta={"seed": seed},
+        quota=quota,
+    )
+
+
+def _chooser(
+    pool: Pool, settings: InstructionsSettings, seed: int
+) -> Callable[[int], Sequence[int]]:
+    """Make the function that chooses the examples of prompt ``i``."""
+    if settings.mix is None:
+        check_pool(len(pool), settings.num_few_shot)
+        return lambda i: sample(seed, i, len(pool), settings.num_few_shot)
+    human, generated = pool.human, len(pool) - pool.human
+    if human < settings.mix[0] or generated < settings.mix[1]:
+        raise ConfigError(
+            f"the pool has {human} human-written and {generated} generated rows, but --mix takes "
+            f"{settings.mix[0]} and {settings.mix[1]}"
+        )
+    ratio = settings.mix
+    return lambda i: mix(seed, i, human, generated, ratio)
+
+
+def _first_bad(pool: Pool) -> str:
+    for record in pool.bad_records():
+        if record.error is not None:
+            return f". First unusable row: {record.where}: {record.error.message}"
+    return ""
+
+
+def code_spec(settings: CodeSettings) -> CommandSpec:
+    """Prepare ``gen-code``.
+
+    A row whose instruction is of a benchmark is not sent; the code that comes is looked at too.
+    """
+    template = _template(settings, code_template)
+    operator = CodeOperator(
+        fill_instruction(template),
+        settings.input_key,
+        settings.output_key,
+        find_language(settings.language) if settings.language else None,
+    )
+    return _rows_spec(settings, operator, template)
+
+
+def tests_spec(settings: TestsSettings) -> CommandSpec:
+    """Prepare ``gen-tests``."""
+    template = _template(settings, tests_template)
+    operator = TestsOperator(template, settings.input_key, settings.output_key, settings.num_tests)
+    spec = _rows_spec(settings, operator, template)
+    return replace(spec, tally=operator.dropped)
+
+
+def gen_spec(settings: GenSettings) -> CommandSpec:
+    """Prepare ``gen``."""
+    template = _template(settings, any_template)
+    operator: Operator = TextOperator(template, settings.output_key)
+    if settings.json:
+        operator = JSONOperator(template, dict(settings.require), settings.prefix)
+    return _rows_spec(settings, operator, template)
+
+
+def _rows_spec(settings: AskSettings, operator: Operator, template: Template) -> CommandSpec:
+    """Prepare a command that asks for each input row."""
+    benchmarks = _decontaminator(settings) if settings.decontaminate else None
+
+    def screen(text: str) -> Failure | None:
+        found = benchmarks.judge(text) if benchmarks is not None else None
+        return Failure("contaminated", str(found)) if found is not None else None
+
+    def records() -> Iterator[Record]:
+        rows = itertools.islice(read_records(settings.inputs), settings.limit)
+        return _repeat(check_first(rows, template), settings.samples)
+
+    return CommandSpec(
+        operator=operator,
+        records=records,
+        total=partial(count_rows, settings, settings.samples),
+        identity=_identity(settings, template),
+        filters=lambda: [ContaminationFilter(benchmarks)] if benchmarks is not None else [],
+        screen=screen,
+    )
+
+
+def _repeat(records: Iterator[Record], samples: int) -> Iterator[Record]:
+    """Give each row as often as answers to it are wanted, one after the other."""
+    if samples == 1:
+        return records
+    return (
+        replace(record, index=record.index * samples + i, sample=i)
+        for record in records
+        for i in range(samples)
+    )
+
+
+def _template(settings: AskSettings, check: Callable[[str | None, str], Template]) -> Template:
+    """Find and check the template that is named, or the built-in one."""
+    if settings.prompt_template is None:
+        return check(None, "")
+    return check(*find_template(settings.prompt_template))
+
+
+def _decontaminator(settings: AskSettings) -> Decontaminator:
+    return Decontaminator(settings.decontaminate, settings.ngram)
+
+
+def _identity(settings: AskSettings, template: Template) -> dict[str, Any]:
+    return {
+        "template": "\0".join(template.pieces),
+        "system prompt": settings.system_prompt,
+        "parameters": settings.params.body("", []),
+        "shard": list(settings.shard),
+    }
+
+
+def _share(settings: RowSettings, count: int) -> int:
+    """Count the requests of this shard."""
+    return len(range(settings.shard[0], count, settings.shard[1]))
+
+
+def count_rows(settings: RowSettings, samples: int = 1) -> int | None:
+    """Count the rows to come, where the inputs are plain files; a bar wants to know."""
+    count = 0
+    for path in settings.inputs:
+        if path.endswith(".gz") or not Path(path).is_file():
+            return None
+        with open(path, "rb") as file:
+            count += sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+    return _share(settings, samples * min(count, settings.limit or count))

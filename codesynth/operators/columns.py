@@ -1,0 +1,43 @@
+"""Reading a row's columns, and saying helpfully why one cannot be read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from codesynth.models import Failure, Record
+
+LIKELY = ("instruction", "generated_instruction", "prompt", "question", "text", "generated_code")
+"""Columns that hold what people mean, most likely first."""
+
+
+def read_text(record: Record, key: str) -> str | Failure:
+    """Read a column that must hold a string, or say why it cannot be read.
+
+    >>> read_text(Record(0, b"", {"instruction": "Sort a list."}), "instrction").message
+    'missing key "instrction"; found "instruction". Try --input-key instruction'
+    """
+    if record.error is not None:
+        return record.error
+    value = record.fields.get(key)
+    if isinstance(value, str):
+        return value
+    if key in record.fields:
+        return Failure("not_a_string", f'"{key}" is not a string')
+    return missing(record, key)
+
+
+def missing(record: Record, key: str) -> Failure:
+    """Say that a row has no such column, and which one may be meant."""
+    texts = [name for name, value in record.fields.items() if isinstance(value, str)]
+    if not texts:
+        return Failure("missing_key", f'missing key "{key}"; found no column with text')
+    best = _likely(key, texts)
+    found = ", ".join(f'"{name}"' for name in dict.fromkeys([best, *texts][:4]))
+    return Failure("missing_key", f'missing key "{key}"; found {found}. Try --input-key {best}')
+
+
+def _likely(key: str, names: Sequence[str]) -> str:
+    close = get_close_matches(key, names, n=1)
+    likely = [name for name in LIKELY if name in names]
+    return next(iter([*close, *likely, *names]))

@@ -1,0 +1,302 @@
+"""The operators as users of DataFlow know them: ``operator.run(storage)``.
+
+Names, parameters and default columns are those of open-dataflow 1.0.13. Our own storage and
+servings stream. Of foreign ones it takes ``storage.read("dict")``, ``storage.write(rows)`` and
+``llm_serving.generate_from_input(prompts, system_prompt)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from typing import Any, Protocol
+
+from codesynth import pipeline
+from codesynth.errors import ConfigError, RunError
+from codesynth.models import Answer, Failure, Record, Request, Response, Stats
+from codesynth.operators.chat import ChatTask, Operator
+from codesynth.operators.code import CodeOperator, code_template, fill_instruction
+from codesynth.operators.instructions import (
+    InstructionOperator,
+    few_shot_records,
+    fill_examples,
+    instruction_template,
+)
+from codesynth.operators.sampling import sample
+from codesynth.operators.templates import Template, check_first
+from codesynth.pipeline import Stop
+from codesynth.serving import ChatServing, LLMServing, ResponseStream
+from codesynth.serving.stream import IteratorStream
+from codesynth.storage import JSONLStorage
+
+__all__ = ["CodeInstructionGenerator", "CodeInstructionToCodeGenerator"]
+
+_CHUNK = 1000
+"""Prompts handed to a foreign serving at a time: it has no way to take them one by one."""
+
+
+class PromptBuilder(Protocol):
+    """A prompt template as an object, in DataFlow's way."""
+
+    def build_prompt(self, **values: Any) -> str:
+        """Write the prompt."""
+        ...
+
+
+class ForeignServing(Protocol):
+    """A serving that answers a list of prompts, in DataFlow's way."""
+
+    def generate_from_input(self, user_inputs: list[str], system_prompt: str = "") -> list[Any]:
+        """Answer each prompt, in order; None where one failed."""
+        ...
+
+
+class ForeignStorage(Protocol):
+    """A storage that holds its rows in memory, in DataFlow's way."""
+
+    def read(self, output_type: str) -> Any:
+        """Return the rows; ``"dict"`` asks for a list of dicts."""
+        ...
+
+    def write(self, data: Any) -> Any:
+        """Take the rows."""
+        ...
+
+
+class CodeInstructionGenerator:
+    """Asks for new instructions of the difficulty and style of examples from a pool.
+
+    Args:
+        llm_serving: an ``LLMServing``, or one of DataFlow's.
+        prompt_template: None (the built-in), a text with ``{examples}``, or an object with
+            ``build_prompt(few_shot_examples=[{"instruction": ...}, ...])``.
+        num_few_shot: examples in each prompt.
+        num_generate: instructions to ask for.
+        seed: for choosing the examples.
+
+    Raises:
+        ConfigError: the template's text is wrong.
+
+    >>> from codesynth import APILLMServing, JSONLStorage, OfflineTransport
+    >>> serving = APILLMServing("http://offline/v1", transport=OfflineTransport())
+    >>> storage = JSONLStorage("samples/seeds.jsonl", "/dev/null")
+    >>> CodeInstructionGenerator(serving, num_generate=2).run(storage)
+    ['generated_instruction']
+    """
+
+    def __init__(
+        self,
+        llm_serving: LLMServing | ForeignServing,
+        prompt_template: str | PromptBuilder | None = None,
+        num_few_shot: int = 3,
+        num_generate: int = 10,
+        *,
+        seed: int = 0,
+    ) -> None:
+        self.llm_serving = llm_serving
+        self.prompt_template = prompt_template
+        self.num_few_shot = num_few_shot
+        self.num_generate = num_generate
+        self.seed = seed
+        if prompt_template is None or isinstance(prompt_template, str):
+            self._fill = fill_examples(instruction_template(prompt_template))
+        else:
+            build = prompt_template.build_prompt
+            self._fill = lambda examples: str(
+                build(few_shot_examples=[{"instruction": each} for each in examples])
+            )
+
+    def run(
+        self,
+        storage: JSONLStorage | ForeignStorage,
+        input_key: str = "prompt",
+        output_key: str = "generated_instruction",
+    ) -> list[str]:
+        """Sample from ``storage``, write the new instructions; return the column's name.
+
+        Rows without a text in ``input_key`` are no examples.
+
+        Raises:
+            ConfigError: the pool is too small.
+            RunError: every row failed, or the endpoint answers no request.
+        """
+        operator = InstructionOperator(self._fill, output_key)
+        if isinstance(storage, JSONLStorage):
+            pool = storage.pool(input_key)
+            _stream(operator, self._records(pool, pool.line), self.llm_serving, storage)
+            return [output_key]
+        rows = storage.read("dict")
+        texts = [row.get(input_key) for row in rows]
+        pool_texts = [text for text in texts if isinstance(text, str)]  # pandas fills with NaN
+        records = self._records(pool_texts, lambda i: i + 1)
+        done = _in_memory(operator, list(records), self.llm_serving)
+        storage.write([{output_key: value.get(output_key)} for value in done])
+        return [output_key]
+
+    def _records(self, pool: Sequence[str], lines: Callable[[int], int]) -> Iterator[Record]:
+        check_pool(len(pool), self.num_few_shot)
+        choose = partial(sample, self.seed, size=len(pool), k=self.num_few_shot)
+        return few_shot_records(pool, lines, range(self.num_generate), choose)
+
+
+def check_pool(size: int, num_few_shot: int) -> None:
+    """See that a pool holds enough texts for a prompt.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if size < num_few_shot:
+        raise ConfigError(
+            f"the pool has {size} usable rows, but a prompt takes {num_few_shot} examples. "
+            "Lower --num-few-shot or add rows"
+        )
+
+
+class CodeInstructionToCodeGenerator:
+    """Asks for the code that each row's instruction describes.
+
+    Args:
+        llm_serving: an ``LLMServing``, or one of DataFlow's.
+        prompt_template: None (the built-in), a text with ``{instruction}`` and any other column
+            of the row in braces, or an object with ``build_prompt(instruction=...)``.
+
+    Raises:
+        ConfigError: the template's text is wrong.
+    """
+
+    def __init__(
+        self,
+        llm_serving: LLMServing | ForeignServing,
+        prompt_template: str | PromptBuilder | None = None,
+    ) -> None:
+        self.llm_serving = llm_serving
+        self.prompt_template = prompt_template
+        self._fill: Callable[[Record, str], str | Failure]
+        self._template: Template | None = None
+        if prompt_template is None or isinstance(prompt_template, str):
+            self._template = code_template(prompt_template)
+            self._fill = fill_instruction(self._template)
+        else:
+            build = prompt_template.build_prompt
+            self._fill = lambda _, instruction: str(build(instruction=instruction))
+
+    def run(
+        self,
+        storage: JSONLStorage | ForeignStorage,
+        input_key: str = "instruction",
+        output_key: str = "generated_code",
+    ) -> list[str]:
+        """Read rows from ``storage``, write them with the new column; return the column's name.
+
+        The default ``input_key`` reads ``generated_instruction`` where a row has no
+        ``instruction``.
+
+        Raises:
+            ConfigError: rows have that column already, in a storage without a place for failures.
+            RunError: every row failed, or the endpoint answers no request.
+        """
+        key = None if input_key == "instruction" else input_key
+        operator = CodeOperator(self._fill, key, output_key)
+        return run_rows(operator, storage, self.llm_serving, self._template)
+
+
+def run_rows(
+    operator: Operator,
+    storage: JSONLStorage | ForeignStorage,
+    llm_serving: LLMServing | ForeignServing,
+    template: Template | None = None,
+) -> list[str]:
+    """Send each row of ``storage`` through an operator; return the new columns' names.
+
+    Args:
+        template: is checked against the first row.
+    """
+    names = list(operator.columns)
+
+    def checked(records: Iterable[Record]) -> Iterable[Record]:
+        return records if template is None else check_first(records, template)
+
+    if isinstance(storage, JSONLStorage):
+        _stream(operator, checked(storage.records()), llm_serving, storage)
+        return names
+    rows = [dict(row) for row in storage.read("dict")]
+    if taken := [name for name in names if any(name in row for row in rows)]:
+        raise ConfigError(f'the rows already have "{taken[0]}". Choose another output_key')
+    records = list(checked(Record(i, b"{}", row) for i, row in enumerate(rows)))
+    new = _in_memory(operator, records, llm_serving)
+    empty = dict.fromkeys(names)
+    storage.write([row | (columns or empty) for row, columns in zip(rows, new, strict=True)])
+    return names
+
+
+def _stream(
+    operator: Operator,
+    records: Iterable[Record],
+    llm_serving: LLMServing | ForeignServing,
+    storage: JSONLStorage,
+) -> None:
+    """Send records through and write rows and failures as they come, in order."""
+    stats, first = Stats(), []
+
+    def note(record: Record, failure: Failure) -> None:
+        if not first:
+            first.append(f"{record.where}: {failure.kind}: {failure.message}")
+
+    serving, task = _serving_and_task(llm_serving, operator)
+    with storage.open() as files:
+        files.start()
+        pipeline.run(records, task, serving, files, stats=stats, stop=Stop(), on_failure=note)
+        files.commit()
+    if stats.failed == stats.rows > 0:
+        raise RunError(f"every one of {stats.rows} rows failed; the first: {first[0]}")
+
+
+def _in_memory(
+    operator: Operator, records: Sequence[Record], llm_serving: LLMServing | ForeignServing
+) -> list[dict[str, Any]]:
+    """Return the new columns of each record; none where it failed."""
+    serving, task = _serving_and_task(llm_serving, operator)
+    columns: list[dict[str, Any]] = [{} for _ in records]
+    requests = pipeline.make_requests(records, task, Stats(), Stop())
+    with serving.generate(requests) as stream:
+        for response in stream:
+            found = pipeline.read_response(response, task)
+            if not isinstance(found, Failure):
+                columns[response.request.position] = found
+    return columns
+
+
+def _serving_and_task(
+    llm_serving: LLMServing | ForeignServing, operator: Operator
+) -> tuple[LLMServing, ChatTask]:
+    """Adapt a foreign serving; take model and parameters from one of ours."""
+    if isinstance(llm_serving, ChatServing):
+        return llm_serving, ChatTask(operator, llm_serving.model, llm_serving.params)
+    if isinstance(llm_serving, LLMServing):
+        return llm_serving, ChatTask(operator, model="")
+    return _FromInput(llm_serving), ChatTask(operator, model="")
+
+
+class _FromInput:
+    """A serving that answers lists of prompts, in DataFlow's way."""
+
+    def __init__(self, serving: ForeignServing) -> None:
+        self._serving = serving
+
+    def generate(self, requests: Iterable[Request | Response]) -> ResponseStream:
+        return IteratorStream(self._answers(requests))
+
+    def _answers(self, items: Iterable[Request | Response]) -> Generator[Response, None, None]:
+        iterator = iter(items)
+        while chunk := list(islice(iterator, _CHUNK)):
+            requests = [item for item in chunk if isinstance(item, Request)]
+            yield from (item for item in chunk if isinstance(item, Response))
+            prompts = [str(request.messages[-1]["content"]) for request in requests]
+            texts = self._serving.generate_from_input(prompts) if prompts else []
+            for request, text in zip(requests, texts, strict=True):
+                if isinstance(text, str):
+                    yield Response(request, answer=Answer(text))
+                else:
+                    error = Failure("empty", "the serving gave no answer")
+                    yield Response(request, error=error)

@@ -1,0 +1,74 @@
+"""The process: its standard streams, and signals as a clean stop."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False  # typing alone would take as long to load as --help does
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+    from types import FrameType
+
+    from codesynth.pipeline import Stop
+
+EXIT_PIPE = 141
+DRAIN_SECONDS = 3.0
+"""After a signal, what is in flight gets this long to arrive: it is paid for."""
+EXIT_SECONDS = 4.5
+"""After a signal, the process ends whatever happens."""
+
+
+def redirect_to_devnull(fd: int) -> None:
+    """Send what is still written to a stream nowhere, so that flushing it raises nothing."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), fd)
+
+
+def occupy_standard_streams() -> None:
+    """Fill closed descriptors 0 to 2, or the next file opened would be taken for a stream.
+
+    Each is opened the wrong way round, so that using it fails as if it were closed; stderr is
+    opened to write into nothing.
+    """
+    for fd, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, mode)
+    if sys.stderr is None:
+        sys.stderr = open(2, "w")
+
+
+def signals(stop: Stop) -> AbstractContextManager[None]:
+    """Turn a signal into a stop; a second one ends the process at once.
+
+    What was ignored from the start (SIGHUP under nohup, SIGINT in the background) stays ignored.
+    """
+    import contextlib
+    import signal
+    import threading
+
+    def on_signal(number: int, _: FrameType | None) -> None:
+        if stop.signal is not None:
+            os._exit(128 + number)
+        stop.signal = number
+        stop.ask(DRAIN_SECONDS)
+        watchdog = threading.Timer(EXIT_SECONDS, os._exit, (128 + number,))
+        watchdog.daemon = True
+        watchdog.start()
+
+    @contextlib.contextmanager
+    def handled() -> Iterator[None]:
+        before = {
+            number: signal.signal(number, on_signal)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+            if signal.getsignal(number) is not signal.SIG_IGN
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    return handled()

@@ -1,0 +1,398 @@
+"""Settings -> a run -> an exit code: wires files, journal, serving, task, filters and progress."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from codesynth import pipeline
+from codesynth.codec import dumps, loads
+from codesynth.commands import CommandSpec, Notes
+from codesynth.errors import CodesynthError, ConfigError
+from codesynth.estimate import Estimate, Spread
+from codesynth.journal import Journal, JournaledServing
+from codesynth.models import Failure, Record, Request, Stats
+from codesynth.pipeline import Part, RowFilter, RowWindow, Shard, Stop, Task
+from codesynth.process import DRAIN_SECONDS, signals
+from codesynth.progress import Progress
+from codesynth.serving import LLMServing
+from codesynth.serving.answers import one_line, read_completion
+from codesynth.serving.client import APILLMServing
+from codesynth.serving.limits import Budget, Price
+from codesynth.settings import AskSettings, RowSettings
+from codesynth.storage import Files, check_inputs, sibling_path
+
+EXIT_OK, EXIT_FAILED_ROWS, EXIT_LIMIT = 0, 3, 5
+OFFLINE_MODEL = "offline"
+
+
+def ask(settings: AskSettings, name: str, prepare: Callable[[Notes], CommandSpec]) -> int:
+    """Run a command that asks a model; return the exit code.
+
+    Args:
+        name: of the command.
+        prepare: makes its spec from what an earlier run has noted.
+
+    Raises:
+        CodesynthError: nothing could be done, or not to the end; see its ``exit_code``.
+        BrokenPipeError: the reader of standard output went away.
+    """
+    settings.check()
+    check_inputs(settings.inputs)
+    if settings.dry_run:
+        return _dry_run(settings, name, prepare(lambda _: None))
+    with contextlib.ExitStack() as stack:
+        files = stack.enter_context(Files(settings.output, settings.failures))
+        path = _journal_path(settings)
+        files.reject_shared_paths(settings.inputs, path)
+        if path is None or not Journal.exists(path):
+            files.refuse_existing(overwrite=settings.overwrite)
+        journal = stack.enter_context(Journal(path)) if path is not None else None
+        spec = prepare(journal.note if journal is not None else lambda _: None)
+        run = Run(settings, name, files, spec.total, _budget(settings, journal))
+        endpoint = _endpoint(settings, run.budget)
+        run.say_if(settings.offline, "--offline: a practice endpoint answers, no model")
+        model = _model(settings, endpoint, journal)
+        task = spec.task(settings, model)
+        serving: LLMServing = endpoint
+        if journal is not None:
+            serving = _journaled(run, spec, task, journal, endpoint)
+        run.remarks, run.tally = spec.remarks, spec.tally
+        if settings.estimate is not None:
+            return _estimate(run, settings, spec, task, serving)
+        code = run.execute(spec.records(), task, serving, spec.filters())
+        if spec.quota is not None and spec.quota.exhausted:
+            run.say(spec.quota.explanation())
+        return code
+
+
+def _journal_path(settings: AskSettings) -> str | None:
+    if settings.journal is not None or settings.output is None or settings.no_journal:
+        return settings.journal
+    return sibling_path(settings.output, ".journal")
+
+
+def _budget(settings: AskSettings, journal: Journal | None) -> Budget | None:
+    if settings.price is None:
+        return None
+    body = settings.params.body("", [])
+    return Budget(
+        Price(*settings.price),
+        settings.max_cost,
+        earlier=journal.spent() if journal is not None else None,
+        max_tokens=body.get("max_completion_tokens") or body.get("max_tokens"),
+    )
+
+
+def _endpoint(settings: AskSettings, budget: Budget | None) -> APILLMServing:
+    transport = None
+    if settings.offline:
+        from codesynth.serving.offline import Faults, PracticeEndpoint
+
+        transport = PracticeEndpoint(Faults.from_env(os.environ))
+    return APILLMServing(
+        "http://offline/v1" if settings.offline else settings.endpoints(os.environ),
+        OFFLINE_MODEL if settings.offline else settings.model,
+        params=settings.params,
+        concurrency=settings.concurrency or None,
+        rpm=settings.rpm,
+        tpm=settings.tpm,
+        timeout=settings.timeout,
+        connect_timeout=settings.connect_timeout,
+        max_retries=settings.max_retries,
+        max_outage=settings.max_outage,
+        budget=budget,
+        transport=transport,
+    )
+
+
+def _model(settings: AskSettings, endpoint: APILLMServing, journal: Journal | None) -> str:
+    """Choose the model: the one named, else the journal's, else the only one that is listed."""
+    noted = journal.note("model") if journal is not None else None
+    if noted is not None and settings.model is None:
+        endpoint.assume_model(noted)
+    return endpoint.model
+
+
+def _journaled(
+    run: Run, spec: CommandSpec, task: Task, journal: Journal, endpoint: APILLMServing
+) -> LLMServing:
+    """Put the journal in front of the endpoint; refuse to replace another job's output."""
+    run.job = Job(run, journal, {**spec.identity, "model": endpoint.model}, spec.total)
+    serving = JournaledServing(
+        journal, endpoint, read=read_completion, before_asking=endpoint.check_model
+    )
+    job = run.job.text
+    if journal.answers and journal.note("job") not in (None, job):
+        _tell_change(run, spec, task, journal)
+    for name, value in {**spec.notes, "model": endpoint.model, "job": job}.items():
+        journal.set_note(name, value)
+    return serving
+
+
+def _tell_change(run: Run, spec: CommandSpec, task: Task, journal: Journal) -> None:
+    """Say what a changed model, template or parameter will cost, before it does."""
+    words = f"the requests have changed since {journal.path} was written"
+    if spec.quota is not None or any(not os.path.isfile(name) for name in run.settings.inputs):
+        run.say(f"{words}: its {journal.answers} answers are used where they fit")
+        return
+    requests = pipeline.make_requests(spec.records(), task, Stats(), Stop(), run.part)
+    asked = [journal.get(each.key) is not None for each in requests if isinstance(each, Request)]
+    fit = sum(asked)
+    run.say(
+        f"{words}: {fit} of its {journal.answers} answers fit, {len(asked) - fit} requests are new"
+    )
+
+
+def _estimate(
+    run: Run, settings: AskSettings, spec: CommandSpec, task: Task, serving: LLMServing
+) -> int:
+    """Ask for some rows and print what all would take."""
+    total = spec.total()
+    if total is None or spec.quota is not None:
+        raise ConfigError(
+            "--estimate needs a known number of rows: name INPUT files that are not compressed, "
+            "and drop --accepted"
+        )
+    estimate, stop = Estimate(total, settings.price), Stop()
+    part = Spread(min(settings.estimate or total, total), max(total, 1))
+    requests = pipeline.make_requests(spec.records(), task, run.stats, stop, part)
+    with run.progress, signals(stop):
+        for response in pipeline.responses(serving.generate(requests), stop):
+            run.progress.tick()
+            if response is not None:
+                estimate.note(response)
+                pipeline.count_tokens(run.stats, response)
+    for line in estimate.lines():
+        run.progress.say(line)
+    return 128 + stop.signal if stop.signal is not None else EXIT_OK
+
+
+class Job:
+    """What a finished output was made of, so that it is only replaced by as much of the same.
+
+    Args:
+        identity: what decides the requests, as JSON; its keys are named to people.
+        total: counts the rows to come, where that is known.
+
+    Raises:
+        ConfigError: there is a finished output that this run would not equal.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        journal: Journal,
+        identity: dict[str, Any],
+        total: Callable[[], int | None],
+    ) -> None:
+        self._output, self._journal = run.files.output, journal
+        self.text = dumps(identity, sort_keys=True).decode()
+        self._note = f"finished {os.path.basename(run.settings.output or '')}"
+        if run.settings.overwrite or not self._output.exists():
+            self._rows = 0
+            return
+        noted = journal.note(self._note)
+        if noted is None:
+            raise ConfigError(
+                f"{self._output.path} exists, but {journal.path} does not know it. Choose another "
+                "-o, or replace it with --overwrite"
+            )
+        before = loads(noted)
+        changed = [name for name in before if loads(self.text).get(name) != before[name]]
+        if changed:
+            raise ConfigError(
+                f"{self._output.path} was made with another {' and another '.join(changed)}. Choose "
+                "another -o, or replace it with --overwrite"
+            )
+        self._rows = self._output.count_rows()
+        expected = total()
+        if expected is not None and expected < self._rows:
+            raise self._refusal(expected)
+
+    def _refusal(self, rows: int) -> ConfigError:
+        return ConfigError(
+            f"{self._output.path} has {self._rows} rows, this run only {rows}. Replace it with "
+            "--overwrite, or choose another -o"
+        )
+
+    def finish(self, rows: int) -> None:
+        """Take note of a finished output; called before its file is put in place.
+
+        Raises:
+            ConfigError: it has fewer rows than the one that is there.
+        """
+        if rows < self._rows:
+            raise ConfigError(f"{self._refusal(rows)}. The new rows are in {self._output.partial}")
+        self._journal.set_note(self._note, self.text)
+
+
+class Run:
+    """One run of the pipeline, its progress and its end.
+
+    Attributes:
+        remarks, tally: for the summary line.
+        job: where there is a journal.
+    """
+
+    def __init__(
+        self,
+        settings: RowSettings,
+        name: str,
+        files: Files,
+        total: Callable[[], int | None],
+        budget: Budget | None = None,
+    ) -> None:
+        self.settings, self.files, self.budget = settings, files, budget
+        self.remarks: tuple[str, ...] = ()
+        self.tally: Counter[str] = Counter()
+        self.job: Job | None = None
+        self.stats = Stats()
+        self.part: Part = Shard(*settings.shard)
+        self._stop = Stop()
+        self._deadline = time.monotonic() + (
+            float("inf") if settings.max_time is None else settings.max_time
+        )
+        self._first_failure: tuple[int, str] | None = None
+        self._next_look = 0.0
+        self._reader_is_gone = self._out_of_time = False
+        self.progress = Progress(
+            self.stats,
+            total,
+            name=f"codesynth {name}",
+            bar=not (settings.quiet or files.output.is_terminal or files.output.is_pipe),
+        )
+
+    def say(self, text: str) -> None:
+        """Print a line for people, unless they asked for quiet."""
+        if not self.settings.quiet:
+            self.progress.say(text)
+
+    def say_if(self, condition: bool, text: str) -> None:
+        """Print a line for people where it applies."""
+        if condition:
+            self.say(text)
+
+    def execute(
+        self,
+        records: Iterable[Record],
+        task: Task,
+        serving: LLMServing,
+        filters: Sequence[RowFilter] = (),
+        window: RowWindow | None = None,
+    ) -> int:
+        """Send the records through and finish the output; return the exit code."""
+        self.files.start()
+        grace = DRAIN_SECONDS if self.job is not None else None
+        try:
+            with self.progress, signals(self._stop):
+                pipeline.run(
+                    records,
+                    task,
+                    serving,
+                    self.files,
+                    stats=self.stats,
+                    stop=self._stop,
+                    part=self.part,
+                    ordered=not self.settings.unordered,
+                    window=window,
+                    filters=filters,
+                    drain_grace=grace,
+                    tick=self._tick,
+                    on_failure=self._note_failure,
+                )
+        except CodesynthError:
+            if self.stats.answered:
+                self._summarize()
+            raise
+        if self._reader_is_gone:
+            raise BrokenPipeError
+        return self._finish()
+
+    def _tick(self) -> None:
+        self.progress.tick()
+        now = time.monotonic()
+        if now >= self._deadline:
+            self._deadline = float("inf")
+            self._out_of_time = True
+            self._stop.ask(None)
+        if now >= self._next_look:
+            self._next_look = now + 1.0
+            if not self._reader_is_gone and self.files.output.reader_is_gone():
+                self._reader_is_gone = True
+                self._stop.ask(DRAIN_SECONDS if self.job is not None else 0.0)
+
+    def _note_failure(self, record: Record, failure: Failure) -> None:
+        if self._first_failure is None or record.index < self._first_failure[0]:
+            words = f"{record.where}: {failure.kind}: {one_line(failure.message)}"
+            self._first_failure = record.index, words
+
+    def _finish(self) -> int:
+        stats, stop = self.stats, self._stop
+        complete = stats.all_read and not stats.pending
+        if complete:
+            if self.job is not None:
+                self.job.finish(stats.ok)
+            self.files.commit()
+        self._summarize()
+        if not complete:
+            resume = "run the same command again to resume"
+            self.say(resume if self.job is not None else "stopped before the end of the input")
+        if stop.signal is not None:
+            return 128 + stop.signal
+        if not complete:
+            return EXIT_LIMIT
+        return EXIT_FAILED_ROWS if stats.failed else EXIT_OK
+
+    def _summarize(self) -> None:
+        """Print the one-line summary; with --quiet only where rows failed."""
+        if not self.settings.quiet or self.stats.failed:
+            self.progress.say(self.progress.summary(*self._remarks()))
+
+    def _remarks(self) -> Sequence[str]:
+        words: list[str] = []
+        if self.stats.cached:
+            words.append(f"{self.stats.cached} from the journal")
+        if (budget := self.budget) is not None:
+            words.append(f"spent {budget.spent:.4g}")
+            words.append(f"saved {budget.price.of(self.stats.saved):.4g}")
+            if budget.limit is not None:
+                words.append(f"left {max(0.0, budget.limit - budget.spent):.4g}")
+        words += self.remarks
+        words += [f"{count} {what}" for what, count in self.tally.items() if count]
+        if self._out_of_time:
+            words.append("stopped by --max-time")
+        if self._first_failure is not None:
+            words.append(f"first failure: {self._first_failure[1]}")
+        return words
+
+
+def _dry_run(settings: AskSettings, name: str, spec: CommandSpec) -> int:
+    """Print the requests as OpenAI batch lines to standard output instead of sending them."""
+    stats, failed = Stats(), 0
+    model = OFFLINE_MODEL if settings.offline else settings.model
+    if model is None:
+        model = _endpoint(settings, None).model
+    task = spec.task(settings, model)
+    with Files(None, settings.failures) as files:
+        files.reject_shared_paths(settings.inputs, None)
+        files.start()
+        shard = Shard(*settings.shard)
+        for item in pipeline.make_requests(spec.records(), task, stats, Stop(), shard):
+            if isinstance(item, Request):
+                files.write(
+                    b'{"custom_id":"%b","method":"POST","url":"/v1/chat/completions","body":%b}'
+                    % (item.key.hex().encode(), item.body)
+                )
+            else:
+                failed += 1
+                files.fail(pipeline.make_row(item, task).line)
+        files.commit()
+    if not settings.quiet or failed:
+        words = [f"{stats.rows - failed} requests, {failed} failed", *spec.remarks]
+        Progress(stats, spec.total, name=f"codesynth {name}", bar=False).say(", ".join(words))
+    return EXIT_FAILED_ROWS if failed else EXIT_OK

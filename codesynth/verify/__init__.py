@@ -1,0 +1,7 @@
+"""Run the code of rows against their tests, in sandboxes."""
+
+from codesynth.verify.sandbox import SandboxSettings
+from codesynth.verify.serving import SandboxServing
+from codesynth.verify.task import STATUSES, Selection, VerifyTask
+
+__all__ = ["STATUSES", "SandboxServing", "SandboxSettings", "Selection", "VerifyTask"]

@@ -1,0 +1,78 @@
+"""The rooms of the package: arrows point down only, and siblings do not know each other."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "codesynth"
+BASE = {"errors", "models", "codec", "version"}
+SERVING = {"serving", "serving.stream"}
+ALLOWED: dict[str, set[str]] = {
+    "cli": {"settings", "options", "process", "commands", "run", "serving.answers", "verify"}
+    | {"report", "scale"},
+    "run": {"settings", "commands", "pipeline", "process", "progress", "journal", "storage", "verify"}
+    | {"serving", "serving.answers", "serving.client", "serving.limits", "serving.offline"}
+    | {"serving.batch"},
+    "commands": {"settings", "operators", "filters", "pipeline", "storage", "verify"},
+    "settings": {"options"},
+    "options": {"operators", "verify"},
+    "process": {"pipeline"},
+    "progress": set(),
+    "pipeline": {"serving", "storage", "journal"},
+    "operators": {"operators"},
+    "operators.dataflow": {"operators", "pipeline", "storage", "serving", "serving.stream"},
+    "filters": {"filters", "storage"},
+    "verify": {"verify", *SERVING},
+    "serving": set(),
+    "serving.stream": set(),
+    "serving.answers": set(),
+    "serving.client": {"serving.online", "serving.http", "serving.answers", "serving.limits", *SERVING},
+    "serving.online": {"serving.http", "serving.answers", "serving.limits", "serving.stream"},
+    "serving.diagnosis": {"serving.http", "serving.answers"},
+    "serving.http": {"serving.http"},
+    "serving.limits": {"serving.limits"},
+    "serving.offline": {"serving.offline"},
+    "serving.batch": {"serving.batch", "serving.http", "serving.answers", "journal", *SERVING},
+    "journal": {"journal", *SERVING},
+    "storage": {"storage"},
+    "scale": {"scale", "journal", "storage", "settings", "process", "progress", "run", "commands"},
+    "report": {"report", "filters", "journal", "storage", "settings"},
+}
+"""The rooms that each room may import, beside what all may."""
+EVERYWHERE = BASE | {"serving.answers"} - {"serving.answers"}
+
+
+def room_of(module: str) -> str:
+    """Name the room of a module, without the package: the longest key of ``ALLOWED`` it is in."""
+    names = [key for key in ALLOWED if module == key or module.startswith(f"{key}.")]
+    return max(names, key=len, default=module)
+
+
+def imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {each.name for each in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "codesynth":
+            names |= {f"codesynth.{each.name}" for each in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return {name.removeprefix("codesynth.") for name in names if name.startswith("codesynth.")}
+
+
+def modules() -> list[Path]:
+    left_out = {"__main__.py", "__init__.py"}
+    return [p for p in PACKAGE.rglob("*.py") if p.parent != PACKAGE or p.name not in left_out]
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_module_imports_only_what_lies_below_its_room(path: Path) -> None:
+    module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+    if module in BASE:
+        assert imported(path) <= BASE
+        return
+    room = room_of(module)
+    assert room in ALLOWED, f"{module} is in no room"
+    for name in imported(path):
+        assert name in BASE or room_of(name) in ALLOWED[room] | {room}, f"{module}: {name}"
