@@ -91,9 +91,9 @@ def _budget(settings: AskSettings, journal: Journal | None) -> Budget | None:
 def _endpoint(settings: AskSettings, budget: Budget | None) -> APILLMServing:
     transport = None
     if settings.offline:
-        from codesynth.serving.offline import Faults, PracticeEndpoint
+        from codesynth.serving.offline import PracticeEndpoint, read_faults
 
-        transport = PracticeEndpoint(Faults.from_env(os.environ))
+        transport = PracticeEndpoint(read_faults(os.environ.get("CODESYNTH_OFFLINE", "")))
     return APILLMServing(
         "http://offline/v1" if settings.offline else settings.endpoints(os.environ),
         OFFLINE_MODEL if settings.offline else settings.model,
