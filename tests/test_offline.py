@@ -177,6 +177,7 @@ def test_an_answer_depends_on_the_body_and_the_key_alone() -> None:
         (TESTS.format("Write a new instruction."), "no tests"),
         (JUDGE.format(""), "json"),
         ("Write a web server that answers with JSON.", "code"),
+        (CODE.format('Return JSON such as {"name": "x", "age": 3}.'), "code"),
     ],
 )
 def test_what_is_asked_for_is_read_from_the_prompt(prompt: str, kind: str) -> None:
@@ -233,7 +234,7 @@ def test_a_judge_gives_the_fields_that_the_prompt_lists() -> None:
     assert all(verdict.keys() == {"difficulty", "reason"} for verdict in verdicts)
     assert {verdict["difficulty"] for verdict in verdicts} == {1, 2, 3, 4, 5}
     assert all(isinstance(verdict["reason"], str) for verdict in verdicts)
-    wish = 'Respond in JSON: {"score": <0-10>, "why": "<one sentence>", "level": int}\n\n'
+    wish = 'Respond in JSON: {"score": <0-10>, "why": "<the main point>", "level": int}\n\n'
     verdict = json.loads(answer(wish))
     assert {name: type(value) for name, value in verdict.items()} == {
         "score": int,
