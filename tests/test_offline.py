@@ -220,8 +220,8 @@ def test_an_instruction_that_is_rewritten_stays_the_same_problem() -> None:
 
 
 def test_what_is_unknown_gets_code_that_is_left_open() -> None:
-    code = fenced(answer(CODE.format(f"def helper(x): ...\n\n\n{HUMAN_STUB}")))
-    assert code == "def f(*args, **kwargs):\n    raise NotImplementedError\n"
+    code = fenced(answer(CODE.format(HUMAN_STUB)))
+    assert code == "def solution(*args, **kwargs):\n    raise NotImplementedError\n"
 
 
 @given(st.text() | st.text(alphabet="\\\"'`\r\n\x00\ud800é :()defx JSON"))
@@ -340,12 +340,6 @@ def test_shares_of_faults_are_as_told() -> None:
     assert 90 <= counted.count(429) <= 150
     assert 50 <= counted.count(500) <= 110
     assert counted.count(200) == 400 - counted.count(429) - counted.count(500)
-
-
-def test_faults_do_not_depend_on_the_order_of_requests() -> None:
-    one, other = failing("429=0.4,500=0.2"), failing("429=0.4,500=0.2")
-    for _ in range(3):
-        assert statuses(one, REQUESTS) == statuses(other, REQUESTS[::-1])[::-1]
 
 
 def test_asking_again_gets_through() -> None:

@@ -72,8 +72,7 @@ def _code(prompt: str, rng: Random, wrong: float) -> str:
         solved = problem.misread(rng) if rng.random() < wrong else problem
         code = f"{problem.signature}:\n{solved.statements()}"
         return f"The steps, one a line:\n\n```python\n{code}```"
-    names = [name for name in re.findall(r"\bdef (\w{1,99})\(", prompt) if name.isidentifier()]
-    code = f"def {['solution', *names][-1]}(*args, **kwargs):\n    raise NotImplementedError"
+    code = "def solution(*args, **kwargs):\n    raise NotImplementedError"
     return f"The practice endpoint solves its own problems only.\n\n```python\n{code}\n```"
 
 
