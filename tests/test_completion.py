@@ -89,7 +89,7 @@ def test_all_that_openai_sends_is_read() -> None:
             },
         ),
         (
-            "Bedrock behind a proxy",
+            "parts of type reasoning",
             {
                 "content": [
                     {"type": "reasoning", "text": "Hm."},

@@ -15,12 +15,12 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from codesynth.serving.grammar import write_stub
 from rapidfuzz.distance import LCSseq
 
 from codesynth.quality.decontamination import Decontaminator
 from codesynth.quality.novelty import NoveltyGate
 from codesynth.quality.novelty_words import words
-from codesynth.serving.grammar import write_stub
 
 SEEDS = Path(__file__).parents[2] / "samples" / "seeds.jsonl"
 
