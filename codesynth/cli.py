@@ -169,7 +169,7 @@ def _parser(parse: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def _completion(values: Callable[[], list[str]]) -> Callable[[str], list[str]]:
-    return lambda start: [value for value in values() if value.startswith(start)]
+    return lambda incomplete: [value for value in values() if value.startswith(incomplete)]
 
 
 def _check_finite(value: Any) -> Any:
