@@ -151,9 +151,7 @@ def _annotation(kind: Any, option: Option) -> Any:
         return Annotated[list[str] | None, typer.Option(*option.names, **more)]
     if kind is bool:
         return Annotated[bool, typer.Option(*option.names, **more)]
-    if option.least is not None:
-        more["min"] = option.least
-    return Annotated[kind, typer.Option(*option.names, callback=_check_finite, **more)]
+    return Annotated[kind, typer.Option(*option.names, callback=_checker(option.least), **more)]
 
 
 def _parser(parse: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -172,10 +170,15 @@ def _completion(values: Callable[[], list[str]]) -> Callable[[str], list[str]]:
     return lambda incomplete: [value for value in values() if value.startswith(incomplete)]
 
 
-def _check_finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise typer.BadParameter("it is no number")
-    return value
+def _checker(least: float | None) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise typer.BadParameter("it is no number")
+        if least is not None and value is not None and value < least:
+            raise typer.BadParameter(f"it is less than {least:g}")
+        return value
+
+    return check
 
 
 def _make(kind: type[RowSettings], values: dict[str, Any]) -> RowSettings:

@@ -271,6 +271,14 @@ class AskSettings(RowSettings):
         "Price per million tokens, of prompts and of answers.",
         parse=read_price,
     )
+    estimate: int | None = option(
+        None,
+        MORE,
+        "--estimate N",
+        "Ask for N rows spread over the input, keep their answers in the journal, print what the "
+        "whole would take in tokens, time and money, and stop.",
+        least=1,
+    )
     dry_run: bool = option(
         False,
         MORE,
@@ -312,6 +320,8 @@ class AskSettings(RowSettings):
         super().check()
         if self.max_cost is not None and self.price is None:
             raise ConfigError("--max-cost needs --price IN,OUT")
+        if self.estimate is not None and self.shard != (0, 1):
+            raise ConfigError("--estimate is about the whole job: drop --shard")
         if self.journal is not None and self.no_journal:
             raise ConfigError("--journal and --no-journal exclude each other")
 

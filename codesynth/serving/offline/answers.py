@@ -82,10 +82,10 @@ def _tests(prompt: str, rng: Random, wrong: float) -> str:
         return "The practice endpoint knows tests for its own problems only."
     number = re.search(r"\b(\d{1,3}) tests\b", prompt)
     arguments = problem.arguments(rng, max(1, int(number[1])) if number else 8)
-    results = [problem.run(argument) for argument in arguments]
+    name, results = problem.name, [problem.run(argument) for argument in arguments]
     lines = [f"{problem.signature}: ..."] if ": ..." in prompt else []
     for argument, result in zip(arguments, results, strict=True):
         others = [other for other in results if other != result] if rng.random() < wrong else []
         expected = pick(rng, others or [result])
-        lines.append(f"assert {problem.name}({argument!r}) == {expected!r}")
+        lines.append(f"assert {name}({argument!r}) == {expected!r}")
     return "```python\n{}\n```".format("\n".join(lines))

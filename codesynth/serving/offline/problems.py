@@ -55,9 +55,9 @@ class Problem(NamedTuple):
 
     def stub(self, rng: Random) -> str:
         """Write signature and docstring with true doctests, the last one of an edge case."""
-        lines = self._words(rng).split("\n")
+        name, lines = self.name, self._words(rng).split("\n")
         for argument in self.arguments(rng, 3):
-            lines += [f">>> {self.name}({argument!r})", repr(self.run(argument))]
+            lines += [f">>> {name}({argument!r})", repr(self.run(argument))]
         return "\n    ".join([f'{self.signature}:\n    """{lines[0]}', *lines[1:], '"""'])
 
     def plain(self, rng: Random) -> str:
