@@ -2,6 +2,6 @@
 
 from codesynth.journal.occurrences import Occurrences
 from codesynth.journal.serving import JournaledServing
-from codesynth.journal.store import Journal, journal_exists, open_to_read
+from codesynth.journal.store import Journal, StoredAnswer, open_to_read
 
-__all__ = ["Journal", "JournaledServing", "Occurrences", "journal_exists", "open_to_read"]
+__all__ = ["Journal", "JournaledServing", "Occurrences", "StoredAnswer", "open_to_read"]
