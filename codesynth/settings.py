@@ -496,7 +496,7 @@ class GenSettings(AskSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class LookSettings:
-    """What the commands that look at rows are told. They make no rows, so they are no RowSettings."""
+    """What the commands that look at rows are told: no RowSettings, since they make no rows."""
 
     inputs: list[str] = option(
         [], IN, "[FILE]...", "Outputs and failures files: JSONL, also .gz. Default: -, stdin."
