@@ -14,13 +14,13 @@ from codesynth.codec import dumps, loads
 from codesynth.commands import CommandSpec, Notes
 from codesynth.errors import CodesynthError, ConfigError
 from codesynth.estimate import Estimate, Spread
-from codesynth.journal import Journal, JournaledServing
+from codesynth.journal import Journal, JournaledServing, journal_exists
 from codesynth.models import Failure, Record, Request, Stats
 from codesynth.pipeline import Part, RowFilter, RowWindow, Shard, Stop, Task
 from codesynth.process import DRAIN_SECONDS, signals
 from codesynth.progress import Progress
 from codesynth.serving import LLMServing
-from codesynth.serving.answers import one_line, read_completion
+from codesynth.serving.answers import one_line
 from codesynth.serving.client import APILLMServing
 from codesynth.serving.limits import Budget, Price
 from codesynth.settings import AskSettings, RowSettings
@@ -49,7 +49,7 @@ def ask(settings: AskSettings, name: str, prepare: Callable[[Notes], CommandSpec
         files = stack.enter_context(Files(settings.output, settings.failures))
         path = _journal_path(settings)
         files.reject_shared_paths(settings.inputs, path)
-        if path is None or not Journal.exists(path):
+        if path is None or not journal_exists(path):
             files.refuse_existing(overwrite=settings.overwrite)
         journal = stack.enter_context(Journal(path)) if path is not None else None
         spec = prepare(journal.note if journal is not None else lambda _: None)
@@ -91,9 +91,9 @@ def _budget(settings: AskSettings, journal: Journal | None) -> Budget | None:
 def _endpoint(settings: AskSettings, budget: Budget | None) -> APILLMServing:
     transport = None
     if settings.offline:
-        from codesynth.serving.offline import Faults, PracticeEndpoint
+        from codesynth.serving.offline import PracticeEndpoint, read_faults
 
-        transport = PracticeEndpoint(Faults.from_env(os.environ))
+        transport = PracticeEndpoint(read_faults(os.environ.get("CODESYNTH_OFFLINE", "")))
     return APILLMServing(
         "http://offline/v1" if settings.offline else settings.endpoints(os.environ),
         OFFLINE_MODEL if settings.offline else settings.model,
@@ -123,9 +123,7 @@ def _journaled(
 ) -> LLMServing:
     """Put the journal in front of the endpoint; refuse to replace another job's output."""
     run.job = Job(run, journal, {**spec.identity, "model": endpoint.model}, spec.total)
-    serving = JournaledServing(
-        journal, endpoint, read=read_completion, before_asking=endpoint.check_model
-    )
+    serving = JournaledServing(journal, endpoint, before_asking=endpoint.check_model)
     job = run.job.text
     if journal.answers and journal.note("job") not in (None, job):
         _tell_change(run, spec, task, journal)
@@ -140,6 +138,7 @@ def _tell_change(run: Run, spec: CommandSpec, task: Task, journal: Journal) -> N
     if spec.quota is not None or any(not os.path.isfile(name) for name in run.settings.inputs):
         run.say(f"{words}: its {journal.answers} answers are used where they fit")
         return
+    journal.refresh()
     requests = pipeline.make_requests(spec.records(), task, Stats(), Stop(), run.part)
     asked = [journal.get(each.key) is not None for each in requests if isinstance(each, Request)]
     fit = sum(asked)

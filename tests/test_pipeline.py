@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from codesynth import pipeline
 from codesynth.errors import ConfigError, EndpointError, OutputError, RunError
 from codesynth.models import Answer, Ask, Failure, Record, Request, Response, Row, Stats, Usage
-from codesynth.operators.columns import read_text
+from codesynth.storage.columns import read_text
 from codesynth.pipeline import Shard, Stop, make_requests
 from codesynth.serving import LLMServing, ResponseStream
 from codesynth.serving.stream import IteratorStream

@@ -49,7 +49,7 @@ class Nobody:
 
 def store(folder: Path, count: int) -> Table:
     """Store answers that came in another order than they were asked for; read them all again."""
-    path, body, random = str(folder / "store.journal"), completion(), Random(3)
+    path, body, random = str(folder / "store.journal"), completion().payload, Random(3)
     keys = [random.randbytes(16) for _ in range(count)]
     table = [["a row", "CPU", "wall"]]
 
@@ -112,7 +112,7 @@ def command_bytes(folder: Path) -> tuple[float, float]:
     """Weigh the journal that the last run left: bytes of an answer's body, bytes for it."""
     out = folder / "out.jsonl"
     rows = out.read_bytes().count(b"\n")
-    return len(completion()), out.with_suffix(".journal").stat().st_size / rows
+    return len(completion().payload), out.with_suffix(".journal").stat().st_size / rows
 
 
 def file_bytes(folder: Path, sizes: list[int]) -> float:
