@@ -39,7 +39,7 @@ class JournaledServing:
         self,
         journal: Journal,
         serving: LLMServing,
-        read: ReadBody,
+        read: ReadBody = read_completion,
         *,
         also: Sequence[Journal] = (),
         before_asking: Callable[[], None] = lambda: None,

@@ -23,7 +23,6 @@ from server import completion
 
 from codesynth.journal import Journal, JournaledServing, StoredAnswer
 from codesynth.models import Record, Request
-from codesynth.serving.answers import read_completion
 from codesynth.serving.stream import Channel, EngineStream
 
 THROUGHPUT, BYTES = 0.9, 1.3
@@ -79,7 +78,7 @@ def store(folder: Path, count: int) -> Table:
         record = Record(0, b"{}", {})
         requests = (Request(record, i, b"", key) for i, key in enumerate(keys))
         started = now()
-        stream = JournaledServing(journal, Nobody(), read_completion).generate(requests)
+        stream = JournaledServing(journal, Nobody()).generate(requests)
         assert sum(response.cached for response in stream) == count
         measure("read, as the serving hands it on", started)
     return Table(f"The store alone, {count:,} answers of {len(body):,} bytes", table)
