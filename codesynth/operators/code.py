@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from codesynth.errors import ConfigError
 from codesynth.models import Failure, Record
+from codesynth.operators.extract import extract_code
 from codesynth.operators.face import run_in_memory, run_streaming
 from codesynth.operators.languages import find_language
-from codesynth.operators.parsing import parse_code
 from codesynth.operators.templates import Template, load_template
 from codesynth.pipeline import Job
 
@@ -75,7 +74,10 @@ class CodeInstructionToCodeGenerator:
                 return Failure("existing_key", words)
             return self._prompt(record, input_key)
 
-        parse = partial(parse_code, language=self._language)
+        def parse(answer: str, prompt: str) -> str | Failure:
+            found = extract_code(answer, prompt, self._language)
+            return found if isinstance(found, Failure) else found.code
+
         return Job("code", prompt, parse, output_key, system_prompt)
 
     def instruction(self, record: Record, input_key: str | None) -> str | Failure:

@@ -10,8 +10,8 @@ from typing import Any
 
 from codesynth.errors import ConfigError
 from codesynth.models import Failure, Record
+from codesynth.operators.extract import extract_instruction
 from codesynth.operators.face import run_in_memory, run_streaming
-from codesynth.operators.parsing import parse_instruction
 from codesynth.operators.templates import format_examples, load_template
 from codesynth.pipeline import Job
 
@@ -116,7 +116,11 @@ class CodeInstructionGenerator:
         self, output_key: str = "generated_instruction", system_prompt: str | None = None
     ) -> Job:
         """Bind the new column."""
-        return Job("instruction", self._prompt, parse_instruction, output_key, system_prompt)
+
+        def parse(answer: str, prompt: str) -> str | Failure:  # noqa: ARG001 - as Job asks for
+            return extract_instruction(answer)
+
+        return Job("instruction", self._prompt, parse, output_key, system_prompt)
 
     def _prompt(self, record: Record) -> str | Failure:
         examples = record.fields["examples"]
