@@ -22,7 +22,9 @@ def run_pairs(code: Any, pairs: list[Any], function: str | None, results: Result
     """
     results.expect(len(pairs))
     for given, wanted in pairs:
-        results.run(lambda given=given, wanted=wanted: _run_pair(code, given, wanted, function, results))
+        results.run(
+            lambda given=given, wanted=wanted: _run_pair(code, given, wanted, function, results)
+        )
 
 
 def _run_pair(code: Any, given: Any, wanted: Any, function: str | None, results: Results) -> None:

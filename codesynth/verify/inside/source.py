@@ -97,7 +97,9 @@ class Tests(ast.NodeTransformer):
         self.tests = [one.name for one in self.functions if one.name.startswith("test")]
         self.classes = [one.name for one in self.tree.body if isinstance(one, ast.ClassDef)]
         self._asserting = {
-            one.name for one in self.functions if any(isinstance(n, ast.Assert) for n in ast.walk(one))
+            one.name
+            for one in self.functions
+            if any(isinstance(n, ast.Assert) for n in ast.walk(one))
         } - {"check"}
         calls = [name for one in self.tree.body for name in _called(one)]
         self.has_check = any(one.name == "check" for one in self.functions) and "check" not in calls
@@ -117,12 +119,12 @@ class Tests(ast.NodeTransformer):
 
     def _wrap(self, node: ast.stmt) -> ast.stmt:
         has_assert = any(isinstance(one, ast.Assert) for one in ast.walk(node))
-        if isinstance(node, DEFINITIONS) or not (has_assert or self._asserting & set(_called(node))):
+        if isinstance(node, DEFINITIONS) or not (
+            has_assert or self._asserting & set(_called(node))
+        ):
             return node
         self.units += 1
-        return ast.copy_location(
-            ast.With([ast.withitem(ast.Name(UNIT, ast.Load()))], [node]), node
-        )
+        return ast.copy_location(ast.With([ast.withitem(ast.Name(UNIT, ast.Load()))], [node]), node)
 
     def visit_Assert(self, node: ast.Assert) -> list[ast.stmt]:  # noqa: N802
         """Put ``REACH()`` before an assert."""
@@ -134,4 +136,6 @@ def _called(node: ast.stmt) -> list[str]:
     """Name the functions that a statement calls itself."""
     calls = [one.func for one in ast.walk(node) if isinstance(one, ast.Call)]
     is_call = not isinstance(node, DEFINITIONS)
-    return [ast.unparse(one) for one in calls if is_call and isinstance(one, (ast.Name, ast.Attribute))]
+    return [
+        ast.unparse(one) for one in calls if is_call and isinstance(one, (ast.Name, ast.Attribute))
+    ]

@@ -157,7 +157,9 @@ class Guard:
         self._modules = {one: sys.modules[one] for one in names if one in sys.modules}
         spaces: list[Any] = [vars(one) for one in self._modules.values()]
         for name in self._modules.keys() & {"unittest", "unittest.case", "doctest", "pytest"}:
-            spaces += [vars(one) for one in vars(self._modules[name]).values() if inspect.isclass(one)]
+            spaces += [
+                vars(one) for one in vars(self._modules[name]).values() if inspect.isclass(one)
+            ]
         self._kept = [(space, dict(space)) for space in spaces]
         self._text = tests.text
         self._classes: list[type] = []

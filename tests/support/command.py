@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from endpoint import Endpoint
+from support.endpoint import Endpoint
 
 from codesynth.__main__ import main
 

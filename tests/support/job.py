@@ -4,9 +4,9 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from answers import code_for
-from command import Finished, bare, codesynth, instructions
-from endpoint import Endpoint
+from support.replies import code_for
+from support.command import Finished, bare, codesynth, instructions
+from support.endpoint import Endpoint
 
 ABC = ["a", "b", "c"]
 
