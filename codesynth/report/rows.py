@@ -82,8 +82,10 @@ def parts(record: Record, told: LookSettings, most: int | None) -> Iterator[tupl
     columns, brief = dict(record.fields), []
     if record.error is not None:
         columns = {"line": record.raw.decode(errors="replace")}
-    elif outcome(record)[0] != "ok" and isinstance(row := columns.pop("input"), dict):
-        columns = {**row, **{f"failure: {name}": value for name, value in columns.items()}}
+    elif outcome(record)[0] != "ok":
+        row, failure = columns.pop("input"), columns.items()
+        columns = {**row} if isinstance(row, dict) else {"input": row}
+        columns |= {f"failure: {name}": value for name, value in failure}
     for name, value in columns.items():
         if isinstance(value, str) and (len(value) > _BRIEF or "\n" in value):
             kind = "code" if name in (*told.code_keys, *_TESTS) else "text"

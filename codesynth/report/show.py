@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
+from heapq import nlargest
 from itertools import islice
 from random import Random
 from typing import TextIO
@@ -17,7 +18,6 @@ from codesynth.settings import ShowSettings
 from codesynth.storage import read_records
 
 _MOST_CHARACTERS, _MOST_COLORED = 20_000, 100_000  # of a text; to color more takes seconds
-_STYLES = {"head": "bold reverse", "title": "bold cyan", "note": "dim"}
 
 
 def show(told: ShowSettings) -> int:
@@ -42,19 +42,13 @@ def show(told: ShowSettings) -> int:
 
 def choose(told: ShowSettings) -> Iterable[Record]:
     """Choose the rows to show, in the order of the files."""
-    rows: Iterator[Record] = (
-        record
-        for record in read_records(told.inputs)
-        if all(matches(record.fields, condition) for condition in told.where)
-    )
-    rows = islice(rows, told.limit)
+    rows = (r for r in read_records(told.inputs) if all(matches(r.fields, c) for c in told.where))
+    first = islice(rows, told.limit)
     if told.sample is None:
-        return rows
-    draw, kept = Random(told.seed), list(islice(rows, told.sample))  # noqa: S311
-    for number, record in enumerate(rows, told.sample):
-        if (place := draw.randrange(number + 1)) < told.sample:
-            kept[place] = record
-    return sorted(kept, key=lambda record: record.index)
+        return first
+    random = Random(told.seed)  # noqa: S311
+    drawn = nlargest(told.sample, first, key=lambda _: random.random())
+    return sorted(drawn, key=lambda record: record.index)
 
 
 def _painter(out: TextIO) -> Callable[[str, str], None]:
@@ -66,9 +60,10 @@ def _painter(out: TextIO) -> Callable[[str, str], None]:
         Console(file=out, force_terminal=True),
         Syntax("", "python", theme="ansi_dark"),
     )
+    styles = {"head": "bold reverse", "title": "bold cyan", "note": "dim"}
 
     def write(text: str, kind: str) -> None:
-        painted = Text(text, _STYLES.get(kind, ""))
+        painted = Text(text, styles.get(kind, ""))
         if kind == "code" and len(text) < _MOST_COLORED:
             painted = python.highlight(text)
         console.print(painted, soft_wrap=True)  # the pager breaks long lines itself
