@@ -60,7 +60,8 @@ class Texts:
 
     def similarity(self) -> Counter[int]:
         """Compare up to 500 texts with all others: ROUGE-L with the closest one, in percent."""
-        texts = [found for _, head in self.kept.values() if (found := words(head))]
+        heads = (self.kept[digest][1] for digest in sorted(self.kept))  # in no order of theirs
+        texts = [found for head in heads if (found := words(head))]
         asked, index = min(_MOST_QUERIES, len(texts) // 2), RougeIndex(LEAST_SIMILARITY)
         for text in texts[asked:]:
             index.add(text)

@@ -90,7 +90,8 @@ def parts(record: Record, told: LookSettings, most: int | None) -> Iterator[tupl
         if isinstance(value, str) and (len(value) > _BRIEF or "\n" in value):
             kind = "code" if name in (*told.code_keys, *_TESTS) else "text"
             kind = "reasoning" if name in told.reasoning_keys else kind
-            yield kind, clean(name), clean(value, most)
+            lines = f" ({value.count(chr(10)) + 1:,} lines)" if "\n" in value else ""
+            yield kind, clean(name) + lines, clean(value, most)
         else:
             brief.append(f"{clean(name)}: {clean(value, most and _BRIEF)}".replace("\n", " "))
     if brief:

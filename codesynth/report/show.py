@@ -34,9 +34,8 @@ def show(told: ShowSettings) -> int:
             write(f"===== {headline(record)}\n", "head")
             for kind, title, text in parts(record, told, most):
                 write(f"--- {title}", "title")
-                if kind == "reasoning" and not told.full:
-                    text = f"[{len(text.splitlines()):,} lines; --full shows them]"
-                write(f"{text.rstrip()}\n", kind)
+                folded = kind == "reasoning" and not told.full
+                write("[--full shows it]\n" if folded else f"{text.rstrip()}\n", kind)
     return 0
 
 
@@ -77,9 +76,9 @@ def _pager() -> Iterator[TextIO]:
     command = shlex.split(os.environ.get("PAGER") or "less")
     command = command if shutil.which(command[0]) else ["cat"]
     env = {"LESS": "FRX", **os.environ}
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # in the pager it means something else
     with (
         contextlib.suppress(BrokenPipeError),  # the reader has seen enough
         subprocess.Popen(command, stdin=subprocess.PIPE, encoding="utf-8", env=env) as pager,  # noqa: S603
     ):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the pager
         yield pager.stdin  # type: ignore[misc]  # it is a pipe
