@@ -8,7 +8,7 @@ makes a line of it, puts it in its turn, asks the filters and writes it to one p
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any, Protocol
@@ -164,7 +164,7 @@ def make_requests(
     stats.all_read = True
 
 
-def responses(stream: ResponseStream, stop: Stop) -> Iterator[Response | None]:
+def responses(stream: ResponseStream, stop: Stop) -> Generator[Response | None, None, None]:
     """Take responses as they come; None at once and then ten times a second while none does.
 
     When a stop is asked for, the stream is drained.

@@ -20,7 +20,7 @@ from codesynth.pipeline import Part, RowFilter, RowWindow, Shard, Stop, Task
 from codesynth.process import DRAIN_SECONDS, signals
 from codesynth.progress import Progress
 from codesynth.serving import LLMServing
-from codesynth.serving.answers import one_line, read_completion
+from codesynth.serving.answers import one_line
 from codesynth.serving.client import APILLMServing
 from codesynth.serving.limits import Budget, Price
 from codesynth.settings import AskSettings, RowSettings
@@ -91,9 +91,9 @@ def _budget(settings: AskSettings, journal: Journal | None) -> Budget | None:
 def _endpoint(settings: AskSettings, budget: Budget | None) -> APILLMServing:
     transport = None
     if settings.offline:
-        from codesynth.serving.offline import Faults, PracticeEndpoint
+        from codesynth.serving.offline import PracticeEndpoint, read_faults
 
-        transport = PracticeEndpoint(Faults.from_env(os.environ))
+        transport = PracticeEndpoint(read_faults(os.environ.get("CODESYNTH_OFFLINE", "")))
     return APILLMServing(
         "http://offline/v1" if settings.offline else settings.endpoints(os.environ),
         OFFLINE_MODEL if settings.offline else settings.model,
@@ -123,9 +123,7 @@ def _journaled(
 ) -> LLMServing:
     """Put the journal in front of the endpoint; refuse to replace another job's output."""
     run.job = Job(run, journal, {**spec.identity, "model": endpoint.model}, spec.total)
-    serving = JournaledServing(
-        journal, endpoint, read=read_completion, before_asking=endpoint.check_model
-    )
+    serving = JournaledServing(journal, endpoint, before_asking=endpoint.check_model)
     job = run.job.text
     if journal.answers and journal.note("job") not in (None, job):
         _tell_change(run, spec, task, journal)
@@ -140,6 +138,7 @@ def _tell_change(run: Run, spec: CommandSpec, task: Task, journal: Journal) -> N
     if spec.quota is not None or any(not os.path.isfile(name) for name in run.settings.inputs):
         run.say(f"{words}: its {journal.answers} answers are used where they fit")
         return
+    journal.refresh()
     requests = pipeline.make_requests(spec.records(), task, Stats(), Stop(), run.part)
     asked = [journal.get(each.key) is not None for each in requests if isinstance(each, Request)]
     fit = sum(asked)
@@ -376,6 +375,8 @@ def _dry_run(settings: AskSettings, name: str, spec: CommandSpec) -> int:
     stats, failed = Stats(), 0
     model = OFFLINE_MODEL if settings.offline else settings.model
     if model is None:
+        if not settings.base_urls:
+            raise ConfigError("--dry-run needs --model NAME, or a --base-url that lists one")
         model = _endpoint(settings, None).model
     task = spec.task(settings, model)
     with Files(None, settings.failures) as files:

@@ -108,7 +108,7 @@ class RowSettings:
         columns = self.new_columns
         for i, name in enumerate(columns):
             if name in columns[:i]:
-                raise ConfigError(f'two new columns have the name "{name}". Choose other names')
+                raise ConfigError(f'two new columns would have the name "{name}". Rename one')
 
 
 @dataclass(frozen=True, kw_only=True)

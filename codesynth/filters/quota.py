@@ -51,7 +51,8 @@ class Quota:
             first = bad + number * self._samples
             own = sum(row % parts == part for row in range(first, first + self._samples))
             with self._changed:
-                self._changed.wait_for(lambda own=own: not own or self._may_go_on())
+                if own:
+                    self._changed.wait_for(self._may_go_on)
                 if self._is_over():
                     return
                 self._under_way += own

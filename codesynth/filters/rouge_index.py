@@ -1,16 +1,11 @@
 """Finds the text that is most similar to a new one by ROUGE-L, among very many, and misses none.
 
 ROUGE-L F1 of texts of m and n words is 2 LCS / (m + n), where LCS is the length of their longest
-common subsequence of words. It is at most the number of words that the texts share, so F1 >= T
-needs
-
-    shared >= T (m + n) / 2
-
-and texts that share fewer words are skipped. Shared words are counted for 8,192 texts at a time,
-as in bit-sliced signature files: each word has an integer with one bit for each text that holds
-it, and a tree of adders sums the integers of the new text's words, binary digit by digit. Words
-share 2,048 integers, which can only make a count too large. The few texts that remain are
-measured.
+common subsequence of words. It is at most the number of words that they share, so F1 >= T needs
+at least T (m + n) / 2 shared words, and texts that share fewer are skipped. They are counted for
+8,192 texts at a time, as in bit-sliced signature files: each word has an integer with one bit for
+each text that holds it, and a tree of adders sums the integers of the new text's words. Words
+share 2,048 integers, which can only make a count too large. The few texts left are measured.
 
 A text costs 256 bytes and 4 more for each word. 100,000 texts of 90 words are searched in 1 to 3
 ms; comparing with each of them takes rapidfuzz 43. MinHash-LSH (datasketch, 128 permutations)

@@ -9,8 +9,17 @@ from types import TracebackType
 from typing import Self, TypeAlias
 
 from codesynth.journal.store import Journal, StoredAnswer
-from codesynth.models import UNUSABLE_ANSWERS, Answer, Failure, Request, Response, Usage
-from codesynth.serving import LLMServing, ResponseStream
+from codesynth.models import (
+    UNUSABLE_ANSWERS,
+    Answer,
+    Failure,
+    Request,
+    Response,
+    SamplingParams,
+    Usage,
+)
+from codesynth.serving import ChatServing, LLMServing, ResponseStream
+from codesynth.serving.answers import read_completion
 
 _GROUP = 512  # answers in one transaction, at most
 
@@ -31,7 +40,7 @@ class JournaledServing:
         self,
         journal: Journal,
         serving: LLMServing,
-        read: ReadBody,
+        read: ReadBody = read_completion,
         *,
         also: Sequence[Journal] = (),
         before_asking: Callable[[], None] = lambda: None,
@@ -39,6 +48,23 @@ class JournaledServing:
         self._journal, self._serving, self._read = journal, serving, read
         self._journals = [journal, *also]
         self._before_asking = before_asking
+
+    @property
+    def model(self) -> str:
+        """The model that ``serving`` asks."""
+        return self._chat.model
+
+    @property
+    def params(self) -> SamplingParams:
+        """The parameters that ``serving`` asks with."""
+        return self._chat.params
+
+    @property
+    def _chat(self) -> ChatServing:
+        if not isinstance(self._serving, ChatServing):
+            words = "the serving behind the journal names no model"
+            raise AttributeError(words)  # noqa: TRY004 - hasattr and ChatServing ask for it
+        return self._serving
 
     def generate(self, requests: Iterable[Request | Response]) -> ResponseStream:
         """Answer each request, in any order; see ``LLMServing``.

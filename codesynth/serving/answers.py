@@ -50,28 +50,29 @@ def read_completion(body: bytes, redact: Redact = str) -> tuple[Answer | None, F
         model=model if isinstance(model, str) else None,
         usage=_read_usage(data.get("usage")),
     )
-    return _judge(answer, one_line(redact(refusal)))
-
-
-def _judge(answer: Answer, refusal: str) -> tuple[Answer | None, Failure | None]:
-    """Tell whether an answer is of use; the failures are those of the contract's table."""
-    reason = (answer.finish_reason or "").lower()
-    spent = _name_tokens(answer)
-    kind: FailureKind
-    if reason in _CUT:
-        kind, words = "truncated", f"finish_reason {reason}: the answer was cut{spent}"
-        words += ". Try a larger --max-tokens"
-    elif reason in _FILTERED:
-        kind, words = "filtered", f"finish_reason {reason}{spent}"
-    elif reason in _BROKEN_OFF:
-        return _bad(f"finish_reason {reason}: the server broke off")
-    elif refusal:
-        kind, words = "refused", f"{refusal}{spent}"
-    elif not answer.text.strip():
-        kind, words = "empty", f"the answer has no text{spent}"
-    else:
+    kind, words = _find_fault(answer, refusal)
+    if kind is None:
         return answer, None
-    return answer, Failure(kind, words, 200)
+    if kind == "bad_response":
+        return _bad(words)
+    fix = ". Try a larger --max-tokens" if kind == "truncated" else ""
+    return answer, Failure(kind, f"{one_line(redact(words))}{_name_tokens(answer)}{fix}", 200)
+
+
+def _find_fault(answer: Answer, refusal: str) -> tuple[FailureKind | None, str]:
+    """Say why an answer is of no use, if so; the kinds are those of the contract's table."""
+    reason = (answer.finish_reason or "").lower()
+    if reason in _CUT:
+        return "truncated", f"finish_reason {reason}: the answer was cut"
+    if reason in _FILTERED:
+        return "filtered", f"finish_reason {reason}"
+    if reason in _BROKEN_OFF:
+        return "bad_response", f"finish_reason {reason}: the server broke off"
+    if refusal:
+        return "refused", refusal
+    if not answer.text.strip():
+        return "empty", "the answer has no text"
+    return None, ""
 
 
 def _name_tokens(answer: Answer) -> str:
@@ -79,12 +80,7 @@ def _name_tokens(answer: Answer) -> str:
     usage = answer.usage or Usage()
     if usage.reasoning_tokens:
         return f" ({usage.completion_tokens} tokens, {usage.reasoning_tokens} of them reasoning)"
-    tokens = (
-        f"{usage.completion_tokens} tokens" if usage.completion_tokens else "tokens not counted"
-    )
-    return (
-        f" ({tokens}, {len(answer.reasoning)} characters of reasoning)" if answer.reasoning else ""
-    )
+    return f" ({len(answer.reasoning)} characters of reasoning)" if answer.reasoning else ""
 
 
 def _bad(words: str) -> tuple[None, Failure]:
@@ -95,25 +91,37 @@ def _read_message(message: dict[str, Any]) -> tuple[str, str, str]:
     """Read text, reasoning and refusal; the content is a string, null or a list of parts."""
     content, refusal = message.get("content"), message.get("refusal")
     thoughts = message.get("reasoning_content") or message.get("reasoning")
-    texts: list[str] = []
-    refusals = [refusal] if isinstance(refusal, str) else []
+    thoughts = thoughts if isinstance(thoughts, str) else ""
+    refusal = refusal if isinstance(refusal, str) else ""
     if isinstance(content, list):
-        for part in content:
-            _read_part(part, texts, refusals)
-    elif content is not None and not isinstance(content, str):
+        text, in_parts, refused = (_join(content, name) for name in ("text", "thinking", "refusal"))
+        thoughts, refusal = thoughts or in_parts, refusal or refused
+    elif content is None or isinstance(content, str):
+        text = content or ""
+    else:
         raise TypeError("the answer's content is neither text nor a list of parts")
-    leading, text = split_reasoning("".join(texts) if isinstance(content, list) else content or "")
-    return text, thoughts if isinstance(thoughts, str) else leading, "".join(refusals)
+    leading, text = split_reasoning(text)
+    return text, thoughts or leading, refusal
 
 
-def _read_part(part: object, texts: list[str], refusals: list[str]) -> None:
-    if isinstance(part, str):
-        texts.append(part)
-    elif isinstance(part, dict):
-        if isinstance(part.get("text"), str) and part.get("type", "text") != "reasoning":
-            texts.append(part["text"])
-        if isinstance(part.get("refusal"), str):
-            refusals.append(part["refusal"])
+def _join(parts: list[Any], name: str) -> str:
+    """Join what a list of parts says: its ``text``, ``thinking`` or ``refusal``."""
+    found: list[str] = []
+    for part in parts:
+        value = _value(part, name)
+        if isinstance(value, list):  # Mistral nests the parts of its thinking
+            found.append(_join(value, "text"))
+        elif isinstance(value, str):
+            found.append(value)
+    return "".join(found)
+
+
+def _value(part: object, name: str) -> object:
+    if not isinstance(part, dict):
+        return part if name == "text" else None
+    if part.get("type") == "reasoning":
+        return part.get("text") if name == "thinking" else None
+    return part.get(name)
 
 
 _TAGS = {
@@ -150,9 +158,12 @@ def split_reasoning(text: str) -> tuple[str, str]:
         thoughts.append(text[opening.end() : end])
         start = min(end + len(closing), len(text))
     if not thoughts and "</think>" in text:
+        fences = looked = 0
         for lone in _LONE_CLOSING.finditer(text):
-            if text.count("```", 0, lone.start()) % 2 == 0:
-                thoughts.append(text[: lone.start()])
+            fences += text.count("```", looked, lone.start())
+            looked = lone.start()
+            if fences % 2 == 0:
+                thoughts.append(text[:looked])
                 start = lone.end()
                 break
     if not thoughts:

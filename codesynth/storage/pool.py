@@ -13,6 +13,7 @@ from typing import cast, overload
 
 from codesynth.errors import InputError
 from codesynth.models import Failure, Record
+from codesynth.storage.columns import read_text
 from codesynth.storage.records import BLANK, name_of, open_input, parse_record, read_lines
 from codesynth.storage.scratch import Scratch
 

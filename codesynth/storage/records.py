@@ -25,6 +25,7 @@ MAX_LINE_BYTES = 256 << 20
 """A longer line is a failure: it would be held in memory as a whole."""
 
 Stream: TypeAlias = io.BufferedReader | gzip.GzipFile
+"""A binary stream with ``peek``."""
 
 
 def name_of(path: str) -> str:
