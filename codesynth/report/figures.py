@@ -108,7 +108,8 @@ class Figures:
         kept, most = self._samples[fate, label], self.told.rows
         place = self._random.randrange(self.counts[title][label])
         if place < most:
-            kept[place : place + (len(kept) == most)] = [self._show(record)]  # until full, a gap
+            replaced = 1 if len(kept) == most else 0
+            kept[place : place + replaced] = [self._show(record)]
         if fate == "ok":
             self._measure(record.fields)
 
@@ -139,13 +140,11 @@ class Figures:
             self.tokens[name] += 0 if math.isnan(number) else int(number)
         run, passed = _number(tests, "tests_run"), _number(tests, "tests_passed")
         reasoning = (usage["reasoning"] or _NAN) / (usage["completion"] or _NAN)
+        characters = _NAN if instruction is None else len(instruction)
+        lines = _NAN if code is None else code.count("\n") + 1
         for title, unit, number in (
-            (
-                "Length of the instructions",
-                "characters",
-                _NAN if instruction is None else len(instruction),
-            ),
-            ("Length of the code", "lines", _NAN if code is None else code.count("\n") + 1),
+            ("Length of the instructions", "characters", characters),
+            ("Length of the code", "lines", lines),
             ("Length of the answers", "tokens", usage["completion"]),
             ("Reasoning", "% of an answer's tokens", 100 * reasoning),
             ("Tests run", "tests per row", run),
@@ -166,9 +165,8 @@ class Figures:
                 return (each for journal in journals for each in journal.times())
 
             first = min((end - took for end, took in times()), default=0)
-            width = max(
-                1, math.ceil((max((end for end, _ in times()), default=0) - first) / _STEPS)
-            )
+            last = max((end for end, _ in times()), default=0)
+            width = max(1, math.ceil((last - first) / _STEPS))
             answers, busy = Counter[int](), defaultdict[int, float](float)
             for end, took in times():
                 answers[int((end - first) // width)] += 1

@@ -3,6 +3,7 @@
 import contextlib
 import math
 from base64 import b64encode
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -13,7 +14,6 @@ from pathlib import Path
 from string import Template
 
 from codesynth.errors import ConfigError
-from codesynth.models import Usage
 from codesynth.report.figures import LEAST_SIMILARITY, Figures
 from codesynth.report.rows import clean
 from codesynth.settings import ReportSettings
@@ -76,12 +76,8 @@ def _body(figures: Figures) -> Iterator[str]:
 
 
 def _tiles(figures: Figures) -> Iterator[tuple[str, str]]:
-    statuses, tokens, price = (
-        figures.counts["Rows ok, by verification"],
-        figures.tokens,
-        figures.told.price,
-    )
     yield from ((f"{n:,}", f"rows {fate}") for fate, n in figures.counts["Rows"].items())
+    statuses = figures.counts["Rows ok, by verification"]
     if verified := statuses.total() - statuses["not verified"]:
         yield f"{statuses['passed'] / verified:.1%}", "of the verified rows passed"
     for name, texts in ("instructions", figures.instructions), ("codes", figures.codes):
@@ -89,19 +85,17 @@ def _tiles(figures: Figures) -> Iterator[tuple[str, str]]:
             about = name if texts.every == 1 else f"{name} (estimated)"
             yield f"{texts.different:,}", f"different {about}"
             yield f"{1 - texts.different / texts.total:.1%}", f"of the {about} repeat another"
-    if tokens["reasoning"]:
-        yield (
-            f"{tokens['reasoning'] / tokens['completion']:.0%}",
-            "of the answer tokens are reasoning",
-        )
-    used = figures.spent or Usage(tokens["prompt"], tokens["completion"])
-    about = "in the rows" if figures.spent is None else "in the journals"
-    if used.completion_tokens:
-        yield f"{used.prompt_tokens:,}", f"prompt tokens {about}"
-        yield f"{used.completion_tokens:,}", f"answer tokens {about}"
+    prompt, answer, reasoning = figures.tokens.values()
+    if reasoning:
+        yield f"{reasoning / answer:.0%}", "of the answer tokens are reasoning"
+    where, price = "in the rows", figures.told.price
+    if (spent := figures.spent) is not None:
+        prompt, answer, where = spent.prompt_tokens, spent.completion_tokens, "in the journals"
+    if answer:
+        yield f"{prompt:,}", f"prompt tokens {where}"
+        yield f"{answer:,}", f"answer tokens {where}"
     if price is not None:
-        cost = used.prompt_tokens * price[0] + used.completion_tokens * price[1]
-        yield f"{cost / 1e6:,.2f}", "cost of these tokens"
+        yield f"{(prompt * price[0] + answer * price[1]) / 1e6:,.2f}", "cost of these tokens"
 
 
 def _table(title: str, counts: Counter[str]) -> str:
@@ -117,13 +111,10 @@ def _table(title: str, counts: Counter[str]) -> str:
 
 def _histogram(title: str, unit: str, numbers: Counter[int]) -> str:
     ordered, total = sorted(numbers), numbers.total()
-    sums = dict(zip(ordered, accumulate(numbers[n] for n in ordered), strict=True))
-    low, half, most, high, last = (
-        next(n for n in ordered if sums[n] >= share * total) for share in (0, 0.5, 0.9, 0.99, 1)
-    )
-    about = (
-        f"In {unit}; half have at most {half:,}, 90 % at most {most:,}, the largest has {last:,}."
-    )
+    sums = list(accumulate(map(numbers.__getitem__, ordered)))
+    shares = (0, 0.5, 0.9, 0.99, 1)
+    low, half, most, high, last = (ordered[bisect_left(sums, each * total)] for each in shares)
+    about = f"In {unit}; half have at most {half:,}, 90 % at most {most:,}, the largest {last:,}."
     low, high = (0, 100) if unit[0] == "%" else (low, high)
     width = _round_up((high - low + 1) / _MOST_COLUMNS)
     counts, first, end = Counter[int](), low // width, high // width
