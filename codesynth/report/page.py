@@ -86,7 +86,7 @@ def _tiles(figures: Figures) -> Iterator[tuple[str, str]]:
             yield f"{texts.different:,}", f"different {about}"
             yield f"{1 - texts.different / texts.total:.1%}", f"of the {about} repeat another"
     prompt, answer, reasoning = figures.tokens.values()
-    if reasoning:
+    if reasoning and answer:
         yield f"{reasoning / answer:.0%}", "of the answer tokens are reasoning"
     where, price = "in the rows", figures.told.price
     if (spent := figures.spent) is not None:
