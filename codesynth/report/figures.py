@@ -1,11 +1,12 @@
 """What a report tells: counted in one pass over the files, in bounded memory."""
 
 import math
+from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Mapping
 from hashlib import blake2b
 from itertools import zip_longest
+from operator import sub
 from pathlib import Path
 from random import Random
 from typing import Any, TypeAlias
@@ -157,20 +158,19 @@ class Figures:
 
     def _read(self, paths: list[str]) -> None:
         """Read tokens, and the pace over time, of journals; their runs may go on meanwhile."""
-        with ExitStack() as stack:
-            journals = [stack.enter_context(open_to_read(path)) for path in paths]
-            self.spent = sum((journal.spent() for journal in journals), Usage())
-
-            def times() -> Iterator[tuple[float, float]]:
-                return (each for journal in journals for each in journal.times())
-
-            first = min((end - took for end, took in times()), default=0)
-            last = max((end for end, _ in times()), default=0)
-            width = max(1, math.ceil((last - first) / _STEPS))
-            answers, busy = Counter[int](), defaultdict[int, float](float)
-            for end, took in times():
-                answers[int((end - first) // width)] += 1
-                busy[int((end - first) // width)] += took
+        self.spent, ends, spans = Usage(), array("d"), array("d")  # seconds; 16 bytes an answer
+        for path in paths:
+            with open_to_read(path) as journal:
+                self.spent += journal.spent()
+                for end, took in journal.times():
+                    ends.append(end)
+                    spans.append(took)
+        first = min(map(sub, ends, spans), default=0)
+        width = max(1, math.ceil((max(ends, default=0) - first) / _STEPS))
+        answers, busy = Counter[int](), defaultdict[int, float](float)
+        for end, took in zip(ends, spans, strict=True):
+            answers[int((end - first) // width)] += 1
+            busy[int((end - first) // width)] += took
         for i in range(max(answers, default=-1) + 1):
             self.history.append((first + i * width, answers[i] / width, busy[i] / width))
 

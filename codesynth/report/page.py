@@ -15,7 +15,7 @@ from string import Template
 
 from codesynth.errors import ConfigError
 from codesynth.report.figures import LEAST_SIMILARITY, Figures
-from codesynth.report.rows import clean
+from codesynth.report.rows import NOT_VERIFIED, clean
 from codesynth.settings import ReportSettings
 from codesynth.storage import Output
 
@@ -78,7 +78,7 @@ def _body(figures: Figures) -> Iterator[str]:
 def _tiles(figures: Figures) -> Iterator[tuple[str, str]]:
     yield from ((f"{n:,}", f"rows {fate}") for fate, n in figures.counts["Rows"].items())
     statuses = figures.counts["Rows ok, by verification"]
-    if verified := statuses.total() - statuses["not verified"]:
+    if verified := statuses.total() - statuses[NOT_VERIFIED]:
         yield f"{statuses['passed'] / verified:.1%}", "of the verified rows passed"
     for name, texts in ("instructions", figures.instructions), ("codes", figures.codes):
         if texts.total:
