@@ -41,8 +41,9 @@ def report(told: ReportSettings) -> int:
         texts[f"{kind}_hash"] = b64encode(sha256(text.encode()).digest()).decode()
     template = Template(Path(__file__).with_name("page.html").read_text())
     with contextlib.closing(Output(told.output)) as output:
+        page = template.substitute(texts, body="".join(_body(Figures(told))))
         output.start()
-        output.write(template.substitute(texts, body="".join(_body(Figures(told)))).encode())
+        output.write(page.encode())
         output.commit()
     return 0
 
