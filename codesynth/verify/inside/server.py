@@ -217,16 +217,18 @@ def refuse_system_calls() -> None:
 
     def refuse(name: str, *condition: int) -> None:
         number = library.seccomp_syscall_resolve_name(name.encode())
-        test = struct.pack("IIQQ", 0, *condition) if condition else None
-        library.seccomp_rule_add_array(context, REFUSE, number, len(condition) // 3, test)
+        test = struct.pack("IIQQ", *condition) if condition else None
+        library.seccomp_rule_add_array(context, REFUSE, number, len(condition) // 4, test)
 
     for name in REFUSED_CALLS:
         refuse(name)
     for flag in NAMESPACES:
-        refuse("clone", MASKED, flag, flag)
+        refuse("clone", 0, MASKED, flag, flag)
     for family in set(range(64)) - {*SOCKET_FAMILIES}:
-        refuse("socket", EQUAL, family, 0)
-    refuse("socket", GREATER, 63, 0)
+        refuse("socket", 0, EQUAL, family, 0)
+    refuse("socket", 0, GREATER, 63, 0)
+    refuse("setrlimit", 0, EQUAL, resource.RLIMIT_CORE, 0)
+    refuse("prlimit64", 1, EQUAL, resource.RLIMIT_CORE, 0)
     if library.seccomp_load(context) != 0:
         raise OSError("cannot install the filter of system calls")
 

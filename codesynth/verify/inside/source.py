@@ -36,6 +36,11 @@ def parse(text: str) -> ast.Module | SyntaxError:
     return tree
 
 
+def without_guards(body: list[ast.stmt]) -> list[ast.stmt]:
+    """Leave out ``if __name__ == "__main__"``."""
+    return [one for one in body if not isinstance(one, ast.If) or "__name__" not in ast.dump(one.test)]
+
+
 def program(code: str, instruction: str) -> tuple[list[ast.stmt], ast.Module]:
     """Read code, and what of the instruction is to run before it.
 
@@ -109,7 +114,7 @@ class Tests(ast.NodeTransformer):
         self.needs_pytest = bool(PYTEST.search(text)) or any(
             len(functions[one].args.args) > len(functions[one].args.defaults) for one in self.functions
         )
-        self.argument, body = "", tree.body
+        self.argument, body = "", without_guards(tree.body)
         check = functions.get("check")
         if check is not None and check.args.args and not _returns(check):
             self.argument = check.args.args[0].arg

@@ -9,6 +9,7 @@ import inspect
 import json
 import mmap
 import os
+import re
 import sys
 import warnings
 from contextlib import suppress
@@ -51,7 +52,7 @@ class Trial:
     def __init__(self, row: dict[str, Any], memory: mmap.mmap) -> None:
         self._row = row
         self._results = Results(memory, row["test"] or "")
-        self._module = ModuleType("solution")
+        self._module = ModuleType("__main__")
         self.imports: set[str] = set()
 
     def verdict(self) -> dict[str, Any]:
@@ -68,9 +69,12 @@ class Trial:
         except SyntaxError as exc:
             return verdict("error", "", f"the tests, line {exc.lineno}: {exc.msg}")
         self.imports.update(source.imports(code), tests.imports)
-        guard = Guard(tests)
+        if not row["pairs"]:
+            code.body = source.without_guards(code.body)
+        groups = [] if row["test"] or row["pairs"] else self._examples()
+        guard = Guard([*self.imports], tests.text)
         try:
-            self._run(given, compile(code, os.path.abspath(CODE_FILE), "exec"), tests)
+            self._run(given, compile(code, os.path.abspath(CODE_FILE), "exec"), tests, groups)
         except BaseException as exc:
             results.finish(exc)
             if not results.letters:
@@ -85,12 +89,13 @@ class Trial:
             return verdict("error", results.letters, "the code interferes with its tests")
         return verdict("passed", results.letters)
 
-    def _run(self, given: list[ast.stmt], code: Any, tests: source.Tests) -> None:
+    def _run(
+        self, given: list[ast.stmt], code: Any, tests: source.Tests, groups: list[list[Any]]
+    ) -> None:
         row, results, space = self._row, self._results, vars(self._module)
         if row["pairs"]:
             run_pairs(code, row["pairs"], row["function"], results)
             return
-        groups = [] if row["test"] else self._examples()
         functions = [] if tests.needs_pytest else tests.functions
         results.expect(tests.units + len(functions) + sum(map(len, groups)))
         space["__file__"] = sys.argv[0] = code.co_filename
@@ -127,7 +132,8 @@ def run_tests(tests: source.Tests, module: ModuleType, results: Results, entry: 
     for is_unit, tree in tests.steps:
         code = compile(tree, path, "exec")
         if is_unit:
-            results.run(lambda code=code: run_unit(code, space, results))
+            is_loop = isinstance(tree.body[0], ast.For) and "Try(" not in ast.dump(tree)
+            results.run(lambda code=code, is_loop=is_loop: run_unit(code, space, results, is_loop))
         else:
             exec(code, space)
     if tests.needs_pytest:
@@ -138,11 +144,11 @@ def run_tests(tests: source.Tests, module: ModuleType, results: Results, entry: 
     run_cases([one for one in map(space.get, tests.classes) if hasattr(one, "debug")], results)
 
 
-def run_unit(code: Any, space: dict[str, Any], results: Results) -> None:
+def run_unit(code: Any, space: dict[str, Any], results: Results, is_loop: bool) -> None:
     """Run a statement with asserts."""
     results.reached = 0
     exec(code, space)
-    if not results.reached:
+    if is_loop and not results.reached:
         raise AssertionError("no assert was reached")
 
 
@@ -160,17 +166,17 @@ def must_fail_fails() -> bool:
 class Guard:
     """Imports what tests rely on before the code runs, and remembers how it was."""
 
-    def __init__(self, tests: source.Tests) -> None:
-        for name in tests.imports:
-            with suppress(BaseException):  # the tests will say so
+    def __init__(self, imports: list[str], tests: str) -> None:
+        for name in imports:
+            with suppress(BaseException):  # who needs it will say so
                 importlib.import_module(name)
         if "unittest" in sys.modules:
             sys.modules["unittest"].main = lambda *_, **__: None  # type: ignore[attr-defined]
-        self._text, self._classes = tests.text, list[type]()
+        self._tests, self._classes = tests, list[type]()
         self._build_class = builtins.__build_class__
         builtins.__build_class__ = self._note_class
-        names = ["builtins", "unittest.case", "doctest", *tests.imports]
-        names += [f"{one}.testing" for one in tests.imports]
+        names = ["builtins", "unittest.case", "doctest", *imports]
+        names += [f"{one}.testing" for one in imports]
         self._modules = {one: sys.modules[one] for one in names if one in sys.modules}
         spaces: list[Any] = [vars(one) for one in self._modules.values()]
         for name in self._modules.keys() & {"unittest.case", "doctest"}:
@@ -187,9 +193,10 @@ class Guard:
             any(sys.modules.get(name) is not one for name, one in self._modules.items())
             or any(map(_equals_everything, self._classes))
             or any(
-                live.get(name) is not value and callable(value) and f".{name}" not in self._text
+                live.get(name) is not value and not re.search(rf"\.{name} *=", self._tests)
                 for live, kept in self._kept
                 for name, value in kept.items()
+                if callable(value)
             )
         )
 
