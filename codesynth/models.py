@@ -159,6 +159,7 @@ class Response:
         body: the answer as it was received; empty where none came.
         answer: the same, read; None where no model was asked, or none answered.
         attempts: requests sent for it; 0 where none was.
+        seconds: of the last attempt, from sending to the last byte; 0 where that is not known.
         cached: answered by the journal, so nothing was sent in this run.
     """
 
@@ -167,6 +168,7 @@ class Response:
     answer: Answer | None = None
     error: Failure | None = None
     attempts: int = 0
+    seconds: float = 0.0
     cached: bool = False
 
 

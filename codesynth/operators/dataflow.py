@@ -19,11 +19,13 @@ from codesynth.operators.chat import ChatTask, Operator
 from codesynth.operators.code import CodeOperator, code_template, fill_instruction
 from codesynth.operators.instructions import (
     InstructionOperator,
+    check_pool,
     few_shot_records,
     fill_examples,
     instruction_template,
 )
 from codesynth.operators.sampling import sample
+from codesynth.operators.templates import Template, check_first
 from codesynth.pipeline import Stop
 from codesynth.serving import ChatServing, LLMServing, ResponseStream
 from codesynth.serving.stream import IteratorStream
@@ -139,19 +141,6 @@ class CodeInstructionGenerator:
         return few_shot_records(pool, lines, range(self.num_generate), choose)
 
 
-def check_pool(size: int, num_few_shot: int) -> None:
-    """See that a pool holds enough texts for a prompt.
-
-    Raises:
-        ConfigError: it does not.
-    """
-    if size < num_few_shot:
-        raise ConfigError(
-            f"the pool has {size} usable rows, but a prompt takes {num_few_shot} examples. "
-            "Lower --num-few-shot or add rows"
-        )
-
-
 class CodeInstructionToCodeGenerator:
     """Asks for the code that each row's instruction describes.
 
@@ -172,8 +161,10 @@ class CodeInstructionToCodeGenerator:
         self.llm_serving = llm_serving
         self.prompt_template = prompt_template
         self._fill: Callable[[Record, str], str | Failure]
+        self._template: Template | None = None
         if prompt_template is None or isinstance(prompt_template, str):
-            self._fill = fill_instruction(code_template(prompt_template))
+            self._template = code_template(prompt_template)
+            self._fill = fill_instruction(self._template)
         else:
             build = prompt_template.build_prompt
             self._fill = lambda _, instruction: str(build(instruction=instruction))
@@ -195,23 +186,32 @@ class CodeInstructionToCodeGenerator:
         """
         key = None if input_key == "instruction" else input_key
         operator = CodeOperator(self._fill, key, output_key)
-        return run_rows(operator, storage, self.llm_serving)
+        return run_rows(operator, storage, self.llm_serving, self._template)
 
 
 def run_rows(
     operator: Operator,
     storage: JSONLStorage | ForeignStorage,
     llm_serving: LLMServing | ForeignServing,
+    template: Template | None = None,
 ) -> list[str]:
-    """Send each row of ``storage`` through an operator; return the new column's name."""
+    """Send each row of ``storage`` through an operator; return the new columns' names.
+
+    Args:
+        template: is checked against the first row.
+    """
     names = list(operator.columns)
+
+    def checked(records: Iterable[Record]) -> Iterable[Record]:
+        return records if template is None else check_first(records, template)
+
     if isinstance(storage, JSONLStorage):
-        _stream(operator, storage.records(), llm_serving, storage)
+        _stream(operator, checked(storage.records()), llm_serving, storage)
         return names
     rows = [dict(row) for row in storage.read("dict")]
     if taken := [name for name in names if any(name in row for row in rows)]:
         raise ConfigError(f'the rows already have "{taken[0]}". Choose another output_key')
-    records = [Record(i, b"{}", row) for i, row in enumerate(rows)]
+    records = list(checked(Record(i, b"{}", row) for i, row in enumerate(rows)))
     new = _in_memory(operator, records, llm_serving)
     empty = dict.fromkeys(names)
     storage.write([row | (columns or empty) for row, columns in zip(rows, new, strict=True)])
@@ -225,7 +225,8 @@ def _stream(
     storage: JSONLStorage,
 ) -> None:
     """Send records through and write rows and failures as they come, in order."""
-    stats, first = Stats(), []
+    stats = Stats()
+    first: list[str] = []
 
     def note(record: Record, failure: Failure) -> None:
         if not first:

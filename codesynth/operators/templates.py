@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Self
 
 from codesynth.codec import dumps
 from codesynth.errors import ConfigError
-from codesynth.models import Failure
+from codesynth.models import Failure, Record
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 PROMPTS = (_PACKAGE / "prompts", _PACKAGE.parent / "prompts")
@@ -230,3 +230,21 @@ def format_examples(examples: Sequence[str]) -> str:
         end = "" if example.endswith("\n") else "\n"
         blocks.append(f"### Example {i}\n{fence}\n{example}{end}{fence}")
     return "\n\n".join(blocks)
+
+
+def check_first(records: Iterable[Record], template: Template) -> Iterator[Record]:
+    """Pass records on; see that the template fits the first row that can be read.
+
+    Raises:
+        ConfigError: a placeholder is no column of it.
+    """
+    checked = False
+    for record in records:
+        if not checked and record.error is None:
+            checked = True
+            columns = {"instruction": "", "signature_rule": "", "num_tests": "", **record.fields}
+            if (missing := template.first_missing(columns)) is not None:
+                known = _braced(sorted({"instruction", *record.fields}))
+                where = f"{template.name}:{template.line_of(missing)}"
+                raise ConfigError(f"{where}: unknown placeholder {{{missing}}}; known: {known}")
+        yield record

@@ -1,0 +1,197 @@
+"""Finds the text that is most similar to a new one by ROUGE-L, among very many, and misses none.
+
+ROUGE-L F1 of texts of m and n words is 2 LCS / (m + n), where LCS is the length of their longest
+common subsequence of words. It is at most the number of words that they share, so F1 >= T needs
+at least T (m + n) / 2 shared words, and texts that share fewer are skipped. They are counted for
+8,192 texts at a time, as in bit-sliced signature files: each word has an integer with one bit for
+each text that holds it, and a tree of adders sums the integers of the new text's words. Words
+share 2,048 integers, which can only make a count too large. The few texts left are measured.
+
+A text costs 256 bytes and 4 more for each word. 100,000 texts of 90 words are searched in 1 to 3
+ms; comparing with each of them takes rapidfuzz 43. MinHash-LSH (datasketch, 128 permutations)
+knows no order of words: it found 73 % of the texts above 0.7, and loads numpy and scipy.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+MAX_WORDS = 10_000
+"""Longer texts are compared by their beginning: an LCS takes the product of two lengths."""
+
+_TEXTS = 8192  # in a block: long integers are summed fast, in short ones a bit is set fast
+_COLUMNS = 2048
+_STRIDE = 509  # between the columns of a word's first, second, ... occurrence in a text
+_ROUNDING = 1e-9  # a float's error must not make a text miss the threshold that it reaches
+
+
+@dataclass(slots=True)
+class _Block:
+    """Texts side by side: bit i of each integer belongs to text ``first + i``.
+
+    Attributes:
+        columns: the texts that hold a word of this column.
+        shares: floor(T n / 2) for each text of n words; its binary digits, the lowest first.
+    """
+
+    first: int
+    size: int = 0
+    columns: list[int] = field(default_factory=lambda: [0] * _COLUMNS)
+    shares: list[int] = field(default_factory=list)
+
+
+class RougeIndex:
+    """Texts as lists of words, numbered from 0 as they are added.
+
+    Args:
+        threshold: the least ROUGE-L F1 that counts, above 0 and at most 1.
+
+    >>> index = RougeIndex(0.7)
+    >>> index.add("return the sum of two numbers".split())
+    >>> index.closest("return the product of two numbers".split())
+    (0.8333333333333334, 0)
+    """
+
+    def __init__(self, threshold: float) -> None:
+        self._threshold = threshold
+        self._vocabulary: dict[str, int] = {}
+        self._words = array("I")  # of all texts, one after the other
+        self._ends = array("Q", [0])
+        self._blocks: list[_Block] = []
+
+    def add(self, words: Sequence[str]) -> None:
+        """Add a text."""
+        known = self._vocabulary
+        text = [known.setdefault(word, len(known)) for word in words[:MAX_WORDS]]
+        if not self._blocks or self._blocks[-1].size == _TEXTS:
+            self._blocks.append(_Block(first=len(self._ends) - 1))
+        block = self._blocks[-1]
+        bit = 1 << block.size
+        block.size += 1
+        for column in _columns(text):
+            block.columns[column] |= bit
+        share = self._share(len(text))
+        block.shares += [0] * (share.bit_length() - len(block.shares))
+        for digit in range(share.bit_length()):
+            block.shares[digit] |= bit * (share >> digit & 1)
+        self._words.extend(text)
+        self._ends.append(len(self._words))
+
+    def closest(self, words: Sequence[str]) -> tuple[float, int] | None:
+        """Return score and number of the most similar text, of equally similar ones the first.
+
+        None if no text reaches the threshold, or if there are no words.
+        """
+        known, unknown = self._vocabulary, len(self._vocabulary)
+        text = [known.get(word, unknown) for word in words[:MAX_WORDS]]
+        columns = _columns(text)
+        candidates = [c for block in self._blocks for c in self._candidates(block, columns)]
+        if not candidates or not text:
+            return None
+        common = common_subsequence(text)
+        best = -self._threshold, len(self._ends)
+        for bound, number in sorted(candidates):
+            if bound > best[0]:
+                break
+            other = self._words[self._ends[number] : self._ends[number + 1]]
+            best = min(best, (-2 * common(other) / (len(text) + len(other)), number))
+        return None if best[1] == len(self._ends) else (-best[0], best[1])
+
+    def _share(self, length: int) -> int:
+        return max(0, math.floor(self._threshold * length / 2 - _ROUNDING))
+
+    def _candidates(self, block: _Block, text: list[int]) -> Iterator[tuple[float, int]]:
+        """Yield (the most that its score may be, negated; number) of texts that share enough.
+
+        The complements of the shares, up to ``offset``, are summed with the columns, so that one
+        comparison serves texts of any length.
+
+        Args:
+            text: the column of each word.
+        """
+        everyone = (1 << block.size) - 1
+        offset = (1 << len(block.shares)) - 1
+        columns = [bits for column in text if (bits := block.columns[column])]
+        totals = _add_up(columns, [everyone ^ bits for bits in block.shares])
+        least = math.ceil(self._threshold * len(text) / 2 - _ROUNDING)
+        found = _at_least(least + offset, totals, everyone)
+        while found:
+            i = found.bit_length() - 1
+            found ^= 1 << i
+            length = self._ends[block.first + i + 1] - self._ends[block.first + i]
+            total = sum((bits >> i & 1) << digit for digit, bits in enumerate(totals))
+            shared = min(total - offset + self._share(length), length)
+            yield -2 * shared / (len(text) + length), block.first + i
+
+
+def _columns(text: Iterable[int]) -> list[int]:
+    """Choose the column of each word; the second time that a word occurs it has another one."""
+    occurrences: dict[int, int] = {}
+    columns = []
+    for word in text:
+        before = occurrences.get(word, 0)
+        occurrences[word] = before + 1
+        columns.append((word + before * _STRIDE) % _COLUMNS)
+    return columns
+
+
+def _add_up(addends: list[int], digits: Sequence[int]) -> list[int]:
+    """Sum bit i of all ``addends``, and the number of binary ``digits`` at i; for all i at once.
+
+    Returns the binary digits of the sums, the lowest first.
+    """
+    sums: list[int] = []
+    while addends or len(sums) < len(digits):
+        if len(sums) < len(digits):
+            addends.append(digits[len(sums)])
+        total = addends.pop() if len(addends) % 2 else 0
+        carries = []
+        rest = iter(addends)
+        for a, b in zip(rest, rest, strict=True):
+            differ = a ^ b
+            carries.append(a & b | differ & total)
+            total ^= differ
+        sums.append(total)
+        addends = carries
+    return sums
+
+
+def _at_least(limit: int, digits: Sequence[int], everyone: int) -> int:
+    """Return the bits at which the number of binary ``digits``, lowest first, reaches ``limit``."""
+    if limit >> len(digits):
+        return 0
+    above, equal = 0, everyone
+    for digit in reversed(range(len(digits))):
+        ones = equal & digits[digit]
+        if limit >> digit & 1:
+            equal = ones
+        else:
+            above |= ones
+            equal ^= ones
+    return above | equal
+
+
+def common_subsequence(words: Sequence[int]) -> Callable[[Iterable[int]], int]:
+    """Return a function that returns the length of the longest common subsequence with ``words``.
+
+    Bit-parallel: H. Hyyrö, Bit-parallel LCS-length computation revisited, 2004.
+
+    >>> common_subsequence([1, 2, 3, 4])([3, 1, 2, 5, 4])
+    3
+    """
+    places: dict[int, int] = {}
+    for i, word in enumerate(words):
+        places[word] = places.get(word, 0) | 1 << i
+    everywhere = (1 << len(words)) - 1
+
+    def length(other: Iterable[int]) -> int:
+        rest = everywhere
+        for word in other:
+            if matched := rest & places.get(word, 0):
+                rest = rest + matched | rest - matched
+        return (~rest & everywhere).bit_count()
+
+    return length

@@ -1,0 +1,95 @@
+"""A line of an output or of a failures file, as people look at it."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from codesynth.codec import dumps
+from codesynth.models import REJECTIONS, Record
+from codesynth.settings import LookSettings
+
+_BRIEF = 300  # characters of a value that is not there to be read, such as an object
+_TESTS = ("signature", "test", "test_list", "generated_tests")
+_UNUSUAL = re.compile(r"[^ -~\n\t]")
+
+
+def as_text(value: object) -> str:
+    """Take a text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else dumps(value).decode()
+
+
+def clean(value: object, most: int | None = None) -> str:
+    r"""Cut a value's text, and escape in it what a terminal would obey or not show.
+
+    >>> clean("a\x1b[2Jb"), clean("abcdef", 4)
+    ('a\\x1b[2Jb', 'abcd\n[... 2 more characters]')
+    """
+    text = as_text(value)
+    more = f"\n[... {len(text) - most:,} more characters]" if most and len(text) > most else ""
+    return more.join((_UNUSUAL.sub(_escape, text[:most]), ""))
+
+
+def _escape(found: re.Match[str]) -> str:
+    return found[0] if found[0].isprintable() else ascii(found[0])[1:-1]
+
+
+def find(fields: Mapping[str, Any], path: str) -> Any:
+    """Find a value by its path, such as ``error.kind``; None where there is none."""
+    if path in fields:
+        return fields[path]
+    name, _, rest = path.partition(".")
+    inner = fields.get(name)
+    return find(inner, rest) if rest and isinstance(inner, dict) else None
+
+
+def matches(fields: Mapping[str, Any], condition: tuple[str, str, str]) -> bool:
+    """Tell whether a condition of ``--where`` holds; see ``options.read_condition``."""
+    path, operator, wanted = condition
+    value = find(fields, path)
+    if operator in ("=", "!="):
+        return (as_text(value) == wanted) == (operator == "=")
+    return (value is None) == (operator == "!")
+
+
+def outcome(record: Record) -> tuple[str, str]:
+    """Tell what became of a row (ok, rejected, failed, unreadable), and its status or kind."""
+    if record.error is not None:
+        return "unreadable", record.error.kind
+    if isinstance(record.fields.get("error"), dict) and "input" in record.fields:
+        kind = as_text(find(record.fields, "error.kind"))
+        return "rejected" if kind in REJECTIONS else "failed", kind
+    return "ok", as_text(find(record.fields, "verification.status") or "not verified")
+
+
+def headline(record: Record) -> str:
+    """Say where a row is and what became of it: ``a.jsonl:3: failed: empty: no text``."""
+    fate, label = outcome(record)
+    error = record.error.message if record.error else find(record.fields, "error.message")
+    words = f"verification {label}" if fate == "ok" else f"{fate}: {label}: {error}"
+    return clean(f"{record.where}: {words}")
+
+
+def first_text(fields: Mapping[str, Any], names: Sequence[str]) -> str | None:
+    """Return the first of some columns that holds a text."""
+    return next((value for value in map(fields.get, names) if isinstance(value, str)), None)
+
+
+def parts(record: Record, told: LookSettings, most: int | None) -> Iterator[tuple[str, str, str]]:
+    """Yield (kind, title, harmless text of ``most`` characters at most) of each column.
+
+    Of a failure line they are those of its input row, then those of the line itself.
+    """
+    columns, brief = dict(record.fields), []
+    if record.error is not None:
+        columns = {"line": record.raw.decode(errors="replace")}
+    elif outcome(record)[0] != "ok" and isinstance(row := columns.pop("input"), dict):
+        columns = {**row, **{f"failure: {name}": value for name, value in columns.items()}}
+    for name, value in columns.items():
+        if isinstance(value, str) and (len(value) > _BRIEF or "\n" in value):
+            kind = "code" if name in (*told.code_keys, *_TESTS) else "text"
+            kind = "reasoning" if name in told.reasoning_keys else kind
+            yield kind, clean(name), clean(value, most)
+        else:
+            brief.append(f"{clean(name)}: {clean(value, most and _BRIEF)}".replace("\n", " "))
+    if brief:
+        yield "note", "other columns", "\n".join(brief)

@@ -1,0 +1,8 @@
+"""Bytes on sockets: one endpoint, reached through any ``httpx.AsyncBaseTransport``."""
+
+from httpx import AsyncBaseTransport
+
+from codesynth.serving.http.endpoint import EndpointClient, NoReply
+from codesynth.serving.http.reply import Reply
+
+__all__ = ["AsyncBaseTransport", "EndpointClient", "NoReply", "Reply"]

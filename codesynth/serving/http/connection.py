@@ -1,0 +1,227 @@
+"""One HTTP/1.1 connection on asyncio, parsed by httptools: a request out, a whole response back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import socket
+from collections.abc import Callable
+from typing import TypeAlias, cast
+
+import httptools
+import httpx
+
+RawResponse: TypeAlias = tuple[int, list[tuple[bytes, bytes]], bytes]
+"""Status, headers and body, as they were sent."""
+
+MAX_HEAD_BYTES = 256 * 1024
+KEEPALIVE_SECONDS = 60
+"""A response may take minutes, and middleboxes forget connections that are silent for so long."""
+
+
+class StaleConnection(httpx.ReadError):
+    """A kept connection was found closed before any byte of the response came.
+
+    The request may be sent again at once, with ``request.extensions["fresh"] = True``.
+    """
+
+
+class ResponseTooLarge(httpx.RemoteProtocolError):
+    """The response, as sent or unpacked, has more bytes than are allowed."""
+
+
+class Connection(asyncio.BufferedProtocol):
+    """Writes a request, collects the response to it, and is then used again or closed.
+
+    It is idle while ``_status`` is done; bytes that come then were not asked for, and close it.
+    A new one waits for a response before its first request: an overloaded server may speak first.
+
+    Args:
+        buffer: where bytes are read to. All connections of a loop may share it: the selector
+            loops and uvloop fill it and hand it over in one step.
+        limit: most bytes of a body.
+        on_lost: called when the connection is gone.
+
+    Attributes:
+        closed: it cannot be used again.
+        lost: done when its socket is about to close.
+        idle_since: for its owner to set.
+    """
+
+    def __init__(
+        self, buffer: memoryview, limit: int, on_lost: Callable[[Connection], None]
+    ) -> None:
+        self._buffer, self._limit, self._on_lost = buffer, limit, on_lost
+        self._loop = asyncio.get_running_loop()
+        self._parser = httptools.HttpResponseParser(self)
+        # As lenient as h11 and curl: a length beside chunks, an interim response that says
+        # "close", line ends without CR, padded chunk sizes.
+        self._parser.set_dangerous_leniencies(
+            lenient_chunked_length=True,
+            lenient_keep_alive=True,
+            lenient_optional_cr_before_lf=True,
+            lenient_spaces_after_chunk_size=True,
+        )
+        self._poll = select.poll()
+        self._used = False
+        self.closed = False
+        self.lost: asyncio.Future[None] = self._loop.create_future()
+        self.idle_since = 0.0
+        self._reset()
+
+    def _reset(self) -> None:
+        self._status: asyncio.Future[int] = self._loop.create_future()
+        self._in_head = True
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._body = bytearray()
+        # Bytes since the last one of a body: they bound heads, interim responses and trailers.
+        self._unproductive = 0
+        self._keep = False
+
+    def alive(self) -> bool:
+        """Tell whether the peer has neither closed nor sent anything unasked, by the kernel."""
+        return not self.closed and not self._poll.poll(0)
+
+    async def exchange(self, message: bytes) -> RawResponse:
+        """Send a request and read the response; closed afterwards unless it can be used again."""
+        if self._used:
+            self._reset()
+        try:
+            if self._status.done():
+                self._keep = False
+            else:
+                self._transport.write(message)
+            status = await self._status
+        except BaseException:
+            self.close()
+            raise
+        self._used = True
+        if not self._keep or self._transport.get_write_buffer_size():  # it did not read it all
+            self.close()
+        body = bytes(self._body)
+        self._body.clear()  # a kept connection keeps no response of 50 MB
+        return status, self._headers, body
+
+    def close(self) -> None:
+        """Close at once, whatever is under way."""
+        self.closed = True
+        self._status.cancel()
+        self._transport.abort()
+
+    def fail(self, error: httpx.TransportError, cause: BaseException | None = None) -> None:
+        """Close; an exchange that is under way ends with the error."""
+        if not self._status.done():
+            error.__cause__ = cause
+            self._status.set_exception(error)
+        self.close()
+
+    def _end_early(self, cause: Exception | None) -> None:
+        detail = f": {cause}" if cause and str(cause) else ""
+        if self._unproductive or self._body:
+            place = "head" if self._in_head else "body"
+            text = f"connection closed in the {place} of the response{detail}"
+        elif self._used:
+            self.fail(StaleConnection(f"kept connection was closed{detail}"), cause)
+            return
+        else:
+            text = f"connection closed without a response{detail}"
+        self.fail(httpx.ReadError(text) if cause else httpx.RemoteProtocolError(text), cause)
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport."""
+        self._transport = cast("asyncio.Transport", transport)
+        own: socket.socket = transport.get_extra_info("socket")
+        self._poll.register(own, select.POLLIN)
+        with contextlib.suppress(OSError):  # a peer that has gone already shows at the first read
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if hasattr(socket, "TCP_KEEPIDLE"):
+                own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_SECONDS)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End; what comes here without an EOF before it is a reset."""
+        if exc is not None and not self._status.done():
+            self._read_rest()
+        self._end_early(exc)
+        self.lost.set_result(None)
+        self._on_lost(self)
+
+    def _read_rest(self) -> None:
+        """Read what the kernel still holds: the response to a request that was not read wholly.
+
+        asyncio drops a connection at a write that fails, unread bytes and all. What was wrong
+        with the request (413, say) would be lost with them.
+        """
+        own: socket.socket = self._transport.get_extra_info("socket")
+        if self._transport.get_extra_info("ssl_object") is None:
+            with contextlib.suppress(OSError):  # the reset, which is being handled
+                while not self._status.done():
+                    nbytes = os.readv(own.fileno(), [self._buffer])
+                    if not nbytes:
+                        break
+                    self.buffer_updated(nbytes)
+
+    def eof_received(self) -> None:
+        """Take a response without length or chunks for whole (RFC 9112, section 6.3)."""
+        names = {name.lower() for name, _ in self._headers}
+        if self._in_head or names & {b"content-length", b"transfer-encoding"}:
+            self._end_early(None)
+        elif not self._status.done():
+            self._status.set_result(self._parser.get_status_code())
+        self.close()
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
+        """Lend the buffer."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Parse what came."""
+        self._unproductive += nbytes
+        try:
+            self._parser.feed_data(self._buffer[:nbytes])
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
+            self.fail(httpx.RemoteProtocolError(f"the response is not HTTP/1.1: {exc}"), exc)
+        if self._unproductive > MAX_HEAD_BYTES:
+            self.fail(httpx.RemoteProtocolError(f"more than {MAX_HEAD_BYTES} bytes of headers"))
+
+    # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        """Close where there is more than the response."""
+        if self._status.done():
+            self.close()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; trailers are dropped."""
+        if self._in_head:
+            self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """Note the end of the head."""
+        self._in_head = False
+
+    def on_body(self, data: bytes) -> None:
+        """Keep a part of the body."""
+        if self._status.done():
+            return
+        self._unproductive = 0
+        self._body += data
+        if len(self._body) > self._limit:
+            self.fail(ResponseTooLarge(f"the response has more than {self._limit} bytes"))
+
+    def on_message_complete(self) -> None:
+        """Hand over the response, or wait for the one after an interim response."""
+        if self._status.done():
+            return
+        status = self._parser.get_status_code()
+        if status >= 200:
+            self._keep = self._parser.should_keep_alive()
+            self._status.set_result(status)
+        elif status in (0, 101):
+            self.fail(httpx.RemoteProtocolError(f"the response has status {status}"))
+        else:
+            self._headers.clear()
+            self._in_head = True

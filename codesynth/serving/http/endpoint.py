@@ -1,0 +1,250 @@
+"""One endpoint over HTTP: its URLs, its headers, its secrets; a request and what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from codesynth.errors import ConfigError
+from codesynth.models import Endpoint, FailureKind
+from codesynth.serving.http.connect_errors import is_out_of_files, is_permanent, reason_of
+from codesynth.serving.http.connection import ResponseTooLarge, StaleConnection
+from codesynth.serving.http.proxies import create_transport
+from codesynth.serving.http.reply import Reply, read_reply
+from codesynth.serving.http.transport import MAX_RESPONSE_BYTES, RequestHead, Transport
+from codesynth.version import __version__
+
+_REDIRECTS = frozenset({301, 302, 307, 308})
+_PERMANENT_REDIRECTS = frozenset({301, 308})
+_MAX_REDIRECTS = 3
+_OWN_HEADERS = frozenset({"content-length", "transfer-encoding", "connection", "host"})
+_SHORTEST_SECRET = 6
+"""A header's value that is shorter ("true", "1") is no secret: messages would lose their words."""
+
+
+@dataclass(eq=False)
+class NoReply(Exception):  # noqa: N818 - its name says what there is none of
+    """No whole HTTP response came.
+
+    Attributes:
+        kind: timeout, connection or bad_response.
+        unreachable: no connection was made, so nothing was sent.
+        permanent: nor will one be, however often it is tried.
+        stale: the server had closed a kept connection; asking again at once is right.
+        out_of_files: this process may open no more connections.
+    """
+
+    kind: FailureKind
+    message: str
+    unreachable: bool = False
+    permanent: bool = False
+    stale: bool = False
+    out_of_files: bool = False
+
+
+class EndpointClient:
+    """An OpenAI-compatible endpoint.
+
+    Its transport belongs to the event loop that first sends through it, until ``aclose``.
+
+    Args:
+        connect_timeout: seconds.
+        transport: sends the requests, in place of connections of our own.
+
+    Attributes:
+        name: its URL without secrets, for messages.
+
+    Raises:
+        ConfigError: the URL, the key or a header cannot be used.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint | str,
+        *,
+        connect_timeout: float,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        if isinstance(endpoint, str):
+            endpoint = Endpoint(endpoint)
+        key = os.environ.get("OPENAI_API_KEY", "") if endpoint.api_key is None else endpoint.api_key
+        url = _parse_url(endpoint.base_url)
+        self._url = url.copy_with(userinfo=b"", fragment=None)
+        self.name = str(self._url.copy_with(query=None)).rstrip("/")
+        self._headers = _make_headers(url, key.strip(), endpoint.headers)
+        self._secrets = _find_secrets(
+            {key.strip(), url.password},
+            [self._headers.get("authorization", ""), *endpoint.headers.values()],
+        )
+        self._heads: dict[tuple[str, str], RequestHead] = {}
+        self._connect_timeout = connect_timeout
+        self._given = self._transport = transport
+
+    def without_secrets(self, text: str) -> str:
+        """Take out the key and other secrets, where a server has quoted them."""
+        for secret in self._secrets:
+            text = text.replace(secret, "[secret]")
+        return text
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes,
+        *,
+        timeout: float,
+        fresh: bool = False,
+        key: bytes = b"",
+    ) -> Reply:
+        """Send one request and read the whole response.
+
+        A redirect is followed, body and all, while it stays on the host that was named; another
+        is returned as it is: the key stays home.
+
+        Args:
+            method: GET or POST.
+            path: what follows the base URL, such as ``/chat/completions``.
+            body: JSON.
+            timeout: seconds, from now to the last byte.
+            fresh: do not use a connection that was used before.
+            key: becomes the request's extension of this name.
+
+        Raises:
+            NoReply: no whole response came.
+        """
+        head = self._heads.get((method, path))
+        if head is None:
+            url = self._url.copy_with(path=self._url.path.rstrip("/") + path)
+            head = self._heads[method, path] = self._write_head(method, url)
+        try:
+            async with asyncio.timeout(timeout):
+                for _ in range(_MAX_REDIRECTS):
+                    reply = await self._send(head, body, {"fresh": fresh, "key": key})
+                    elsewhere = _redirect_target(head.url, reply)
+                    if elsewhere is None:
+                        break
+                    head = self._write_head(method, elsewhere)
+                    if reply.status in _PERMANENT_REDIRECTS:
+                        self._heads[method, path] = head
+                return reply
+        except TimeoutError as exc:
+            raise NoReply("timeout", f"no whole response within {timeout:g} s") from exc
+
+    def _write_head(self, method: str, url: httpx.URL) -> RequestHead:
+        headers = httpx.Headers([(b"host", url.netloc), *self._headers.raw])
+        return RequestHead(method, url, headers)
+
+    async def _send(self, head: RequestHead, body: bytes, extensions: dict[str, Any]) -> Reply:
+        if self._transport is None:
+            self._transport = create_transport(self._url, connect_timeout=self._connect_timeout)
+        if isinstance(self._transport, Transport):
+            request = head.request(body, extensions)
+        else:
+            request = head.full_request(body, extensions)
+        try:
+            response = await self._transport.handle_async_request(request)
+            return await read_reply(response, MAX_RESPONSE_BYTES)
+        except httpx.HTTPError as exc:
+            raise self._translate(exc) from exc
+
+    def _translate(self, error: httpx.HTTPError) -> NoReply:
+        """Word an error of the transport, and tell what it means."""
+        words = self.without_secrets(str(error)) or type(error).__name__
+        if isinstance(error, httpx.ConnectTimeout):
+            text = f"cannot connect to {self.name} within {self._connect_timeout:g} s"
+            return NoReply("timeout", text, unreachable=True)
+        if isinstance(error, httpx.ProxyError):
+            return NoReply("connection", words, unreachable=True, permanent=True)
+        if isinstance(error, httpx.ConnectError):
+            return NoReply(
+                "connection",
+                f"cannot connect to {self.name}: {reason_of(error)}",
+                unreachable=True,
+                permanent=is_permanent(error),
+                out_of_files=is_out_of_files(error),
+            )
+        if isinstance(error, (ResponseTooLarge, httpx.DecodingError)):
+            return NoReply("bad_response", words)
+        return NoReply("connection", words, stale=isinstance(error, StaleConnection))
+
+    async def aclose(self) -> None:
+        """Close all connections; the next request opens new ones."""
+        if self._transport is not None:
+            transport, self._transport = self._transport, self._given
+            await transport.aclose()
+
+
+def _parse_url(text: str) -> httpx.URL:
+    shown = re.sub(r"^([a-z+.-]*:?//)?.*@", r"\1", text.partition("?")[0], flags=re.IGNORECASE)
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL as exc:  # not in the message: it may quote a password
+        raise ConfigError(f"base URL {shown} is no URL. Example: http://localhost:8000/v1") from exc
+    if url.scheme not in ("http", "https") or not url.host:
+        example = "Example: http://localhost:8000/v1"
+        raise ConfigError(f"base URL {shown} is no http or https URL. {example}")
+    if url.port is not None and not 0 < url.port < 65536:
+        raise ConfigError(f"base URL {shown}: port {url.port} is not between 1 and 65535")
+    return url
+
+
+def _make_headers(url: httpx.URL, key: str, own: Mapping[str, str]) -> httpx.Headers:
+    """Make the headers that all requests have; the user's own ones win."""
+    headers = httpx.Headers(
+        {
+            "accept": "application/json",
+            "accept-encoding": "identity",
+            "content-type": "application/json",
+            "user-agent": f"codesynth/{__version__}",
+        }
+    )
+    if url.userinfo:
+        headers["authorization"] = "Basic " + base64.b64encode(url.userinfo).decode()
+    elif key:
+        if not _is_printable(key):
+            raise ConfigError("OPENAI_API_KEY holds a character that no header can carry")
+        headers["authorization"] = f"Bearer {key}"
+    for name, value in own.items():
+        if (
+            not re.fullmatch(r"[!#$%&'*+.^_`|~\w-]+", name, re.ASCII)
+            or name.lower() in _OWN_HEADERS
+        ):
+            raise ConfigError(f"header {name!r} cannot be set")
+        if not _is_printable(value):
+            raise ConfigError(f"header {name}: its value holds a character that none can carry")
+        headers[name] = value.strip()
+    return headers
+
+
+def _is_printable(text: str) -> bool:
+    return text.isascii() and text.isprintable()
+
+
+def _find_secrets(keys: Iterable[str], headers: Iterable[str]) -> list[str]:
+    """List what no message may show, the longest first, with the parts of ``Bearer ...``."""
+    found = {key for key in keys if key}
+    for value in headers:
+        parts = (value.strip(), *value.split())
+        found.update(part for part in parts if len(part) >= _SHORTEST_SECRET)
+    return sorted(found - {"Bearer"}, key=len, reverse=True)
+
+
+def _redirect_target(url: httpx.URL, reply: Reply) -> httpx.URL | None:
+    """Find where a redirect leads, if it stays on the same host and does not give up TLS."""
+    location = reply.headers.get("location")
+    if reply.status not in _REDIRECTS or not location:
+        return None
+    try:
+        target = url.join(location)
+    except httpx.InvalidURL:
+        return None
+    same = target.host == url.host and target.scheme == url.scheme and target.port == url.port
+    upgrade = target.host == url.host and (url.scheme, target.scheme) == ("http", "https")
+    return target if same or upgrade else None

@@ -1,0 +1,179 @@
+"""Small Python problems, drawn at random; the words of each are enough to solve it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple, TypeVar
+
+_T = TypeVar("_T")
+
+_FORMS = (
+    ("Take {},\n{},\nand return {}.", ",\n"),
+    ("Start with {}:\n{}.\nReturn {}.", ",\nthen "),
+    ("Given {},\n{};\nfinally return {}.", ";\nthen "),
+)
+"""How a problem is worded, and what stands between two of its steps."""
+_WORDS = re.compile(
+    r"(?s)(?=(?:Take|Start\s+with|Given)\s+([^,:]{1,99})[,:]\s+(.{1,500}?)[,;.]\s+"
+    r"(?:and\s+|finally\s+)?[Rr]eturn\s+(.{1,200}?)\.(?!\d))"
+)
+_LONGEST = 100_000
+"""Characters of a text, the last ones, that are searched for problems."""
+
+
+class Clause(NamedTuple):
+    """One part of a problem: a line of ``phrases.txt`` with ``{k}`` filled in."""
+
+    takes: str
+    gives: str
+    slug: str
+    phrase: str
+    code: str
+    apply: Callable[[Any], Any]
+
+
+class Problem(NamedTuple):
+    """A function to be written."""
+
+    source: Clause
+    steps: tuple[Clause, ...]
+    result: Clause
+
+    @property
+    def name(self) -> str:
+        """Name the function: ``sum_of_squared_even_numbers``."""
+        return "_".join(each.slug for each in (self.result, *self.steps[::-1], self.source))
+
+    @property
+    def signature(self) -> str:
+        """Write the first line without its ``:``."""
+        return f"def {self.name}({self.source.takes}) -> {self.result.gives}"
+
+    def stub(self, rng: Random) -> str:
+        """Write signature and docstring with true doctests, the last one of an edge case."""
+        name, lines = self.name, self._words(rng).split("\n")
+        for argument in self.arguments(rng, 3):
+            lines += [f">>> {name}({argument!r})", repr(self.run(argument))]
+        return "\n    ".join([f'{self.signature}:\n    """{lines[0]}', *lines[1:], '"""'])
+
+    def plain(self, rng: Random) -> str:
+        """Write the problem in plain words."""
+        words = self._words(rng).replace("\n", " ")
+        return f"Write a Python function `{self.signature.removeprefix('def ')}`. {words}"
+
+    def _words(self, rng: Random) -> str:
+        form, between = pick(rng, _FORMS)
+        steps = between.join(step.phrase for step in self.steps)
+        return form.format(self.source.phrase, steps, self.result.phrase)
+
+    def statements(self) -> str:
+        """Write the body of the function."""
+        lines = [f"values = {each.code}" for each in (self.source, *self.steps)]
+        return "".join(f"    {line}\n" for line in (*lines, f"return {self.result.code}"))
+
+    def arguments(self, rng: Random, count: int) -> list[Any]:
+        """Draw arguments, the last one of which is empty or 0."""
+        usual = [_ARGUMENTS[self.source.takes](rng) for _ in range(count)]
+        return [*usual[1:], type(usual[0])()]
+
+    def run(self, argument: Any) -> Any:
+        """Compute what the function returns."""
+        values = self.source.apply(argument)
+        for step in self.steps:
+            values = step.apply(values)
+        return self.result.apply(values)
+
+    def misread(self, rng: Random) -> Problem:
+        """Exchange a step for another."""
+        old = pick(rng, self.steps)
+        groups = [g for g in _STEPS[old.takes] if g[0].gives == old.gives and g[0].slug != old.slug]
+        new = pick(rng, pick(rng, groups))
+        return self._replace(steps=tuple(new if step is old else step for step in self.steps))
+
+
+def pick(rng: Random, items: Sequence[_T]) -> _T:
+    """Choose one; in a tenth of the time of ``rng.choice``."""
+    return items[int(rng.random() * len(items))]
+
+
+def draw(rng: Random) -> Problem:
+    """Draw a problem that has different results for different arguments."""
+    while True:
+        source = pick(rng, pick(rng, _SOURCES))
+        steps: list[Clause] = []
+        for _ in range(pick(rng, (3, 3, 4))):
+            kind = steps[-1].gives if steps else source.gives
+            steps.append(pick(rng, pick(rng, _STEPS[kind])))
+        result = pick(rng, pick(rng, _RESULTS[steps[-1].gives]))
+        problem = Problem(source, tuple(steps), result)
+        one, other, _ = problem.arguments(rng, 3)
+        is_varied = len({step.slug for step in steps}) == len(steps)
+        if is_varied and problem.run(one) != problem.run(other):
+            return problem
+
+
+def read(text: str) -> Iterator[Problem]:
+    """Yield the problems that a text says in words, the last one first."""
+    for match in [*_WORDS.finditer(text[-_LONGEST:])][::-1]:
+        source, steps, result = (" ".join(each.split()) for each in match.groups())
+        try:
+            found = [_NAMED["", source]]
+            for phrase in re.split("[,;] (?:then )?", steps):
+                found.append(_NAMED[found[-1].gives, phrase])
+            yield Problem(found[0], tuple(found[1:]), _NAMED[found[-1].gives, result])
+        except KeyError:
+            continue
+
+
+_TEXT = """apple Berlin kayak noon x42 sky noon Mississippi ox tree Rust banana R2D2 eye umbrella
+eye Zoo level go night Oslo go Ada igloo ten10 pepper queue radar queue GNU stats a river echo"""
+_STRINGS = _TEXT.split()
+_NUMBERS = [i * i * 7 % 41 - 9 for i in range(40)]
+
+
+def _some(rng: Random, items: Sequence[_T]) -> list[_T]:
+    """Take three to seven that stand side by side: two draws cost less than seven."""
+    start = int(rng.random() * (len(items) - 7))
+    return [*items[start : start + 3 + int(rng.random() * 5)]]
+
+
+_ARGUMENTS: Mapping[str, Callable[[Random], Any]] = {
+    "numbers: list[int]": lambda rng: _some(rng, _NUMBERS),
+    "scores: dict[str, int]": lambda rng: {
+        each: len(each) * 7 % 10 - 3 for each in _some(rng, _STRINGS)
+    },
+    "words: list[str]": lambda rng: _some(rng, _STRINGS),
+    "text: str": lambda rng: " ".join(_some(rng, _STRINGS)),
+    "line: str": lambda rng: ",".join(_some(rng, _STRINGS)),
+    "n: int": lambda rng: 5 + int(rng.random() * 20),
+    "number: int": lambda rng: int(rng.random() * 9_999_999),
+}
+_ITEMS = {"ints": "int", "strs": "str"}
+
+
+def _load() -> Iterator[list[Clause]]:
+    """Yield for each line of ``phrases.txt`` the clauses that differ in ``{k}`` alone."""
+    for line in Path(__file__).with_name("phrases.txt").read_text("utf-8").splitlines():
+        if line.startswith("#"):
+            continue
+        takes, gives, slug, phrase, code, *choices = re.split(" {2,}", line)
+        for kind in _ITEMS if takes == "any" else (takes,):
+            given = kind if gives == "any" else gives.replace("item", _ITEMS.get(kind, ""))
+            name = "values" if kind in _ITEMS else kind.partition(":")[0]
+            group = []
+            for k in choices[0].split() if choices else ("",):
+                filled = code.replace("{k}", k)
+                # S307: the code is from phrases.txt, never from a request
+                function = eval(f"lambda {name}: {filled}")  # noqa: S307
+                group.append(Clause(kind, given, slug, phrase.replace("{k}", k), filled, function))
+            yield group
+
+
+_GROUPS = [*_load()]
+_SOURCES = [g for g in _GROUPS if g[0].takes in _ARGUMENTS]
+_STEPS = {k: [g for g in _GROUPS if g[0].takes == k and g[0].gives in _ITEMS] for k in _ITEMS}
+_RESULTS = {k: [g for g in _GROUPS if g[0].takes == k and g[0].gives not in _ITEMS] for k in _ITEMS}
+_NAMED = {("" if c.takes in _ARGUMENTS else c.takes, c.phrase): c for g in _GROUPS for c in g}

@@ -1,0 +1,1 @@
+"""What tests share: a loopback endpoint, its replies, its faults."""

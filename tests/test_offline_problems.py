@@ -1,0 +1,213 @@
+import ast
+import doctest
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codesynth.serving.offline import problems
+from codesynth.serving.offline.problems import Problem, draw, read
+
+# What each phrase says, worked out by hand: (phrase, before, after).
+MEANINGS = [
+    ("the numbers in the list", [3, 1], [3, 1]),
+    ("the values of the dictionary", {"b": 2, "a": 1}, [2, 1]),
+    ("the integers from 1 up to n", 3, [1, 2, 3]),
+    ("the positive divisors of n in ascending order (none of 0)", 6, [1, 2, 3, 6]),
+    ("the decimal digits of the number", 1020, [1, 0, 2, 0]),
+    ("the strings in the list", ["b", "a"], ["b", "a"]),
+    ("the keys of the dictionary", {"b": 2, "a": 1}, ["b", "a"]),
+    ("the words of the text (cut at white space)", " b  a\n", ["b", "a"]),
+    ("the parts of the line between commas (one more part than commas)", "b,,a", ["b", "", "a"]),
+    ("keep only those that are even", [-2, -1, 0, 3], [-2, 0]),
+    ("keep only those that are positive", [-1, 0, 2], [2]),
+    ("keep only those that are divisible by 3", [-3, 0, 4, 9], [-3, 0, 9]),
+    ("keep only those that are greater than 3", [2, 3, 4], [4]),
+    ("keep only those that are less than 4", [3, 4, 5], [3]),
+    ("keep only those that are prime", [-7, 0, 1, 2, 3, 4, 9, 11, 25], [2, 3, 11]),
+    ("keep only those that exceed the mean of all of them", [1, 2, 3, 6], [6]),
+    ("square each of them", [-2, 3], [4, 9]),
+    ("replace each by its absolute value", [-2, 3], [2, 3]),
+    ("multiply each by 2", [-2, 3], [-4, 6]),
+    ("add 1 to each", [-2, 3], [-1, 4]),
+    ("subtract each from 5", [-2, 3], [7, 2]),
+    ("divide each by 2 and round down", [-3, 3], [-2, 1]),
+    ("replace each by its non-negative remainder modulo 3", [-1, 5], [2, 2]),
+    ("replace each above 3 by 3", [2, 3, 4], [2, 3, 3]),
+    ("replace each by the sum of all up to and including it", [1, 2, 3], [1, 3, 6]),
+    ("write each in decimal notation (after a minus sign if negative)", [-12], ["-12"]),
+    ("write each in binary notation (after a minus sign if negative)", [-5, 0], ["-101", "0"]),
+    ("keep only those of more than 2 characters", ["", "ab", "abc"], ["abc"]),
+    ("keep only those that contain 'a'", ["", "bar", "A"], ["bar"]),
+    ("keep only those that read the same backwards", ["noon", "Noon", "a"], ["noon", "a"]),
+    ("keep only those that contain no digit", ["a1", "Ab", ""], ["Ab", ""]),
+    ("reverse each of them", ["abc", ""], ["cba", ""]),
+    ("turn each into upper case", ["aB1"], ["AB1"]),
+    ("cut each after its first 2 characters", ["abc", "a"], ["ab", "a"]),
+    ("append '!' to each", ["ab"], ["ab!"]),
+    ("replace every 'a' in them by '*'", ["banana"], ["b*n*n*"]),
+    ("sort them by length (equal lengths stay in order)", ["bb", "c", "aa"], ["c", "bb", "aa"]),
+    ("replace each by its number of characters", ["", "abc"], [0, 3]),
+    ("replace each by how many 'a' it contains", ["banana", "A"], [3, 0]),
+    ("sort them as sorted() does", [3, 1, 2], [1, 2, 3]),
+    ("reverse their order", [3, 1, 2], [2, 1, 3]),
+    ("drop each that equals an earlier one", [2, 1, 2, 1], [2, 1]),
+    ("keep only those that occur more than once", [1, 2, 1, 3], [1, 1]),
+    ("keep only the first 2 (or all if they are fewer)", [1, 2, 3], [1, 2]),
+    ("keep only the last 2 (or all if they are fewer)", [1, 2, 3], [2, 3]),
+    ("drop the first 2 (or all if they are fewer)", [1, 2, 3], [3]),
+    ("keep every second one starting with the first", [1, 2, 3], [1, 3]),
+    ("the sum of the resulting numbers (0 if none)", [1, 2], 3),
+    ("the largest resulting number (0 if none)", [1, 3, 2], 3),
+    ("the smallest resulting number (0 if none)", [2, 1, 3], 1),
+    ("the resulting strings joined with '/' between them", ["a", "b"], "a/b"),
+    ("the longest resulting string (of equals the first, '' if none)", ["a", "bb", "cc"], "bb"),
+    ("the list of the resulting values", [2, 1], [2, 1]),
+    ("the number of the resulting values", [2, 2], 2),
+    ("a dictionary from each resulting value to how often it occurs", [2, 1, 2], {2: 2, 1: 1}),
+]
+
+CLAUSES = {clause.phrase: clause for group in problems._GROUPS for clause in group}
+PROBLEMS = [draw(Random(seed)) for seed in range(300)]
+STUBS = [problem.stub(Random(seed)) for seed, problem in enumerate(PROBLEMS)]
+PLAIN = [problem.plain(Random(seed)) for seed, problem in enumerate(PROBLEMS)]
+STUB = '''\
+def sum_of_squared_even_numbers(numbers: list[int]) -> int:
+    """Take the numbers in the list,
+    keep only those that are even, square each of them,
+    and return the sum of the resulting numbers (0 if none).
+    >>> sum_of_squared_even_numbers([1, 2, 4])
+    20
+    """
+'''
+
+
+def code_of(problem: Problem) -> str:
+    return f"{problem.signature}:\n{problem.statements()}"
+
+
+def run_doctests(code: str, stub: str) -> doctest.TestResults:
+    """Run the examples of a stub's docstring against code."""
+    names: dict[str, Any] = {}
+    exec(code, names)
+    docstring = stub.split('"""')[1]
+    test = doctest.DocTestParser().get_doctest(docstring, names, "stub", None, None)
+    return doctest.DocTestRunner().run(test, out=lambda text: None)
+
+
+@pytest.mark.parametrize(("phrase", "before", "after"), MEANINGS)
+def test_code_does_what_its_phrase_says(phrase: str, before: Any, after: Any) -> None:
+    result = CLAUSES[phrase].apply(before)
+    assert result == after
+    assert type(result) is type(after)
+
+
+def test_the_meaning_of_every_line_is_checked() -> None:
+    checked = {phrase for phrase, _, _ in MEANINGS}
+    for group in problems._GROUPS:
+        assert checked & {clause.phrase for clause in group}, group[0].phrase
+
+
+def test_a_letter_or_number_means_the_same_in_words_and_code() -> None:
+    for group in problems._GROUPS:
+        assert len({clause.phrase for clause in group}) == len(group)
+        assert len({clause.code for clause in group}) == len(group)
+
+
+def test_doctests_of_a_stub_hold_under_its_code() -> None:
+    for problem, stub in zip(PROBLEMS, STUBS, strict=True):
+        assert run_doctests(code_of(problem), stub) == (0, 3), stub
+
+
+def test_doctests_of_a_stub_fail_under_other_code() -> None:
+    assert run_doctests("def sum_of_squared_even_numbers(numbers): return 0", STUB).failed
+
+
+def test_a_stub_is_python_and_shows_an_edge_case() -> None:
+    for stub in STUBS:
+        ast.parse(f"{stub}\n    pass")
+        assert stub.splitlines()[-3].endswith(("([])", "({})", "('')", "(0)"))
+
+
+def test_500_problems_in_plain_words_are_500_different_ones() -> None:
+    assert len({draw(Random(f"n{seed}")) for seed in range(500)}) == 500
+
+
+def test_the_same_randomness_gives_the_same_problem() -> None:
+    assert draw(Random(7)) == draw(Random(7))
+    assert PROBLEMS[7].stub(Random(7)) == STUBS[7]
+
+
+def test_a_problem_is_read_from_its_words_wherever_they_stand() -> None:
+    for problem, stub, plain in zip(PROBLEMS, STUBS, PLAIN, strict=True):
+        assert [*read(stub)] == [*read(plain)] == [problem]
+        prompt = (
+            f"Take care. Write code.\n\n```python\n{stub}\n```\n\nGiven that, return it. Thanks."
+        )
+        assert [*read(prompt)] == [*read(prompt.replace("\n", "\n        "))] == [problem]
+
+
+def test_the_last_of_several_problems_is_read_first() -> None:
+    assert [*read(f"{STUBS[0]}\n\n{PLAIN[1]}\n{STUBS[2]}")] == PROBLEMS[2::-1]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("are even", "are nice"),
+        ("the sum of", "the total of"),
+        ("keep only", "perhaps keep only"),
+        ("the numbers in", "all the numbers in"),
+        ("return the sum", "return twice the sum"),
+        ("numbers (0 if none).", "numbers (1 if none)."),
+        ("the sum of the resulting numbers (0 if none)", "the number of the resulting strings"),
+    ],
+)
+def test_other_words_are_not_read(old: str, new: str) -> None:
+    assert old in STUB
+    assert len([*read(STUB)]) == 1
+    assert [*read(STUB.replace(old, new, 1))] == []
+
+
+def test_no_source_or_step_holds_what_separates_them() -> None:
+    for group in problems._GROUPS:
+        if group[0].gives in ("ints", "strs"):
+            assert not any(mark in group[0].phrase for mark in (", ", "; ", ": ", ". "))
+
+
+def test_a_misread_problem_is_wrong_nearly_always_and_runs() -> None:
+    wrong = 0
+    for problem in PROBLEMS:
+        other = problem.misread(Random(1))
+        assert other.signature.partition("(")[2] == problem.signature.partition("(")[2]
+        arguments = problem.arguments(Random(2), 20)
+        wrong += [*map(other.run, arguments)] != [*map(problem.run, arguments)]
+    assert wrong >= 270
+
+
+def test_arguments_are_of_the_type_that_the_signature_names() -> None:
+    for problem in PROBLEMS:
+        kind = problem.source.takes.partition(": ")[2].partition("[")[0]
+        arguments = problem.arguments(Random(3), 4)
+        assert {type(argument).__name__ for argument in arguments} == {kind}
+        assert not arguments[-1]
+        assert all(arguments[:-1])
+
+
+@given(
+    st.text() | st.lists(st.sampled_from([*STUB.split(), "Take", "Given", "Return"])).map(" ".join)
+)
+def test_any_text_is_read_without_harm(text: str) -> None:
+    assert all(isinstance(problem, Problem) for problem in read(text))
+
+
+def test_a_long_text_is_searched_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(problems, "_LONGEST", 500)
+    assert len([*read("x" * 500 + STUB)]) == 1
+    assert [*read(STUB + "x" * 500)] == []
+
+
+def test_a_beginning_among_other_words_hides_no_problem() -> None:
+    assert len([*read(f"Take care, and Given this, Start with nothing: {STUB}")]) == 1
