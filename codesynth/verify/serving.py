@@ -87,7 +87,7 @@ class _Pool:
                 self._sandboxes.discard(sandbox)
                 sandbox.close()
             if not self._closed:
-                self._channel.put(Response(request, verdict or BROKEN, attempts=1))
+                self._channel.put(Response(request, verdict or BROKEN))
         except BaseException as exc:  # it is raised in the caller's thread
             self._error = self._error or exc
             self.drain(None)
