@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import json
 import math
 import os
@@ -17,50 +15,34 @@ from .results import TEST_FILE, Results
 
 if TYPE_CHECKING:
     import doctest
+    import unittest
 
     from .source import Tests
 
 NOT_REACHED = AssertionError("a test was not reached")
 
 
-def run_function(function: Any) -> None:
-    """Call a test, and run what it returns if that is a coroutine."""
-    made = function()
-    if inspect.iscoroutine(made):
-        asyncio.run(made)
-
-
-def run_examples(group: list[doctest.Example], space: dict[str, Any], results: Results) -> None:
-    """Run the doctests of one docstring."""
+def run_example(example: doctest.Example, space: dict[str, Any]) -> None:
+    """Run one example of a doctest."""
     import doctest
 
-    def run_example(example: doctest.Example) -> None:
-        test = doctest.DocTest([example], {}, "doctest", None, 0, None)
-        test.globs = space
-        try:
-            doctest.DebugRunner().run(test, clear_globs=False)
-        except doctest.DocTestFailure as failure:
-            words = f">>> {example.source.strip()} expected {example.want.strip()}"
-            raise AssertionError(f"{words}, got {failure.got.strip()}") from None
-        except doctest.UnexpectedException as failure:
-            raise failure.exc_info[1]
-
-    for example in group:
-        results.run(lambda example=example: run_example(example))
+    test = doctest.DocTest([example], {}, "doctest", None, 0, None)
+    test.globs = space
+    try:
+        doctest.DebugRunner().run(test, clear_globs=False)
+    except doctest.DocTestFailure as failure:
+        words = f">>> {example.source.strip()} expected {example.want.strip()}"
+        raise AssertionError(f"{words}, got {failure.got.strip()}") from None
+    except doctest.UnexpectedException as failure:
+        raise failure.exc_info[1] from None
 
 
-def run_cases(cases: list[Any], results: Results) -> None:
+def run_cases(cases: list[type[unittest.TestCase]], results: Results) -> None:
     """Run the tests of classes of unittest."""
-    if not cases:
-        return
     import unittest
 
     class Result(unittest.TestResult):
         error: BaseException | None = None
-
-        def startTest(self, test: unittest.TestCase) -> None:  # noqa: N802
-            super().startTest(test)
-            self.error = None
 
         def addError(self, test: unittest.TestCase, err: Any) -> None:  # noqa: N802
             self.error = self.error or err[1]
@@ -79,6 +61,7 @@ def run_cases(cases: list[Any], results: Results) -> None:
         def stopTest(self, test: unittest.TestCase) -> None:  # noqa: N802
             super().stopTest(test)
             results.note(self.error)
+            self.error = None
 
     for case in cases:
         suite, result = unittest.defaultTestLoader.loadTestsFromTestCase(case), Result()
@@ -93,72 +76,64 @@ def run_pytest(tests: Tests, module: ModuleType, results: Results) -> None:
         import pytest
     except ImportError:
         raise LookupError("the tests need pytest: install it where --python points") from None
-    last, must_fail = "test_codesynth_must_fail", AssertionError("must fail")
+    must_fail = AssertionError("test_codesynth_must_fail")
+
+    def fail() -> None:
+        raise must_fail
 
     class Plugin:
         error: BaseException | None = None
-        last_error: BaseException | None = None
+        first: BaseException | None = None
 
         def pytest_collection_modifyitems(self, items: list[Any]) -> None:
             names = {*tests.functions, *tests.classes}  # not those of the code
             mine = [one for one in items if one.nodeid.split("::")[1].split("[")[0] in names]
             results.expect(len(mine))
-            items[:] = mine + [one for one in items if one.name == last]
+            items[:] = mine + [one for one in items if one.name == str(must_fail)]
 
         @pytest.hookimpl(hookwrapper=True)
         def pytest_runtest_makereport(self, item: Any, call: Any) -> Any:
             report = (yield).get_result()
-            if call.when == "setup":
-                self.error = None
             if report.failed or (report.skipped and not hasattr(report, "wasxfail")):
                 raised = call.excinfo.value if call.excinfo else AssertionError(report.longrepr)
                 self.error = self.error or raised
-            if call.when == "teardown" and item.name == last:
-                self.last_error = self.error
-            elif call.when == "teardown":
-                results.note(self.error)
-
-    def fail() -> None:
-        raise must_fail
+            if call.when == "teardown":
+                if item.name != str(must_fail):
+                    results.note(self.error)
+                self.first, self.error = self.error, None
 
     path = os.path.abspath(TEST_FILE)
     with open(path, "w", encoding="utf-8", errors="replace") as file:
         file.write(tests.text)
-    vars(module).update({last: fail, "__file__": path})
+    vars(module).update({str(must_fail): fail, "__file__": path})
     sys.modules[TEST_FILE.partition(".")[0]] = module
     plugin = Plugin()
     options = ["-q", "-s", "--noconftest", "--assert=plain", "-p", "no:cacheprovider", path]
     pytest.main(options, plugins=[plugin])
     results.finish(NOT_REACHED)
-    if plugin.last_error is not must_fail:
+    if plugin.first is not must_fail:
         results.note(RuntimeError("the code interferes with its tests"))
 
 
-def run_pairs(code: Any, pairs: list[Any], function: str | None, results: Results) -> None:
-    """Run compiled code once for each pair, each time in a process of its own.
+def run_pair(code: Any, given: Any, wanted: Any, function: str | None) -> None:
+    """Run compiled code, in a process of its own, on an input; compare its output.
 
     Args:
-        pairs: of input and expected output: texts; with ``function`` arguments and a value.
+        given, wanted: texts; with ``function`` a list of arguments and a value.
         function: what to call, a function or a method of the class ``Solution``.
     """
-
-    def run_pair(given: Any, wanted: Any) -> None:
-        with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
-            pid = os.fork()
-            if pid == 0:
-                _be_program(code, given, function, output, errors)
-            status = os.waitpid(pid, 0)[1]
-            for file in (output, errors):
-                file.seek(0)
-            got, told = output.read(), errors.read()
-        if status:
-            raise RuntimeError(told.strip().rpartition("\n")[2] or f"it ended with status {status}")
-        if not (_same_value(got, wanted) if function else _same_text(got, wanted)):
-            raise AssertionError(f"input {given!r:.80}: expected {wanted!r:.80}, got {got!r:.80}")
-
-    results.expect(len(pairs))
-    for given, wanted in pairs:
-        results.run(lambda given=given, wanted=wanted: run_pair(given, wanted))
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        pid = os.fork()
+        if pid == 0:
+            _be_program(code, given, function, output, errors)
+        status = os.waitpid(pid, 0)[1]
+        output.seek(0)
+        errors.seek(0)
+        got, told = output.read(), errors.read()
+    if status:
+        raise RuntimeError(told.strip().rpartition("\n")[2] or f"it ended with status {status}")
+    if not (_same_value(got, wanted) if function else _same_text(got, wanted)):
+        raise AssertionError(f"input {given!r:.80}: expected {wanted!r:.80}, got {got!r:.80}")
 
 
 def _be_program(code: Any, given: Any, function: str | None, output: Any, errors: Any) -> None:

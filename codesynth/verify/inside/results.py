@@ -19,14 +19,10 @@ CODE_FILE, TEST_FILE = "solution.py", "test_solution.py"
 def verdict(status: str, results: str = "", message: str = "") -> dict[str, Any]:
     """Make a verdict: what the row's column gets, but for the seconds."""
     line = " ".join(message[: 4 * MAX_MESSAGE].split())[:MAX_MESSAGE]
-    return {
-        "status": status,
-        "tests_run": len(results),
-        "tests_passed": results.count("."),
-        # what a terminal would obey, or not show as it is, is escaped
-        "message": "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line),
-        "results": results,
-    }
+    # what a terminal would obey, or not show as it is, is escaped
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    counts = {"tests_run": len(results), "tests_passed": results.count(".")}
+    return {"status": status, **counts, "message": line, "results": results}
 
 
 class Results:
@@ -41,7 +37,7 @@ class Results:
     def __init__(self, memory: mmap.mmap, text: str) -> None:
         self._memory, self._lines = memory, text.splitlines()
         self._may_skip = "skip" in text.lower()
-        self._expected = self.reached = 0
+        self._expected = 0
         self.letters = self.message = ""
 
     def expect(self, tests: int) -> None:
@@ -62,13 +58,12 @@ class Results:
         """Note that a test raised an error, or none. A test may skip itself, the code may not."""
         if type(error).__name__ in ("SkipTest", "Skipped") and self._may_skip:
             self._expected -= 1
-            return
-        letter = "F" if issubclass(type(error), AssertionError) else "E" if error else "."
-        if error is not None:
-            self.message = self.message or self.describe(error)
-        if len(self.letters) < MOST_TESTS:
+        elif len(self.letters) < MOST_TESTS:
+            letter = "F" if issubclass(type(error), AssertionError) else "E" if error else "."
             self.letters += letter
             self._memory.write(letter.encode())
+            if error is not None:
+                self.message = self.message or self.describe(error)
 
     def finish(self, error: BaseException) -> None:
         """Note the error for each test that was expected and not run."""
@@ -82,10 +77,6 @@ class Results:
             if frame.f_code.co_filename.endswith(TEST_FILE) and number <= len(self._lines):
                 where = f"{self._lines[number - 1].strip()}: "
         return where + "".join(traceback.format_exception_only(type(error), error)).strip()
-
-    def reach(self) -> None:
-        """Note that an assert is reached."""
-        self.reached += 1
 
 
 def read_record(memory: mmap.mmap, reason: str, status: int) -> dict[str, Any]:
@@ -101,9 +92,8 @@ def read_record(memory: mmap.mmap, reason: str, status: int) -> dict[str, Any]:
         return made
     letters = re.sub(rb"\[\d*\]|[^.FE]", b"", marks).decode()
     expected = int((re.findall(rb"\[(\d+)\]", marks) or [b"0"])[-1])
-    end = f"exit code {os.WEXITSTATUS(status)}"
-    if os.WIFSIGNALED(status):
-        end = f"{signal.strsignal(os.WTERMSIG(status))}"
+    is_killed = os.WIFSIGNALED(status)
+    end = signal.strsignal(os.WTERMSIG(status)) if is_killed else f"code {os.WEXITSTATUS(status)}"
     kind = "timeout" if reason == TIMEOUT else "error"
     missing = kind[0].upper() * (expected - len(letters))
     return verdict(kind, letters + missing, reason or f"the code ended its process: {end}")

@@ -15,7 +15,6 @@ import os
 import re
 import resource
 import select
-import shutil
 import signal
 import struct
 import sys
@@ -23,7 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from shutil import rmtree
 
 from . import trial
 from .results import TIMEOUT, read_record
@@ -32,43 +31,34 @@ TICK = 0.05
 """Seconds between two looks at the time and the memory that a row has used."""
 ROWS_BEFORE_IMPORT, MOST_NAMES, IMPORT_SECONDS = 3, 2000, 60.0
 """A module that so many rows import is imported before the fork, if it takes no longer."""
-NOSUID_NODEV, MNT_DETACH, PR_SET_DUMPABLE = 6, 2, 4
-NO_CAPABILITIES = struct.pack("Ii", 0x20080522, 0), bytes(24)
-ALLOW, REFUSE, EQUAL, GREATER, MASKED = 0x7FFF0000, 0x50026, 4, 6, 7
 REFUSED_CALLS = (
     *("unshare", "setns", "clone3", "ptrace", "process_vm_readv", "process_vm_writev", "kcmp"),
     *("add_key", "request_key", "keyctl", "shmget", "msgget", "semget", "mq_open"),
     *("memfd_create", "memfd_secret", "bpf", "perf_event_open", "userfaultfd", "io_uring_setup"),
 )
 """They reach other processes, outlive a row, hold memory that nothing counts, or are too wide."""
+ALLOW, REFUSE, EQUAL, GREATER, ALL_BITS = 0x7FFF0000, 0x50026, 4, 6, 7
 NAMESPACES = (0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000)
-SOCKET_FAMILIES = (1, 2, 10, 16)
+SOCKET_FAMILIES = {1, 2, 10, 16}
 """Unix, IPv4, IPv6, netlink: those that a network namespace contains. Vsock, for one, is not."""
+NOSUID_NODEV, MNT_DETACH, PR_SET_DUMPABLE = 6, 2, 4
+NO_CAPABILITIES = struct.pack("Ii", 0x20080522, 0), bytes(24)
 
 libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Server:
-    """Run rows one after the other.
-
-    Args:
-        timeout: seconds of wall time for one row.
-        memory: bytes that the processes of one row may use, and its files.
-        processes: that may run at one time.
-        uid: the user that rows become; None to stay.
-        scratch: the folder of the rows; in a sandbox a mount point.
-        confined: whether there is a sandbox around.
-    """
+    """Run rows one after the other; the arguments are made in ``sandbox``."""
 
     def __init__(
-        self, timeout: float, memory: int, processes: int, uid: int | None, scratch: str, confined: bool
+        self, *, timeout: float, memory: int, processes: int, uid: int, scratch: str, confined: bool
     ) -> None:
         self._timeout, self._memory, self._processes = timeout, memory, processes
         self._uid, self._scratch, self._confined = uid, scratch, confined
         self._trials, self._verdicts = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
         self._null = os.open(os.devnull, os.O_RDWR)
-        for descriptor in (0, 1):
-            os.dup2(self._null, descriptor)
+        os.dup2(self._null, 0)
+        os.dup2(self._null, 1)
         self._hangup = select.poll()
         self._hangup.register(self._trials, select.POLLHUP)
         self._imports: Counter[str] = Counter()
@@ -78,14 +68,14 @@ class Server:
             # Too little for a file; where cores are piped to a program, 1 stops it and 0 does not.
             _limit(resource.RLIMIT_CORE, 1)
             _call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)
-            _mount(scratch, memory)
-            refuse_system_calls()
+            self._mount_scratch()
+            _refuse_system_calls()
             with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
                 file.write("1000")  # where the machine runs out of memory, rows go first
         gc.freeze()
 
     def serve(self) -> None:
-        """Answer trials, a JSON text a line, until there are no more."""
+        """Read trials, a JSON text a line, and write a verdict for each."""
         for line in self._trials:
             with mmap.mmap(-1, 1 << 18) as memory:
                 started = time.monotonic()
@@ -94,8 +84,7 @@ class Server:
                 seconds = round(time.monotonic() - started, 4)
                 verdict = read_record(memory, reason, self._end(pid))
             imported = verdict.pop("imports", ())
-            told = json.dumps({**verdict, "seconds": seconds})
-            self._verdicts.write(told.encode("ascii") + b"\n")
+            self._verdicts.write(json.dumps({**verdict, "seconds": seconds}).encode() + b"\n")
             self._verdicts.flush()
             for name in imported:
                 self._count_import(name)
@@ -117,8 +106,7 @@ class Server:
             _limit(resource.RLIMIT_NPROC, self._processes)
             _limit(resource.RLIMIT_CPU, int(self._timeout) + 2)
             _limit(resource.RLIMIT_NOFILE, 256)
-            _limit(resource.RLIMIT_MEMLOCK, 0)
-            if self._uid is not None:
+            if self._uid:
                 os.setgroups([])
                 os.setresgid(self._uid, self._uid, self._uid)
                 os.setresuid(self._uid, self._uid, self._uid)
@@ -154,11 +142,15 @@ class Server:
                 status = found if ended == pid else status
         if self._confined:
             _call("umount2", self._scratch.encode(), MNT_DETACH)
-            _mount(self._scratch, self._memory)
+            self._mount_scratch()
         else:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+            rmtree(self._scratch, ignore_errors=True)
             os.makedirs(self._scratch, exist_ok=True)
         return status
+
+    def _mount_scratch(self) -> None:
+        options = f"size={self._memory},nr_inodes=16384,mode=1777".encode()
+        _call("mount", b"scratch", self._scratch.encode(), b"tmpfs", NOSUID_NODEV, options)
 
     def _count_import(self, name: str) -> None:
         """Import a module that rows use often, if a trial shows that this does no harm."""
@@ -182,16 +174,13 @@ def _try_import(name: str) -> None:
 def _used_bytes() -> int:
     """Count the memory of all other processes; a page that n of them share counts for 1/n."""
     used = 0
-    for name in os.listdir("/proc"):
-        with suppress(OSError):  # it has ended
-            if name.isdecimal() and int(name) != os.getpid():
-                with open(f"/proc/{name}/smaps_rollup") as file:
-                    used += int(re.findall(r"Pss:\s+(\d+)", file.read())[0]) << 10
+    for pid in [name for name in os.listdir("/proc") if name.isdecimal() and name != "1"]:
+        with suppress(OSError), open(f"/proc/{pid}/smaps_rollup") as file:  # or it has ended
+            used += int(re.findall(r"Pss:\s+(\d+)", file.read())[0]) << 10
     return used
 
 
 def _limit(what: int, value: int) -> None:
-    """Limit the calling process, and all that it starts, for good."""
     hard = resource.getrlimit(what)[1]
     value = value if hard == resource.RLIM_INFINITY else min(value, hard)
     resource.setrlimit(what, (value, value))
@@ -203,28 +192,22 @@ def _call(name: str, *arguments: bytes | int) -> None:
         raise OSError(ctypes.get_errno(), f"cannot {name}")
 
 
-def _mount(path: str, size: int) -> None:
-    """Mount an empty file system of ``size`` bytes."""
-    options = f"size={size},nr_inodes=16384,mode=1777".encode()
-    _call("mount", b"scratch", path.encode(), b"tmpfs", NOSUID_NODEV, options)
-
-
-def refuse_system_calls() -> None:
-    """Install a seccomp filter in the calling process; its children have it too."""
+def _refuse_system_calls() -> None:
+    """Install a seccomp filter; the processes that are forked have it too."""
     library = ctypes.CDLL("libseccomp.so.2")
     library.seccomp_init.restype = ctypes.c_void_p
     context = ctypes.c_void_p(library.seccomp_init(ALLOW))
 
-    def refuse(name: str, *condition: int) -> None:
+    def refuse(name: str, argument: int = 0, *condition: int) -> None:
         number = library.seccomp_syscall_resolve_name(name.encode())
-        test = struct.pack("IIQQ", *condition) if condition else None
-        library.seccomp_rule_add_array(context, REFUSE, number, len(condition) // 4, test)
+        test = struct.pack("IIQQ", argument, *condition) if condition else None
+        library.seccomp_rule_add_array(context, REFUSE, number, int(bool(condition)), test)
 
     for name in REFUSED_CALLS:
         refuse(name)
     for flag in NAMESPACES:
-        refuse("clone", 0, MASKED, flag, flag)
-    for family in set(range(64)) - {*SOCKET_FAMILIES}:
+        refuse("clone", 0, ALL_BITS, flag, flag)
+    for family in set(range(64)) - SOCKET_FAMILIES:
         refuse("socket", 0, EQUAL, family, 0)
     refuse("socket", 0, GREATER, 63, 0)
     refuse("setrlimit", 0, EQUAL, resource.RLIMIT_CORE, 0)
@@ -235,5 +218,4 @@ def refuse_system_calls() -> None:
 
 def main() -> None:
     """Serve with the settings that the first argument gives as JSON."""
-    settings: dict[str, Any] = json.loads(sys.argv[1])
-    Server(**settings).serve()
+    Server(**json.loads(sys.argv[1])).serve()

@@ -17,11 +17,12 @@ OTHER_LANGUAGE = (
     r"\s*(#include|#!.*\b(ba)?sh\b|<\?php|//|/\*|package \w|using [\w.]+;|import .*[;'\"{]|public "
     r"|(pub )?fn \w|func \w|(export )?(async )?function\b|(const|let|var) \w|use [\w:]+;|struct \w)"
 )
-PYTEST = re.compile(
+"""How code in another language than Python begins."""
+ONLY_PYTEST = (
     r"pytest\.(mark\.(?!asyncio)|fixture|param)|from pytest|pytest as|def (setup|teardown)_"
-    r"|(?m:^class Test\w*(\(object\)|\(\))?:)"
+    r"|(?m:^class Test\w*(\(object\)|\(\))?:)|(?m:^(async )?def test\w*\([^)=]*[\w\]](,\s*)?\))"
 )
-"""What only pytest can run."""
+"""What only pytest can run: marks, fixtures, classes that are not unittest's, arguments."""
 
 
 def parse(text: str) -> ast.Module | SyntaxError:
@@ -36,9 +37,11 @@ def parse(text: str) -> ast.Module | SyntaxError:
     return tree
 
 
-def without_guards(body: list[ast.stmt]) -> list[ast.stmt]:
+def without_guard(tree: ast.Module) -> ast.Module:
     """Leave out ``if __name__ == "__main__"``."""
-    return [one for one in body if not isinstance(one, ast.If) or "__name__" not in ast.dump(one.test)]
+    guards = [one for one in tree.body if isinstance(one, ast.If) and "__name__" in ast.dump(one.test)]
+    tree.body = [one for one in tree.body if one not in guards]
+    return tree
 
 
 def program(code: str, instruction: str) -> tuple[list[ast.stmt], ast.Module]:
@@ -58,12 +61,6 @@ def program(code: str, instruction: str) -> tuple[list[ast.stmt], ast.Module]:
     if isinstance(own, SyntaxError):
         raise own
     return [], own
-
-
-def is_other_language(code: str, told: object) -> bool:
-    """Tell whether code that is no Python begins like another language, or is said to be one."""
-    is_said = isinstance(told, str) and not told.lower().startswith(("py", "en"))
-    return is_said or re.match(OTHER_LANGUAGE, code) is not None
 
 
 def imports(tree: ast.AST) -> dict[str, set[str]]:
@@ -98,56 +95,46 @@ class Tests(ast.NodeTransformer):
     """A text of tests, taken apart. Raises SyntaxError where it is no Python.
 
     Attributes:
-        setup: is run first: what is no unit.
-        units: statements with asserts, of the text and of its ``check(candidate)``: one test each.
-        argument: of ``check``; empty if there is none.
-        functions: names of test functions. Statements that call them are left out.
-        classes: names of classes.
+        steps: statements to run. One with asserts is a test by itself; ``check(candidate)`` is
+            replaced by its statements, and what calls a test function is left out.
+        argument: the name of the candidate; empty where there is no ``check``.
+        functions, classes: names of test functions and of classes.
     """
 
     def __init__(self, text: str) -> None:
-        tree = ast.parse(text)
-        self.text, self.imports = text, imports(tree)
+        tree = without_guard(ast.parse(text))
+        self.text, self.imports, self.argument = text, imports(tree), ""
         functions = {one.name: one for one in tree.body if isinstance(one, FUNCTIONS)}
         self.functions = [name for name in functions if name.startswith("test")]
         self.classes = [one.name for one in tree.body if isinstance(one, ast.ClassDef)]
-        self.needs_pytest = bool(PYTEST.search(text)) or any(
-            len(functions[one].args.args) > len(functions[one].args.defaults) for one in self.functions
-        )
-        self.argument, body = "", without_guards(tree.body)
-        check = functions.get("check")
-        if check is not None and check.args.args and not _returns(check):
+        self.needs_pytest = re.search(ONLY_PYTEST, text) is not None
+        self._asserting = {name for name, one in functions.items() if has_assert(one)}
+        body, check = tree.body, functions.get("check")
+        if check is not None and check.args.args and "Return(" not in ast.dump(check):
             self.argument = check.args.args[0].arg
-            called = [one for one in body if "check" in _called(one)]
-            body = [one for one in body if one is not check and one not in called] + check.body
-        asserting = {name for name, one in functions.items() if _has_assert(one)}
+            body = [one for one in body if one is not check and "check" not in called(one)]
+            body += check.body
         out = {*self.functions, "unittest.main", "main"}
-        self.steps = [
-            (
-                not isinstance(one, DEFINITIONS) and (_has_assert(one) or bool(asserting & _called(one))),
-                ast.fix_missing_locations(self.visit(ast.Module([one], []))),
-            )
-            for one in body
-            if not out & _called(one)
-        ]
-        self.units = sum(is_unit for is_unit, _ in self.steps)
+        self.steps = [one for one in body if not out & called(one)]
+
+    def is_test(self, step: ast.stmt) -> bool:
+        """Tell whether a statement has asserts, or calls a function that has."""
+        is_step = not isinstance(step, DEFINITIONS)
+        return is_step and (has_assert(step) or bool(self._asserting & called(step)))
 
     def visit_Assert(self, node: ast.Assert) -> list[ast.stmt]:  # noqa: N802
         """Put ``REACH()`` before an assert."""
         reach = ast.Expr(ast.Call(ast.Name(REACH, ast.Load()), [], []))
-        return [ast.copy_location(reach, node), node]
+        return [ast.fix_missing_locations(ast.copy_location(reach, node)), node]
 
 
-def _has_assert(node: ast.AST) -> bool:
+def has_assert(node: ast.AST) -> bool:
+    """Tell whether there is an assert in a piece of Python."""
     return any(isinstance(one, ast.Assert) for one in ast.walk(node))
 
 
-def _returns(node: ast.AST) -> bool:
-    return any(isinstance(one, (ast.Return, ast.Yield, ast.Nonlocal)) for one in ast.walk(node))
-
-
-def _called(node: ast.stmt) -> set[str]:
+def called(node: ast.stmt) -> set[str]:
     """Name the functions that a statement calls itself."""
-    calls = [one.func for one in ast.walk(node) if isinstance(one, ast.Call)]
-    is_call = not isinstance(node, DEFINITIONS)
-    return {ast.unparse(one) for one in calls if is_call and isinstance(one, (ast.Name, ast.Attribute))}
+    if isinstance(node, DEFINITIONS):
+        return set()
+    return {ast.unparse(one.func) for one in ast.walk(node) if isinstance(one, ast.Call)}

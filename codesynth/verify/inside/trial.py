@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from . import source
-from .forms import run_cases, run_examples, run_function, run_pairs, run_pytest
+from .forms import run_cases, run_example, run_pair, run_pytest
 from .results import CODE_FILE, TEST_FILE, Results, verdict
 
 MUST_FAIL = {
@@ -32,26 +32,23 @@ def run(line: bytes, memory: mmap.mmap) -> None:
     """Run a row and write its record.
 
     Args:
-        line: a JSON object with ``code``, ``instruction``, ``language``, ``test`` (a text),
-            ``pairs`` (of input and expected output), ``function`` (that the pairs call) and
-            ``entry_point``.
+        line: a JSON object; its fields are named in ``sandbox.FIELDS``.
         memory: gets the record.
     """
-    process, loaded = os.getpid(), set(sys.modules)
+    process, loaded, row = os.getpid(), set(sys.modules), json.loads(line)
     warnings.simplefilter("ignore")
-    trial = Trial(json.loads(line), memory)
+    trial = Trial(row, Results(memory, row["test"] or ""))
     record = trial.verdict()
     record["imports"] = sorted(trial.imports & set(sys.modules) - loaded)[:50]
     if os.getpid() == process:  # not a copy that the code has forked
-        memory.write(b"\n" + json.dumps(record).encode("ascii"))
+        memory.write(b"\n" + json.dumps(record).encode())
 
 
 class Trial:
     """The code and the tests of one row."""
 
-    def __init__(self, row: dict[str, Any], memory: mmap.mmap) -> None:
-        self._row = row
-        self._results = Results(memory, row["test"] or "")
+    def __init__(self, row: dict[str, Any], results: Results) -> None:
+        self._row, self._results = row, results
         self._module = ModuleType("__main__")
         self.imports: set[str] = set()
 
@@ -61,7 +58,8 @@ class Trial:
         try:
             given, code = source.program(row["code"], row["instruction"] or "")
         except SyntaxError as exc:
-            if source.is_other_language(row["code"], row["language"]):
+            told = str(row["language"] or "python").lower()
+            if re.match(source.OTHER_LANGUAGE, row["code"]) or not told.startswith(("py", "en")):
                 return verdict("unsupported", "", "the code is not Python")
             return verdict("syntax_error", "", f"line {exc.lineno}: {exc.msg}")
         try:
@@ -69,48 +67,53 @@ class Trial:
         except SyntaxError as exc:
             return verdict("error", "", f"the tests, line {exc.lineno}: {exc.msg}")
         self.imports.update(source.imports(code), tests.imports)
-        if not row["pairs"]:
-            code.body = source.without_guards(code.body)
-        groups = [] if row["test"] or row["pairs"] else self._examples()
+        examples = [] if row["test"] or row["pairs"] else self._examples()
         guard = Guard([*self.imports], tests.text)
         try:
-            self._run(given, compile(code, os.path.abspath(CODE_FILE), "exec"), tests, groups)
+            if row["pairs"]:
+                self._run_pairs(compile(code, CODE_FILE, "exec"))
+            else:
+                self._load(given, source.without_guard(code))
+                self._run(tests, examples)
         except BaseException as exc:
             results.finish(exc)
             if not results.letters:
                 return verdict("error", "", results.describe(exc))
-        if not results.letters:
-            return verdict("no_tests")
         problem = next((letter for letter in results.letters if letter != "."), None)
         if problem is not None:
             status = "failed" if problem == "F" else "error"
             return verdict(status, results.letters, results.message)
-        if not row["pairs"] and (guard.is_broken() or not must_fail_fails()):
+        if results.letters and not row["pairs"] and (guard.is_broken() or not must_fail_fails()):
             return verdict("error", results.letters, "the code interferes with its tests")
-        return verdict("passed", results.letters)
+        return verdict("passed" if results.letters else "no_tests", results.letters)
 
-    def _run(
-        self, given: list[ast.stmt], code: Any, tests: source.Tests, groups: list[list[Any]]
-    ) -> None:
-        row, results, space = self._row, self._results, vars(self._module)
-        if row["pairs"]:
-            run_pairs(code, row["pairs"], row["function"], results)
-            return
-        functions = [] if tests.needs_pytest else tests.functions
-        results.expect(tests.units + len(functions) + sum(map(len, groups)))
-        space["__file__"] = sys.argv[0] = code.co_filename
+    def _run_pairs(self, code: Any) -> None:
+        self._results.expect(len(self._row["pairs"]))
+        for given, wanted in self._row["pairs"]:
+            self._results.run(lambda a=given, b=wanted: run_pair(code, a, b, self._row["function"]))
+
+    def _load(self, given: list[ast.stmt], code: ast.Module) -> None:
+        """Run the code, as ``__main__`` and as the module ``solution``."""
+        space = vars(self._module)
+        space["__file__"] = sys.argv[0] = os.path.abspath(CODE_FILE)
         sys.path.insert(0, os.getcwd())
         sys.modules["solution"] = sys.modules["__main__"] = self._module
         for one in given:
             with suppress(Exception):
                 exec(compile(ast.Module([one], []), "", "exec"), space)
-        exec(code, space)
-        for group in groups:
-            run_examples(group, dict(space), results)
+        exec(compile(code, space["__file__"], "exec"), space)
+
+    def _run(self, tests: source.Tests, examples: list[list[Any]]) -> None:
+        space, results = vars(self._module), self._results
+        results.expect(sum(map(len, examples)))
+        for group in examples:
+            names = dict(space)
+            for one in group:
+                results.run(lambda one=one, names=names: run_example(one, names))
         for name, taken in tests.imports.items():
             if name not in sys.modules and taken and taken <= {*space, "*"}:
                 sys.modules[name] = self._module  # it is not installed: the code is meant
-        run_tests(tests, self._module, results, row["entry_point"])
+        run_tests(tests, self._module, results, self._row["entry_point"])
 
     def _examples(self) -> list[list[Any]]:
         """Collect the doctests of the instruction, and those that the code adds."""
@@ -124,32 +127,41 @@ class Trial:
 
 def run_tests(tests: source.Tests, module: ModuleType, results: Results, entry: str | None) -> None:
     """Run tests in a module with the code's names: the text, functions, classes."""
-    space, path = vars(module), os.path.abspath(TEST_FILE)
+    space, reached = vars(module), list[None]()
     if tests.argument:
         functions = [one for one in space.values() if inspect.isfunction(one)]
         space[tests.argument] = eval(entry, space) if entry else functions[-1]
-    space[source.REACH] = results.reach
-    for is_unit, tree in tests.steps:
-        code = compile(tree, path, "exec")
-        if is_unit:
-            is_loop = isinstance(tree.body[0], ast.For) and "Try(" not in ast.dump(tree)
-            results.run(lambda code=code, is_loop=is_loop: run_unit(code, space, results, is_loop))
+    space[source.REACH] = lambda: reached.append(None)
+    results.expect(sum(map(tests.is_test, tests.steps)))
+    results.expect(0 if tests.needs_pytest else len(tests.functions))
+
+    def run_step(step: ast.stmt) -> None:
+        code = compile(tests.visit(ast.Module([step], [])), os.path.abspath(TEST_FILE), "exec")
+        reached.clear()
+        exec(code, space)
+        if isinstance(step, ast.For) and source.has_assert(step) and not reached:
+            raise AssertionError("no assert was reached")
+
+    for step in tests.steps:
+        if tests.is_test(step):
+            results.run(lambda step=step: run_step(step))
         else:
-            exec(code, space)
+            run_step(step)
     if tests.needs_pytest:
         run_pytest(tests, module, results)
         return
     for name in tests.functions:
         results.run(lambda name=name: run_function(space[name]))
-    run_cases([one for one in map(space.get, tests.classes) if hasattr(one, "debug")], results)
+    cases = [one for one in map(space.get, tests.classes) if hasattr(one, "debug")]
+    if cases:
+        run_cases(cases, results)
 
 
-def run_unit(code: Any, space: dict[str, Any], results: Results, is_loop: bool) -> None:
-    """Run a statement with asserts."""
-    results.reached = 0
-    exec(code, space)
-    if is_loop and not results.reached:
-        raise AssertionError("no assert was reached")
+def run_function(function: Any) -> None:
+    """Call a test, and run what it returns if that is a coroutine."""
+    made = function()
+    if inspect.iscoroutine(made):
+        importlib.import_module("asyncio").run(made)
 
 
 def must_fail_fails() -> bool:
@@ -164,7 +176,7 @@ def must_fail_fails() -> bool:
 
 
 class Guard:
-    """Imports what tests rely on before the code runs, and remembers how it was."""
+    """Imports what a row imports before its code runs, and remembers how that was."""
 
     def __init__(self, imports: list[str], tests: str) -> None:
         for name in imports:
@@ -175,8 +187,7 @@ class Guard:
         self._tests, self._classes = tests, list[type]()
         self._build_class = builtins.__build_class__
         builtins.__build_class__ = self._note_class
-        names = ["builtins", "unittest.case", "doctest", *imports]
-        names += [f"{one}.testing" for one in imports]
+        names = ["builtins", "unittest.case", "doctest", *imports, *(f"{n}.testing" for n in imports)]
         self._modules = {one: sys.modules[one] for one in names if one in sys.modules}
         spaces: list[Any] = [vars(one) for one in self._modules.values()]
         for name in self._modules.keys() & {"unittest.case", "doctest"}:
@@ -188,7 +199,7 @@ class Guard:
         return self._classes[-1]
 
     def is_broken(self) -> bool:
-        """Tell whether something other than the tests replaced what they rely on."""
+        """Tell whether the code replaced what tests rely on, or has a class that equals all."""
         return (
             any(sys.modules.get(name) is not one for name, one in self._modules.items())
             or any(map(_equals_everything, self._classes))
@@ -204,9 +215,8 @@ class Guard:
 def _equals_everything(kind: type) -> bool:
     equal: Any = vars(kind).get("__eq__")
     code = getattr(equal, "__code__", None)
-    if code is not None and code.co_filename.endswith(CODE_FILE):
-        for one in (None, kind):
-            with suppress(Exception):  # it looks at the other: it is no such class
-                if equal(one, object()) is True:
-                    return True
+    if code is None or not code.co_filename.endswith(CODE_FILE):
+        return False
+    with suppress(Exception):  # it looks at the other: it is no such class
+        return equal(None, object()) is True
     return False
