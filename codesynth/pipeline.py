@@ -43,7 +43,7 @@ class Task(Protocol):
         """Read the new columns from a response without an error, or say why there are none."""
         ...
 
-    def subject(self, columns: dict[str, Any]) -> str:
+    def subject(self, record: Record, columns: dict[str, Any]) -> str:
         """Choose the text that the filters look at."""
         ...
 
@@ -203,7 +203,7 @@ def make_row(response: Response, task: Task) -> Row:
         text = response.answer.text if response.answer is not None else None
         return Row(failure_line(record, columns, text), columns, number=record.line or 0)
     line, raw_bytes = row_line(record, columns)
-    return Row(line, None, task.subject(columns), raw_bytes, record.line or 0)
+    return Row(line, None, task.subject(record, columns), raw_bytes, record.line or 0)
 
 
 def run(

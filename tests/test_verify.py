@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.command import codesynth, lines, started
+from command import codesynth, lines, started
 
 pytestmark = pytest.mark.usefixtures("sandboxed")
 

@@ -17,6 +17,7 @@ from measure import (
     HERE,
     Server,
     Table,
+    endpoint_options,
     gen_code,
     interleave,
     spend,
@@ -25,7 +26,7 @@ from measure import (
     write_rows,
 )
 from peers import PEERS
-from server import Limits, Options
+from server import Limits
 
 URL = "(the base URL)"
 
@@ -46,7 +47,8 @@ class Endpoint:
 
     def ideal(self) -> float:
         """Simulate the seconds of the ideal client."""
-        limits = Limits(Options(latency=self.latency, sigma=self.sigma), lambda: 0.0)
+        options = endpoint_options(self.latency, self.sigma)
+        limits = Limits(options, lambda: 0.0)
         ends = [0.0] * self.concurrency
         for _ in range(self.rows):
             heapq.heapreplace(ends, ends[0] + limits.draw(self.latency))

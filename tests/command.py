@@ -1,0 +1,152 @@
+"""Running ``codesynth``: inside this process where the process is not the point, else as one.
+
+done = codesynth("gen-code", "--offline", stdin=b'{"instruction": "Add."}\\n')
+assert (done.code, len(done.rows)) == (0, 1)
+"""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from endpoint import Endpoint
+
+from codesynth.__main__ import main
+
+KEY = "sk-secret-key"
+COMMAND = [sys.executable, "-m", "codesynth"]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a run of the command left behind."""
+
+    code: int
+    out: bytes
+    err: str
+
+    @property
+    def rows(self) -> list[Any]:
+        """The lines of stdout, each parsed by itself."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+def environment(endpoint: Endpoint | None, **more: str) -> dict[str, str]:
+    """Name the endpoint and the key in an environment that is this process's otherwise."""
+    where = {"OPENAI_BASE_URL": endpoint.base_url, "OPENAI_API_KEY": KEY} if endpoint else {}
+    own = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return {**own, **where, **more}
+
+
+def codesynth(
+    *args: object,
+    stdin: bytes = b"",
+    endpoint: Endpoint | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Finished:
+    """Run the command line in this process; its standard streams are files meanwhile."""
+    with ExitStack() as stack:
+        files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(3)]
+        files[0].write(stdin)
+        files[0].seek(0)
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr(sys, "argv", ["codesynth", *map(str, args)])
+        for name, value in environment(endpoint, **(env or {})).items():
+            patch.setenv(name, value)
+        with _streams(*(file.fileno() for file in files)):
+            code = _exit_code()
+        out, err = (_content(file) for file in files[1:])
+    return Finished(code, out, err.decode())
+
+
+def _exit_code() -> int:
+    try:
+        main()
+    except SystemExit as exc:
+        return int(exc.code or 0)
+    return 0
+
+
+def _content(file: Any) -> bytes:
+    file.seek(0)
+    return bytes(file.read())
+
+
+@contextmanager
+def _streams(*fds: int) -> Iterator[None]:
+    """Put descriptors in the place of 0, 1 and 2."""
+    saved = [os.dup(number) for number in range(3)]
+    with pytest.MonkeyPatch.context() as patch:
+        try:
+            for number, fd in enumerate(fds):
+                os.dup2(fd, number)
+            for number, name in ((1, "stdout"), (2, "stderr")):
+                binary = open(number, "wb", closefd=False)
+                text = io.TextIOWrapper(binary, "utf-8", "backslashreplace", line_buffering=True)
+                patch.setattr(sys, name, text)
+            yield
+            sys.stdout.flush()
+        finally:
+            for number, fd in enumerate(saved):
+                os.dup2(fd, number)
+                os.close(fd)
+
+
+@contextmanager
+def started(
+    *args: object,
+    endpoint: Endpoint | None = None,
+    env: Mapping[str, str] | None = None,
+    **pipes: Any,
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run the command as a process, with pipes for its streams; kill what is left of it."""
+    streams = {name: pipes.pop(name, subprocess.PIPE) for name in ("stdin", "stdout", "stderr")}
+    command = [*COMMAND, *map(str, args)]
+    with subprocess.Popen(
+        command, env=environment(endpoint, **(env or {})), **streams, **pipes
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def finished(
+    *args: object,
+    stdin: bytes | int = b"",
+    endpoint: Endpoint | None = None,
+    env: Mapping[str, str] | None = None,
+    **more: Any,
+) -> Finished:
+    """Run the command as a process to its end; ``stdin`` is what it reads, or a descriptor."""
+    data = stdin if isinstance(stdin, bytes) else None
+    if data is None:
+        more["stdin"] = stdin
+    with started(*args, endpoint=endpoint, env=env, **more) as process:
+        out, err = process.communicate(data, timeout=60)
+        return Finished(process.returncode, out or b"", (err or b"").decode())
+
+
+def lines(*rows: Any) -> bytes:
+    """Write rows as JSONL."""
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+
+
+def instructions(*texts: str) -> bytes:
+    """Write rows with an ``instruction`` each."""
+    return lines(*({"instruction": text} for text in texts))
+
+
+def bare(folder: Path, text: str = "{instruction}") -> Path:
+    """Write a template that asks a row's instruction and nothing else."""
+    path = folder / "bare.txt"
+    path.write_text(text)
+    return path

@@ -1,0 +1,113 @@
+"""The filters of ``gen-instructions`` and ``gen-code`` as commands: what passes, what is told."""
+
+import json
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from command import codesynth, lines, started
+
+SEEDS = Path(__file__).parents[1] / "samples" / "seeds.jsonl"
+NEW = ("gen-instructions", SEEDS, "--seed", 3, "--offline")
+STRICT = ("--novelty", 0.45)
+"""Strict enough that the grammar's problems, which are alike, are rejected now and then."""
+
+
+def rows_of(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def test_look_alikes_are_failures_that_name_what_they_resemble(tmp_path: Path) -> None:
+    out, failures = tmp_path / "new.jsonl", tmp_path / "new.failures.jsonl"
+    done = codesynth(*NEW, *STRICT, "-n", 60, "-o", out)
+    assert done.code == 3
+    rejected = rows_of(failures)
+    assert len(rows_of(out)) + len(rejected) == 60
+    for row in rejected:
+        assert row["error"]["kind"] == "duplicate"
+        assert row["error"]["message"].startswith(("ROUGE-L 0.", "the same as "))
+        assert " row " in row["error"]["message"]
+
+
+def test_the_same_are_accepted_whatever_j_is(tmp_path: Path) -> None:
+    kept = []
+    for jobs in (1, 64):
+        out = tmp_path / f"{jobs}.jsonl"
+        codesynth(*NEW, *STRICT, "--accepted", 40, "-j", jobs, "-o", out)
+        kept.append((out.read_bytes(), out.with_suffix(".failures.jsonl").read_bytes()))
+    assert kept[0] == kept[1]
+    assert kept[0][0].count(b"\n") == 40
+
+
+def test_after_a_kill_the_same_are_accepted(tmp_path: Path) -> None:
+    whole, out = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
+    command = (*NEW, *STRICT, "--accepted", 30)
+    codesynth(*command, "-o", whole)
+    partial = out.with_name("out.jsonl.partial")
+    slow = {"CODESYNTH_OFFLINE": "latency=0.05"}
+    with started(*command, "-j", 2, "-o", out, env=slow) as process:
+        deadline = time.monotonic() + 20
+        while not (partial.exists() and partial.stat().st_size) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not out.exists()
+    assert codesynth(*command, "-o", out).code == 3
+    assert out.read_bytes() == whole.read_bytes()
+    failures = [path.with_suffix(".failures.jsonl").read_bytes() for path in (out, whole)]
+    assert failures[0] == failures[1]
+
+
+def test_without_novelty_n_rows_are_n_rows_however_alike() -> None:
+    pool = lines({"prompt": "Add."}, {"prompt": "Subtract."}, {"prompt": "Multiply."})
+    done = codesynth("gen-instructions", "--seed", 1, "--offline", "-n", 12, stdin=pool)
+    assert (done.code, len(done.rows)) == (0, 12)
+
+
+def test_an_exhausted_pool_ends_the_asking_with_a_clear_word() -> None:
+    pool = lines(*[{"prompt": "Add two numbers."}] * 3)
+    command = ("gen-instructions", "--offline", "--novelty", 0.05, "--accepted", 50)
+    done = codesynth(*command, "--seed", 1, stdin=pool)
+    assert done.code != 0
+    assert len(done.rows) < 50
+    assert "exhausted" in done.err or "hardly" in done.err
+
+
+def test_each_shard_judges_its_own_rows_against_the_pool() -> None:
+    parts = [codesynth(*NEW, *STRICT, "-n", 40, "--shard", f"{i}/2") for i in range(2)]
+    asked = [codesynth(*NEW, "-n", 40, "--shard", f"{i}/2").rows for i in range(2)]
+    for part, all_rows in zip(parts, asked, strict=True):
+        assert 0 < len(part.rows) <= len(all_rows) == 20
+        assert all(row in all_rows for row in part.rows)
+
+
+def test_examples_are_mixed_of_people_s_rows_and_a_model_s(tmp_path: Path) -> None:
+    made = tmp_path / "made.jsonl"
+    codesynth(*NEW, "-n", 5, "-o", made)
+    command = ("gen-instructions", SEEDS, made, "--seed", 1, "--offline", "-n", 4, "--meta")
+    rows = codesynth(*command, "--mix", "3:2").rows
+    assert len(rows) == 4
+    assert all(len(row["_codesynth"]["examples"]) == 5 for row in rows)
+    assert codesynth(*command, "--mix", "3:2").rows == rows
+    short = codesynth("gen-instructions", SEEDS, "--offline", "--mix", "6:2")
+    assert (short.code, "0 of a model's" in short.err) == (2, True)
+
+
+def test_what_a_benchmark_says_is_neither_asked_for_nor_kept(tmp_path: Path) -> None:
+    benchmark, failures = tmp_path / "benchmark.jsonl", tmp_path / "failures.jsonl"
+    new = codesynth(*NEW, "-n", 3).rows
+    benchmark.write_bytes(
+        lines({"task_id": "Bench/7", "prompt": new[1]["generated_instruction"].upper()})
+    )
+    options = ("--decontaminate", benchmark, "--failures", failures)
+    kept = codesynth(*NEW, "-n", 3, *options)
+    assert (kept.code, kept.rows) == (3, [new[0], new[2]])
+    error = rows_of(failures)[0]["error"]
+    assert (error["kind"], "Bench/7" in error["message"]) == ("contaminated", True)
+    code = codesynth("gen-code", "--offline", *options, stdin=lines(*new))
+    assert [row["generated_instruction"] for row in code.rows] == [
+        new[0]["generated_instruction"],
+        new[2]["generated_instruction"],
+    ]
+    assert rows_of(failures)[0]["error"]["attempts"] == 0

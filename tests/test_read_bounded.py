@@ -1,0 +1,111 @@
+"""Bodies are read and unpacked within bounds."""
+
+import gzip
+import tracemalloc
+import zlib
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from peer import in_loop
+
+from codesynth.serving.transport import ResponseTooLarge, read_bounded
+
+
+class Streamed(httpx.AsyncByteStream):
+    """A body that comes in pieces, as other transports give it."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.closed = data, False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for start in range(0, len(self.data), 7):
+            yield self.data[start : start + 7]
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+def deflate(data: bytes, bits: int) -> bytes:
+    packer = zlib.compressobj(wbits=bits)
+    return packer.compress(data) + packer.flush()
+
+
+PACKED = {
+    "not_at_all": ("identity", b"{}"),
+    "gzip": ("GZip", gzip.compress(b"{}")),
+    "x_gzip": ("x-gzip", gzip.compress(b"{}")),
+    "deflate": ("deflate", deflate(b"{}", zlib.MAX_WBITS)),
+    "deflate_without_header": ("deflate", deflate(b"{}", -zlib.MAX_WBITS)),
+}
+
+
+@pytest.mark.parametrize(("coding", "data"), PACKED.values(), ids=PACKED)
+@in_loop
+async def test_packed_body_is_unpacked(coding: str, data: bytes) -> None:
+    stream = Streamed(data)
+    response = httpx.Response(200, headers={"content-encoding": coding}, stream=stream)
+    assert await read_bounded(response, 100) == b"{}"
+    assert stream.closed
+
+
+@pytest.mark.parametrize(
+    ("coding", "data"),
+    [
+        ("gzip", gzip.compress(b"{}")[:-1]),
+        ("gzip", gzip.compress(b"{}") + b"surplus"),
+        ("gzip", b"{}"),
+        ("deflate", deflate(b"{}", zlib.MAX_WBITS)[:-1]),
+        ("deflate", b"{}"),
+        ("br", b"{}"),
+        ("gzip, gzip", gzip.compress(gzip.compress(b"{}"))),
+    ],
+)
+@in_loop
+async def test_body_not_packed_as_it_says_is_a_decoding_error(coding: str, data: bytes) -> None:
+    response = httpx.Response(200, headers={"content-encoding": coding}, stream=Streamed(data))
+    with pytest.raises(httpx.DecodingError):
+        await read_bounded(response, 1000)
+
+
+@in_loop
+async def test_empty_body_needs_no_unpacking() -> None:
+    response = httpx.Response(204, headers={"content-encoding": "gzip"}, stream=Streamed(b""))
+    assert await read_bounded(response, 1000) == b""
+
+
+@pytest.mark.parametrize(
+    ("coding", "data"), [("identity", b"x" * 100), ("gzip", gzip.compress(b"x" * 100))]
+)
+@in_loop
+async def test_body_of_just_the_limit_is_read(coding: str, data: bytes) -> None:
+    headers = {"content-encoding": coding}
+    response = httpx.Response(200, headers=headers, stream=Streamed(data))
+    assert await read_bounded(response, 100) == b"x" * 100
+    response = httpx.Response(200, headers=headers, stream=Streamed(data))
+    with pytest.raises(ResponseTooLarge):
+        await read_bounded(response, 99)
+
+
+@in_loop
+async def test_endless_body_is_left() -> None:
+    class Endless(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            while True:
+                yield b"x"
+
+    with pytest.raises(ResponseTooLarge):
+        await read_bounded(httpx.Response(200, stream=Endless()), 100)
+
+
+@in_loop
+async def test_bomb_is_not_unpacked() -> None:
+    bomb = gzip.compress(bytes(50_000_000))
+    response = httpx.Response(200, headers={"content-encoding": "gzip"}, stream=Streamed(bomb))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ResponseTooLarge):
+            await read_bounded(response, 1_000_000)
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()
