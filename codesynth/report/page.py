@@ -20,6 +20,7 @@ from codesynth.settings import ReportSettings
 from codesynth.storage import Output
 
 _MOST_COLUMNS, _MOST_NAMES = 40, 15
+_PACES = ("Answers per second", "Requests in flight")
 _LEFT, _WIDTH, _HEIGHT = 56, 292, 150  # of a plot, in its own pixels
 _BEGIN = b"<!doctype html>"
 
@@ -52,19 +53,19 @@ def _body(figures: Figures) -> Iterator[str]:
     """Write what is between title and end of the page."""
     yield f"<p>{escape(clean(', '.join(figures.told.inputs)))}</p><div class='grid tiles'>"
     yield from (f"<div><b>{number}</b>{about}</div>" for number, about in _tiles(figures))
-    yield "</div><h2>Outcomes</h2><div class='grid'>"
-    yield from (_table(title, counts) for title, counts in figures.counts.items())
-    yield "</div><h2>Distributions</h2><div class='grid'>"
-    yield from (_histogram(*name, numbers) for name, numbers in figures.numbers.items() if numbers)
+    plots = [_histogram(*name, numbers) for name, numbers in figures.numbers.items()]
     if similar := figures.instructions.similarity():
         others = len(figures.instructions.kept) - similar.total()
         unit = f"% ROUGE-L with the closest of {others:,} others (0: below {LEAST_SIMILARITY:.0%})"
-        yield _histogram("Similarity of instructions", unit, similar)
-    if figures.history:
-        yield "</div><h2>Over time</h2><div class='grid'>"
-        times, answers, busy = zip(*figures.history, strict=True)
-        yield _history("Answers per second", times, answers)
-        yield _history("Requests in flight", times, busy)
+        plots.append(_histogram("Similarity of instructions", unit, similar))
+    times, *paces = zip(*figures.history, strict=True) if figures.history else [()]
+    for title, cards in {
+        "Outcomes": [_table(name, counts) for name, counts in figures.counts.items() if counts],
+        "Distributions": plots,
+        "Over time": [_history(*each, times) for each in zip(_PACES, paces, strict=False)],
+    }.items():
+        if cards:
+            yield f"</div><h2>{title}</h2><div class='grid'>{''.join(cards)}"
     rows, total = figures.sample(), figures.counts["Rows"].total()
     yield f"</div><h2>Rows</h2><p><span id='shown'>{len(rows)}</span> of {len(rows)} rows, drawn"
     yield f" at random from {total:,}: as many as possible of each outcome.</p>"
@@ -131,7 +132,7 @@ def _histogram(title: str, unit: str, numbers: Counter[int]) -> str:
     return _plot(title, about, columns)
 
 
-def _history(title: str, times: Sequence[float], values: Sequence[float]) -> str:
+def _history(title: str, values: Sequence[float], times: Sequence[float]) -> str:
     words = [f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M:%S}" for time in times]
     columns = [
         (value, f"{time}: {value:,.1f}", "" if i % 24 else time[11:16])
