@@ -18,7 +18,7 @@ def main() -> None:
         if text is None:
             from codesynth.cli import app
 
-            app()
+            app(prog_name="codesynth")
         elif sys.stdout is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         else:

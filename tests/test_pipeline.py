@@ -31,7 +31,7 @@ class Copy:
         text = response.answer.text if response.answer is not None else ""
         return {"y": text.strip()} if text.strip() else Failure("empty", "nothing")
 
-    def subject(self, columns: Mapping[str, Any]) -> str:
+    def subject(self, record: Record, columns: Mapping[str, Any]) -> str:
         return str(columns["y"])
 
 

@@ -7,6 +7,7 @@ power cut. SQLite's exclusive lock keeps a second run out and ends with the proc
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 import time
@@ -87,9 +88,13 @@ class Journal:
     """
 
     def __init__(
-        self, path: str, *, read_only: bool = False, clock: Callable[[], float] = time.time
+        self,
+        path: str | os.PathLike[str],
+        *,
+        read_only: bool = False,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        self.path, self._clock = path, clock
+        self.path, self._clock = os.fspath(path), clock
         self._lock = threading.RLock()
         self._refreshed = False
         self._indexed = self._last = 0
@@ -108,7 +113,7 @@ class Journal:
                 if read_only:
                     self._check_format()
                 else:
-                    self._take(_log_of(path))
+                    self._take(_log_of(self.path))
                 self.answers, *spent = (self._do(_TOTAL) or [(0, 0, 0)])[0]
                 self._spent = Usage(*spent)
             except BaseException:
