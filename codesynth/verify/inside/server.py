@@ -77,7 +77,7 @@ class Server:
     def serve(self) -> None:
         """Read trials, a JSON text a line, and write a verdict for each."""
         for line in self._trials:
-            with mmap.mmap(-1, 1 << 18) as memory:
+            with mmap.mmap(-1, 1 << 16) as memory:
                 started = time.monotonic()
                 pid = self._fork(lambda line=line, memory=memory: trial.run(line, memory))
                 reason = self._wait(pid, started + self._timeout)

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 DEFINITIONS = (*FUNCTIONS, ast.ClassDef)
 REACH = "__codesynth_reach__"
-OTHER_LANGUAGE = (
+OTHER_LANGUAGE = re.compile(
     r"\s*(#include|#!.*\b(ba)?sh\b|<\?php|//|/\*|package \w|using [\w.]+;|import .*[;'\"{]|public "
     r"|(pub )?fn \w|func \w|(export )?(async )?function\b|(const|let|var) \w|use [\w:]+;|struct \w)"
 )
 """How code in another language than Python begins."""
-ONLY_PYTEST = (
+ONLY_PYTEST = re.compile(
     r"pytest\.(mark\.(?!asyncio)|fixture|param)|from pytest|pytest as|def (setup|teardown)_"
     r"|(?m:^class Test\w*(\(object\)|\(\))?:)|(?m:^(async )?def test\w*\([^)=]*[\w\]](,\s*)?\))"
 )
@@ -95,8 +95,9 @@ class Tests(ast.NodeTransformer):
     """A text of tests, taken apart. Raises SyntaxError where it is no Python.
 
     Attributes:
-        steps: statements to run. One with asserts is a test by itself; ``check(candidate)`` is
-            replaced by its statements, and what calls a test function is left out.
+        steps: statements to run, each with whether it is a test by itself: whether it has asserts,
+            or calls a function that has. ``check(candidate)`` is replaced by its statements, and
+            what calls a test function is left out.
         argument: the name of the candidate; empty where there is no ``check``.
         functions, classes: names of test functions and of classes.
     """
@@ -107,20 +108,19 @@ class Tests(ast.NodeTransformer):
         functions = {one.name: one for one in tree.body if isinstance(one, FUNCTIONS)}
         self.functions = [name for name in functions if name.startswith("test")]
         self.classes = [one.name for one in tree.body if isinstance(one, ast.ClassDef)]
-        self.needs_pytest = re.search(ONLY_PYTEST, text) is not None
-        self._asserting = {name for name, one in functions.items() if has_assert(one)}
+        self.needs_pytest = ONLY_PYTEST.search(text) is not None
+        asserting = {name for name, one in functions.items() if has_assert(one)}
         body, check = tree.body, functions.get("check")
         if check is not None and check.args.args and "Return(" not in ast.dump(check):
             self.argument = check.args.args[0].arg
             body = [one for one in body if one is not check and "check" not in called(one)]
             body += check.body
-        out = {*self.functions, "unittest.main", "main"}
-        self.steps = [one for one in body if not out & called(one)]
-
-    def is_test(self, step: ast.stmt) -> bool:
-        """Tell whether a statement has asserts, or calls a function that has."""
-        is_step = not isinstance(step, DEFINITIONS)
-        return is_step and (has_assert(step) or bool(self._asserting & called(step)))
+        steps = [(one, called(one)) for one in body]
+        self.steps = [
+            (one, not isinstance(one, DEFINITIONS) and (bool(asserting & calls) or has_assert(one)))
+            for one, calls in steps
+            if not calls & {*self.functions, "main"}
+        ]
 
     def visit_Assert(self, node: ast.Assert) -> list[ast.stmt]:  # noqa: N802
         """Put ``REACH()`` before an assert."""
@@ -134,7 +134,9 @@ def has_assert(node: ast.AST) -> bool:
 
 
 def called(node: ast.stmt) -> set[str]:
-    """Name the functions that a statement calls itself."""
+    """Name the functions and methods that a statement calls itself."""
     if isinstance(node, DEFINITIONS):
         return set()
-    return {ast.unparse(one.func) for one in ast.walk(node) if isinstance(one, ast.Call)}
+    calls = [one.func for one in ast.walk(node) if isinstance(one, ast.Call)]
+    names = {one.id for one in calls if isinstance(one, ast.Name)}
+    return names | {one.attr for one in calls if isinstance(one, ast.Attribute)}

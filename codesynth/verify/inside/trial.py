@@ -21,9 +21,11 @@ from .forms import run_cases, run_example, run_pair, run_pytest
 from .results import CODE_FILE, TEST_FILE, Results, verdict
 
 MUST_FAIL = {
-    "builtins": "assert 1 == 2\ndef test_must_fail():\n    assert [1] == [2]\n",
-    "unittest": "import unittest\nclass MustFail(unittest.TestCase):\n"
-    "    def test(self):\n        self.assertEqual(1, 2)\n",
+    "builtins": source.Tests("assert 1 == 2\ndef test_must_fail():\n    assert [1] == [2]\n"),
+    "unittest": source.Tests(
+        "import unittest\nclass MustFail(unittest.TestCase):\n"
+        "    def test(self):\n        self.assertEqual(1, 2)\n"
+    ),
 }
 """Tests that must fail: where they pass, the code has put testing itself out of order."""
 
@@ -59,7 +61,7 @@ class Trial:
             given, code = source.program(row["code"], row["instruction"] or "")
         except SyntaxError as exc:
             told = str(row["language"] or "python").lower()
-            if re.match(source.OTHER_LANGUAGE, row["code"]) or not told.startswith(("py", "en")):
+            if source.OTHER_LANGUAGE.match(row["code"]) or not told.startswith(("py", "en")):
                 return verdict("unsupported", "", "the code is not Python")
             return verdict("syntax_error", "", f"line {exc.lineno}: {exc.msg}")
         try:
@@ -132,18 +134,20 @@ def run_tests(tests: source.Tests, module: ModuleType, results: Results, entry: 
         functions = [one for one in space.values() if inspect.isfunction(one)]
         space[tests.argument] = eval(entry, space) if entry else functions[-1]
     space[source.REACH] = lambda: reached.append(None)
-    results.expect(sum(map(tests.is_test, tests.steps)))
+    results.expect(sum(is_test for _, is_test in tests.steps))
     results.expect(0 if tests.needs_pytest else len(tests.functions))
 
     def run_step(step: ast.stmt) -> None:
-        code = compile(tests.visit(ast.Module([step], [])), os.path.abspath(TEST_FILE), "exec")
+        is_loop = isinstance(step, ast.For) and "Try(" not in ast.dump(step)
+        tree = ast.Module([step], [])
+        code = compile(tests.visit(tree) if is_loop else tree, os.path.abspath(TEST_FILE), "exec")
         reached.clear()
         exec(code, space)
-        if isinstance(step, ast.For) and source.has_assert(step) and not reached:
+        if is_loop and source.has_assert(step) and not reached:
             raise AssertionError("no assert was reached")
 
-    for step in tests.steps:
-        if tests.is_test(step):
+    for step, is_test in tests.steps:
+        if is_test:
             results.run(lambda step=step: run_step(step))
         else:
             run_step(step)
@@ -166,10 +170,10 @@ def run_function(function: Any) -> None:
 
 def must_fail_fails() -> bool:
     """Run tests that must fail as the row's own were run."""
-    for needed, text in MUST_FAIL.items():
+    for needed, tests in MUST_FAIL.items():
         if needed in sys.modules:
-            results = Results(mmap.mmap(-1, 4096), text)
-            run_tests(source.Tests(text), ModuleType("must_fail"), results, None)
+            results = Results(mmap.mmap(-1, 4096), tests.text)
+            run_tests(tests, ModuleType("must_fail"), results, None)
             if set(results.letters) != {"F"}:
                 return False
     return True
