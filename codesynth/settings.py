@@ -584,12 +584,6 @@ class LookSettings:
     inputs: list[str] = option(
         [], IN, "[FILE]...", "Outputs and failures files: JSONL, also .gz. Default: -, stdin."
     )
-    instruction_key: str | None = option(
-        None,
-        IN,
-        "--instruction-key KEY",
-        "Column with the instruction. Default: instruction, generated_instruction or prompt.",
-    )
     code_key: str | None = option(
         None,
         IN,
@@ -604,13 +598,8 @@ class LookSettings:
     )
 
     @property
-    def instruction_keys(self) -> tuple[str, ...]:
-        """Columns in which the instruction is looked for; the first that is there counts."""
-        return (self.instruction_key or "instruction", "generated_instruction", "prompt")
-
-    @property
     def code_keys(self) -> tuple[str, ...]:
-        """Columns in which the code is looked for."""
+        """Columns in which the code is looked for; the first that is there counts."""
         return (self.code_key or "generated_code", "code", "canonical_solution")
 
     @property
@@ -627,9 +616,9 @@ class ShowSettings(LookSettings):
         [],
         PICK,
         "--where CONDITION",
-        "Show only rows with KEY=VALUE or KEY!=VALUE, with a value for KEY, or with none (!KEY). "
-        "A dot leads into an object: verification.status=failed. Given several times, all must "
-        "hold.",
+        "Show only rows for which this holds: KEY=VALUE, KEY!=VALUE, KEY (it has a value) or !KEY "
+        "(it has none). A dot leads into an object: verification.status=failed. May be given "
+        "several times.",
         parse=read_condition,
     )
     limit: int | None = option(
@@ -659,6 +648,12 @@ class ReportSettings(LookSettings):
         "[FILE]...",
         "Outputs, failures files and journals; JSONL also as .gz. Default: -, stdin.",
     )
+    instruction_key: str | None = option(
+        None,
+        IN,
+        "--instruction-key KEY",
+        "Column with the instruction. Default: instruction, generated_instruction or prompt.",
+    )
     output: str | None = option(
         None, IN, "-o, --output PATH", "File for the page. Default: stdout."
     )
@@ -672,3 +667,8 @@ class ReportSettings(LookSettings):
         "Price per million tokens, of prompts and of answers. Default: the page tells no cost.",
         parse=read_price,
     )
+
+    @property
+    def instruction_keys(self) -> tuple[str, ...]:
+        """Columns in which the instruction is looked for; the first that is there counts."""
+        return (self.instruction_key or "instruction", "generated_instruction", "prompt")

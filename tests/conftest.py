@@ -4,10 +4,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from endpoint import Endpoint
-
-from codesynth.quality.sandbox import SandboxUnavailable
-from codesynth.quality.verification import Verifier
+from support.endpoint import Endpoint
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -25,13 +22,3 @@ def endpoint() -> Iterator[Endpoint]:
     """Run an endpoint that answers every prompt; set ``endpoint.plan`` for anything else."""
     with Endpoint() as running:
         yield running
-
-
-@pytest.fixture(scope="session")
-def sandboxed() -> None:
-    """Skip where no sandbox can be made."""
-    try:
-        with Verifier(test_key=None, jobs=1):
-            return
-    except SandboxUnavailable as exc:
-        pytest.skip(str(exc))

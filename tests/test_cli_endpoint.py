@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from answers import Answer, code_for, completion, error, healing
-from command import KEY, bare, codesynth, instructions
-from endpoint import Endpoint
-from faults import FAULTS
+from support.replies import Reply, code_for, completion, error, healing
+from support.command import KEY, bare, codesynth, instructions
+from support.endpoint import Endpoint
+from support.faults import FAULTS
 from faults.fault import always
 
 
@@ -91,7 +91,7 @@ def test_the_key_is_never_sent_to_another_host(endpoint: Endpoint) -> None:
     with Endpoint() as other:
         for host in ("localhost", "127.0.0.1"):
             to = f"http://{host}:{other.port}/v1/chat/completions"
-            endpoint.plan = always(Answer(307, headers={"location": to}))
+            endpoint.plan = always(Reply(307, headers={"location": to}))
             done = codesynth("gen-code", stdin=instructions("a"), endpoint=endpoint)
             assert (done.code, done.out) == (1, b"")
             assert f"redirected to {to}" in done.err

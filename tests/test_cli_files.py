@@ -4,8 +4,8 @@ import gzip
 import json
 from pathlib import Path
 
-from command import codesynth, instructions
-from endpoint import Endpoint
+from support.command import codesynth, instructions
+from support.endpoint import Endpoint
 
 
 def test_the_output_has_its_name_when_it_is_finished(tmp_path: Path) -> None:

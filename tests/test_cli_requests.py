@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
-from command import Finished, bare, codesynth, instructions, lines
-from endpoint import Endpoint
+from support.command import Finished, bare, codesynth, instructions, lines
+from support.endpoint import Endpoint
 
 POOL = lines(*({"prompt": f"prompt {i}"} for i in range(10)))
 

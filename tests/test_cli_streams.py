@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import IO, cast
 
 import pytest
-from answers import FOREVER, Answer, Received, completion, echo
-from command import COMMAND, bare, finished, instructions, lines, started
-from endpoint import Endpoint
+from support.replies import FOREVER, Reply, Received, completion, echo
+from support.command import COMMAND, bare, finished, instructions, lines, started
+from support.endpoint import Endpoint
 
 
 def written(process: "subprocess.Popen[bytes]", data: bytes) -> None:
@@ -52,7 +52,7 @@ def test_limit_waits_for_no_more_than_its_rows(endpoint: Endpoint) -> None:
 
 
 def test_an_endpoint_that_refuses_everyone_ends_a_run_on_an_idle_stdin(endpoint: Endpoint) -> None:
-    endpoint.plan = lambda request: Answer(401)
+    endpoint.plan = lambda request: Reply(401)
     with started("gen-code", endpoint=endpoint) as process:
         written(process, instructions("a"))
         assert process.wait(timeout=10) == 1
@@ -98,7 +98,7 @@ def test_a_closed_stream_is_no_file_that_was_opened_later(
 
 
 def test_a_closed_pipe_exits_141_at_once_and_stops_asking(endpoint: Endpoint) -> None:
-    endpoint.plan = lambda request: Answer(body=completion("x").body, delay=0.01)
+    endpoint.plan = lambda request: Reply(body=completion("x").body, delay=0.01)
     rows = instructions(*map(str, range(5000)))
     with started("gen-code", "-j", 4, endpoint=endpoint) as process:
         feeder = threading.Thread(target=feed, args=(process, rows))
@@ -120,7 +120,7 @@ def feed(process: "subprocess.Popen[bytes]", data: bytes) -> None:
 
 def test_a_reader_that_goes_while_nothing_is_answered_ends_the_run(endpoint: Endpoint) -> None:
     endpoint.plan = lambda request: (
-        echo(request) if request.n == 1 else Answer(raw=(), end="hang", delay=FOREVER)
+        echo(request) if request.n == 1 else Reply(raw=(), end="hang", delay=FOREVER)
     )
     with started("gen-code", endpoint=endpoint) as process:
         written(process, instructions("a", "b", "c"))
@@ -258,7 +258,7 @@ def seen(person: int) -> str:
 
 
 def test_a_terminal_sees_a_bar_and_a_summary_and_stdout_stays_clean(endpoint: Endpoint) -> None:
-    endpoint.plan = lambda request: Answer(body=completion("x").body, delay=0.15)
+    endpoint.plan = lambda request: Reply(body=completion("x").body, delay=0.15)
     with terminal() as (person, tty):
         done = finished(
             *("gen-code", "-j", 1),
@@ -277,7 +277,7 @@ def test_a_terminal_sees_a_bar_and_a_summary_and_stdout_stays_clean(endpoint: En
 
 
 def test_rows_on_a_terminal_are_torn_by_no_bar(endpoint: Endpoint) -> None:
-    endpoint.plan = lambda request: Answer(body=completion("x").body, delay=0.15)
+    endpoint.plan = lambda request: Reply(body=completion("x").body, delay=0.15)
     with terminal() as (person, tty):
         done = finished(
             *("gen-code", "-j", 1),
@@ -293,7 +293,7 @@ def test_rows_on_a_terminal_are_torn_by_no_bar(endpoint: Endpoint) -> None:
 
 
 def test_no_color_and_quiet_are_honoured_on_a_terminal(endpoint: Endpoint) -> None:
-    endpoint.plan = lambda request: Answer(body=completion("x").body, delay=0.15)
+    endpoint.plan = lambda request: Reply(body=completion("x").body, delay=0.15)
     for options, env in (((), {"NO_COLOR": "1", "TERM": "xterm"}), (("-q",), {"TERM": "xterm"})):
         with terminal() as (person, tty):
             done = finished(
@@ -313,9 +313,9 @@ def test_no_color_and_quiet_are_honoured_on_a_terminal(endpoint: Endpoint) -> No
 def test_v_tells_of_every_retry(endpoint: Endpoint) -> None:
     attempts: list[Received] = []
 
-    def plan(request: Received) -> Answer:
+    def plan(request: Received) -> Reply:
         attempts.append(request)
-        return echo(request) if len(attempts) > 2 else Answer(503)
+        return echo(request) if len(attempts) > 2 else Reply(503)
 
     endpoint.plan = plan
     done = finished("gen-code", "-v", stdin=instructions("a"), endpoint=endpoint)

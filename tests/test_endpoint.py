@@ -8,15 +8,25 @@ import socket
 import time
 from collections import Counter
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import pytest
-from endpoint import Answer, Endpoint, Received, completion, echo, error, healing, reply, spawned
-from faults import FAULTS, Fault, Mixed
-from faults.content import CONTENT, gzip_bomb
-from faults.status import STATUS
-from faults.wire import WIRE
+from support.endpoint import (
+    Endpoint,
+    Received,
+    Reply,
+    completion,
+    echo,
+    error,
+    healing,
+    in_order,
+    spawned,
+    text_for,
+)
+from support.faults import FAULTS, Mixed
+from support.faults.content import CONTENT, gzip_bomb
+from support.faults.status import STATUS
+from support.faults.wire import WIRE
 
 
 def wire_request(prompt: str) -> bytes:
@@ -62,7 +72,7 @@ def usable_text(answer: tuple[int, bytes]) -> str | None:
 
 
 def test_each_prompt_gets_its_own_answer(endpoint: Endpoint) -> None:
-    assert usable_text(ask(endpoint, "a")) == reply("a") != reply("b")
+    assert usable_text(ask(endpoint, "a")) == text_for("a") != text_for("b")
 
 
 def test_what_came_is_recorded(endpoint: Endpoint) -> None:
@@ -81,7 +91,7 @@ def test_what_came_is_recorded(endpoint: Endpoint) -> None:
 
 
 def test_requests_at_the_same_time_are_counted(endpoint: Endpoint) -> None:
-    endpoint.plan = lambda request: Answer(end="hang")
+    endpoint.plan = lambda request: Reply(end="hang")
     clients = [connect(endpoint) for _ in range(50)]
     for client in clients:
         client.sendall(wire_request("x"))
@@ -129,7 +139,7 @@ def test_connections_can_be_refused_after_they_were_accepted(endpoint: Endpoint)
 
 
 def test_delay_and_drip_take_their_time(endpoint: Endpoint) -> None:
-    endpoint.plan = lambda request: Answer(body=b"x" * 10, delay=0.1, drip=(1, 0.01), end="close")
+    endpoint.plan = lambda request: Reply(body=b"x" * 10, delay=0.1, drip=(1, 0.01), end="close")
     start = time.monotonic()
     assert read_all(endpoint).endswith(b"\r\n\r\n" + b"x" * 10)
     assert 0.2 <= time.monotonic() - start < 1.0
@@ -167,7 +177,7 @@ def test_the_same_address_after_a_restart(endpoint: Endpoint) -> None:
 
 
 def test_a_failing_plan_fails_the_test() -> None:
-    def plan(request: Received) -> Answer:
+    def plan(request: Received) -> Reply:
         raise LookupError(request.prompt)
 
     with pytest.raises(LookupError, match="why"), Endpoint(plan) as endpoint:
@@ -183,27 +193,6 @@ def test_a_request_that_is_no_http_is_an_error(endpoint: Endpoint) -> None:
 
 def test_no_two_faults_share_a_name() -> None:
     assert len(FAULTS) == len(WIRE) + len(CONTENT) + len(STATUS)
-
-
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
-def test_a_fault_can_be_played(fault: Fault) -> None:
-    headers = {"host": "127.0.0.1:1"}
-    body = wire_request("p").partition(b"\r\n\r\n")[2]
-    request = Received("POST", "/v1/chat/completions", headers, body, 1, 1, 1, 1, 0.0)
-    steps = list(islice(fault.plan(request).steps(), 5))
-    assert all(isinstance(step, (bytes, float, int)) for step in steps)
-    assert fault.slow <= (fault.kinds[0] == "timeout")
-
-
-# Three that the standard library's client does not know, and one that takes a second.
-LEFT_OUT = {"gzip", "gzip_chunked", "103_hints_first", "answer_50mb"}
-USABLE = {name for name, fault in FAULTS.items() if fault.kinds == ("ok",)} - LEFT_OUT
-
-
-@pytest.mark.parametrize("name", sorted(USABLE))
-def test_a_usable_answer_holds_the_text_it_claims(endpoint: Endpoint, name: str) -> None:
-    endpoint.plan = FAULTS[name].plan
-    assert usable_text(ask(endpoint, "p")) == FAULTS[name].text("p")
 
 
 def test_healing_ends_after_its_attempts(endpoint: Endpoint) -> None:
@@ -222,7 +211,7 @@ def test_a_mixed_day_ends_as_expected(endpoint: Endpoint) -> None:
             except (OSError, http.client.HTTPException):
                 continue
             if text is not None:
-                return text == reply(prompt)
+                return text == text_for(prompt)
         return False
 
     assert {p for p in prompts if outcome(p)} == {p for p in prompts if day.expected(p) == "ok"}
@@ -250,3 +239,10 @@ def test_a_process_of_its_own_can_be_killed_and_comes_back(tmp_path: Path) -> No
 def test_waiting_for_what_does_not_come_is_an_error(endpoint: Endpoint) -> None:
     with pytest.raises(TimeoutError, match="0 requests"):
         endpoint.wait_until(lambda e: e.in_flight > 0, timeout=0.01)
+
+
+def test_replies_can_be_a_script(endpoint: Endpoint) -> None:
+    endpoint.plan = in_order(error(500), completion("once"))
+    answers = [ask(endpoint, "p") for _ in range(3)]
+    assert [status for status, _ in answers] == [500, 200, 200]
+    assert [usable_text(answer) for answer in answers] == [None, "once", text_for("p")]

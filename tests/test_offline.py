@@ -3,18 +3,53 @@ import asyncio
 import doctest
 import json
 import re
-import time
-import warnings
+from random import Random
 from typing import Any
 
+import httpx
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from codesynth.errors import ConfigError
-from codesynth.serving.offline import Faults, OfflineEndpoint
+from codesynth.serving.offline import PracticeEndpoint, read_faults
+from codesynth.serving.offline.problems import Problem, draw, read
 
-CHAT = "/v1/chat/completions"
+URL = "http://offline/v1/chat/completions"
+PROBLEMS = [draw(Random(seed)) for seed in range(40)]
+STUBS = [problem.stub(Random(seed)) for seed, problem in enumerate(PROBLEMS)]
+PLAIN = [problem.plain(Random(seed)) for seed, problem in enumerate(PROBLEMS)]
+HUMAN_STUB = (
+    'def f(xs: list[int]) -> int:\n    """Count the ways.\n\n    >>> f([])\n    0\n    """\n'
+)
+
+FEW_SHOT = """\
+Below are examples of instructions. Write ONE new instruction that could stand among them.
+
+### Example 1
+```
+{}
+```
+
+Answer with the new instruction alone, where they are function stubs, so is it. Show no solution."""
+CODE = "Write the code that the instruction below asks for: no tests.\n\nInstruction:\n{}"
+TESTS = """\
+Write tests for the Python code that the instruction below asks for. The block holds:
+1. The first line of what the code must define, such as: def median(xs: list[int]) -> float: ...
+2. 12 tests. Each is one assert statement.
+
+Instruction:
+{}"""
+ENHANCE = "Rewrite the instruction below as a Python function stub with doctests.\n\n{}"
+JUDGE = """\
+Judge how difficult the task below is.
+
+Answer with one JSON object and nothing else, with these fields:
+- "difficulty": an integer from 1 (minutes) to 5 (hours)
+- "reason": one sentence
+
+Task:
+Write a function that reads {{"name": "x"}}. {}"""
 
 
 def body(prompt: str, **parameters: Any) -> bytes:
@@ -22,148 +57,244 @@ def body(prompt: str, **parameters: Any) -> bytes:
     return json.dumps({"model": "any", "messages": messages, **parameters}).encode()
 
 
-def ask(endpoint: OfflineEndpoint, request: bytes) -> tuple[int, dict[str, str], Any]:
-    status, headers, answer = asyncio.run(endpoint("POST", CHAT, request))
-    return status, headers, json.loads(answer)
+async def send(endpoint: PracticeEndpoint, request: bytes, key: bytes = b"") -> httpx.Response:
+    response = await endpoint.handle_async_request(
+        httpx.Request("POST", URL, content=request, extensions={"key": key})
+    )
+    await response.aread()
+    return response
 
 
-def answer(endpoint: OfflineEndpoint, prompt: str) -> str:
-    status, _, reply = ask(endpoint, body(prompt))
-    assert status == 200
-    text = reply["choices"][0]["message"]["content"]
+def ask(endpoint: PracticeEndpoint, request: bytes, key: bytes = b"") -> httpx.Response:
+    return asyncio.run(send(endpoint, request, key))
+
+
+def answer(prompt: str, faults: str = "", key: bytes = b"") -> str:
+    reply = ask(PracticeEndpoint(read_faults(faults)), body(prompt), key)
+    assert reply.status_code == 200
+    text = reply.json()["choices"][0]["message"]["content"]
     assert isinstance(text, str)
     return text
 
 
 def fenced(text: str) -> str:
-    match = re.fullmatch(r"[^`]+\n\n(`{3,})python\n(.*)\n\1\n\n[^`]+", text, re.DOTALL)
+    match = re.search(r"```python\n(.*\n)```\Z", text, re.DOTALL)
     assert match
-    return match[2]
+    return match[1]
 
 
-def statuses(endpoint: OfflineEndpoint, requests: list[bytes]) -> list[int]:
+def function(code: str, problem: Problem) -> Any:
+    names: dict[str, Any] = {}
+    exec(code, names)
+    return names[problem.name]
+
+
+def statuses(endpoint: PracticeEndpoint, requests: list[bytes]) -> list[int]:
     async def gather() -> list[int]:
-        replies = await asyncio.gather(*(endpoint("POST", CHAT, each) for each in requests))
-        return [status for status, _, _ in replies]
+        replies = await asyncio.gather(*(send(endpoint, each) for each in requests))
+        return [reply.status_code for reply in replies]
 
     return asyncio.run(gather())
 
 
 def test_models_lists_offline_alone() -> None:
-    status, headers, models = asyncio.run(OfflineEndpoint("code")("GET", "/v1/models", b""))
-    assert status == 200
-    assert headers["content-type"] == "application/json"
-    assert [model["id"] for model in json.loads(models)["data"]] == ["offline"]
+    async def models() -> httpx.Response:
+        async with httpx.AsyncClient(transport=PracticeEndpoint()) as client:
+            return await client.get("http://offline/openai/models?api-version=1")
+
+    reply = asyncio.run(models())
+    assert (reply.status_code, reply.headers["content-type"]) == (200, "application/json")
+    assert [model["id"] for model in reply.json()["data"]] == ["offline"]
 
 
 def test_an_answer_is_a_whole_chat_completion() -> None:
-    status, headers, reply = ask(OfflineEndpoint("instruction"), body("Make one."))
-    assert status == 200
-    assert headers == {"content-type": "application/json"}
-    assert reply["object"] == "chat.completion"
-    assert reply["id"].startswith("chatcmpl-")
-    assert isinstance(reply["created"], int)
-    assert reply["model"] == "offline"
-    [choice] = reply["choices"]
+    reply = ask(PracticeEndpoint(), body(FEW_SHOT.format(HUMAN_STUB)))
+    completion = reply.json()
+    assert reply.headers["content-type"] == "application/json"
+    assert completion["object"] == "chat.completion"
+    assert completion["id"].startswith("chatcmpl-")
+    assert completion["model"] == "offline"
+    [choice] = completion["choices"]
     assert choice["finish_reason"] == "stop"
     assert choice["message"]["role"] == "assistant"
-    usage = reply["usage"]
+    usage = completion["usage"]
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
-    assert min(usage.values()) > 0
+    characters = len("Be brief.") + len(FEW_SHOT.format(HUMAN_STUB))
+    assert characters / 5 < usage["prompt_tokens"] < characters / 3
 
 
-def test_an_instruction_is_made_and_then_solved() -> None:
-    for number in range(50):
-        stub = answer(OfflineEndpoint("instruction"), f"Examples of seed {number}")
-        code = fenced(answer(OfflineEndpoint("code"), f"Write this:\n\n{stub}\n\nAs Python."))
+def test_500_stubs_are_500_different_ones_and_their_doctests_hold_under_the_code_for_them() -> None:
+    stubs = {answer(FEW_SHOT.format(HUMAN_STUB), key=b"%d" % n) for n in range(500)}
+    assert len(stubs) == 500
+    for stub in stubs:
         names: dict[str, Any] = {}
-        exec(code, names)
+        exec(fenced(answer(CODE.format(stub))), names)
         docstring = stub.split('"""')[1]
         test = doctest.DocTestParser().get_doctest(docstring, names, "stub", None, None)
-        failed, attempted = doctest.DocTestRunner().run(test)
-        assert not failed
-        assert attempted >= 3
+        assert doctest.DocTestRunner().run(test) == (0, 3)
 
 
-def test_the_answer_depends_on_the_body_alone() -> None:
-    requests = [body(f"Examples of seed {number}") for number in range(20)]
-    endpoint = OfflineEndpoint("instruction")
-    first = [ask(endpoint, request) for request in requests]
-    again = [ask(OfflineEndpoint("instruction"), request) for request in reversed(requests)]
+def test_examples_in_plain_words_give_instructions_in_plain_words() -> None:
+    prompt = FEW_SHOT.format("Write a class RunningMedian with the methods add and median.")
+    made = {answer(prompt, key=b"%d" % n) for n in range(500)}
+    assert len(made) == 500
+    for words in made:
+        [problem] = read(words)
+        right = function(fenced(answer(CODE.format(words))), problem)
+        for argument in problem.arguments(Random(1), 5):
+            assert right(argument) == problem.run(argument)
+
+
+def test_an_answer_depends_on_the_body_and_the_key_alone() -> None:
+    requests = [(body(FEW_SHOT.format(STUBS[n % 3])), b"%d" % n) for n in range(20)]
+    endpoint = PracticeEndpoint()
+    first = [ask(endpoint, *request).content for request in requests]
+    again = [ask(PracticeEndpoint(), *request).content for request in reversed(requests)]
     assert first == again[::-1]
-    assert len({reply["choices"][0]["message"]["content"] for _, _, reply in first}) == 20
-
-
-STUB = '''\
-from typing import List
-
-
-def f(xs: List[int], sep: str = "a:b",
-      *, key=lambda x: x) -> int:
-    """Say \\d in "quotes".
-
-    >>> f([])
-    0
-    """
-'''
-
-
-def test_an_unknown_stub_comes_back_with_an_open_body() -> None:
-    code = fenced(answer(OfflineEndpoint("code"), f"Please:\n\n```\n{STUB}```\nThanks: import me."))
-    assert code == STUB + "    raise NotImplementedError"
+    assert len(set(first)) == 20
+    warm = body(FEW_SHOT.format(STUBS[0]), temperature=0.5)
+    assert ask(endpoint, warm, b"0").content != first[0]
 
 
 @pytest.mark.parametrize(
-    ("prompt", "code"),
+    ("prompt", "kind"),
     [
-        ("Write `def f(x): ...`.", "def f(x):\n    raise NotImplementedError"),
-        ("async  def g(): return 1", "async  def g():\n    raise NotImplementedError"),
-        ("    def f(self):  # why\n        'One.'\n", "def f(self):\n    'One.'\n    raise"),
-        ("def f():\n    '''One'''\n    return 2\n\ndef g(): pass", "def f():\n    '''One'''\n"),
-        ("def f(): pass\n\ndef g(): pass", "def g():\n"),
-        ('def f():\n    r"""\\N"""\n', 'def f():\n    r"""\\N"""\n'),
-        ('def f():\n    """\\N"""\n', "def f():\n    raise"),
-        ("def f(x: int)\n  x + 1\nend", "def solution():\n"),
-        ("def f(a", "def solution():\n"),
-        ("Sum in Rust.", 'def solution():\n    """\n    Sum in Rust.\n    """\n    raise'),
+        (FEW_SHOT.format(HUMAN_STUB), "stub"),
+        (FEW_SHOT.format("Write 3 tests for a parser."), "plain"),
+        ("Like these:\n\n```\nSort a list.\n```\n\nCreate another programming task.", "plain"),
+        (f"You are tasked with generating a NEW programming instruction.\n{HUMAN_STUB}", "stub"),
+        ("Rewrite the programming task below as a new one. Make it harder.\n\nSort.", "plain"),
+        ("Take the code below as inspiration for a new programming task.\n\nx = 1", "plain"),
+        ("Analyze the code and generate a single, concise, natural instruction.\nx = 1", "plain"),
+        (CODE.format(HUMAN_STUB), "code"),
+        (CODE.format("Write a task scheduler."), "code"),
+        ("Your response must contain ONLY the code.\n\nRequest: create a new task.", "code"),
+        ("Solve the problem below with a new task queue: write the task.", "code"),
+        ("Write Python for the following problem: add two numbers.", "code"),
+        ("Sum in Rust.", "code"),
+        ("", "code"),
+        (TESTS.format(PLAIN[0]), "tests"),
+        (TESTS.format("Write a new instruction."), "no tests"),
+        (JUDGE.format(""), "json"),
+        ("Write a web server that answers with JSON.", "code"),
+        (CODE.format('Return JSON such as {"name": "x", "age": 3}.'), "code"),
     ],
 )
-def test_what_is_unknown_is_left_open(prompt: str, code: str) -> None:
-    assert fenced(answer(OfflineEndpoint("code"), prompt)).startswith(code)
+def test_what_is_asked_for_is_read_from_the_prompt(prompt: str, kind: str) -> None:
+    text = answer(prompt)
+    found = {
+        "stub": text.startswith("def ") and text.endswith('"""'),
+        "plain": text.startswith("Write a Python function `"),
+        "code": "```python\ndef " in text and "raise NotImplementedError" in text,
+        "tests": "```python\ndef " in text and "\nassert " in text,
+        "no tests": text == "The practice endpoint knows tests for its own problems only.",
+        "json": text.startswith('{"difficulty":'),
+    }
+    assert [name for name, is_so in found.items() if is_so] == [kind]
 
 
-def test_a_long_text_is_quoted_in_part() -> None:
-    assert len(answer(OfflineEndpoint("code"), "Sum. " * 100_000)) < 5_000
+def test_the_system_prompt_is_read_too() -> None:
+    messages = [{"role": "system", "content": TESTS}, {"role": "user", "content": PLAIN[0]}]
+    reply = ask(PracticeEndpoint(), json.dumps({"messages": messages}).encode())
+    assert "assert " in reply.json()["choices"][0]["message"]["content"]
 
 
-@given(st.text() | st.text(alphabet="\\\"'`\r\n\x00\ud800é :()defx "))
-@example('"""\r\n').via("quotes end a docstring")
-@example("\\N \\x \ud800 \x00 \r\r\n \x0c \x85 \u2028 ````").via("what sources cannot hold")
-def test_any_text_is_quoted_as_it_is(prompt: str) -> None:
-    code = fenced(answer(OfflineEndpoint("code"), prompt))
-    with warnings.catch_warnings(action="ignore"):
-        function = ast.parse(code).body[-1]
-    assert isinstance(function, ast.FunctionDef)
-    assert isinstance(function.body[-1], ast.Raise)
-    if function.name == "solution":
-        docstring = ast.get_docstring(function, clean=False) or ""
-        quoted = re.sub(r"(?m)^    ", "", docstring).strip("\n")
-        assert quoted == prompt.replace("\r\n", "\n").strip("\n")
+def test_a_problem_is_solved_in_any_wrapping() -> None:
+    for problem, stub, plain in zip(PROBLEMS, STUBS, PLAIN, strict=True):
+        for prompt in (
+            stub,
+            plain,
+            f"Hi!\n\n```python\n{stub}\n```\n\nThanks, def.",
+            f"> {plain} OK?",
+        ):
+            right = function(fenced(answer(prompt)), problem)
+            for argument in problem.arguments(Random(1), 3):
+                assert right(argument) == problem.run(argument)
+
+
+def test_an_instruction_that_is_rewritten_stays_the_same_problem() -> None:
+    for problem, plain in zip(PROBLEMS, PLAIN, strict=True):
+        stub = answer(ENHANCE.format(plain))
+        assert stub.startswith(f"{problem.signature}:\n")
+        assert [*read(stub)] == [problem]
+
+
+def test_what_is_unknown_gets_code_that_is_left_open() -> None:
+    code = fenced(answer(CODE.format(HUMAN_STUB)))
+    assert code == "def solution(*args, **kwargs):\n    raise NotImplementedError\n"
+
+
+@given(st.text() | st.text(alphabet="\\\"'`\r\n\x00\ud800é :()defx JSON"))
+def test_any_prompt_gets_an_answer(prompt: str) -> None:
+    assert ast.parse(fenced(answer(prompt)))
+
+
+def test_a_judge_gives_the_fields_that_the_prompt_lists() -> None:
+    verdicts = [json.loads(answer(JUDGE.format(""), key=b"%d" % n)) for n in range(50)]
+    assert all(verdict.keys() == {"difficulty", "reason"} for verdict in verdicts)
+    assert {verdict["difficulty"] for verdict in verdicts} == {1, 2, 3, 4, 5}
+    assert all(isinstance(verdict["reason"], str) for verdict in verdicts)
+    wish = 'Respond in JSON: {"score": <0-10>, "why": "<the main point>", "level": int}\n\n'
+    verdict = json.loads(answer(wish))
+    assert {name: type(value) for name, value in verdict.items()} == {
+        "score": int,
+        "why": str,
+        "level": int,
+    }
+
+
+def run_tests(text: str, code: str) -> list[bool]:
+    """Run the assert statements of an answer one by one."""
+    signature, *tests = fenced(text).splitlines()
+    assert signature.endswith(": ...")
+    passed = []
+    for test in tests:
+        names: dict[str, Any] = {}
+        exec(code, names)
+        try:
+            exec(test, names)
+        except AssertionError:
+            passed.append(False)
+        else:
+            passed.append(True)
+    return passed
+
+
+def test_tests_are_as_many_as_asked_for_and_hold_under_the_code() -> None:
+    for stub, plain in zip(STUBS, PLAIN, strict=True):
+        for instruction in (stub, plain):
+            code = fenced(answer(CODE.format(instruction)))
+            assert run_tests(answer(TESTS.format(instruction)), code) == [True] * 12
+
+
+def test_a_share_of_the_code_is_wrong_on_demand() -> None:
+    right = []
+    for n in range(400):
+        problem = PROBLEMS[n % 40]
+        text = answer(CODE.format(PLAIN[n % 40]), "wrong_code=0.25", b"%d" % n)
+        solution = function(fenced(text), problem)
+        arguments = problem.arguments(Random(n), 12)
+        right.append(all(solution(each) == problem.run(each) for each in arguments))
+    assert 70 <= right.count(False) <= 125
+
+
+def test_a_share_of_the_tests_is_wrong_on_demand() -> None:
+    passed = []
+    for n in range(40):
+        code = fenced(answer(CODE.format(PLAIN[n])))
+        passed += run_tests(answer(TESTS.format(PLAIN[n]), "wrong_tests=0.25"), code)
+    assert 90 <= passed.count(False) <= 150
 
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", "/v1/engines"), ("GET", CHAT), ("POST", "/v1/models"), ("POST", "/v1/completions")],
+    [("GET", "/v1/engines"), ("GET", "/v1/chat/completions"), ("POST", "/v1/models")],
 )
 def test_another_path_is_404(method: str, path: str) -> None:
-    status, _, reply = asyncio.run(OfflineEndpoint("code")(method, path, body("Hi")))
-    assert status == 404
-    assert path in json.loads(reply)["error"]["message"]
-
-
-def test_a_query_does_not_change_the_path() -> None:
-    status, _, _ = asyncio.run(OfflineEndpoint("code")("GET", "/openai/models?api-version=1", b""))
-    assert status == 200
+    request = httpx.Request(method, f"http://offline{path}", content=body("Hi"))
+    reply = asyncio.run(PracticeEndpoint().handle_async_request(request))
+    assert reply.status_code == 404
+    assert path in json.loads(asyncio.run(reply.aread()))["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -179,119 +310,100 @@ def test_a_query_does_not_change_the_path() -> None:
         b'{"messages": ["Hi"]}',
         b'{"messages": [{"role": "system", "content": "Hi"}]}',
         b'{"messages": [{"role": "user", "content": null}]}',
-        body("Hi", stream=True),
-        body("Hi", n=2),
-        body("Hi", max_tokens=0),
         body("Hi", max_tokens="5"),
     ],
 )
 def test_a_request_that_cannot_be_used_is_400(request_body: bytes) -> None:
-    status, _, reply = ask(OfflineEndpoint("code"), request_body)
-    assert status == 400
-    assert reply["error"].keys() == {"message", "type", "param", "code"}
-    assert reply["error"]["message"].startswith("cannot use the request body: ")
+    reply = ask(PracticeEndpoint(), request_body)
+    assert reply.status_code == 400
+    assert reply.json()["error"].keys() == {"message", "type", "param", "code"}
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
 def test_max_tokens_cuts_the_answer(name: str) -> None:
-    endpoint = OfflineEndpoint("instruction")
-    _, _, reply = ask(endpoint, body("Make one.", **{name: 5}))
+    reply = ask(PracticeEndpoint(), body("Hi", **{name: 5})).json()
     assert reply["choices"][0]["finish_reason"] == "length"
     assert reply["usage"]["completion_tokens"] == 5
-    _, _, reply = ask(endpoint, body("Make one.", **{name: 5_000}))
+    reply = ask(PracticeEndpoint(), body("Hi", **{name: 5_000})).json()
     assert reply["choices"][0]["finish_reason"] == "stop"
 
 
 REQUESTS = [body(f"Examples of seed {number}") for number in range(400)]
 
 
+def failing(faults: str) -> PracticeEndpoint:
+    return PracticeEndpoint(read_faults(faults))
+
+
 def test_shares_of_faults_are_as_told() -> None:
-    counted = statuses(
-        OfflineEndpoint("code", Faults(rate_limited=0.3, server_error=0.2)), REQUESTS
-    )
+    counted = statuses(failing("429=0.3,500=0.2"), REQUESTS)
     assert 90 <= counted.count(429) <= 150
     assert 50 <= counted.count(500) <= 110
     assert counted.count(200) == 400 - counted.count(429) - counted.count(500)
 
 
-def test_faults_do_not_depend_on_the_order_of_requests() -> None:
-    faults = Faults(rate_limited=0.4, server_error=0.2)
-    one, other = OfflineEndpoint("code", faults), OfflineEndpoint("code", faults)
-    for _ in range(3):
-        assert statuses(one, REQUESTS) == statuses(other, REQUESTS[::-1])[::-1]
-
-
 def test_asking_again_gets_through() -> None:
-    endpoint = OfflineEndpoint("code", Faults(rate_limited=0.5))
-    failing = REQUESTS
+    endpoint, left = failing("429=0.5"), REQUESTS
     for _ in range(20):
-        failing = [r for r, s in zip(failing, statuses(endpoint, failing), strict=True) if s != 200]
-    assert failing == []
+        left = [r for r, s in zip(left, statuses(endpoint, left), strict=True) if s != 200]
+    assert left == []
 
 
 def test_a_share_of_one_never_lets_through() -> None:
-    assert set(statuses(OfflineEndpoint("code", Faults(rate_limited=1)), REQUESTS)) == {429}
-    assert set(statuses(OfflineEndpoint("code", Faults(server_error=1)), REQUESTS)) == {500}
+    assert set(statuses(failing("429=1"), REQUESTS)) == {429}
+    assert set(statuses(failing("500=1"), REQUESTS)) == {500}
 
 
 def test_faults_speak_as_openai_does() -> None:
-    status, headers, reply = ask(OfflineEndpoint("code", Faults(rate_limited=1)), body("Hi"))
-    assert (status, headers["retry-after"], headers["retry-after-ms"]) == (429, "1", "50")
-    assert reply["error"]["code"] == "rate_limit_exceeded"
-    status, _, reply = ask(OfflineEndpoint("code", Faults(server_error=1)), body("Hi"))
-    assert (status, reply["error"]["type"]) == (500, "server_error")
+    reply = ask(failing("429=1"), body("Hi"))
+    assert (reply.headers["retry-after"], reply.headers["retry-after-ms"]) == ("1", "50")
+    assert reply.json()["error"]["code"] == "rate_limit_exceeded"
+    reply = ask(failing("500=1"), body("Hi"))
+    assert "retry-after" not in reply.headers
+    assert reply.json()["error"]["type"] == "server_error"
 
 
 def test_an_answer_that_is_cut_is_cut_each_time() -> None:
-    cutting, whole = OfflineEndpoint("code", Faults(cut=0.5)), OfflineEndpoint("code")
-    reasons = []
+    cutting, reasons = failing("cut=0.5"), []
     for request in REQUESTS[:30]:
-        [cut], [uncut] = (ask(each, request)[2]["choices"] for each in (cutting, whole))
-        assert ask(cutting, request)[2]["choices"] == [cut]
-        assert uncut["message"]["content"].startswith(cut["message"]["content"])
-        assert (cut == uncut) == (cut["finish_reason"] == "stop")
+        [cut], [whole] = (ask(e, request).json()["choices"] for e in (cutting, PracticeEndpoint()))
+        assert ask(cutting, request).json()["choices"] == [cut]
+        assert whole["message"]["content"].startswith(cut["message"]["content"])
+        assert (cut == whole) == (cut["finish_reason"] == "stop")
         reasons.append(cut["finish_reason"])
     assert set(reasons) == {"stop", "length"}
 
 
-def test_latency_is_waited_for_side_by_side() -> None:
-    endpoint = OfflineEndpoint("code", Faults(latency=0.05))
-    start = time.perf_counter()
-    assert set(statuses(endpoint, REQUESTS[:50])) == {200}
-    assert 0.05 <= time.perf_counter() - start < 0.5
+def test_latency_is_waited_for_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    assert set(statuses(failing("latency=7"), REQUESTS[:50])) == {200}
+    assert waits == [7.0] * 50
 
 
-def test_faults_are_read_from_the_environment() -> None:
-    env = {"CODESYNTH_OFFLINE": " 429=0.1,500 = 0.05,cut=1,latency=1.5 "}
-    assert Faults.from_env(env) == Faults(0.1, 0.05, 1.0, 1.5)
-    assert Faults.from_env({}) == Faults.from_env({"CODESYNTH_OFFLINE": " "}) == Faults()
+def test_faults_are_read_from_a_text() -> None:
+    text = " 429=0.1,500 = .05,cut=1,latency=1.5, wrong_code=0.2,wrong_tests=0 "
+    assert read_faults(text) == {
+        "429": 0.1,
+        "500": 0.05,
+        "cut": 1.0,
+        "latency": 1.5,
+        "wrong_code": 0.2,
+        "wrong_tests": 0.0,
+    }
+    assert set(read_faults(" ").values()) == {0.0}
 
 
 @pytest.mark.parametrize(
     "pair",
-    [
-        "503=0.1",
-        "429",
-        "429=",
-        "429=2",
-        "500=-0.1",
-        "cut=nan",
-        "latency=inf",
-        "429=10%",
-        "cut:1",
-        "",
-    ],
+    ["503=0.1", "429", "429=", "429=2", "500=-0.1", "cut=nan", "latency=inf", "429=10%", "cut:1"],
 )
 def test_a_fault_that_cannot_be_used_is_named(pair: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        Faults.from_env({"CODESYNTH_OFFLINE": f"latency=0.1,{pair}"})
+        read_faults(f"latency=0.1,{pair}")
     message = str(caught.value)
-    assert message.startswith(f'CODESYNTH_OFFLINE: cannot use "{pair}"')
-    assert "known, once each: 429, 500, cut (shares from 0 to 1), latency" in message
-
-
-def test_shares_that_add_up_to_more_than_one_are_refused() -> None:
-    with pytest.raises(ConfigError, match="over 1"):
-        Faults.from_env({"CODESYNTH_OFFLINE": "429=0.6,500=0.5"})
-    with pytest.raises(ConfigError, match="once each"):
-        Faults.from_env({"CODESYNTH_OFFLINE": "429=0.1,429=0.2"})
+    assert message.startswith(f'CODESYNTH_OFFLINE: cannot use "{pair}". Known: 429, 500, cut')

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from answers import code_for, completion
-from command import KEY, instructions, lines
-from endpoint import Endpoint
+from support.replies import code_for, completion
+from support.command import KEY, instructions, lines
+from support.endpoint import Endpoint
 
 from codesynth import (
     APILLMServing,

@@ -1,7 +1,7 @@
 """The pipeline between plain lists: every row in one place, in order, whatever happens."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,12 +11,28 @@ from hypothesis import strategies as st
 
 from codesynth import pipeline
 from codesynth.errors import ConfigError, EndpointError, OutputError, RunError
-from codesynth.models import Failure, Outcome, Record, Request, Response, Stats, Usage
-from codesynth.pipeline import Job, Stop, make_requests, outcomes
-from codesynth.serving import LLMServing
-from codesynth.storage.records import parse_record
+from codesynth.models import Answer, Ask, Failure, Record, Request, Response, Row, Stats, Usage
+from codesynth.storage.columns import read_text
+from codesynth.pipeline import Shard, Stop, make_requests
+from codesynth.serving import LLMServing, ResponseStream
+from codesynth.serving.stream import IteratorStream
+from codesynth.storage import parse_record
 
-JOB = Job("demo", lambda record: record.text("x"), lambda text, _: text.strip(), "y")
+
+class Copy:
+    """Asks with column x, writes the answer to column y; " " is no answer."""
+
+    def ask(self, record: Record) -> Ask | Failure:
+        text = read_text(record, "x")
+        body = text if isinstance(text, Failure) else text.encode("utf-8", "surrogatepass")
+        return body if isinstance(body, Failure) else Ask(body, body)
+
+    def columns(self, response: Response) -> dict[str, Any] | Failure:
+        text = response.answer.text if response.answer is not None else ""
+        return {"y": text.strip()} if text.strip() else Failure("empty", "nothing")
+
+    def subject(self, columns: Mapping[str, Any]) -> str:
+        return str(columns["y"])
 
 
 @dataclass
@@ -44,27 +60,56 @@ class Lists:
         return [json.loads(line)["x"] for line in self.rows]
 
 
+class Stream(IteratorStream):
+    """Notes what its caller does."""
+
+    pause = staticmethod(lambda taken: False)
+
+    def __init__(self, responses: Generator[Response, None, None]) -> None:
+        super().__init__(responses)
+        self.grace: list[float | None] = []
+        self.closed = False
+        self.taken = 0
+
+    def __next__(self) -> Response:
+        self.taken += 1
+        return super().__next__()
+
+    def wait(self, timeout: float | None) -> bool:
+        return timeout != 0 or not self.pause(self.taken)
+
+    def drain(self, grace: float | None) -> None:
+        self.grace.append(grace)
+        self._responses = (response for response in [*self._responses][:1])
+
+    def close(self) -> None:
+        self.closed = True
+        super().close()
+
+
 class Echo:
-    """Answers each request with its prompt, in the order that ``arrange`` makes."""
+    """Answers each request with its body, in the order that ``arrange`` makes."""
 
     def __init__(
         self, arrange: Callable[[list[Response]], Iterable[Response]] = lambda each: each
     ) -> None:
         self.arrange = arrange
         self.asked: list[Request] = []
-        self.closed = False
+        self.stream = Stream(iter(()))  # type: ignore[arg-type]  # replaced by the first one
 
-    def answer(self, request: Request) -> Response:
-        self.asked.append(request)
-        text = request.messages[-1]["content"]
-        return Response(request, text, "stop", Usage(2, 1), attempts=1)
+    def _answer(self, item: Request | Response) -> Response:
+        if isinstance(item, Response):
+            return item
+        self.asked.append(item)
+        text = item.body.decode("utf-8", "surrogatepass")
+        return Response(item, item.body, Answer(text, usage=Usage(2, 1)), attempts=1)
 
-    def generate(self, requests: Iterable[Request]) -> Iterator[Response]:
-        responses = [request.known or self.answer(request) for request in requests]
-        try:
-            yield from self.arrange(responses)
-        finally:
-            self.closed = True
+    def _answers(self, items: Iterable[Request | Response]) -> Generator[Response, None, None]:
+        yield from self.arrange([self._answer(item) for item in items])
+
+    def generate(self, requests: Iterable[Request | Response]) -> ResponseStream:
+        self.stream = Stream(self._answers(requests))
+        return self.stream
 
 
 def records(*lines: bytes | str) -> Iterator[Record]:
@@ -77,8 +122,8 @@ def run(
     serving: LLMServing, *lines: bytes | str, sink: Lists | None = None, **options: Any
 ) -> tuple[Lists, Stats]:
     sink, stats = sink or Lists(), Stats()
-    given = {"stop": Stop(), **options}
-    pipeline.run(records(*lines), JOB, serving, sink, stats=stats, **given)
+    options = {"stop": Stop(), **options}
+    pipeline.run(records(*lines), Copy(), serving, sink, stats=stats, **options)
     return sink, stats
 
 
@@ -103,9 +148,8 @@ def test_any_lines_answered_in_any_order_end_once_each(
     sink, stats = run(Echo(arrange), *rows, ordered=ordered)
     assert (len(sink.rows), len(sink.failures)) == (stats.ok, stats.failed)
     assert stats.rows == len(rows) == stats.ok + stats.failed
-    assert stats.pending == 0
-    told = [json.loads(line) for line in sink.failures]
-    numbers = [failure["line"] for failure in told]
+    assert (stats.pending, stats.all_read, stats.answered) == (0, True, len(rows))
+    numbers = [json.loads(line)["line"] for line in sink.failures]
     written = [line[: line.rindex(b',"y"')] + b"}" for line in sink.rows]
     others = [row for number, row in enumerate(rows, 1) if number not in numbers]
     assert len(set(numbers)) == len(numbers)
@@ -116,20 +160,31 @@ def test_any_lines_answered_in_any_order_end_once_each(
         assert sorted(written) == sorted(others)
 
 
-def test_a_row_is_asked_with_its_place_and_a_bad_one_with_its_failure() -> None:
+def test_a_row_is_asked_with_its_place_and_a_bad_one_becomes_a_response() -> None:
     stats = Stats()
-    job = Job("demo", JOB.prompt, JOB.parse, "y", system_prompt="Be brief.")
-    good, bad, worse = make_requests(records("a", b"{}", b"{"), job, stats, Stop())
-    assert (good.custom_id, good.position, good.known) == ("demo-0", 0, None)
-    assert good.messages == [
-        {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": "a"},
-    ]
-    kinds = [r.known.error.kind for r in (bad, worse) if r.known and r.known.error]
+    good, bad, worse = make_requests(records("a", b"{}", b"{"), Copy(), stats, Stop())
+    assert isinstance(good, Request)
+    assert (good.position, good.body, len(good.key)) == (0, b"a", 16)
+    kinds = [r.error.kind for r in (bad, worse) if isinstance(r, Response) and r.error]
     assert (kinds, stats.rows) == (["missing_key", "invalid_json"], 3)
 
 
-def test_an_answer_without_anything_in_it_is_empty() -> None:
+def test_equal_requests_are_numbered_over_the_undivided_job() -> None:
+    texts = ["a", "b", "a", "a", "b", b"{}", "a"]
+    whole = list(make_requests(records(*texts), Copy(), Stats(), Stop()))
+    parts = [
+        list(make_requests(records(*texts), Copy(), Stats(), Stop(), Shard(i, 3)))
+        for i in range(3)
+    ]
+    dealt = [parts[i % 3][i // 3] for i in range(len(texts))]
+    assert [isinstance(each, Request) and each.key for each in dealt] == [
+        isinstance(each, Request) and each.key for each in whole
+    ]
+    keys = [each.key for each in whole if isinstance(each, Request)]
+    assert len(set(keys)) == len(keys) == 6
+
+
+def test_an_answer_that_cannot_be_used_fails_with_its_text_and_attempts() -> None:
     sink, stats = run(Echo(), "a", " \n")
     assert (sink.texts, dict(stats.failures)) == (["a"], {"empty": 1})
     failure = json.loads(sink.failures[0])
@@ -139,11 +194,12 @@ def test_an_answer_without_anything_in_it_is_empty() -> None:
 def test_what_the_journal_knew_costs_nothing_in_this_run() -> None:
     def arrange(responses: list[Response]) -> list[Response]:
         first, second = responses
-        return [Response(first.request, "a", usage=Usage(9, 9), attempts=3, cached=True), second]
+        known = Answer("a", usage=Usage(9, 9))
+        return [Response(first.request, b"", known, attempts=3, cached=True), second]
 
     _, stats = run(Echo(arrange), "a", "b")
     assert (stats.ok, stats.cached, stats.attempts) == (2, 1, 1)
-    assert (stats.prompt_tokens, stats.completion_tokens) == (2, 1)
+    assert (stats.used, stats.saved) == (Usage(2, 1), Usage(9, 9))
 
 
 @pytest.mark.parametrize("ordered", [True, False])
@@ -164,6 +220,7 @@ def test_an_endpoint_that_stops_the_run_loses_nothing_that_was_answered() -> Non
     with pytest.raises(EndpointError, match="no more"):
         run(serving, "a", "b", "c", "d", sink=sink)
     assert sink.texts == ["a", "c", "d"]
+    assert serving.stream.closed
 
 
 def test_what_goes_wrong_in_reading_goes_through() -> None:
@@ -172,44 +229,11 @@ def test_what_goes_wrong_in_reading_goes_through() -> None:
         raise ConfigError("no such column")
 
     with pytest.raises(ConfigError, match="no such column"):
-        pipeline.run(broken(), JOB, Echo(), Lists(), stats=Stats(), stop=Stop())
+        pipeline.run(broken(), Copy(), Echo(), Lists(), stats=Stats(), stop=Stop())
 
 
-class Drained:
-    """A stream that can be waited for and drained, like a window's."""
-
-    def __init__(self, responses: Iterator[Response]) -> None:
-        self.responses = responses
-        self.grace: list[float | None] = []
-        self.closed = False
-
-    def __iter__(self) -> Iterator[Response]:
-        return self
-
-    def __next__(self) -> Response:
-        return next(self.responses)
-
-    def wait(self, timeout: float | None) -> bool:
-        return True
-
-    def drain(self, grace: float | None) -> None:
-        self.grace.append(grace)
-        self.responses = iter([*self.responses][:1])
-
-    def close(self) -> None:
-        self.closed = True
-
-
-class Drainable(Echo):
-    stream: Drained
-
-    def generate(self, requests: Iterable[Request]) -> Iterator[Response]:
-        self.stream = Drained(super().generate(requests))
-        return self.stream
-
-
-def test_a_stop_drains_what_is_in_flight_and_writes_what_lands() -> None:
-    stop, sink, serving = Stop(), Lists(), Drainable()
+def test_a_stop_drains_what_is_in_flight_and_writes_what_comes() -> None:
+    stop, sink, serving = Stop(), Lists(), Echo()
     ticks = iter(range(10))
 
     def tick() -> None:
@@ -221,71 +245,76 @@ def test_a_stop_drains_what_is_in_flight_and_writes_what_lands() -> None:
     assert (serving.stream.grace, serving.stream.closed) == ([2.5], True)
 
 
-class Halting(Echo):
-    """Answers come two at a time."""
-
-    def generate(self, requests: Iterable[Request]) -> Iterator[Response]:
-        return Halts(super().generate(requests))
-
-
-class Halts(Iterator[Response]):
-    def __init__(self, responses: Iterator[Response]) -> None:
-        self.responses = responses
-        self.taken = 0
-
-    def __next__(self) -> Response:
-        self.taken += 1
-        return next(self.responses)
-
-    def wait(self, timeout: float) -> bool:
-        return timeout > 0 or self.taken % 2 == 1
-
-
-def test_lines_are_flushed_whenever_no_more_comes_just_now() -> None:
+def test_lines_are_flushed_whenever_no_more_comes_just_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stream, "pause", staticmethod(lambda taken: taken % 2 == 0))
     sink = Lists()
-    run(Halting(), "a", "b", "c", "d", "e", sink=sink)
+    run(Echo(), "a", "b", "c", "d", "e", sink=sink)
     assert sink.texts == list("abcde")
     assert sink.flushed == [0, 2, 4]
 
 
-def test_a_stop_ends_a_serving_that_cannot_drain_at_once() -> None:
-    stop, sink, serving = Stop(), Lists(), Echo()
-    run(serving, "a", "b", sink=sink, stop=stop, tick=lambda: stop.ask(None))
-    assert sink.texts == ["a"]
-
-
-@pytest.mark.parametrize(("landing", "grace"), [(3.0, [3.0]), (None, [])])
-def test_a_full_output_lets_what_is_in_flight_land_where_it_is_kept(
-    landing: float | None, grace: list[float]
+@pytest.mark.parametrize(("drain_grace", "grace"), [(3.0, [3.0]), (None, [])])
+def test_a_full_output_lets_what_is_in_flight_arrive_where_it_is_kept(
+    drain_grace: float | None, grace: list[float]
 ) -> None:
-    stop, sink, serving = Stop(), Lists(full=1), Drainable()
+    stop, sink, serving = Stop(), Lists(full=1), Echo()
     with pytest.raises(OutputError):
-        run(serving, "a", "b", "c", "d", sink=sink, stop=stop, landing=landing)
+        run(serving, "a", "b", "c", "d", sink=sink, stop=stop, drain_grace=drain_grace)
     assert (sink.texts, serving.stream.grace) == (["a"], grace)
-
-
-def test_closing_the_outcomes_closes_the_serving() -> None:
-    serving = Echo()
-    stream = outcomes(records("a", "b"), JOB, serving, stats=Stats(), stop=Stop())
-    assert next(stream).value == "a"
-    assert isinstance(stream, Iterator)
-    stream.close()  # type: ignore[attr-defined]  # it is a generator
-    assert serving.closed
+    assert serving.stream.closed
 
 
 def test_each_failure_is_told_as_it_comes() -> None:
-    told: list[Outcome] = []
-    sink, _ = run(Echo(), "a", b"{}", b"[]", on_failure=told.append)
-    assert [outcome.failure and outcome.failure.kind for outcome in told] == [
-        *("missing_key", "not_an_object")
-    ]
+    told: list[str] = []
+    sink, _ = run(
+        Echo(), "a", b"{}", b"[]", on_failure=lambda _, failure: told.append(failure.kind)
+    )
+    assert told == ["missing_key", "not_an_object"]
     assert len(sink.failures) == 2
 
 
-def test_meta_is_the_last_member_and_keeps_an_earlier_one() -> None:
-    rows = (b'{"_codesynth":{"n": 1.0},"x":"a"}', "b")
-    sink, _ = run(Echo(), *rows, meta=lambda outcome: {"attempts": outcome.response.attempts})
-    assert sink.rows == [
-        b'{"x":"a","y":"a","_codesynth":{"attempts":1,"input":{"n": 1.0}}}',
-        b'{"x": "b","y":"b","_codesynth":{"attempts":1}}',
-    ]
+class Once:
+    """Rejects what it has seen before."""
+
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+        self.failed = 0
+
+    def reject(self, row: Row) -> Failure | None:
+        known = row.subject in self.seen
+        self.seen.add(row.subject)
+        return Failure("duplicate", "again") if known else None
+
+    def note_failed(self) -> None:
+        self.failed += 1
+
+
+def test_a_rejected_row_goes_to_the_failures_as_it_came_and_is_no_failure() -> None:
+    once = Once()
+    sink, stats = run(Echo(), "a", b'{"n": 1.0, "x":"a"}', b"{}", "b", filters=[once])
+    assert (sink.texts, stats.rejected, stats.failed, once.failed) == (["a", "b"], 1, 1, 1)
+    assert sink.failures[0] == (
+        b'{"input":{"n": 1.0, "x":"a"},"line":2,"error":{"kind":"duplicate","message":"again",'
+        b'"attempts":0},"answer":"a"}'
+    )
+
+
+class LastOfThree:
+    """Keeps the last of three rows."""
+
+    def __init__(self) -> None:
+        self.held: list[Row] = []
+
+    def put(self, row: Row) -> list[tuple[Row, Failure | None]]:
+        self.held.append(row)
+        return self.rest() if len(self.held) == 3 else []
+
+    def rest(self) -> list[tuple[Row, Failure | None]]:
+        held, self.held = self.held, []
+        reason = Failure("not_kept", "not the last")
+        return [(row, None if row is held[-1] else reason) for row in held]
+
+
+def test_a_window_decides_about_rows_together() -> None:
+    sink, stats = run(Echo(), *"abcd", window=LastOfThree())
+    assert (sink.texts, stats.rejected) == (["c", "d"], 2)

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from peer import OK, ask, in_loop, read_request, serving, unanswering
+from support.asking import ask, in_loop
+from support.endpoint import OK, Endpoint, read_request, unanswering
 
 from codesynth.errors import ConfigError
-from codesynth.serving.proxies import create_transport
+from codesynth.serving.http.proxies import create_transport
 
 
 @pytest.mark.parametrize("proxy", ["", "http://localhost:1"])
@@ -22,7 +23,7 @@ def test_bad_certificate_file_is_a_config_error(
         path.write_text(content)
     monkeypatch.setenv("SSL_CERT_FILE", str(path))
     with pytest.raises(ConfigError, match="SSL_CERT_FILE"):
-        create_transport("https://localhost/v1", connect_timeout=1)
+        create_transport(httpx.URL("https://localhost/v1"), connect_timeout=1)
 
 
 PROXY = {"HTTP_PROXY": "http://proxy:3128"}
@@ -56,7 +57,7 @@ def test_environment_chooses_the_proxy(
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    transport = create_transport(url, connect_timeout=1)
+    transport = create_transport(httpx.URL(url), connect_timeout=1)
     assert isinstance(transport, httpx.AsyncHTTPTransport) == proxied
 
 
@@ -68,7 +69,7 @@ def test_proxy_that_cannot_be_used_is_a_config_error_without_its_password(
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", proxy)
     with pytest.raises(ConfigError, match="proxy") as caught:
-        create_transport("http://host/v1", connect_timeout=1)
+        create_transport(httpx.URL("http://host/v1"), connect_timeout=1)
     assert "secret" not in str(caught.value)
 
 
@@ -81,9 +82,11 @@ async def test_requests_go_through_the_proxy(monkeypatch: pytest.MonkeyPatch) ->
         got = await read_request(reader)
         writer.write(OK)
 
-    async with serving(script) as proxy:
+    async with Endpoint(script=script) as proxy:
         monkeypatch.setenv("HTTP_PROXY", f"localhost:{proxy.port}")
-        async with create_transport("http://host.invalid/v1", connect_timeout=1) as transport:
+        async with create_transport(
+            httpx.URL("http://host.invalid/v1"), connect_timeout=1
+        ) as transport:
             assert await ask(transport, "http://host.invalid/v1/models") == (200, b"{}")
     assert got.startswith(b"POST http://host.invalid/v1/models HTTP/1.1\r\n")
 
@@ -94,7 +97,7 @@ async def test_proxy_that_does_not_answer_is_a_connect_timeout(
 ) -> None:
     with unanswering("127.0.0.1") as port:
         monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{port}")
-        async with create_transport("http://host/v1", connect_timeout=0.1) as transport:
+        async with create_transport(httpx.URL("http://host/v1"), connect_timeout=0.1) as transport:
             with pytest.raises(httpx.ConnectTimeout):
                 await ask(transport, "http://host/v1")
 
@@ -109,7 +112,7 @@ async def test_proxy_is_sent_as_many_requests_as_there_are(monkeypatch: pytest.M
         await all_there.wait()
         writer.write(OK)
 
-    async with serving(script) as proxy:
+    async with Endpoint(script=script) as proxy:
         monkeypatch.setenv("ALL_PROXY", f"http://localhost:{proxy.port}")
-        async with create_transport("http://host/v1", connect_timeout=5) as transport:
+        async with create_transport(httpx.URL("http://host/v1"), connect_timeout=5) as transport:
             await asyncio.gather(*(ask(transport, "http://host/v1") for _ in range(many)))

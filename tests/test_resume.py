@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from answers import Answer, Received, completion, echo, error
+from support.replies import Reply, Received, completion, echo, error
 from benchmarks.crash import Crash
-from command import KEY, bare, codesynth, instructions, lines, started
-from endpoint import Endpoint
-from job import ABC, Job
+from support.command import KEY, bare, codesynth, instructions, lines, started
+from support.endpoint import Endpoint
+from support.job import ABC, Job
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def job(tmp_path: Path, endpoint: Endpoint) -> Job:
     return Job(tmp_path, endpoint)
 
 
-def fates(request: Received) -> Answer:
+def fates(request: Received) -> Reply:
     """Answer, or fail in the way that the prompt names."""
     answers: dict[str, Answer] = {
         "truncated": completion("half", "length"),

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from answers import Answer, Plan, Received, completion, echo, error
-from command import COMMAND, Finished, environment, finished, instructions, started
-from endpoint import Endpoint
-from job import Job
+from support.replies import Reply, Plan, Received, completion, echo, error
+from support.command import COMMAND, Finished, environment, finished, instructions, started
+from support.endpoint import Endpoint
+from support.job import Job
 
 MANY = [str(i) for i in range(40)]
 
@@ -194,7 +194,7 @@ def whole_lines(path: Path) -> list[Any]:
 LONG = 9_000
 
 
-def long(request: Received) -> Answer:
+def long(request: Received) -> Reply:
     text = request.prompt.zfill(LONG)
     return completion(text, "length" if request.prompt.endswith("7") else "stop")
 
@@ -356,7 +356,7 @@ def test_an_endpoint_that_refuses_everything_ends_the_run(job: Job) -> None:
 
 
 def test_what_is_in_flight_when_the_quota_ends_is_kept(job: Job) -> None:
-    def plan(request: Received) -> Answer:
+    def plan(request: Received) -> Reply:
         if request.prompt == "20":
             return error(429, "no money", code="insufficient_quota", kind="insufficient_quota")
         return replace(echo(request), delay=0.1)

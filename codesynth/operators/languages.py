@@ -49,9 +49,6 @@ def find_language(name: str) -> Language:
 
     Raises:
         ConfigError: the name is unknown, or its parser does not fit the version of tree-sitter.
-
-    >>> find_language("C++").name
-    'cpp'
     """
     known = _ALIASES.get(name.strip().lower())
     if known is None:

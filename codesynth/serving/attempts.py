@@ -27,6 +27,8 @@ _LOAD = {
     **dict.fromkeys((500, 502, 504), "down"),
 }
 """What a status says of the endpoint's load."""
+_NOBODY = frozenset({"connection", "timeout", "server_error"})
+"""A row that ends so before the first answer stops the run: nobody is there to answer others."""
 
 
 @dataclass(slots=True, eq=False)
@@ -92,7 +94,10 @@ class Asker:
         outcome = await self._attempt(row)
         if outcome.retry:  # tenacity costs nothing where all is well
             outcome = await self._retry(row, outcome)
-        error = outcome.failure and replace(outcome.failure, attempts=row.attempts)
+        failure = outcome.failure
+        if failure is not None and failure.kind in _NOBODY and not self._answered:
+            raise explain(self._endpoints[row.avoid or 0], outcome, _model_of(row))
+        error = failure and replace(failure, attempts=row.attempts)
         return Response(row.request, outcome.body, outcome.answer, error, row.attempts, row.seconds)
 
     async def _retry(self, row: Row, outcome: Outcome) -> Outcome:
