@@ -82,8 +82,8 @@ class Sandbox:
 
     def __init__(self, settings: SandboxSettings) -> None:
         self._patience = settings.timeout + GRACE
-        self._folder = tempfile.TemporaryDirectory(prefix="codesynth-", ignore_cleanup_errors=True)
-        scratch = f"{self._folder.name}/row" if settings.unsafe else "/tmp"  # noqa: S108
+        self._folder = tempfile.TemporaryDirectory() if settings.unsafe else None
+        scratch = f"{self._folder.name}/row" if self._folder else "/tmp"  # noqa: S108
         Path(scratch).mkdir(exist_ok=True)
         with tempfile.TemporaryFile() as errors:
             self._process = subprocess.Popen(
@@ -123,7 +123,8 @@ class Sandbox:
         """Give back what it held."""
         self.kill()
         self._process.communicate()
-        self._folder.cleanup()
+        if self._folder is not None:
+            self._folder.cleanup()
 
 
 def _command(settings: SandboxSettings, scratch: str) -> list[str]:

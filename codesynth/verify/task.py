@@ -32,96 +32,77 @@ class VerifyTask:
     statuses: Counter[str] = field(default_factory=Counter)
 
     def ask(self, record: Record) -> Ask | Failure:
-        """Write the trial of a row; its fields are those of ``verify.inside.trial``."""
-        fields = record.fields
-        code = fields.get(self.code_key)
+        """Write the trial of a row, see ``sandbox.FIELDS``."""
+        row = record.fields
+        code = row.get(self.code_key)
         if not isinstance(code, str):
-            kind = "not_a_string" if self.code_key in fields else "missing_key"
+            kind = "not_a_string" if self.code_key in row else "missing_key"
             return Failure(kind, f'no text in the column "{self.code_key}". Try --input-key')
-        if self.output_key in fields:
+        if self.output_key in row:
             words = f'the row has "{self.output_key}" already. Try another --output-key'
             return Failure("existing_key", words)
-        tests = read_tests(fields.get(self.test_key) if self.test_key else None, fields)
-        if isinstance(tests, Failure):
-            return tests
-        entry = fields.get("entry_point")
-        told = {
-            "code": code,
-            "instruction": self._instruction(record),
-            "entry_point": entry if isinstance(entry, str) else None,
-            "language": fields.get("language"),
-        }
-        body = dumps({**told, **tests})
+        try:
+            tests = read_tests(row.get(self.test_key) if self.test_key else None, row)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            words = f'the tests in "{self.test_key}" are neither text, a list of texts nor pairs'
+            return Failure("not_a_string", words)
+        told = {"code": code, "instruction": self._instruction(record)}
+        named = {name: row.get(name) for name in ("entry_point", "language")}
+        body = dumps({**told, **named, **tests})
         return Ask(body, body)
 
-    def columns(self, response: Response) -> dict[str, Any] | Failure:
+    def columns(self, response: Response) -> dict[str, Any]:
         """Read the verdict."""
         verdict = loads(response.body)
         self.statuses[verdict["status"]] += 1
         return {self.output_key: verdict}
 
     def subject(self, record: Record, columns: Mapping[str, Any]) -> str:
-        """Tell ``Selection`` which instruction a row answers, and its verdict."""
-        verdict = columns[self.output_key]
+        """Tell the filters which instruction a row answers, and its verdict."""
         told = self._instruction(record)
         group = record.index if told is None else blake2b(told.encode(errors="replace")).hexdigest()
-        names = ("status", "message", "results")
-        return dumps({"group": group, **{name: verdict[name] for name in names}}).decode()
+        return dumps({"group": group, **columns[self.output_key]}).decode()
 
     def _instruction(self, record: Record) -> str | None:
         keys = (self.instruction_key,) if self.instruction_key else INSTRUCTION_KEYS
-        found = (record.fields.get(key) for key in keys if key)
+        found = map(record.fields.get, keys)
         return next((text for text in found if isinstance(text, str)), None)
 
 
-def read_tests(column: Any, fields: Mapping[str, Any]) -> dict[str, Any] | Failure:
-    """Recognise tests from what they are.
+def read_tests(column: Any, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Recognise tests from what they are; return the trial's ``test``, ``pairs``, ``function``.
 
-    That is a text; a list of texts (MBPP, with ``test_setup_code`` and ``test_imports``); an object
+    They are a text; a list of texts (MBPP, with ``test_setup_code`` and ``test_imports``); an object
     with ``inputs`` and ``outputs`` (APPS, with ``fn_name``); a list of objects with ``input`` and
     ``output`` (LiveCodeBench, whose ``metadata`` may name a function); or one of these as JSON.
+
+    Raises:
+        ValueError, TypeError, KeyError, AttributeError: they are something else.
     """
-    if isinstance(column, str) and column.lstrip()[:1] in ("{", "["):
-        try:
-            column = loads(column)
-        except ValueError:
-            pass  # a text of Python
-    if isinstance(column, str | None):
-        return _trial(column)
-    if isinstance(column, list) and all(isinstance(one, str) for one in column):
-        setup = [fields.get("test_setup_code"), *(fields.get("test_imports") or ())]
-        return _trial("\n".join([*(one for one in setup if isinstance(one, str)), *column]))
-    cases = column if isinstance(column, list) else [column]
-    if all(isinstance(one, dict) and {"input", "output"} <= one.keys() for one in cases):
-        name = _function(fields, cases)
-        inputs, outputs = [one["input"] for one in cases], [one["output"] for one in cases]
-        if name is not None:
-            inputs = [[loads(line) for line in one.split("\n")] for one in inputs]
-            outputs = [loads(one) for one in outputs]
-    elif isinstance(column, dict) and {"inputs", "outputs"} <= column.keys():
-        inputs, outputs, name = column["inputs"], column["outputs"], column.get("fn_name")
+    if isinstance(column, str) and column.lstrip()[:2] in ('{"', "[{", '["'):
+        column = loads(column)
+    if column is None or isinstance(column, str):
+        return {"test": column, "pairs": None, "function": None}
+    if isinstance(column, dict) and "inputs" in column:
+        name = column.get("fn_name")
+        pairs = list(zip(column["inputs"], column["outputs"], strict=True))
+    elif isinstance(column, list) and all(isinstance(one, str) for one in column):
+        setup = [row.get("test_setup_code"), *(row.get("test_imports") or ())]
+        text = "\n".join(one for one in [*setup, *column] if isinstance(one, str))
+        return {"test": text, "pairs": None, "function": None}
     else:
-        return Failure("not_a_string", "the tests are neither text, a list of texts nor pairs")
+        cases = column if isinstance(column, list) else [column]
+        name, pairs = None, [(one["input"], one["output"]) for one in cases]
+        if cases[0].get("testtype") == "functional":
+            told = row.get("metadata") or {}
+            name = (loads(told) if isinstance(told, str) else told).get("func_name")
+            name = name or row["entry_point"]
+            pairs = [([*map(loads, a.split("\n"))], loads(b)) for a, b in pairs]
     if name is None:
-        inputs, outputs = map(_as_texts, (inputs, outputs))
-    return _trial(None, list(zip(inputs, outputs, strict=False)), name)
+        pairs = [(_lines(given), _lines(wanted)) for given, wanted in pairs]
+    return {"test": None, "pairs": pairs, "function": name}
 
 
-def _trial(
-    test: str | None, pairs: list[Any] | None = None, function: str | None = None
-) -> dict[str, Any]:
-    return {"test": test, "pairs": pairs, "function": function}
-
-
-def _function(fields: Mapping[str, Any], cases: list[Any]) -> str | None:
-    """Find the function that LiveCodeBench's pairs call."""
-    told = fields.get("metadata")
-    told = loads(told) if isinstance(told, str) and told.startswith("{") else told
-    name = told.get("func_name") if isinstance(told, dict) else None
-    is_called = cases and all(one.get("testtype") == "functional" for one in cases)
-    return name if is_called and isinstance(name, str) else None
-
-
-def _as_texts(values: list[Any]) -> list[str]:
-    """Join the lines of inputs and outputs that are lists of lines."""
-    return ["\n".join(map(str, one)) if isinstance(one, list) else str(one) for one in values]
+def _lines(text: Any) -> str:
+    """Join a list of lines, as APPS has them."""
+    return "\n".join(map(str, text)) if isinstance(text, list) else str(text)

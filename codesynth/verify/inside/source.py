@@ -105,7 +105,11 @@ class Tests(ast.NodeTransformer):
     def __init__(self, text: str) -> None:
         tree = without_guard(ast.parse(text))
         self.text, self.imports, self.argument = text, imports(tree), ""
-        functions = {one.name: one for one in tree.body if isinstance(one, FUNCTIONS)}
+        functions: dict[str, ast.FunctionDef | ast.AsyncFunctionDef] = {}
+        for one in tree.body:
+            if isinstance(one, FUNCTIONS):  # a list of tests may hold two of one name
+                one.name += f"_{len(functions)}" * (one.name in functions)
+                functions[one.name] = one
         self.functions = [name for name in functions if name.startswith("test")]
         self.classes = [one.name for one in tree.body if isinstance(one, ast.ClassDef)]
         self.needs_pytest = ONLY_PYTEST.search(text) is not None
@@ -113,8 +117,7 @@ class Tests(ast.NodeTransformer):
         body, check = tree.body, functions.get("check")
         if check is not None and check.args.args and "Return(" not in ast.dump(check):
             self.argument = check.args.args[0].arg
-            body = [one for one in body if one is not check and "check" not in called(one)]
-            body += check.body
+            body = [one for one in body if "check" not in called(one)] + check.body
         steps = [(one, called(one)) for one in body]
         self.steps = [
             (one, not isinstance(one, DEFINITIONS) and (bool(asserting & calls) or has_assert(one)))

@@ -71,6 +71,7 @@ class Trial:
         self.imports.update(source.imports(code), tests.imports)
         examples = [] if row["test"] or row["pairs"] else self._examples()
         guard = Guard([*self.imports], tests.text)
+        equals_any = "unittest.mock" in source.imports(code) and "ANY" in row["code"]
         try:
             if row["pairs"]:
                 self._run_pairs(compile(code, CODE_FILE, "exec"))
@@ -85,7 +86,8 @@ class Trial:
         if problem is not None:
             status = "failed" if problem == "F" else "error"
             return verdict(status, results.letters, results.message)
-        if results.letters and not row["pairs"] and (guard.is_broken() or not must_fail_fails()):
+        is_spoilt = equals_any or guard.is_broken() or not must_fail_fails()
+        if results.letters and not row["pairs"] and is_spoilt:
             return verdict("error", results.letters, "the code interferes with its tests")
         return verdict("passed" if results.letters else "no_tests", results.letters)
 
@@ -221,6 +223,8 @@ def _equals_everything(kind: type) -> bool:
     code = getattr(equal, "__code__", None)
     if code is None or not code.co_filename.endswith(CODE_FILE):
         return False
-    with suppress(Exception):  # it looks at the other: it is no such class
-        return equal(None, object()) is True
+    for make in (lambda: None, kind):
+        with suppress(Exception):  # it looks at the other: it is no such class
+            if equal(make(), object()) is True:
+                return True
     return False
