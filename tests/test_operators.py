@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.replies import code_for, completion
 from support.command import KEY, instructions, lines
 from support.endpoint import Endpoint
+from support.replies import code_for, completion
 
 import codesynth
 from codesynth import (

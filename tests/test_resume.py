@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.replies import Reply, Received, completion, echo, error
 from benchmarks.crash import Crash
 from support.command import KEY, bare, codesynth, instructions, lines, started
 from support.endpoint import Endpoint
 from support.job import ABC, Job
+from support.replies import Received, Reply, completion, echo, error
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@
 from collections import Counter
 
 from codesynth.models import Failure, Record
-from codesynth.operators.chat import Parsed
 from codesynth.operators import tests as made
+from codesynth.operators.chat import Parsed
 
-ANSWER = '''Here are the tests:
+ANSWER = """Here are the tests:
 
 ```python
 import math
@@ -27,7 +27,7 @@ def test_a_fraction_is_kept():
 def test_nothing():
     mean([1])
 ```
-'''
+"""
 
 
 def operator(num_tests: int = 8) -> made.TestsOperator:
@@ -74,15 +74,23 @@ def test_no_more_tests_are_kept_than_were_asked_for() -> None:
 
 
 def test_the_instruction_s_own_signature_comes_first() -> None:
-    record = row('Complete this:\n\ndef mean(\n    xs: list[float],\n) -> float:\n    """Mean."""\n')
-    assert parse(ANSWER, record).columns["signature"] == "def mean(\n    xs: list[float],\n) -> float:"
+    record = row(
+        'Complete this:\n\ndef mean(\n    xs: list[float],\n) -> float:\n    """Mean."""\n'
+    )
+    assert (
+        parse(ANSWER, record).columns["signature"] == "def mean(\n    xs: list[float],\n) -> float:"
+    )
     prompt = operator().prompt(record)
     assert isinstance(prompt, str)
     assert "It is: def mean(" in prompt
 
 
 def test_an_answer_without_a_usable_test_is_a_failure() -> None:
-    for answer in ("I cannot.", "```python\ndef f(x): ...\nassert True\n```", "```python\nx = 1\n```"):
+    for answer in (
+        "I cannot.",
+        "```python\ndef f(x): ...\nassert True\n```",
+        "```python\nx = 1\n```",
+    ):
         failure = operator().parse(answer, row())
         assert isinstance(failure, Failure), failure
         assert failure.kind == "no_code"

@@ -20,12 +20,9 @@ def sibling_path(out: str, suffix: str) -> str:
     """Name a file that belongs to an output: ``suffix`` in place of the output's own.
 
     >>> sibling_path("data/sft.jsonl", ".journal"), sibling_path("data/sft.jsonl.gz", ".journal")
-    ('data/sft.journal', 'data/sft.gz.journal')
+    ('data/sft.journal', 'data/sft.jsonl.journal')
     """
-    path = Path(out)
-    stem = Path(path.name.removesuffix(".gz")).stem
-    packed = ".gz" if path.name.endswith(".gz") and path.name != ".gz" else ""
-    return str(path.with_name(f"{stem}{packed}{suffix}"))
+    return str(Path(out).with_suffix(suffix))
 
 
 StrPath: TypeAlias = str | os.PathLike[str]

@@ -40,8 +40,8 @@ ETC = ("ld.so.cache", "alternatives", "localtime", "hosts", "nsswitch.conf", "mi
 DEVICES = ("null", "zero", "full", "random", "urandom")
 PYTHON = ("bin", "lib", "lib64", "share", "pyvenv.cfg")
 ENVIRONMENT = {
-    **{"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "USER": "sandbox", "PYTHONHASHSEED": "0"},
-    **{"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "Agg"},
+    "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "USER": "sandbox", "PYTHONHASHSEED": "0",
+    "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "Agg",
 }
 PROCESSES, GRACE = 64, 10.0
 """Processes of one row; seconds that a sandbox may be late before it is taken for dead."""
@@ -83,7 +83,7 @@ class Sandbox:
     def __init__(self, settings: SandboxSettings) -> None:
         self._patience = settings.timeout + GRACE
         self._folder = tempfile.TemporaryDirectory() if settings.unsafe else None
-        scratch = f"{self._folder.name}/row" if self._folder else "/tmp"  # noqa: S108
+        scratch = f"{self._folder.name}/row" if self._folder else "/tmp"
         Path(scratch).mkdir(exist_ok=True)
         with tempfile.TemporaryFile() as errors:
             self._process = subprocess.Popen(
@@ -167,7 +167,7 @@ def _mounts(python: Path) -> tuple[str, list[str]]:
         prefix, base, path = loads(told.stdout)
     except (OSError, ValueError, subprocess.SubprocessError) as exc:
         raise ConfigError(f"--python {python}: no Python interpreter of 3.9 or newer") from exc
-    if base.startswith("/tmp/"):  # noqa: S108
+    if base.startswith("/tmp/"):
         words = f"this Python is installed in {base}, and sandboxes have a /tmp of their own"
         raise ConfigError(f"{python}: {words}. Name another with --python, {UNSAFE}")
     made = ["--ro-bind", "/usr", "/usr"]
@@ -181,9 +181,11 @@ def _mounts(python: Path) -> tuple[str, list[str]]:
         elif folder.exists():
             made += ["--ro-bind", str(folder), str(folder)]
     made += [option for name in ETC for option in ("--ro-bind-try", f"/etc/{name}", f"/etc/{name}")]
-    made += ["--proc", "/proc", "--tmpfs", "/tmp", "--tmpfs", "/dev"]  # noqa: S108
-    made += [option for name in DEVICES for option in ("--dev-bind", f"/dev/{name}", f"/dev/{name}")]
-    made += ["--symlink", "/tmp", "/dev/shm", "--symlink", "/proc/self/fd", "/dev/fd"]  # noqa: S108
+    made += ["--proc", "/proc", "--tmpfs", "/tmp", "--tmpfs", "/dev"]
+    made += [
+        option for name in DEVICES for option in ("--dev-bind", f"/dev/{name}", f"/dev/{name}")
+    ]
+    made += ["--symlink", "/tmp", "/dev/shm", "--symlink", "/proc/self/fd", "/dev/fd"]
     made += ["--remount-ro", "/dev"]
     if not base.startswith("/usr"):
         made += _binds(base, base)

@@ -37,7 +37,7 @@ def cpu_seconds(pid: int, thread: str) -> float:
     total = 0.0
     for child in Path(f"/proc/{pid}/task/{thread}/children").read_text().split():
         fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
-        total += sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK") 
+        total += sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
         total += cpu_seconds(int(child), child)
     return total
 

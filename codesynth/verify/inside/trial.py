@@ -193,7 +193,13 @@ class Guard:
         self._tests, self._classes = tests, list[type]()
         self._build_class = builtins.__build_class__
         builtins.__build_class__ = self._note_class
-        names = ["builtins", "unittest.case", "doctest", *imports, *(f"{n}.testing" for n in imports)]
+        names = [
+            "builtins",
+            "unittest.case",
+            "doctest",
+            *imports,
+            *(f"{n}.testing" for n in imports),
+        ]
         self._modules = {one: sys.modules[one] for one in names if one in sys.modules}
         spaces: list[Any] = [vars(one) for one in self._modules.values()]
         for name in self._modules.keys() & {"unittest.case", "doctest"}:
