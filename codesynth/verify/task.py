@@ -29,7 +29,7 @@ class VerifyTask:
     code_key: str = "generated_code"
     instruction_key: str | None = None
     output_key: str = "verification"
-    statuses: Counter[str] = field(default_factory=Counter)
+    statuses: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(STATUSES, 0)))
 
     def ask(self, record: Record) -> Ask | Failure:
         """Write the trial of a row, see ``sandbox.FIELDS``."""
