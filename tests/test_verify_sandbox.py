@@ -219,10 +219,10 @@ def test_unsafe_gives_the_same_verdicts() -> None:
 
 
 def test_killing_codesynth_ends_its_sandboxes() -> None:
-    script = f"""
+    script = """
 from codesynth.models import Record, Request
 from codesynth.verify import SandboxServing, SandboxSettings, VerifyTask
-record = Record(0, b"", {{"generated_code": "import time; time.sleep(600)"}})
+record = Record(0, b"", {"generated_code": "import time; time.sleep(600)"})
 serving = SandboxServing(SandboxSettings(timeout=671.25), jobs=1)
 request = Request(record, 0, VerifyTask().ask(record).body)
 with serving.generate([request]) as stream:

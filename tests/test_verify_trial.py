@@ -11,9 +11,39 @@ from support.verify import verify
 ADD = "def add(a, b):\n    return a + b\n"
 SUM = "a, b = map(int, input().split())\nprint(a + b)\n"
 METHOD = "class Solution:\n    def add(self, a, b):\n        return a + b\n"
+CHECK = """\
+def check(candidate):
+    assert candidate(1, 2) == 3
+    assert candidate(1, 1) == 3
+    for i in range(9):
+        assert candidate(i, i) == 2 * i
+"""
+UNITTEST = """\
+import unittest
+
+class TestAdd(unittest.TestCase):
+    def test_a(self):
+        add(1, None)
+    def test_b(self):
+        self.assertEqual(add(1, 1), 3)
+    def test_c(self):
+        self.assertEqual(add(1, 1), 2)
+"""
+PYTEST = """\
+import pytest
+
+@pytest.mark.parametrize("a", [1, 2, None])
+def test_add(a):
+    assert add(a, 1) == 2
+"""
 FORMS: dict[str, tuple[str, str, object, dict[str, Any]]] = {
     # name: (results, code, tests, other columns)
-    "asserts": (".F.", ADD, "assert add(1, 2) == 3\nassert add(1, 1) == 3\nassert add(0, 0) == 0", {}),
+    "asserts": (
+        ".F.",
+        ADD,
+        "assert add(1, 2) == 3\nassert add(1, 1) == 3\nassert add(0, 0) == 0",
+        {},
+    ),
     "list of asserts": (".F", ADD, ["assert add(1, 2) == 3", "assert add(1, 1) == 3"], {}),
     "set-up code (MBPP)": (".", ADD, ["assert add(*x) == 3"], {"test_setup_code": "x = 1, 2"}),
     "two tests of one name": (
@@ -25,27 +55,27 @@ FORMS: dict[str, tuple[str, str, object, dict[str, Any]]] = {
     "check of HumanEval": (
         ".F.",
         ADD,
-        "def check(candidate):\n    assert candidate(1, 2) == 3\n    assert candidate(1, 1) == 3\n"
-        "    for i in range(9):\n        assert candidate(i, i) == 2 * i\n",
+        CHECK,
         {"entry_point": "add"},
     ),
     "unittest": (
         "EF.",
         ADD,
-        "import unittest\nclass T(unittest.TestCase):\n"
-        "    def test_a(self):\n        add(1, None)\n"
-        "    def test_b(self):\n        self.assertEqual(add(1, 1), 3)\n"
-        "    def test_c(self):\n        self.assertEqual(add(1, 1), 2)\n",
+        UNITTEST,
         {},
     ),
     "pytest": (
         ".FE",
         ADD,
-        "import pytest\n@pytest.mark.parametrize('a', [1, 2, None])\n"
-        "def test_a(a):\n    assert add(a, 1) == 2\n",
+        PYTEST,
         {},
     ),
-    "input and output (APPS)": (".F", SUM, {"inputs": ["1 2\n", "3 4"], "outputs": ["3\n", "8"]}, {}),
+    "input and output (APPS)": (
+        ".F",
+        SUM,
+        {"inputs": ["1 2\n", "3 4"], "outputs": ["3\n", "8"]},
+        {},
+    ),
     "the same as JSON": (".", SUM, json.dumps({"inputs": ["1 2\n"], "outputs": ["3\n"]}), {}),
     "lists of lines": (".", SUM, {"inputs": [["1 2"]], "outputs": [["3"]]}, {}),
     "input and output (LiveCodeBench)": (
@@ -54,8 +84,18 @@ FORMS: dict[str, tuple[str, str, object, dict[str, Any]]] = {
         [{"input": "1 2", "output": "3", "testtype": "stdin"}, {"input": "1 1\n", "output": "2.0"}],
         {},
     ),
-    "calls of a function": (".F", ADD, {"fn_name": "add", "inputs": [[1, 2], [1, 1]], "outputs": [3, 3]}, {}),
-    "calls of a method": (".", METHOD, {"fn_name": "add", "inputs": [[[1], [2]]], "outputs": [[1, 2]]}, {}),
+    "calls of a function": (
+        ".F",
+        ADD,
+        {"fn_name": "add", "inputs": [[1, 2], [1, 1]], "outputs": [3, 3]},
+        {},
+    ),
+    "calls of a method": (
+        ".",
+        METHOD,
+        {"fn_name": "add", "inputs": [[[1], [2]]], "outputs": [[1, 2]]},
+        {},
+    ),
     "calls by LiveCodeBench": (
         ".",
         METHOD,
@@ -70,7 +110,9 @@ HUMAN_EVAL = Path(__file__).parents[2] / "shared" / "data" / "HumanEval.jsonl"
 
 @pytest.fixture(scope="module")
 def verdicts() -> dict[str, dict[str, Any]]:
-    rows = {name: {"generated_code": c, "test": t, **more} for name, (_, c, t, more) in FORMS.items()}
+    rows = {
+        name: {"generated_code": c, "test": t, **more} for name, (_, c, t, more) in FORMS.items()
+    }
     rows |= HONEST | STATUSES
     return dict(zip(rows, verify(rows.values()), strict=True))
 
@@ -106,7 +148,9 @@ def test_code_that_cannot_be_a_program_is_a_syntax_error() -> None:
 
 def test_the_message_quotes_what_failed(verdicts: dict[str, Any]) -> None:
     assert verdicts["asserts"]["message"] == "assert add(1, 1) == 3: AssertionError"
-    assert verdicts["unittest"]["message"].startswith("add(1, None): TypeError: unsupported operand")
+    assert verdicts["unittest"]["message"].startswith(
+        "add(1, None): TypeError: unsupported operand"
+    )
     name = "failed: doctest_of_a_stub_that_does_not_hold"
     assert verdicts[name]["message"] == "AssertionError: >>> double(2) expected 4, got 6"
     words = "AssertionError: input '3 4': expected '8', got '7\\n'"
@@ -135,7 +179,11 @@ def test_all_of_human_eval_passes_and_no_constant_does() -> None:
     for number, task in enumerate(tasks):
         given = {"instruction": task["prompt"], **{n: task[n] for n in ("test", "entry_point")}}
         wrong = f"    return {BODIES[number % len(BODIES)]}\n"
-        for code in (task["canonical_solution"], task["prompt"] + task["canonical_solution"], wrong):
+        for code in (
+            task["canonical_solution"],
+            task["prompt"] + task["canonical_solution"],
+            wrong,
+        ):
             rows.append({"generated_code": code, **given})
             right.append(code != wrong)
     passed = [verdict["status"] == "passed" for verdict in verify(rows)]

@@ -26,8 +26,6 @@ ASK = (
     "import json, sys; assert sys.version_info >= (3, 9); "
     "print(json.dumps([sys.prefix, sys.base_prefix, sys.path]))"
 )
-FIELDS = ("code", "instruction", "language", "test", "pairs", "function", "entry_point")
-"""The fields of a trial, see ``inside.trial.run``."""
 PROBE = """\
 import os, socket
 assert os.getppid() == 1, "the process namespace is shared"
@@ -39,10 +37,8 @@ ROOT_FOLDERS = ("/bin", "/lib", "/lib32", "/lib64")
 ETC = ("ld.so.cache", "alternatives", "localtime", "hosts", "nsswitch.conf", "mime.types")
 DEVICES = ("null", "zero", "full", "random", "urandom")
 PYTHON = ("bin", "lib", "lib64", "share", "pyvenv.cfg")
-ENVIRONMENT = {
-    **{"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "USER": "sandbox", "PYTHONHASHSEED": "0"},
-    **{"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "Agg"},
-}
+ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "USER": "rows", "PYTHONHASHSEED": "0"}
+ENVIRONMENT |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
 PROCESSES, GRACE = 64, 10.0
 """Processes of one row; seconds that a sandbox may be late before it is taken for dead."""
 UNSAFE = "or pass --unsafe to run the code with your own rights"
@@ -83,7 +79,7 @@ class Sandbox:
     def __init__(self, settings: SandboxSettings) -> None:
         self._patience = settings.timeout + GRACE
         self._folder = tempfile.TemporaryDirectory() if settings.unsafe else None
-        scratch = f"{self._folder.name}/row" if self._folder else "/tmp"  # noqa: S108
+        scratch = f"{self._folder.name}/row" if self._folder else "/tmp"
         Path(scratch).mkdir(exist_ok=True)
         with tempfile.TemporaryFile() as errors:
             self._process = subprocess.Popen(
@@ -96,7 +92,7 @@ class Sandbox:
                 start_new_session=True,
             )
             code = "" if settings.unsafe else PROBE
-            verdict = loads(self.judge(dumps({**dict.fromkeys(FIELDS), "code": code})) or BROKEN)
+            verdict = loads(self.judge(dumps({"code": code})) or BROKEN)
             if verdict["status"] == "no_tests":
                 return
             self.close()
@@ -167,7 +163,7 @@ def _mounts(python: Path) -> tuple[str, list[str]]:
         prefix, base, path = loads(told.stdout)
     except (OSError, ValueError, subprocess.SubprocessError) as exc:
         raise ConfigError(f"--python {python}: no Python interpreter of 3.9 or newer") from exc
-    if base.startswith("/tmp/"):  # noqa: S108
+    if base.startswith("/tmp/"):
         words = f"this Python is installed in {base}, and sandboxes have a /tmp of their own"
         raise ConfigError(f"{python}: {words}. Name another with --python, {UNSAFE}")
     made = ["--ro-bind", "/usr", "/usr"]
@@ -181,16 +177,26 @@ def _mounts(python: Path) -> tuple[str, list[str]]:
         elif folder.exists():
             made += ["--ro-bind", str(folder), str(folder)]
     made += [option for name in ETC for option in ("--ro-bind-try", f"/etc/{name}", f"/etc/{name}")]
-    made += ["--proc", "/proc", "--tmpfs", "/tmp", "--tmpfs", "/dev"]  # noqa: S108
-    made += [option for name in DEVICES for option in ("--dev-bind", f"/dev/{name}", f"/dev/{name}")]
-    made += ["--symlink", "/tmp", "/dev/shm", "--symlink", "/proc/self/fd", "/dev/fd"]  # noqa: S108
+    made += ["--proc", "/proc", "--tmpfs", "/tmp", "--tmpfs", "/dev"]
+    made += [
+        option for name in DEVICES for option in ("--dev-bind", f"/dev/{name}", f"/dev/{name}")
+    ]
+    made += ["--symlink", "/tmp", "/dev/shm", "--symlink", "/proc/self/fd", "/dev/fd"]
     made += ["--remount-ro", "/dev"]
     if not base.startswith("/usr"):
         made += _binds(base, base)
-    if prefix == base:
-        return str(python), made
-    made += _binds(prefix, "/opt/python")
-    return f"/opt/python/bin/{python.name}", made
+    inside = str(python)
+    if prefix != base:
+        made += _binds(prefix, "/opt/python")
+        inside = f"/opt/python/bin/{python.name}"
+    others = [one for one in path if one.endswith("-packages") and Path(one).is_dir()]
+    others = [one for one in others if not one.startswith((prefix, base, "/usr"))]
+    for number, folder in enumerate(others):
+        made += ["--ro-bind", folder, f"/opt/packages{number}"]
+    if others:
+        names = [f"/opt/packages{number}" for number in range(len(others))]
+        made += ["--setenv", "PYTHONPATH", ":".join(names)]
+    return inside, made
 
 
 def _binds(source: str, target: str) -> Iterator[str]:

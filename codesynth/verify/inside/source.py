@@ -39,7 +39,9 @@ def parse(text: str) -> ast.Module | SyntaxError:
 
 def without_guard(tree: ast.Module) -> ast.Module:
     """Leave out ``if __name__ == "__main__"``."""
-    guards = [one for one in tree.body if isinstance(one, ast.If) and "__name__" in ast.dump(one.test)]
+    guards = [
+        one for one in tree.body if isinstance(one, ast.If) and "__name__" in ast.dump(one.test)
+    ]
     tree.body = [one for one in tree.body if one not in guards]
     return tree
 
@@ -125,7 +127,7 @@ class Tests(ast.NodeTransformer):
             if not calls & {*self.functions, "main"}
         ]
 
-    def visit_Assert(self, node: ast.Assert) -> list[ast.stmt]:  # noqa: N802
+    def visit_Assert(self, node: ast.Assert) -> list[ast.stmt]:
         """Put ``REACH()`` before an assert."""
         reach = ast.Expr(ast.Call(ast.Name(REACH, ast.Load()), [], []))
         return [ast.fix_missing_locations(ast.copy_location(reach, node)), node]
