@@ -16,6 +16,7 @@ ALLOWED: dict[str, set[str]] = {
         "settings",
         "estimate",
         "commands",
+        "filters",
         "pipeline",
         "process",
         "progress",

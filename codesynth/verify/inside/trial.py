@@ -65,10 +65,10 @@ def judge(row: dict[str, Any], results: Results, used: set[str]) -> dict[str, An
     used.update(source.imports(code), tests.imports)
     examples = [] if row.get("test") or pairs else all_examples(instruction, row["code"])
     guard = Guard([*used], tests.text)
+    results.expect(len(pairs or ()) + sum(map(len, examples)) + tests.count)
     try:
         if pairs:
             program = compile(code, CODE_FILE, "exec")
-            results.expect(len(pairs))
             for given, wanted in pairs:
                 results.run(partial(run_pair, program, given, wanted, row.get("function")))
         else:
@@ -113,7 +113,6 @@ def load(stub: list[ast.stmt], code: ast.Module) -> ModuleType:
 
 def run_examples(groups: list[list[Any]], module: ModuleType, results: Results) -> None:
     """Run doctests, those of one docstring in one copy of the code's names."""
-    results.expect(sum(map(len, groups)))
     for group in groups:
         names = dict(vars(module))
         for example in group:
@@ -130,8 +129,6 @@ def run_tests(tests: source.Tests, module: ModuleType, results: Results, entry: 
         functions = [one for one in space.values() if inspect.isfunction(one)]
         space[tests.argument] = eval(entry, space) if entry else functions[-1]
     space[source.REACH] = partial(reached.append, None)
-    results.expect(sum(is_test for _, is_test in tests.steps))
-    results.expect(0 if tests.needs_pytest else len(tests.functions))
 
     def run_step(step: ast.stmt) -> None:
         is_loop = isinstance(step, ast.For) and "Try(" not in ast.dump(step)
