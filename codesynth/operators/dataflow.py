@@ -125,8 +125,8 @@ class CodeInstructionGenerator:
         operator = InstructionOperator(self._fill, output_key)
         if isinstance(storage, JSONLStorage):
             pool = storage.pool(input_key)
-            rows = chain(pool.bad_records(), self._records(pool, pool.line))
-            _stream(operator, rows, self.llm_serving, storage)
+            asked = chain(pool.bad_records(), self._records(pool, pool.line))
+            _stream(operator, asked, self.llm_serving, storage)
             return [output_key]
         rows = storage.read("dict")
         texts = [row.get(input_key) for row in rows]
