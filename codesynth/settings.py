@@ -256,6 +256,13 @@ class AskSettings(RowSettings):
     no_journal: bool = option(
         False, RESUME, "--no-journal", "Keep no journal: a later run asks, and pays, again."
     )
+    also_journal: list[str] = option(
+        [],
+        RESUME,
+        "--also-journal PATH",
+        "Take answers from this journal too; what is used is copied into the run's own journal. "
+        "May be given several times.",
+    )
     max_cost: float | None = option(
         None,
         RESUME,
@@ -270,6 +277,21 @@ class AskSettings(RowSettings):
         "--price IN,OUT",
         "Price per million tokens, of prompts and of answers.",
         parse=read_price,
+    )
+    ray: int | None = option(
+        None,
+        SPEED,
+        "--ray N",
+        "Divide the job into N parts, run them on a Ray cluster (RAY_ADDRESS, else this machine), "
+        "and join them into OUT.",
+        least=1,
+    )
+    log_json: str | None = option(
+        None,
+        MORE,
+        "--log-json PATH",
+        "Add one JSON line a second to this file: rows, failures by kind, requests in flight, "
+        "tokens, cost.",
     )
     estimate: int | None = option(
         None,
@@ -322,8 +344,21 @@ class AskSettings(RowSettings):
             raise ConfigError("--max-cost needs --price IN,OUT")
         if self.estimate is not None and self.shard != (0, 1):
             raise ConfigError("--estimate is about the whole job: drop --shard")
+        if self.also_journal and self.journal is None and (self.output is None or self.no_journal):
+            raise ConfigError("--also-journal needs a journal of the run's own: -o or --journal")
+        if self.ray is not None:
+            self._check_ray()
         if self.journal is not None and self.no_journal:
             raise ConfigError("--journal and --no-journal exclude each other")
+
+    def _check_ray(self) -> None:
+        """See that the job can be divided among processes on several machines."""
+        if self.output is None or self.no_journal:
+            raise ConfigError("--ray needs -o OUT and its journal, on a disk that all nodes share")
+        if "-" in self.inputs:
+            raise ConfigError("--ray needs INPUT files that all nodes can read: not standard input")
+        if self.unordered or self.shard != (0, 1) or self.estimate is not None:
+            raise ConfigError("--ray divides a whole job: drop --unordered, --shard, --estimate")
 
 
 def _split_header(text: str) -> tuple[str, str]:
@@ -397,8 +432,16 @@ class InstructionsSettings(AskSettings):
     def check(self) -> None:
         """See that the options go together; see ``RowSettings.check``."""
         super().check()
-        if self.unordered and (self.novelty is not None or self.accepted is not None):
-            raise ConfigError("--novelty and --accepted need the rows in order: drop --unordered")
+        if self.novelty is not None or self.accepted is not None:
+            if self.unordered:
+                raise ConfigError(
+                    "--novelty and --accepted need the rows in order: drop --unordered"
+                )
+            if self.ray is not None:
+                raise ConfigError(
+                    "--novelty and --accepted compare each row with all before it, so the job "
+                    "cannot be divided: drop --ray"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -589,3 +632,39 @@ class ReportSettings(LookSettings):
         "Price per million tokens, of prompts and of answers. Default: the page tells no cost.",
         parse=read_price,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatusSettings:
+    """What ``status`` is told."""
+
+    inputs: list[str] = option(
+        [], IN, "PART...", "Outputs or journals of runs, also of some that are running."
+    )
+    price: tuple[float, float] | None = option(
+        None,
+        MORE,
+        "--price IN,OUT",
+        "Price per million tokens, of prompts and of answers. Default: no cost is shown.",
+        parse=read_price,
+    )
+    json: bool = option(False, MORE, "--json", "Print JSON instead of a table.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinSettings:
+    """What ``join`` is told."""
+
+    inputs: list[str] = option(
+        [], IN, "PART...", "Outputs of all parts of one job (--shard I/N), in any order."
+    )
+    output: str | None = option(
+        None, IN, "-o, --output PATH", "File for the rows. Default: stdout."
+    )
+    failures: str | None = option(
+        None,
+        IN,
+        "--failures PATH",
+        "File for rows that failed. Default with -o: OUT.failures.jsonl.",
+    )
+    overwrite: bool = option(False, IN, "--overwrite", "Replace OUT.")
