@@ -142,7 +142,7 @@ def test_lines_added_removed_moved_or_doubled_are_known_by_what_they_ask(
 
 
 @given(st.lists(st.text("ab", max_size=2)), st.lists(st.text("ab", max_size=2)))
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=10)
 def test_a_rerun_asks_just_what_there_is_more_of(first: list[str], then: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "journal")
