@@ -250,9 +250,9 @@ def _ask(settings: told.AskSettings, name: str) -> int:
     prepare = partial(commands.prepare, settings)
     if settings.ray is None:
         return run.ask(settings, name, prepare)
-    from codesynth.scale.ray import Division
+    from codesynth.scale.ray import run_parts
 
-    return run.ask(settings, name, prepare, Division(name))
+    return run.ask(settings, name, prepare, partial(run_parts, name))
 
 
 @_command(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
 from codesynth.codec import dumps
 from codesynth.errors import OutputError
 from codesynth.journal import Journal
-from codesynth.models import Stats
+from codesynth.models import Stats, Usage
 
 FIGURES = "figures"
 """The journal's note with the figures of its latest run; see ``RunNotes.figures``."""
@@ -104,6 +105,26 @@ class RunNotes:
             self._write(line + b"\n")
         if self.journal is not None:
             self.journal.set_note(FIGURES, line.decode())
+
+    def add_up(self, figures: Iterable[dict[str, Any]]) -> None:
+        """Set counts, load and cost to the sums of the figures of several runs."""
+        runs, stats = list(figures), self._stats
+        stats.rows, stats.answered, stats.ok, stats.cached, stats.attempts = (
+            sum(each[name] for each in runs)
+            for name in ("rows", "answered", "ok", "from_journal", "attempts")
+        )
+        stats.failures, stats.rejections = (
+            sum((Counter(each[name]) for each in runs), Counter())
+            for name in ("failed", "rejected")
+        )
+        stats.used, stats.saved = (
+            sum((Usage(**each[name]) for each in runs), Usage())
+            for name in ("tokens", "tokens_from_journal")
+        )
+        in_flight, limit, cost = (
+            sum(each[name] or 0 for each in runs) for name in ("in_flight", "limit", "cost")
+        )
+        self.load, self.cost = lambda: (in_flight, limit), lambda: cost
 
     def _write(self, line: bytes) -> None:
         try:

@@ -68,7 +68,7 @@ def ask(
         journal = stack.enter_context(Journal(path)) if path is not None else None
         spec = prepare(journal.note if journal is not None else lambda _: None)
         run = Run(settings, name, files, spec.total, _budget(settings, journal), settings.log_json)
-        endpoint = _endpoint(settings, run.budget)
+        endpoint = make_endpoint(settings, run.budget)
         run.say_if(settings.offline, "--offline: a practice endpoint answers, no model")
         model = _model(settings, endpoint, journal)
         task = spec.task(settings, model)
@@ -106,7 +106,8 @@ def _budget(settings: AskSettings, journal: Journal | None) -> Budget | None:
     )
 
 
-def _endpoint(settings: AskSettings, budget: Budget | None) -> APILLMServing:
+def make_endpoint(settings: AskSettings, budget: Budget | None) -> APILLMServing:
+    """Make the serving that asks the endpoints, or the practice endpoint."""
     transport = None
     if settings.offline:
         from codesynth.serving.offline import PracticeEndpoint, read_faults
@@ -302,7 +303,7 @@ class Run:
         self.job: Job | None = None
         self.stats = Stats()
         self.notes = RunNotes(self.stats, self.total, log)
-        self.notes.cost = lambda: self.budget.spent if self.budget is not None else None
+        self.notes.cost = lambda: None if budget is None else budget.spent
         self.part: Part = Shard(*settings.shard)
         self.stop = Stop()
         self._deadline = time.monotonic() + (
@@ -414,10 +415,11 @@ class Run:
         if self.stats.cached:
             words.append(f"{self.stats.cached} from the journal")
         if (budget := self.budget) is not None:
-            words.append(f"spent {budget.spent:.4g}")
+            spent = self.notes.cost() or 0.0
+            words.append(f"spent {spent:.4g}")
             words.append(f"saved {budget.price.of(self.stats.saved):.4g}")
             if budget.limit is not None:
-                words.append(f"left {max(0.0, budget.limit - budget.spent):.4g}")
+                words.append(f"left {max(0.0, budget.limit - spent):.4g}")
         words += self.remarks
         words += [f"{count} {what}" for what, count in self.tally.items() if count]
         if self._out_of_time:
@@ -432,7 +434,9 @@ def _dry_run(settings: AskSettings, name: str, spec: CommandSpec) -> int:
     stats, failed = Stats(), 0
     model = OFFLINE_MODEL if settings.offline else settings.model
     if model is None:
-        model = _endpoint(settings, None).model
+        if not settings.base_urls:
+            raise ConfigError("--dry-run needs --model NAME, or a --base-url that lists one")
+        model = make_endpoint(settings, None).model
     task = spec.task(settings, model)
     with Files(None, settings.failures) as files:
         files.reject_shared_paths(settings.inputs, None)

@@ -6,9 +6,10 @@ these fields; a new option goes here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
 
 from codesynth.codec import loads
 from codesynth.errors import ConfigError
@@ -351,6 +352,40 @@ class AskSettings(RowSettings):
         if self.journal is not None and self.no_journal:
             raise ConfigError("--journal and --no-journal exclude each other")
 
+    def part(self, number: int, of: int, output: str, also_journal: list[str]) -> Self:
+        """Make the settings of one part of the job, for a process in whatever folder.
+
+        Args:
+            also_journal: further journals for it to take answers from.
+        """
+        template = self.prompt_template
+        if template is not None and Path(template).exists():
+            template = _absolute([template])[0]
+        return replace(
+            self,
+            shard=(number, of),
+            output=output,
+            inputs=_absolute(self.inputs),
+            also_journal=_absolute([*self.also_journal, *also_journal]),
+            decontaminate=_absolute(self.decontaminate),
+            prompt_template=template,
+            max_cost=self.max_cost and self.max_cost / of,
+            ray=None,
+            journal=None,
+            failures=None,
+            log_json=None,
+            quiet=True,
+        )
+
+    def share(self, number: int) -> Self:
+        """Divide the limits among so many processes that run at the same time."""
+        return replace(
+            self,
+            concurrency=self.concurrency // number,
+            rpm=self.rpm and self.rpm / number,
+            tpm=self.tpm and self.tpm / number,
+        )
+
     def _check_ray(self) -> None:
         """See that the job can be divided among processes on several machines."""
         if self.output is None or self.no_journal:
@@ -359,6 +394,10 @@ class AskSettings(RowSettings):
             raise ConfigError("--ray needs INPUT files that all nodes can read: not standard input")
         if self.unordered or self.shard != (0, 1) or self.estimate is not None:
             raise ConfigError("--ray divides a whole job: drop --unordered, --shard, --estimate")
+
+
+def _absolute(paths: Sequence[str]) -> list[str]:
+    return [str(Path(path).absolute()) for path in paths]
 
 
 def _split_header(text: str) -> tuple[str, str]:

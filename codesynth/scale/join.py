@@ -6,10 +6,9 @@ import contextlib
 import io
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain, zip_longest
+from itertools import chain, pairwise, zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from codesynth.codec import loads
 from codesynth.errors import ConfigError, InputError
@@ -18,33 +17,21 @@ from codesynth.notes import fates_note, job_note
 from codesynth.settings import JoinSettings
 from codesynth.storage import Files, check_inputs, open_text, read_fates, sibling_path
 
-EXIT_OK = 0
 
-
-@dataclass(frozen=True, slots=True)
-class FinishedPart:
+class FinishedPart(NamedTuple):
     """The output of one part of a job, with what its journal knows of it.
 
     Attributes:
-        part, parts: it is part number ``part``, from 0, of ``parts``.
+        number, of: it is part ``number``, from 0, of ``of``.
         job: what all requests have in common.
-        requests: names all that the undivided job asks.
-        checksums: CRC-32 of the lines of the failures file and of the output.
-        fates: see ``storage.Fates``.
+        rows: where they went, and what names all requests of the job; see ``run.Job.finish``.
     """
 
     path: str
-    part: int
-    parts: int
+    number: int
+    of: int
     job: dict[str, Any]
-    requests: str
-    checksums: list[int]
-    fates: str
-
-    @property
-    def name(self) -> str:
-        """Name it for people: ``sft.3.jsonl (part 3/8)``."""
-        return f"{self.path} (part {self.part}/{self.parts})"
+    rows: dict[str, Any]
 
 
 def join(told: JoinSettings) -> int:
@@ -53,106 +40,95 @@ def join(told: JoinSettings) -> int:
     Raises:
         ConfigError: they are not all parts of one job, or there is an output.
         InputError: a part cannot be read, or was changed.
-        OutputError: the output cannot be written.
     """
     if "-" in told.inputs:
         raise ConfigError("join needs the outputs of all parts of a job: codesynth join PART...")
     check_inputs(told.inputs)
     parts = in_order(map(read_part, told.inputs))
-    read = [path for part in told.inputs for path in (part, _failures_of(part))]
     with Files(told.output, told.failures) as files:
-        files.reject_shared_paths(read)
+        files.reject_shared_paths([*told.inputs, *map(_failures_of, told.inputs)])
         files.refuse_existing(overwrite=told.overwrite)
         files.start()
         merge(parts, files)
         files.commit()
-    return EXIT_OK
+    return 0
 
 
 def read_part(path: str) -> FinishedPart:
     """Read what the journal of an output knows of it.
 
     Raises:
-        ConfigError: it has no journal, is not finished, or has no order.
+        ConfigError: it has no journal, is not finished, or its rows have no fixed places.
     """
     journal_path = sibling_path(path, ".journal")
     if not Journal.exists(journal_path):
-        raise ConfigError(f"{path} has no journal: {journal_path} is not there")
+        raise ConfigError(f"{path} cannot be joined without its journal, {journal_path}")
     with open_to_read(journal_path) as journal:
-        job, rows = journal.note(job_note(path)), journal.note(fates_note(path))
-    if job is None or rows is None:
+        job, rows = (loads(journal.note(name(path)) or "{}") for name in (job_note, fates_note))
+    if not job or not rows:
         raise ConfigError(f"{path} is not finished. Run its command again")
-    identity, about = loads(job), loads(rows)
-    if about["disorder"] is not None:
-        raise ConfigError(f"{path} was made with {about['disorder']}: its rows have no fixed place")
-    part, parts = identity.pop("shard")
-    return FinishedPart(
-        path, part, parts, identity, about["requests"], about["checksums"], about["fates"]
-    )
+    if rows["disorder"] is not None:
+        raise ConfigError(f"{path} was made with {rows['disorder']}: its rows have no fixed places")
+    number, of = job.pop("shard")
+    return FinishedPart(path, number, of, job, rows)
 
 
 def in_order(found: Iterable[FinishedPart]) -> Sequence[FinishedPart]:
-    """Sort parts by their number, once it is clear that they are all parts of one job.
+    """Sort parts by their numbers, once it is clear that they are all parts of one job.
 
     Raises:
         ConfigError: they are not.
     """
-    parts = sorted(found, key=lambda each: each.part)
-    for before, after in zip(parts, parts[1:], strict=False):
-        if before.parts != after.parts:
-            raise ConfigError(f"{before.name} and {after.name} come from different divisions")
-        if changed := [name for name in before.job if before.job[name] != after.job.get(name)]:
-            raise ConfigError(
-                f"{before.name} and {after.name} are parts of different jobs: they have another "
-                f"{' and another '.join(changed)}"
-            )
-        if before.requests != after.requests:
-            raise ConfigError(
-                f"{before.name} and {after.name} were made from different input rows. Run the "
-                "command of each part again with the same INPUT"
-            )
-        if before.part == after.part:
-            raise ConfigError(f"{before.name} and {after.name} are the same part")
-    missing = sorted(set(range(parts[0].parts)) - {each.part for each in parts})
+    parts = sorted(found, key=lambda each: each.number)
+    for a, b in pairwise(parts):
+        names = f"{a.path} (part {a.number}/{a.of}) and {b.path} (part {b.number}/{b.of})"
+        if a.of != b.of:
+            raise ConfigError(f"{names} come from different divisions")
+        if changed := [name for name in a.job if a.job[name] != b.job.get(name)]:
+            what = " and another ".join(changed)
+            raise ConfigError(f"{names} are of different jobs: one has another {what}")
+        if a.rows["requests"] != b.rows["requests"]:
+            raise ConfigError(f"{names} were made from different INPUT. Run both commands again")
+        if a.number == b.number:
+            raise ConfigError(f"{names} are the same part")
+    missing = sorted(set(range(parts[0].of)) - {each.number for each in parts})
     if missing:
-        names = ", ".join(f"{part}/{parts[0].parts}" for part in missing)
-        raise ConfigError(f"parts are missing: {names}")
+        raise ConfigError(f"missing: {', '.join(f'part {i}/{parts[0].of}' for i in missing)}")
     return parts
 
 
 def merge(parts: Sequence[FinishedPart], files: Files) -> None:
-    """Write the rows of all parts in turn: number p of the job is in part p modulo their number.
+    """Write the rows of all parts in turn: row p of the job is in part p modulo their number.
 
     Raises:
         InputError: a part cannot be read, or was changed.
     """
-    for row in chain.from_iterable(zip_longest(*map(_rows, parts))):
+    for row in chain.from_iterable(zip_longest(*map(_read_rows, parts))):
         if row is not None:
             ok, line = row
             (files.write if ok else files.fail)(line)
 
 
-def _rows(part: FinishedPart) -> Iterator[tuple[int, bytes]]:
+def _read_rows(part: FinishedPart) -> Iterator[tuple[int, bytes]]:
     """Yield the lines of a part in order, each with 1 for the output or 0 for the failures."""
-    checksums = [0, 0]
-    failures = _failures_of(part.path)
+    sums, paths = [0, 0], (_failures_of(part.path), part.path)
     with contextlib.ExitStack() as stack:
         streams = [
             stack.enter_context(open_text(path)) if Path(path).exists() else io.BytesIO()
-            for path in (failures, part.path)
+            for path in paths
         ]
         try:
-            for ok in read_fates(part.fates):
+            for ok in read_fates(part.rows["fates"]):
                 line = streams[ok].readline().removesuffix(b"\n")
-                checksums[ok] = zlib.crc32(line, checksums[ok])
+                sums[ok] = zlib.crc32(line, sums[ok])
                 yield ok, line
             left = any(stream.read(1) for stream in streams)
         except (OSError, EOFError, zlib.error) as exc:
-            raise InputError(f"cannot read {part.path} or {failures}: {exc}") from exc
-    if left or checksums != part.checksums:
+            raise InputError(f"cannot read {' or '.join(paths)}: {exc}") from exc
+    if left or sums != part.rows["checksums"]:
         raise InputError(
-            f"{part.path} or {failures} is not as it was written. Run the command of part "
-            f"{part.part}/{part.parts} again: it asks nothing again"
+            f"{' or '.join(paths)} is not as it was written. Run the command of this part again: "
+            "its answers are in its journal"
         )
 
 
