@@ -15,7 +15,9 @@ from codesynth.errors import ConfigError, InputError
 from codesynth.journal import Journal, open_to_read
 from codesynth.notes import fates_note, job_note
 from codesynth.settings import JoinSettings
-from codesynth.storage import Files, check_inputs, open_text, read_fates, sibling_path
+from codesynth.storage import Files, open_text, read_fates, sibling_path
+
+_FAILURES = ".failures.jsonl"
 
 
 class FinishedPart(NamedTuple):
@@ -43,10 +45,10 @@ def join(told: JoinSettings) -> int:
     """
     if "-" in told.inputs:
         raise ConfigError("join needs the outputs of all parts of a job: codesynth join PART...")
-    check_inputs(told.inputs)
     parts = in_order(map(read_part, told.inputs))
     with Files(told.output, told.failures) as files:
-        files.reject_shared_paths([*told.inputs, *map(_failures_of, told.inputs)])
+        read = [(path, sibling_path(path, _FAILURES)) for path in told.inputs]
+        files.reject_shared_paths([*chain.from_iterable(read)])
         files.refuse_existing(overwrite=told.overwrite)
         files.start()
         merge(parts, files)
@@ -91,27 +93,20 @@ def in_order(found: Iterable[FinishedPart]) -> Sequence[FinishedPart]:
             raise ConfigError(f"{names} were made from different INPUT. Run both commands again")
         if a.number == b.number:
             raise ConfigError(f"{names} are the same part")
-    missing = sorted(set(range(parts[0].of)) - {each.number for each in parts})
-    if missing:
+    if missing := sorted(set(range(parts[0].of)) - {each.number for each in parts}):
         raise ConfigError(f"missing: {', '.join(f'part {i}/{parts[0].of}' for i in missing)}")
     return parts
 
 
 def merge(parts: Sequence[FinishedPart], files: Files) -> None:
-    """Write the rows of all parts in turn: row p of the job is in part p modulo their number.
-
-    Raises:
-        InputError: a part cannot be read, or was changed.
-    """
-    for row in chain.from_iterable(zip_longest(*map(_read_rows, parts))):
-        if row is not None:
-            ok, line = row
-            (files.write if ok else files.fail)(line)
+    """Write the rows of all parts in turn: row p of the job is in part p modulo their number."""
+    for ok, line in filter(None, chain.from_iterable(zip_longest(*map(_read_rows, parts)))):
+        (files.write if ok else files.fail)(line)
 
 
 def _read_rows(part: FinishedPart) -> Iterator[tuple[int, bytes]]:
     """Yield the lines of a part in order, each with 1 for the output or 0 for the failures."""
-    sums, paths = [0, 0], (_failures_of(part.path), part.path)
+    sums, paths = [0, 0], (sibling_path(part.path, _FAILURES), part.path)
     with contextlib.ExitStack() as stack:
         streams = [
             stack.enter_context(open_text(path)) if Path(path).exists() else io.BytesIO()
@@ -126,11 +121,4 @@ def _read_rows(part: FinishedPart) -> Iterator[tuple[int, bytes]]:
         except (OSError, EOFError, zlib.error) as exc:
             raise InputError(f"cannot read {' or '.join(paths)}: {exc}") from exc
     if left or sums != part.rows["checksums"]:
-        raise InputError(
-            f"{' or '.join(paths)} is not as it was written. Run the command of this part again: "
-            "its answers are in its journal"
-        )
-
-
-def _failures_of(output: str) -> str:
-    return sibling_path(output, ".failures.jsonl")
+        raise InputError(f"{' or '.join(paths)} was changed or is missing. Run its command again")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import time
@@ -10,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from glob import escape
+from glob import escape, glob
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,7 @@ from codesynth.storage import sibling_path
 _RETRIES = 20  # how often a part is started again after its process or its node has died
 _BUSY_SECONDS = 120.0  # so long a process that died elsewhere may seem to hold its files
 _LOOK_SECONDS, _PROBE_SECONDS = 0.5, 10.0
-_ENVIRONMENT = ("OPENAI_API_KEY", "CODESYNTH_HEADERS", "CODESYNTH_OFFLINE")
-"""What a part is told of this process's environment; else it has that of its node."""
+_ENVIRONMENT = ("OPENAI_API_KEY", "CODESYNTH_HEADERS", "CODESYNTH_OFFLINE")  # told to each part
 
 
 def run_parts(name: str, whole: run.Run, settings: AskSettings, spec: commands.CommandSpec) -> int:
@@ -37,17 +37,18 @@ def run_parts(name: str, whole: run.Run, settings: AskSettings, spec: commands.C
     Raises:
         CodesynthError: there is no cluster, or a part could not go on and all were stopped.
     """
-    with connect() as ray, whole.progress, signals(whole.stop):
+    with connect() as ray:
         slots = int(ray.cluster_resources().get("CPU", 0)) or 1
         parts, at_once = divide(whole, settings, spec, slots)
         whole.say(f"{len(parts)} parts, {min(at_once, slots)} at a time")
-        complete = _ask(ray, name, whole, parts, at_once)
-    if complete == len(parts):
-        finished = in_order(read_part(str(part.output)) for part in parts)
-        whole.files.start()
-        merge(finished, whole.files)
-        whole.stats.requests, whole.stats.all_read = finished[0].rows["requests"], True
-    return whole.finish()
+        with whole.progress, signals(whole.stop):
+            complete = _ask(ray, name, whole, parts, at_once)
+        if complete == len(parts):
+            finished = in_order(read_part(str(part.output)) for part in parts)
+            whole.files.start()
+            merge(finished, whole.files)
+            whole.stats.requests, whole.stats.all_read = finished[0].rows["requests"], True
+        return whole.finish()
 
 
 def _ask(ray: Any, name: str, whole: run.Run, parts: Sequence[AskSettings], at_once: int) -> int:
@@ -108,18 +109,16 @@ def divide(
     count, out = settings.ray or 1, str(Path(settings.output or "").absolute())
     if isinstance(settings, InstructionsSettings):
         settings = replace(settings, seed=int(spec.notes["seed"]))
-    at_once = count  # a cluster that grows is used
-    if settings.concurrency or settings.rpm or settings.tpm:
-        at_once = min(count, slots, settings.concurrency or slots)
-        settings = settings.share(at_once)
+    limited = settings.concurrency or settings.rpm or settings.tpm  # else, a cluster may grow
+    at_once = min(count, slots, settings.concurrency or slots) if limited else count
+    settings = settings.share(at_once)
     outputs = [sibling_path(out, f".{i}-of-{count}.jsonl") for i in range(count)]
-    stem = Path(sibling_path(out, "."))  # answers may come from other divisions of the job
-    journals = {str(path) for path in stem.parent.glob(f"{escape(stem.name)}*-of-*.journal")}
-    journals -= {sibling_path(path, ".journal") for path in outputs}
+    # Answers may come from other divisions of the job, and from the undivided one.
+    also = set(glob(f"{escape(sibling_path(out, '.'))}*-of-*.journal"))  # noqa: PTH207 - it is absolute
+    also -= {sibling_path(path, ".journal") for path in outputs}
     if whole.notes.journal is not None and whole.notes.journal.answers:
-        journals.add(whole.notes.journal.path)
-    others = sorted(journals)
-    return [settings.part(i, count, path, others) for i, path in enumerate(outputs)], at_once
+        also.add(whole.notes.journal.path)
+    return [settings.part(i, count, path, sorted(also)) for i, path in enumerate(outputs)], at_once
 
 
 def run_part(
@@ -127,8 +126,7 @@ def run_part(
 ) -> int | CodesynthError:
     """Run one part in a process of the cluster; return its exit code, or why it stopped.
 
-    Args:
-        started: when ``max_time`` began, in seconds since the epoch.
+    ``max_time`` began at ``started``, in seconds since the epoch.
     """
     os.environ.update(environ)
     if settings.max_time is not None:
@@ -137,11 +135,9 @@ def run_part(
     while True:
         try:
             return run.ask(settings, name, partial(commands.prepare, settings))
-        except BusyError as exc:
-            if time.monotonic() > give_up:
-                return exc
         except CodesynthError as exc:
-            return exc if exc.exit_code != run.EXIT_LIMIT else run.EXIT_LIMIT
+            if not isinstance(exc, BusyError) or time.monotonic() > give_up:
+                return exc if exc.exit_code != run.EXIT_LIMIT else run.EXIT_LIMIT
         time.sleep(1)
 
 
@@ -159,18 +155,17 @@ def connect() -> Iterator[Any]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
+
+        if port.isdecimal():  # Ray itself would wait for minutes
+            socket.create_connection((host, int(port)), _PROBE_SECONDS).close()
     except ImportError as exc:
         raise ConfigError("--ray needs Ray: pip install 'codesynth[ray]'") from exc
-    try:  # Ray itself would wait for minutes
-        if port.isdecimal():
-            socket.create_connection((host, int(port)), _PROBE_SECONDS).close()
     except OSError as exc:
         raise ConfigError(f"no Ray cluster at RAY_ADDRESS={address}: {exc.strerror}") from exc
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if not address:
-        options |= {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
-    ray.init(address or "local", **options)
+    own = {} if address else {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
+    ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
     try:
-        yield ray
+        with contextlib.redirect_stdout(None):  # Ray prints pages there when a node dies
+            yield ray
     finally:
         ray.shutdown()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,9 +19,8 @@ from codesynth.storage import open_text, sibling_path
 PartStatus: TypeAlias = dict[str, Any]
 """How a part stands, by the names of ``_COLUMNS``; None is not known.
 
-``state`` is running, finished, stopped, unfinished (it has no journal) or not begun. ``done`` are
-the rows with a usable answer; some may wait to be written. ``last_change`` is in seconds since the
-epoch.
+``state`` is running, finished, stopped, unfinished (it has no journal) or not begun; ``done`` are
+the rows with a usable answer, some still unwritten; ``last_change`` is seconds since the epoch.
 """
 _SUMS = ("done", "failed", "rejected", "pending", "tokens", "cost", "rows_per_second")
 _COLUMNS = ("part", "state", *_SUMS, "last_change")
@@ -34,7 +34,7 @@ def status(told: StatusSettings) -> int:
     running = [each for each in parts if each["state"] == "running"]
     total: PartStatus = {"part": f"total of {len(parts)}", "state": f"{len(running)} running"}
     for name in _SUMS:
-        counted = parts if name != "rows_per_second" else running
+        counted = running if name == "rows_per_second" else parts
         known = [each[name] for each in counted if each[name] is not None]
         total[name] = sum(known) if known else None
     total["last_change"] = max(each["last_change"] or 0 for each in parts) or None
@@ -45,8 +45,8 @@ def status(told: StatusSettings) -> int:
     table = [headings, *(_cells(each) for each in [*parts, total])]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
-        left = [row[i].ljust(widths[i]) for i in range(2)]
-        print("  ".join([*left, *(row[i].rjust(widths[i]) for i in range(2, len(row)))]))
+        cells = enumerate(zip(row, widths, strict=True))
+        print("  ".join(f"{cell:{'<' if i < 2 else '>'}{width}}" for i, (cell, width) in cells))
     return 0
 
 
@@ -93,11 +93,9 @@ def _read_figures(figures: dict[str, Any]) -> PartStatus:
 
 
 def _cells(each: PartStatus) -> list[str]:
-    words = dict(each)
-    if each["tokens"] is not None:
-        words["tokens"] = tokens(Usage(each["tokens"])).split()[0]
-    if each["cost"] is not None:
-        words["cost"] = f"{each['cost']:.4g}"
-    if each["last_change"] is not None:
-        words["last_change"] = f"{duration(max(0.0, time.time() - each['last_change']))} ago"
-    return ["-" if words[name] is None else str(words[name]) for name in _COLUMNS]
+    words: dict[str, Callable[[Any], str]] = {
+        "tokens": lambda count: tokens(Usage(count)).split()[0],
+        "cost": lambda cost: f"{cost:.4g}",
+        "last_change": lambda then: f"{duration(max(0.0, time.time() - then))} ago",
+    }
+    return ["-" if each[n] is None else words.get(n, str)(each[n]) for n in _COLUMNS]
