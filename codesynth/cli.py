@@ -310,6 +310,22 @@ def _gen(settings: told.GenSettings) -> int:
 
 
 @_command(
+    "verify",
+    told.VerifySettings,
+    "Run each row's code against its tests, in a sandbox, and write what happened.",
+    """
+codesynth verify sft.jsonl --keep passed -o clean.jsonl
+codesynth gen-code new.jsonl --samples 4 | codesynth verify --best > best.jsonl
+codesynth verify HumanEval.jsonl --test-key test --input-key canonical_solution
+""",
+)
+def _verify(settings: told.VerifySettings) -> int:
+    from codesynth import run
+
+    return run.verify(settings)
+
+
+@_command(
     "show",
     told.ShowSettings,
     "Read rows in the terminal: code in color, verdicts, failures with their answers.",
