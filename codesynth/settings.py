@@ -7,9 +7,10 @@ these fields; a new option goes here and nowhere else.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
 
 from codesynth.codec import loads
 from codesynth.errors import ConfigError
@@ -259,6 +260,13 @@ class AskSettings(RowSettings):
     no_journal: bool = option(
         False, RESUME, "--no-journal", "Keep no journal: a later run asks, and pays, again."
     )
+    also_journal: list[str] = option(
+        [],
+        RESUME,
+        "--also-journal PATH",
+        "Take answers from this journal too; what is used is copied into the run's own journal. "
+        "May be given several times.",
+    )
     max_cost: float | None = option(
         None,
         RESUME,
@@ -273,6 +281,21 @@ class AskSettings(RowSettings):
         "--price IN,OUT",
         "Price per million tokens, of prompts and of answers.",
         parse=read_price,
+    )
+    ray: int | None = option(
+        None,
+        SPEED,
+        "--ray N",
+        "Divide the job into N parts, run them on a Ray cluster (RAY_ADDRESS, else this machine), "
+        "and join them into OUT.",
+        least=1,
+    )
+    log_json: str | None = option(
+        None,
+        MORE,
+        "--log-json PATH",
+        "Add one JSON line a second to this file: rows, failures by kind, requests in flight, "
+        "tokens, cost.",
     )
     estimate: int | None = option(
         None,
@@ -325,8 +348,59 @@ class AskSettings(RowSettings):
             raise ConfigError("--max-cost needs --price IN,OUT")
         if self.estimate is not None and self.shard != (0, 1):
             raise ConfigError("--estimate is about the whole job: drop --shard")
+        if self.also_journal and self.journal is None and (self.output is None or self.no_journal):
+            raise ConfigError("--also-journal needs a journal of the run's own: -o or --journal")
+        if self.ray is not None:
+            self._check_ray()
         if self.journal is not None and self.no_journal:
             raise ConfigError("--journal and --no-journal exclude each other")
+
+    def part(self, number: int, of: int, output: str, also_journal: list[str]) -> Self:
+        """Make the settings of one part of the job, for a process in whatever folder.
+
+        Args:
+            also_journal: further journals for it to take answers from.
+        """
+        template = self.prompt_template
+        if template is not None and Path(template).exists():
+            template = _absolute([template])[0]
+        return replace(
+            self,
+            shard=(number, of),
+            output=output,
+            inputs=_absolute(self.inputs),
+            also_journal=_absolute([*self.also_journal, *also_journal]),
+            decontaminate=_absolute(self.decontaminate),
+            prompt_template=template,
+            max_cost=self.max_cost and self.max_cost / of,
+            ray=None,
+            journal=None,
+            failures=None,
+            log_json=None,
+            quiet=True,
+        )
+
+    def share(self, number: int) -> Self:
+        """Divide the limits among so many processes that run at the same time."""
+        return replace(
+            self,
+            concurrency=self.concurrency // number,
+            rpm=self.rpm and self.rpm / number,
+            tpm=self.tpm and self.tpm / number,
+        )
+
+    def _check_ray(self) -> None:
+        """See that the job can be divided among processes on several machines."""
+        if self.output is None or self.no_journal:
+            raise ConfigError("--ray needs -o OUT and its journal, on a disk that all nodes share")
+        if "-" in self.inputs:
+            raise ConfigError("--ray needs INPUT files that all nodes can read: not standard input")
+        if self.unordered or self.shard != (0, 1) or self.estimate is not None:
+            raise ConfigError("--ray divides a whole job: drop --unordered, --shard, --estimate")
+
+
+def _absolute(paths: Sequence[str]) -> list[str]:
+    return [str(Path(path).absolute()) for path in paths]
 
 
 def _split_header(text: str) -> tuple[str, str]:
@@ -400,8 +474,16 @@ class InstructionsSettings(AskSettings):
     def check(self) -> None:
         """See that the options go together; see ``RowSettings.check``."""
         super().check()
-        if self.unordered and (self.novelty is not None or self.accepted is not None):
-            raise ConfigError("--novelty and --accepted need the rows in order: drop --unordered")
+        if self.novelty is not None or self.accepted is not None:
+            if self.unordered:
+                raise ConfigError(
+                    "--novelty and --accepted need the rows in order: drop --unordered"
+                )
+            if self.ray is not None:
+                raise ConfigError(
+                    "--novelty and --accepted compare each row with all before it, so the job "
+                    "cannot be divided: drop --ray"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -672,3 +754,39 @@ class ReportSettings(LookSettings):
     def instruction_keys(self) -> tuple[str, ...]:
         """Columns in which the instruction is looked for; the first that is there counts."""
         return (self.instruction_key or "instruction", "generated_instruction", "prompt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatusSettings:
+    """What ``status`` is told."""
+
+    inputs: list[str] = option(
+        [], IN, "PART...", "Outputs or journals of runs, also of some that are running."
+    )
+    price: tuple[float, float] | None = option(
+        None,
+        MORE,
+        "--price IN,OUT",
+        "Price per million tokens, of prompts and of answers. Default: no cost is shown.",
+        parse=read_price,
+    )
+    json: bool = option(False, MORE, "--json", "Print JSON instead of a table.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinSettings:
+    """What ``join`` is told."""
+
+    inputs: list[str] = option(
+        [], IN, "PART...", "Outputs of all parts of one job (--shard I/N), in any order."
+    )
+    output: str | None = option(
+        None, IN, "-o, --output PATH", "File for the rows. Default: stdout."
+    )
+    failures: str | None = option(
+        None,
+        IN,
+        "--failures PATH",
+        "File for rows that failed. Default with -o: OUT.failures.jsonl.",
+    )
+    overwrite: bool = option(False, IN, "--overwrite", "Replace OUT.")
