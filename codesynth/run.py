@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import itertools
 import os
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -125,14 +125,14 @@ def _is_verified(output: Output, key: str) -> bool:
     """Tell whether what is there was written by ``verify``, which can write it again at no cost."""
     if output.path is None or not (output.exists() or output.has_leftover):
         return False
-    path = output.path if output.exists() else output.partial
-    opened = gzip.open if output.path.suffix == ".gz" else open
-    try:
-        with opened(path, "rb") as file:
-            line = file.readline(_LONGEST_LOOK)
-    except (OSError, EOFError):
-        return False
-    return dumps(key) + b':{"status":' in line
+    with open(output.path if output.exists() else output.partial, "rb") as file:
+        head = file.read(_LONGEST_LOOK)
+    if output.path.suffix == ".gz":
+        try:
+            head = zlib.decompressobj(wbits=31).decompress(head)
+        except zlib.error:
+            return False
+    return dumps(key) + b':{"status":' in head.partition(b"\n")[0]
 
 
 def _journal_path(settings: AskSettings) -> str | None:

@@ -26,8 +26,6 @@ ASK = (
     "import json, sys; assert sys.version_info >= (3, 9); "
     "print(json.dumps([sys.prefix, sys.base_prefix, sys.path]))"
 )
-FIELDS = ("code", "instruction", "language", "test", "pairs", "function", "entry_point")
-"""The fields of a trial, see ``inside.trial.run``."""
 PROBE = """\
 import os, socket
 assert os.getppid() == 1, "the process namespace is shared"
@@ -39,10 +37,8 @@ ROOT_FOLDERS = ("/bin", "/lib", "/lib32", "/lib64")
 ETC = ("ld.so.cache", "alternatives", "localtime", "hosts", "nsswitch.conf", "mime.types")
 DEVICES = ("null", "zero", "full", "random", "urandom")
 PYTHON = ("bin", "lib", "lib64", "share", "pyvenv.cfg")
-ENVIRONMENT = {
-    "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "USER": "sandbox", "PYTHONHASHSEED": "0",
-    "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "Agg",
-}
+ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "USER": "rows", "PYTHONHASHSEED": "0"}
+ENVIRONMENT |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
 PROCESSES, GRACE = 64, 10.0
 """Processes of one row; seconds that a sandbox may be late before it is taken for dead."""
 UNSAFE = "or pass --unsafe to run the code with your own rights"
@@ -96,7 +92,7 @@ class Sandbox:
                 start_new_session=True,
             )
             code = "" if settings.unsafe else PROBE
-            verdict = loads(self.judge(dumps({**dict.fromkeys(FIELDS), "code": code})) or BROKEN)
+            verdict = loads(self.judge(dumps({"code": code})) or BROKEN)
             if verdict["status"] == "no_tests":
                 return
             self.close()
@@ -189,10 +185,18 @@ def _mounts(python: Path) -> tuple[str, list[str]]:
     made += ["--remount-ro", "/dev"]
     if not base.startswith("/usr"):
         made += _binds(base, base)
-    if prefix == base:
-        return str(python), made
-    made += _binds(prefix, "/opt/python")
-    return f"/opt/python/bin/{python.name}", made
+    inside = str(python)
+    if prefix != base:
+        made += _binds(prefix, "/opt/python")
+        inside = f"/opt/python/bin/{python.name}"
+    others = [one for one in path if one.endswith("-packages") and Path(one).is_dir()]
+    others = [one for one in others if not one.startswith((prefix, base, "/usr"))]
+    for number, folder in enumerate(others):
+        made += ["--ro-bind", folder, f"/opt/packages{number}"]
+    if others:
+        names = [f"/opt/packages{number}" for number in range(len(others))]
+        made += ["--setenv", "PYTHONPATH", ":".join(names)]
+    return inside, made
 
 
 def _binds(source: str, target: str) -> Iterator[str]:

@@ -29,15 +29,15 @@ class VerifyTask:
     code_key: str = "generated_code"
     instruction_key: str | None = None
     output_key: str = "verification"
-    statuses: Counter[str] = field(default_factory=Counter)
+    statuses: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(STATUSES, 0)))
 
     def ask(self, record: Record) -> Ask | Failure:
-        """Write the trial of a row, see ``sandbox.FIELDS``."""
+        """Write the trial of a row, see ``inside.trial.run``."""
         row = record.fields
         code = row.get(self.code_key)
         if not isinstance(code, str):
-            kind = "not_a_string" if self.code_key in row else "missing_key"
-            return Failure(kind, f'no text in the column "{self.code_key}". Try --input-key')
+            words = f'no text in the column "{self.code_key}". Try --input-key'
+            return Failure("not_a_string" if self.code_key in row else "missing_key", words)
         if self.output_key in row:
             words = f'the row has "{self.output_key}" already. Try another --output-key'
             return Failure("existing_key", words)
@@ -72,9 +72,10 @@ class VerifyTask:
 def read_tests(column: Any, row: Mapping[str, Any]) -> dict[str, Any]:
     """Recognise tests from what they are; return the trial's ``test``, ``pairs``, ``function``.
 
-    They are a text; a list of texts (MBPP, with ``test_setup_code`` and ``test_imports``); an object
-    with ``inputs`` and ``outputs`` (APPS, with ``fn_name``); a list of objects with ``input`` and
-    ``output`` (LiveCodeBench, whose ``metadata`` may name a function); or one of these as JSON.
+    They are a text; a list of texts (MBPP, with ``test_setup_code`` and ``test_imports``); an
+    object with ``inputs`` and ``outputs`` (APPS, with ``fn_name``); a list of objects with
+    ``input`` and ``output`` (LiveCodeBench, whose ``metadata`` may name a function); or one of
+    these as JSON.
 
     Raises:
         ValueError, TypeError, KeyError, AttributeError: they are something else.

@@ -39,6 +39,8 @@ def run_example(example: doctest.Example, space: dict[str, Any]) -> None:
 
 def run_cases(cases: list[type[unittest.TestCase]], results: Results) -> None:
     """Run the tests of classes of unittest."""
+    if not cases:
+        return
     import unittest
 
     class Result(unittest.TestResult):
@@ -157,8 +159,9 @@ def _be_program(code: Any, given: Any, function: str | None, output: Any, errors
     except BaseException:
         status = 1
         traceback.print_exc(file=errors)
-    for file in (sys.stdout, sys.__stdout__, output, errors):
-        file.flush()
+    files: list[Any] = [sys.stdout, sys.__stdout__, output, errors]
+    for one in files:
+        one.flush()
     os._exit(status)
 
 
