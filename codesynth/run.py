@@ -9,6 +9,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from codesynth import pipeline
@@ -200,7 +201,7 @@ def _journaled(
 def _tell_change(run: Run, spec: CommandSpec, task: Task, journal: Journal) -> None:
     """Say what a changed model, template or parameter will cost, before it does."""
     words = f"the requests have changed since {journal.path} was written"
-    if spec.quota is not None or any(not os.path.isfile(name) for name in run.settings.inputs):
+    if spec.quota is not None or not all(Path(name).is_file() for name in run.settings.inputs):
         run.say(f"{words}: its {journal.answers} answers are used where they fit")
         return
     journal.refresh()
@@ -256,7 +257,7 @@ class Job:
     ) -> None:
         self._output, self._journal = run.files.output, journal
         self.text = dumps(identity, sort_keys=True).decode()
-        self._note = f"finished {os.path.basename(run.settings.output or '')}"
+        self._note = f"finished {Path(run.settings.output or '').name}"
         if run.settings.overwrite or not self._output.exists():
             self._rows = 0
             return
@@ -270,8 +271,8 @@ class Job:
         changed = [name for name in before if loads(self.text).get(name) != before[name]]
         if changed:
             raise ConfigError(
-                f"{self._output.path} was made with another {' and another '.join(changed)}. Choose "
-                "another -o, or replace it with --overwrite"
+                f"{self._output.path} was made with other {' and '.join(changed)}. Choose another "
+                "-o, or replace it with --overwrite"
             )
         self._rows = self._output.count_rows()
         expected = total()

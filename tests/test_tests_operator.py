@@ -31,7 +31,7 @@ def test_nothing():
 
 
 def operator(num_tests: int = 8) -> made.TestsOperator:
-    return made.TestsOperator(made.tests_template(None), num_tests=num_tests, dropped=Counter())
+    return made.TestsOperator(made.tests_template(None, ""), num_tests=num_tests, dropped=Counter())
 
 
 def row(instruction: str = "Return the mean of a list of numbers.") -> Record:
@@ -50,8 +50,10 @@ def test_each_test_stands_by_itself_with_the_imports_it_needs() -> None:
         "generated_tests": [
             "assert mean([1, 3]) == 2",
             "import math\nassert math.isclose(mean([0.1, 0.2]), 0.15)",
-            "from fractions import Fraction\ndef test_a_fraction_is_kept():\n"
-            "    assert mean([Fraction(1, 2)]) == Fraction(1, 2)",
+            (
+                "from fractions import Fraction\ndef test_a_fraction_is_kept():\n"
+                "    assert mean([Fraction(1, 2)]) == Fraction(1, 2)"
+            ),
         ],
         "signature": "def mean(values: list[float]) -> float:",
     }

@@ -104,7 +104,7 @@ class Journal:
         with self._translated():
             self._db = sqlite3.connect(
                 f"{self._file.as_uri()}?mode=ro&immutable=1" if read_only else self._file,
-                timeout=1.0,  # others may just be taking what a killed run left
+                timeout=0.3,  # others may just be taking what a killed run left
                 isolation_level=None,
                 check_same_thread=False,
                 uri=read_only,

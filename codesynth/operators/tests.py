@@ -36,7 +36,7 @@ class _Statement(NamedTuple):
     text: str
 
 
-def tests_template(text: str | None, name: str = "<prompt_template>") -> Template:
+def tests_template(text: str | None, name: str) -> Template:
     """Check a template for tests; None is the built-in one. Any column may be a placeholder.
 
     Raises:
