@@ -52,7 +52,8 @@ class VerifyTask:
         try:
             tests = read_tests(self._tests(row), row)
         except (ValueError, TypeError, KeyError, AttributeError):
-            words = f'the tests in "{self.test_key or GENERATED_TESTS}" are neither text, a list of texts nor pairs'
+            key = self.test_key or GENERATED_TESTS
+            words = f'the tests in "{key}" are neither text, a list of texts nor pairs'
             return Failure("not_a_string", words)
         told = {"code": code, "instruction": self._instruction(record)}
         named = {"entry_point": _entry_point(row), "language": row.get("language")}
