@@ -19,7 +19,7 @@ from codesynth.codec import dumps, loads
 from codesynth.commands import CommandSpec, Notes
 from codesynth.errors import CodesynthError, ConfigError
 from codesynth.estimate import Estimate, Spread
-from codesynth.filters import Selection
+from codesynth.filters import AGREEMENT_COLUMNS, Agreement, GroupWindow, Pairs, Selection
 from codesynth.journal import Journal, JournaledServing, open_to_read
 from codesynth.models import Failure, Record, Request, Stats
 from codesynth.notes import RunNotes, fates_note, job_note
@@ -32,7 +32,7 @@ from codesynth.serving.client import APILLMServing
 from codesynth.serving.limits import Budget, Price
 from codesynth.settings import AskSettings, RowSettings, VerifySettings
 from codesynth.storage import Files, Output, check_inputs, read_records, sibling_path
-from codesynth.verify import SandboxServing, SandboxSettings, VerifyTask
+from codesynth.verify import INSTRUCTION_KEYS, SandboxServing, SandboxSettings, VerifyTask
 
 EXIT_OK, EXIT_FAILED_ROWS, EXIT_LIMIT = 0, 3, 5
 OFFLINE_MODEL = "offline"
@@ -118,15 +118,24 @@ def verify(settings: VerifySettings) -> int:
             code_key=settings.input_key,
             instruction_key=settings.instruction_key,
             output_key=settings.output_key,
+            more_columns=AGREEMENT_COLUMNS if settings.agree else (),
         )
         run = Run(settings, "verify", files, lambda: None)
         run.say_if(settings.unsafe, "--unsafe: the code runs without a sandbox, with your rights")
         run.tally = task.statuses
         run.fewest_rows = 0 if settings.overwrite else files.output.count_rows()
         records = itertools.islice(read_records(settings.inputs), settings.limit)
-        selection = Selection(settings.keep, best=settings.best)
-        code = run.execute(records, task, serving, [selection])
-        run.say_if(bool(selection.first), f"first rejected: {selection.first}")
+        selection = Selection(settings.keep, best=settings.best and not settings.agree)
+        agreement = Agreement(settings.output_key, best=settings.best)
+        window = _window(settings, agreement)
+        code = run.execute(records, task, serving, [selection], window)
+        first = agreement.first or selection.first
+        run.say_if(bool(first), f"first rejected: {first}")
+        run.say_if(
+            bool(agreement.useless),
+            f"{agreement.useless} tests were failed by every answer to their instruction: they do "
+            "not count",
+        )
         run.say_if(
             bool(count := task.statuses["no_tests"]),
             f"{count} rows have no tests. Name their column with --test-key, or make tests with "
@@ -137,6 +146,14 @@ def verify(settings: VerifySettings) -> int:
             f"{count} rows are not Python: verify runs only Python",
         )
         return code
+
+
+def _window(settings: VerifySettings, agreement: Agreement) -> RowWindow | None:
+    """Make the window for ``--agree`` and ``--pairs``, which look at answers side by side."""
+    if settings.pairs:
+        keys = (settings.instruction_key,) if settings.instruction_key else INSTRUCTION_KEYS
+        return GroupWindow(Pairs(settings.input_key, keys, agree=settings.agree))
+    return GroupWindow(agreement) if settings.agree else None
 
 
 def _is_verified(output: Output, key: str) -> bool:

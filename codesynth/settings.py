@@ -601,7 +601,8 @@ class VerifySettings(RowSettings):
         CHECK,
         "--test-key KEY",
         "Column with the tests: asserts (a text or a list), check(candidate), test functions, "
-        "unittest classes, or pairs of input and output. Default: the doctests.",
+        "unittest classes, or pairs of input and output. Default: generated_tests, which gen-tests "
+        "writes, else the doctests.",
     )
     keep: frozenset[str] | None = option(
         None,
@@ -616,7 +617,26 @@ class VerifySettings(RowSettings):
         False,
         CHECK,
         "--best",
-        "Keep only the first answer to each instruction that passed its tests.",
+        "Keep only the first answer to each instruction that passed its tests; with --agree, one "
+        "answer of the largest group.",
+    )
+    agree: bool = option(
+        False,
+        CHECK,
+        "--agree",
+        "Compare the answers to each instruction, for tests that may be wrong. Adds the columns "
+        "pass_rate (share of the tests that the answer passed) and agreement (share of the answers "
+        "that passed the same tests). With --best, the kept answer is from the group with the most "
+        "answers times passed tests. A test that every answer fails does not count. Compared are "
+        "answers that are not more than 1,000 rows apart; rows are held back until then.",
+    )
+    pairs: bool = option(
+        False,
+        CHECK,
+        "--pairs",
+        "Write preference pairs instead of rows: an answer that passed as chosen, one to the same "
+        "instruction that failed as rejected, and the instruction as prompt. With --agree, answers "
+        "of the largest group count as passed.",
     )
     python: str = option(
         sys.executable,
@@ -648,15 +668,19 @@ class VerifySettings(RowSettings):
     @property
     def new_columns(self) -> list[str]:
         """Name the columns that the run adds."""
-        return [self.output_key]
+        return [self.output_key, *(("pass_rate", "agreement") if self.agree else ())]
 
     def check(self) -> None:
         """See that the options go together; see ``RowSettings.check``."""
         super().check()
         if self.keep is not None and self.best:
             raise ConfigError("--best keeps only rows that passed: drop --keep")
-        if self.unordered and self.best:
-            raise ConfigError("--best needs the rows in order: drop --unordered")
+        if self.pairs and (self.best or self.keep is not None):
+            raise ConfigError("--pairs chooses the answers itself: drop --best and --keep")
+        if self.unordered and (self.best or self.agree or self.pairs):
+            raise ConfigError(
+                "--best, --agree and --pairs need the rows in order: drop --unordered"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
