@@ -1,251 +1,212 @@
-"""An HTTP answer -> what it means: a text, or a failure and whether to ask again.
-
-The rules are the tables "Rows" and "Retries" of the command-line contract; no I/O here.
-"""
+"""The body of a chat completion -> an answer, or the kind of failure that it is; no I/O."""
 
 from __future__ import annotations
 
 import html
 import re
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from codesynth.codec import loads
-from codesynth.models import FailureKind, Usage
+from codesynth.models import Answer, Failure, FailureKind, Usage
 
-MAX_RETRY_AFTER = 120.0
-"""Seconds; a server that asks for a longer pause fails the row."""
-
-_RETRIED = frozenset({408, 409, 429})
-_DENIALS = frozenset({401, 402, 403, 404})
 _CUT = frozenset({"length", "max_tokens", "max_length", "model_length", "token_limit"})
 _FILTERED = frozenset({"content_filter", "content_filtered", "safety", "recitation", "blocklist"})
 _BROKEN_OFF = frozenset({"abort", "aborted", "cancelled", "error", "insufficient_system_resource"})
-_QUOTA = "insufficient_quota"
+_BOM = b"\xef\xbb\xbf"
+_LONGEST = 20_000
+"""Bytes of an error page that are looked at."""
+_MOST_TOKENS = 1 << 53
+
+Redact: TypeAlias = Callable[[str], str]
+"""Takes secrets out of a text. It must see a text before it is cut: half a key is a secret too."""
 
 
-@dataclass(frozen=True, slots=True)
-class RetryDecision:
-    """Whether to ask again, and how many seconds the server wants to be left alone."""
-
-    retry: bool
-    retry_after: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What one attempt brought.
-
-    Attributes:
-        kind: None where ``text`` is a whole, usable answer.
-        message: why it is not, for people; a server's words where it sent some.
-        denied: refused for who asks or where, not for what is asked (a wrong key, model or path).
-        quota: the account is exhausted, so no other request can succeed.
-        billed: it may have cost something: an answer came, or none though it was asked.
-    """
-
-    text: str | None = None
-    finish_reason: str | None = None
-    usage: Usage | None = None
-    model: str | None = None
-    kind: FailureKind | None = None
-    message: str = ""
-    status: int | None = None
-    decision: RetryDecision = RetryDecision(retry=False)
-    denied: bool = False
-    quota: bool = False
-    billed: bool = True
-
-
-def read_answer(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
-    """Read a chat completion, or what the server sent in its place."""
-    if not 200 <= status < 300:
-        return _refusal(status, headers, body)
+def read_completion(body: bytes, redact: Redact = str) -> tuple[Answer | None, Failure | None]:
+    """Read the body of a chat completion: an answer, a failure, or both where it is of no use."""
     try:
-        data = loads(body)
+        data = read_json(body)
     except ValueError:
-        words = wording(body)
-        return _bad(status, headers, f"the answer is not JSON: {words}" if words else "no answer")
+        words = find_words(body, redact)
+        return _bad(f"the response is not JSON: {words}" if words else "the response is empty")
     if not isinstance(data, dict):
-        return _bad(status, headers, "the answer is no JSON object")
+        return _bad("the response is no JSON object")
     if data.get("error"):
-        return _bad(status, headers, wording(body), quota=_is_quota(data))
+        return _bad(find_words(body, redact) or "the response is an error without words")
     choices = data.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(choice, dict) or not isinstance(message, dict):
-        return _bad(status, headers, "the answer has no choices with a message")
-    return _completion(status, headers, data, choice, message)
-
-
-def _completion(
-    status: int,
-    headers: Mapping[str, str],
-    data: dict[str, Any],
-    choice: dict[str, Any],
-    message: dict[str, Any],
-) -> Answer:
+        return _bad("the response has no choices with a message")
     try:
-        text, refusal = _content(message)
+        text, thoughts, refusal = _read_message(message)
     except TypeError as exc:
-        return _bad(status, headers, str(exc))
-    reason = choice.get("finish_reason")
-    reason = reason if isinstance(reason, str) else None
-    kind, words = _verdict(text, refusal, (reason or "").lower())
-    if kind == "bad_response":
-        return _bad(status, headers, words)
-    model = data.get("model")
-    return Answer(
+        return _bad(str(exc))
+    reason, model = choice.get("finish_reason"), data.get("model")
+    answer = Answer(
         text=text,
-        finish_reason=reason,
-        usage=_usage(data.get("usage")),
+        reasoning=thoughts or None,
+        finish_reason=reason if isinstance(reason, str) else None,
         model=model if isinstance(model, str) else None,
-        kind=kind,
-        message=words,
-        status=status if kind else None,
+        usage=_read_usage(data.get("usage")),
+    )
+    return _judge(answer, clean(redact(refusal)))
+
+
+def _judge(answer: Answer, refusal: str) -> tuple[Answer | None, Failure | None]:
+    """Tell whether an answer is of use; the failures are those of the contract's table."""
+    reason = (answer.finish_reason or "").lower()
+    spent = _name_tokens(answer)
+    kind: FailureKind
+    if reason in _CUT:
+        kind, words = "truncated", f"finish_reason {reason}: the answer was cut{spent}"
+        words += ". Try a larger --max-tokens"
+    elif reason in _FILTERED:
+        kind, words = "filtered", f"finish_reason {reason}{spent}"
+    elif reason in _BROKEN_OFF:
+        return _bad(f"finish_reason {reason}: the server broke off")
+    elif refusal:
+        kind, words = "refused", f"{refusal}{spent}"
+    elif not answer.text.strip():
+        kind, words = "empty", f"the answer has no text{spent}"
+    else:
+        return answer, None
+    return answer, Failure(kind, words, 200)
+
+
+def _name_tokens(answer: Answer) -> str:
+    """Say what was paid for: ``(400 tokens, 390 of them reasoning)``."""
+    usage = answer.usage or Usage()
+    if usage.reasoning_tokens:
+        return f" ({usage.completion_tokens} tokens, {usage.reasoning_tokens} of them reasoning)"
+    tokens = (
+        f"{usage.completion_tokens} tokens" if usage.completion_tokens else "tokens not counted"
+    )
+    return (
+        f" ({tokens}, {len(answer.reasoning)} characters of reasoning)" if answer.reasoning else ""
     )
 
 
-def _verdict(text: str, refusal: str, reason: str) -> tuple[FailureKind | None, str]:
-    if reason in _CUT:
-        return "truncated", f"finish_reason {reason}: the answer was cut. Try a larger --max-tokens"
-    if reason in _FILTERED:
-        return "filtered", f"finish_reason {reason}"
-    if reason in _BROKEN_OFF:
-        return "bad_response", f"finish_reason {reason}: the server broke off"
-    if refusal:
-        return "refused", refusal
-    if not text.strip():
-        return "empty", "the answer has no text"
-    return None, ""
+def _bad(words: str) -> tuple[None, Failure]:
+    return None, Failure("bad_response", words, 200)
 
 
-def _content(message: dict[str, Any]) -> tuple[str, str]:
-    """Read (text, refusal) of a message; its content is a string, null or a list of parts."""
-    content = message.get("content")
-    refusal = message.get("refusal")
-    refusals = [refusal] if isinstance(refusal, str) and refusal else []
-    if content is None or isinstance(content, str):
-        return content or "", "".join(refusals)
-    if not isinstance(content, list):
-        raise TypeError("the answer's content is neither text nor a list of parts")
+def _read_message(message: dict[str, Any]) -> tuple[str, str, str]:
+    """Read text, reasoning and refusal; the content is a string, null or a list of parts."""
+    content, refusal = message.get("content"), message.get("refusal")
+    thoughts = message.get("reasoning_content") or message.get("reasoning")
     texts: list[str] = []
-    for part in content:
-        if isinstance(part, str):
-            texts.append(part)
-        elif isinstance(part, dict):
-            if isinstance(part.get("text"), str) and part.get("type", "text") != "reasoning":
-                texts.append(part["text"])
-            if isinstance(part.get("refusal"), str):
-                refusals.append(part["refusal"])
-    return "".join(texts), "".join(refusals)
+    refusals = [refusal] if isinstance(refusal, str) else []
+    if isinstance(content, list):
+        for part in content:
+            _read_part(part, texts, refusals)
+    elif content is not None and not isinstance(content, str):
+        raise TypeError("the answer's content is neither text nor a list of parts")
+    leading, text = split_reasoning("".join(texts) if isinstance(content, list) else content or "")
+    return text, thoughts if isinstance(thoughts, str) else leading, "".join(refusals)
 
 
-def _usage(usage: object) -> Usage | None:
+def _read_part(part: object, texts: list[str], refusals: list[str]) -> None:
+    if isinstance(part, str):
+        texts.append(part)
+    elif isinstance(part, dict):
+        if isinstance(part.get("text"), str) and part.get("type", "text") != "reasoning":
+            texts.append(part["text"])
+        if isinstance(part.get("refusal"), str):
+            refusals.append(part["refusal"])
+
+
+_TAGS = {
+    "<think>": "</think>",
+    "<thinking>": "</thinking>",
+    "<thought>": "</thought>",
+    "<reasoning>": "</reasoning>",
+    "<seed:think>": "</seed:think>",
+    "[THINK]": "[/THINK]",
+    "◁think▷": "◁/think▷",
+    "<|begin_of_thought|>": "<|end_of_thought|>",
+    "<|channel|>analysis<|message|>": "<|channel|>final<|message|>",
+}
+_OPENING = re.compile(rf"\s*+({'|'.join(map(re.escape, _TAGS))})")
+_LONE_CLOSING = re.compile(r"(?m)^</think>|</think>[ \t]*$")
+_BLANK_LINES = re.compile(r"(?:[ \t]*\r?\n)*")
+
+
+def split_reasoning(text: str) -> tuple[str, str]:
+    """Split an answer into the reasoning it begins with, without its tags, and the rest.
+
+    Reasoning that is not closed is all there is. A ``</think>`` at an edge of its line, outside of
+    fences, closes reasoning that was opened in the prompt, as some chat templates do.
+
+    >>> split_reasoning("<think>Hm.</think>print(1)")
+    ('Hm.', 'print(1)')
+    """
+    thoughts: list[str] = []
+    start = 0
+    while opening := _OPENING.match(text, start):
+        closing = _TAGS[opening[1]]
+        end = text.find(closing, opening.end())
+        end = len(text) if end < 0 else end
+        thoughts.append(text[opening.end() : end])
+        start = min(end + len(closing), len(text))
+    if not thoughts and "</think>" in text:
+        for lone in _LONE_CLOSING.finditer(text):
+            if text.count("```", 0, lone.start()) % 2 == 0:
+                thoughts.append(text[: lone.start()])
+                start = lone.end()
+                break
+    if not thoughts:
+        return "", text
+    blank = _BLANK_LINES.match(text, start)
+    return "\n".join(thought.strip() for thought in thoughts), text[
+        blank.end() if blank else start :
+    ]
+
+
+def _read_usage(usage: object) -> Usage | None:
     if not isinstance(usage, dict):
         return None
-    prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
     return Usage(
-        prompt if isinstance(prompt, int) and prompt > 0 else 0,
-        completion if isinstance(completion, int) and completion > 0 else 0,
+        _count(usage, "prompt_tokens"),
+        _count(usage, "completion_tokens"),
+        _count(usage.get("completion_tokens_details"), "reasoning_tokens"),
+        _count(usage.get("prompt_tokens_details"), "cached_tokens"),
     )
 
 
-def _bad(status: int, headers: Mapping[str, str], words: str, *, quota: bool = False) -> Answer:
-    decision = _decide(True, headers)
-    return Answer(kind="bad_response", message=words, status=status, decision=decision, quota=quota)
+def _count(counts: object, name: str) -> int:
+    count = counts.get(name) if isinstance(counts, dict) else None
+    return count if isinstance(count, int) and 0 < count < _MOST_TOKENS else 0
 
 
-def _refusal(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
-    words = wording(body) or f"status {status}"
-    kind: FailureKind
-    if status == 429:
-        kind = "rate_limited"
-    elif status in _RETRIED or status >= 500:
-        kind = "server_error"
-    else:
-        kind = "rejected"
-    if 300 <= status < 400:
-        words = f"redirected to {clean(headers.get('location', 'nowhere'))}"
-    decision = _decide(kind != "rejected", headers)
-    if decision.retry and (decision.retry_after or 0) > MAX_RETRY_AFTER:
-        words = (
-            f"retry-after {decision.retry_after:g} s is longer than {MAX_RETRY_AFTER:g} s: {words}"
-        )
-        decision = RetryDecision(retry=False)
-    try:
-        quota = _is_quota(loads(body))
-    except ValueError:
-        quota = False
-    return Answer(
-        kind=kind,
-        message=words,
-        status=status,
-        decision=decision,
-        denied=status in _DENIALS or 300 <= status < 400,
-        quota=quota,
-        billed=False,
-    )
+def read_json(body: bytes) -> Any:
+    """Parse a body; a byte order mark before it is ignored.
 
-
-def _decide(retry: bool, headers: Mapping[str, str]) -> RetryDecision:
-    """Hear the server: ``x-should-retry`` wins over the table, ``retry-after`` over the backoff."""
-    wish = headers.get("x-should-retry", "").strip().lower()
-    if wish in ("true", "false"):
-        retry = wish == "true"
-    return RetryDecision(retry, retry_after(headers) if retry else None)
-
-
-def retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:
-    """Read ``retry-after-ms``, then ``retry-after`` (seconds or an HTTP date), in seconds.
-
-    None where neither is there or makes sense (RFC 9110, section 10.2.3).
-
-    >>> retry_after({"retry-after-ms": "1500"}), retry_after({"retry-after": "soon"})
-    (1.5, None)
+    Raises:
+        ValueError: it is no JSON.
     """
-    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        value = headers.get(name, "").strip()
-        if re.fullmatch(r"\d{1,12}(\.\d*)?", value):
-            return float(value) * unit
-    value = headers.get("retry-after", "")
-    if "," not in value:
-        return None
-    try:
-        date = parsedate_to_datetime(value).timestamp()
-    except (ValueError, OverflowError):
-        return None
-    return max(0.0, date - (time.time() if now is None else now))
+    return loads(body.removeprefix(_BOM))
 
 
-def _is_quota(data: object) -> bool:
-    error = data.get("error") if isinstance(data, dict) else None
-    places = [data, error] if isinstance(error, dict) else [data]
-    return any(
-        isinstance(place, dict) and _QUOTA in (place.get("code"), place.get("type"))
-        for place in places
-    )
-
-
-def wording(body: bytes) -> str:
+def find_words(body: bytes, redact: Redact = str) -> str:
     """Find the words for people in an error, whatever its shape: JSON, HTML or plain text.
 
-    >>> wording(b'{"error": {"message": "no such model", "code": 404}}')
+    >>> find_words(b'{"error": {"message": "no such model", "code": 404}}')
     'no such model'
-    >>> wording(b"<html><title>502 Bad Gateway</title><body>nginx</body></html>")
+    >>> find_words(b"<html><title>502 Bad Gateway</title><body>nginx</body></html>")
     '502 Bad Gateway'
     """
-    text = body[:20_000].decode("utf-8", "replace")
     try:
-        return clean(_words_of(loads(body)) or text)
+        if words := _words_of(read_json(body)):
+            return clean(redact(words))
     except ValueError:
         pass
+    text = body.removeprefix(_BOM)[:_LONGEST].decode("utf-8", "replace")
+    if len(body) > _LONGEST:  # a secret that is cut in two would not be found
+        text = text[: text.rfind(" ") + 1]
     if "<" in text and (title := re.search(r"<(title|h1)[^>]*>([^<]+)<", text, re.IGNORECASE)):
-        return clean(html.unescape(title[2]))
-    return clean(html.unescape(re.sub(r"<[^>]*>", " ", text)))
+        return clean(redact(html.unescape(title[2])))
+    return clean(redact(html.unescape(re.sub(r"<[^>]*>", " ", text))))
 
 
 def _words_of(data: object) -> str:

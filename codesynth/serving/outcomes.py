@@ -1,0 +1,136 @@
+"""What one attempt brought: an answer, or a failure and whether to ask again; no I/O.
+
+The rules are the tables "Rows" and "Retries" of the command-line contract.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+
+from codesynth.models import Answer, Failure, FailureKind
+from codesynth.serving.answers import Redact, clean, find_words, read_completion, read_json
+
+MAX_RETRY_AFTER = 120.0
+"""Seconds; a server that asks for a longer pause fails the row."""
+
+_RETRIED = frozenset({408, 409, 429})
+_DENIALS = frozenset({401, 402, 403, 404})
+_QUOTA = "insufficient_quota"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one attempt brought.
+
+    Attributes:
+        answer: also set where it is of no use, so that it is kept.
+        failure: None where the answer is whole and usable.
+        body: what the answer was read from; empty without an answer.
+        retry: ask again.
+        retry_after: seconds for which the server wants to be left alone.
+        denied: refused for who asks or where, not for what is asked (a wrong key, model or path).
+        quota: the account is exhausted, so no other request can succeed.
+        billed: it may have cost something: a response came that is no error.
+    """
+
+    answer: Answer | None = None
+    failure: Failure | None = None
+    body: bytes = b""
+    retry: bool = False
+    retry_after: float | None = None
+    denied: bool = False
+    quota: bool = False
+    billed: bool = True
+
+
+def read_outcome(
+    status: int, headers: Mapping[str, str], body: bytes, redact: Redact = str
+) -> Outcome:
+    """Read a chat completion, or what the server sent in its place."""
+    if not 200 <= status < 300:
+        return _read_error(status, headers, body, redact)
+    answer, failure = read_completion(body, redact)
+    if answer is not None:
+        return Outcome(answer, failure, body)
+    assert failure is not None  # noqa: S101 - there is one of the two
+    return _decide(headers, True, "bad_response", failure.message, status, quota=_is_quota(body))
+
+
+def _read_error(status: int, headers: Mapping[str, str], body: bytes, redact: Redact) -> Outcome:
+    kind: FailureKind = "rejected"
+    if status == 429:
+        kind = "rate_limited"
+    elif status in _RETRIED or status >= 500:
+        kind = "server_error"
+    words = find_words(body, redact) or f"status {status}"
+    if 300 <= status < 400:
+        words = f"redirected to {clean(redact(headers.get('location', 'nowhere')))}"
+    return _decide(
+        headers,
+        kind != "rejected",
+        kind,
+        words,
+        status,
+        denied=status in _DENIALS or 300 <= status < 400,
+        quota=_is_quota(body),
+        billed=False,
+    )
+
+
+def _decide(
+    headers: Mapping[str, str],
+    retry: bool,
+    kind: FailureKind,
+    words: str,
+    status: int,
+    *,
+    denied: bool = False,
+    quota: bool = False,
+    billed: bool = True,
+) -> Outcome:
+    """Hear the server: ``x-should-retry`` wins over the table, ``retry-after`` over the backoff."""
+    wish = headers.get("x-should-retry", "").strip().lower()
+    if wish in ("true", "false"):
+        retry = wish == "true"
+    after = retry_after(headers) if retry else None
+    if after is not None and after > MAX_RETRY_AFTER:
+        words = f"retry-after {after:g} s is longer than {MAX_RETRY_AFTER:g} s: {words}"
+        retry, after = False, None
+    failure = Failure(kind, words, status)
+    return Outcome(None, failure, b"", retry, after, denied, quota, billed)
+
+
+def retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:
+    """Read ``retry-after-ms``, then ``retry-after`` (seconds or an HTTP date), in seconds.
+
+    None where neither is there or makes sense (RFC 9110, section 10.2.3).
+
+    >>> retry_after({"retry-after-ms": "1500"}), retry_after({"retry-after": "soon"})
+    (1.5, None)
+    """
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        value = headers.get(name, "").strip()
+        if re.fullmatch(r"\d{1,12}(\.\d*)?", value):
+            return float(value) * unit
+    value = headers.get("retry-after", "")
+    if "," not in value:
+        return None
+    try:
+        date = parsedate_to_datetime(value).timestamp()
+    except (ValueError, OverflowError):
+        return None
+    return max(0.0, date - (time.time() if now is None else now))
+
+
+def _is_quota(body: bytes) -> bool:
+    try:
+        data = read_json(body)
+    except ValueError:
+        return False
+    error = data.get("error") if isinstance(data, dict) else None
+    places = [place for place in (data, error) if isinstance(place, dict)]
+    return any(_QUOTA in (place.get("code"), place.get("type")) for place in places)
