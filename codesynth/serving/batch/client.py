@@ -1,0 +1,187 @@
+"""The calls of a Batch API over HTTP; what passes is tried again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from itertools import count
+from typing import Any, BinaryIO, TypeAlias, TypeVar
+from urllib.parse import quote
+
+from codesynth.codec import dumps
+from codesynth.errors import EndpointError
+from codesynth.serving.answers import find_words, read_json
+from codesynth.serving.batch.shapes import BatchState, shape_for
+from codesynth.serving.http import EndpointClient, FormFile, NoReply, Reply
+from codesynth.serving.outcomes import read_outcome
+
+T = TypeVar("T")
+Sleep: TypeAlias = Callable[[float], Awaitable[None]]
+
+_MAX_PAUSE = 60.0
+_MAX_PAGES = 100
+
+
+class BatchMissing(EndpointError):
+    """The endpoint does not know a batch or a file."""
+
+
+def pause(attempt: int) -> float:
+    """Tell how many seconds to wait after an attempt, counted from 0.
+
+    >>> [pause(attempt) for attempt in (0, 1, 5, 6, 1000)]
+    [1.0, 2.0, 32.0, 60.0, 60.0]
+    """
+    return min(2.0 ** min(attempt, 6), _MAX_PAUSE)
+
+
+class BatchClient:
+    """Uploads requests, makes batches of them, asks for batches and fetches their results.
+
+    What may pass (no answer, 429, 5xx, something made that is not known yet) is tried again, each
+    call for ``max_outage`` seconds. EndpointError is raised then, and where a call is refused.
+
+    Args:
+        endpoint: made with ``streaming``.
+        timeout: seconds for one attempt.
+        sleep, clock: in seconds.
+    """
+
+    def __init__(
+        self,
+        endpoint: EndpointClient,
+        *,
+        timeout: float = 600.0,
+        max_outage: float = 300.0,
+        sleep: Sleep = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.endpoint, self.shape = endpoint, shape_for(endpoint.name)
+        self._timeout, self._max_outage = timeout, max_outage
+        self.sleep, self._clock = sleep, clock
+
+    async def upload(self, file: BinaryIO, name: str) -> str:
+        """Upload a file of requests; return its id."""
+        path, fields = self.shape.upload(name)
+        form = FormFile(fields, name, file)
+
+        async def send() -> Reply:
+            reply = await self.endpoint.send_file(path, form, timeout=self._timeout)
+            if reply.status in (404, 405, 501):
+                raise EndpointError(f"{self.endpoint.name} has no Batch API: leave out --batch")
+            return reply
+
+        return await self._call(f"POST {path}", send, self.shape.file)
+
+    async def create(self, file: str, uuid: str) -> BatchState:
+        """Make a batch of an uploaded file; after a failure, unless it was made all the same."""
+        path, body = self.shape.batches, dumps(self.shape.create(file, uuid))
+
+        async def find() -> BatchState | None:
+            return await self.find(file, uuid)
+
+        return await self._request("POST", path, self.shape.state, body, before_again=find)
+
+    async def find(self, file: str, uuid: str) -> BatchState | None:
+        """Look among all batches for one that was made of a file."""
+        query = "?limit=100"
+        for _ in range(_MAX_PAGES):
+            path = self.shape.batches + query
+            states, query = await self._request("GET", path, self.shape.states)
+            for state in states:
+                if uuid == state.uuid or file == state.input_file:
+                    return state
+            if not query:
+                break
+        return None
+
+    async def state(self, id: str) -> BatchState:
+        """Ask for a batch.
+
+        Raises:
+            BatchMissing: there is none, even after ``max_outage`` seconds.
+        """
+        return await self._request("GET", self._path(id), self.shape.state)
+
+    async def cancel(self, id: str) -> None:
+        """Cancel a batch; one that has ended, or is not there, is left alone."""
+        path = f"{self._path(id)}/cancel"
+
+        async def send() -> Reply:
+            reply = await self.endpoint.request("POST", path, b"", timeout=self._timeout)
+            left_alone = reply.status in (400, 404, 409, 422)
+            return Reply(200, {}, b"{}") if left_alone else reply
+
+        await self._call(f"POST {path}", send, lambda data: None)
+
+    async def download(self, id: str, file: BinaryIO) -> None:
+        """Fetch a file of results; raises as ``state`` does."""
+        path = f"/files/{quote(id, safe='')}/content"
+
+        async def send() -> Reply:
+            reply = await self.endpoint.receive_file(path, file, timeout=self._timeout)
+            return Reply(200, {}, b"{}") if reply.status == 200 else reply
+
+        await self._call(f"GET {path}", send, lambda data: None)
+
+    def _path(self, id: str) -> str:
+        return f"{self.shape.batches}/{quote(id, safe='')}"
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        read: Callable[[Any], T],
+        body: bytes = b"",
+        before_again: Callable[[], Awaitable[T | None]] | None = None,
+    ) -> T:
+        async def send() -> Reply:
+            return await self.endpoint.request(method, path, body, timeout=self._timeout)
+
+        return await self._call(f"{method} {path}", send, read, before_again)
+
+    async def _call(
+        self,
+        what: str,
+        send: Callable[[], Awaitable[Reply]],
+        read: Callable[[Any], T],
+        before_again: Callable[[], Awaitable[T | None]] | None = None,
+    ) -> T:
+        started = self._clock()
+        for attempt in count():
+            if attempt and before_again and (there := await before_again()) is not None:
+                return there
+            try:
+                reply = await send()
+                error, after = self._judge(what, reply)
+                if error is None:
+                    return read(read_json(reply.body))
+            except NoReply as exc:
+                error, after = EndpointError(exc.message), None
+                if exc.permanent:
+                    raise error from exc
+            except ValueError as exc:
+                error, after = EndpointError(f"{what}: {exc}"), None
+            if self._clock() - started >= self._max_outage:
+                raise error
+            await self.sleep(max(pause(attempt), after or 0.0))
+        raise AssertionError
+
+    def _judge(self, what: str, reply: Reply) -> tuple[EndpointError | None, float | None]:
+        """Tell what may pass, and after how many seconds; None where the call has succeeded.
+
+        Raises:
+            EndpointError: it is refused for good.
+        """
+        if 200 <= reply.status < 300:
+            return None, None
+        words = find_words(reply.body, self.endpoint.without_secrets) or "no reason given"
+        text = f"{self.endpoint.name} refuses {what} ({reply.status}): {words}"
+        outcome = read_outcome(reply.status, reply.headers, reply.body)
+        if reply.status == 404:
+            return BatchMissing(text), None
+        if outcome.quota or not outcome.retry:
+            fix = ". Set OPENAI_API_KEY" if reply.status == 401 else ""
+            raise EndpointError(text + fix)
+        return EndpointError(text), outcome.retry_after
