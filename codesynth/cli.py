@@ -151,9 +151,7 @@ def _annotation(kind: Any, option: Option) -> Any:
         return Annotated[list[str] | None, typer.Option(*option.names, **more)]
     if kind is bool:
         return Annotated[bool, typer.Option(*option.names, **more)]
-    if option.least is not None:
-        more["min"] = option.least
-    return Annotated[kind, typer.Option(*option.names, callback=_check_finite, **more)]
+    return Annotated[kind, typer.Option(*option.names, callback=_checker(option.least), **more)]
 
 
 def _parser(parse: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -169,13 +167,18 @@ def _parser(parse: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def _completion(values: Callable[[], list[str]]) -> Callable[[str], list[str]]:
-    return lambda start: [value for value in values() if value.startswith(start)]
+    return lambda incomplete: [value for value in values() if value.startswith(incomplete)]
 
 
-def _check_finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise typer.BadParameter("it is no number")
-    return value
+def _checker(least: float | None) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise typer.BadParameter("it is no number")
+        if least is not None and value is not None and value < least:
+            raise typer.BadParameter(f"it is less than {least:g}")
+        return value
+
+    return check
 
 
 def _make(kind: type[RowSettings], values: dict[str, Any]) -> RowSettings:
@@ -302,3 +305,34 @@ def _gen(settings: told.GenSettings) -> int:
     from codesynth import commands, run
 
     return run.ask(settings, "gen", lambda _: commands.gen_spec(settings))
+
+
+@_command(
+    "show",
+    told.ShowSettings,
+    "Read rows in the terminal: code in color, verdicts, failures with their answers.",
+    """
+codesynth show sft.jsonl
+codesynth show sft.jsonl --where verification.status=failed --sample 20
+codesynth show sft.failures.jsonl --where error.kind=truncated
+""",
+)
+def _show(settings: told.ShowSettings) -> int:
+    from codesynth.report.show import show
+
+    return show(settings)
+
+
+@_command(
+    "report",
+    told.ReportSettings,
+    "Write an HTML page with figures, plots and sample rows. It needs no network.",
+    """
+codesynth report sft.jsonl -o report.html
+codesynth report sft.jsonl sft.failures.jsonl sft.journal -o report.html
+""",
+)
+def _report(settings: told.ReportSettings) -> int:
+    from codesynth.report.page import report
+
+    return report(settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import secrets
 from collections import Counter
@@ -13,7 +14,6 @@ from typing import Any, TypeAlias
 
 from codesynth.errors import ConfigError
 from codesynth.filters import ContaminationFilter, NoveltyFilter, Quota
-from codesynth.filters.decontamination import Decontaminator
 from codesynth.models import Failure, Record
 from codesynth.operators.chat import ChatTask, ExtraColumns, Operator
 from codesynth.operators.code import CodeOperator, code_template, fill_instruction
@@ -38,7 +38,7 @@ from codesynth.settings import (
     RowSettings,
     TestsSettings,
 )
-from codesynth.storage import Pool, read_records
+from codesynth.storage import Pool, open_text, read_lines, read_records
 
 Notes: TypeAlias = Callable[[str], str | None]
 """Recalls what an earlier run on the same journal has noted under a name."""
@@ -93,7 +93,7 @@ def instructions_spec(settings: InstructionsSettings, recall: Notes) -> CommandS
         seed = int(noted) if noted else secrets.randbelow(2**32)
     template = _template(settings, instruction_template)
     number = min(settings.num_generate, settings.limit or settings.num_generate)
-    quota = Quota(settings.accepted) if settings.accepted is not None else None
+    quota = Quota(settings.accepted, settings.samples) if settings.accepted is not None else None
 
     @cache
     def pool() -> Pool:
@@ -114,12 +114,15 @@ def instructions_spec(settings: InstructionsSettings, recall: Notes) -> CommandS
         return itertools.chain(pool().bad_records(), repeated)
 
     def filters() -> Sequence[RowFilter]:
-        found: list[RowFilter] = []
-        if settings.decontaminate:
-            found.append(ContaminationFilter(_decontaminator(settings)))
+        found: list[ContaminationFilter | NoveltyFilter] = []
+        if (benchmarks := _benchmarks(settings)) is not None:
+            found.append(benchmarks)
         if settings.novelty is not None or quota is not None:
             found.append(NoveltyFilter(settings.novelty, pool()))
-        return [*found, quota] if quota is not None else found
+        if quota is None:
+            return found
+        quota.filters = found
+        return [quota]
 
     asked = settings.accepted or number * settings.samples
     return CommandSpec(
@@ -194,11 +197,7 @@ def gen_spec(settings: GenSettings) -> CommandSpec:
 
 def _rows_spec(settings: AskSettings, operator: Operator, template: Template) -> CommandSpec:
     """Prepare a command that asks for each input row."""
-    benchmarks = _decontaminator(settings) if settings.decontaminate else None
-
-    def screen(text: str) -> Failure | None:
-        found = benchmarks.judge(text) if benchmarks is not None else None
-        return Failure("contaminated", str(found)) if found is not None else None
+    benchmarks = _benchmarks(settings)
 
     def records() -> Iterator[Record]:
         rows = itertools.islice(read_records(settings.inputs), settings.limit)
@@ -209,8 +208,8 @@ def _rows_spec(settings: AskSettings, operator: Operator, template: Template) ->
         records=records,
         total=partial(count_rows, settings, settings.samples),
         identity=_identity(settings, template),
-        filters=lambda: [ContaminationFilter(benchmarks)] if benchmarks is not None else [],
-        screen=screen,
+        filters=lambda: [benchmarks] if benchmarks is not None else [],
+        screen=benchmarks.judge if benchmarks is not None else _accept,
     )
 
 
@@ -232,8 +231,23 @@ def _template(settings: AskSettings, check: Callable[[str | None, str], Template
     return check(*find_template(settings.prompt_template))
 
 
-def _decontaminator(settings: AskSettings) -> Decontaminator:
-    return Decontaminator(settings.decontaminate, settings.ngram)
+def _benchmarks(settings: AskSettings) -> ContaminationFilter | None:
+    """Read the benchmarks that are named."""
+    if not settings.decontaminate:
+        return None
+    with contextlib.ExitStack() as stack:
+        lines = {
+            name: (
+                (number, raw)
+                for number, _, raw in read_lines(stack.enter_context(open_text(name)), name)
+            )
+            for name in settings.decontaminate
+        }
+        return ContaminationFilter(lines, settings.ngram)
+
+
+def _accept(_: str) -> None:
+    """Screen nothing out."""
 
 
 def _identity(settings: AskSettings, template: Template) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +18,9 @@ CHECK = "What to check"
 MODEL = "Endpoint and model"
 SPEED = "Speed and patience"
 RESUME = "Stop and resume"
+PICK = "Which rows"
 MORE = "Other"
-GROUPS = (IN, ASK, CHECK, MODEL, SPEED, RESUME, MORE)
+GROUPS = (IN, PICK, ASK, CHECK, MODEL, SPEED, RESUME, MORE)
 
 _REFUSED_IN_BODY = ("messages", "model", "n", "stream")
 
@@ -101,6 +103,16 @@ def read_price(text: str) -> tuple[float, float]:
     if 0 <= prompt < math.inf and 0 <= completion < math.inf:
         return prompt, completion
     raise ValueError("not IN,OUT, two numbers such as 0.15,0.6")
+
+
+def read_condition(text: str) -> tuple[str, str, str]:
+    """Read ``KEY=VALUE``, ``KEY!=VALUE``, ``KEY`` or ``!KEY`` as (key, operator, value)."""
+    key, operator, value = re.fullmatch("(!?[^=!]*)(!?=|)(.*)", text, re.DOTALL).groups()  # type: ignore[union-attr]  # it matches any text
+    if key.startswith("!") and not operator and not value:
+        key, operator = key[1:], "!"
+    if not key or key.startswith("!") or (value and not operator):
+        raise ValueError("not KEY=VALUE, KEY!=VALUE, KEY or !KEY, such as error.kind=truncated")
+    return key, operator, value
 
 
 def read_body(text: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ makes a line of it, puts it in its turn, asks the filters and writes it to one p
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any, Protocol
@@ -108,12 +108,24 @@ class Stop:
         self.asked += 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+class Part(Protocol):
+    """Chooses the requests of a run out of those of the whole job."""
+
+    def has(self, number: int) -> bool:
+        """Tell whether request ``number``, from 0, belongs to the run."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Shard:
     """One part of a job that is divided: every ``parts``-th request, from number ``part``."""
 
     part: int = 0
     parts: int = 1
+
+    def has(self, number: int) -> bool:
+        """Tell whether a request belongs to this part."""
+        return number % self.parts == self.part
 
 
 WHOLE = Shard()
@@ -124,7 +136,7 @@ def make_requests(
     task: Task,
     stats: Stats,
     stop: Stop,
-    shard: Shard = WHOLE,
+    part: Part = WHOLE,
 ) -> Iterator[Request | Response]:
     """Turn rows into requests; a row that cannot be asked becomes a Response with its failure.
 
@@ -141,7 +153,7 @@ def make_requests(
             key = blake2b(ask.identity, digest_size=16).digest()
             if before := seen.count(key):
                 key += before.to_bytes(4, "big")
-        if number % shard.parts != shard.part:
+        if not part.has(number):
             continue
         position = stats.rows
         stats.rows += 1
@@ -152,7 +164,7 @@ def make_requests(
     stats.all_read = True
 
 
-def responses(stream: ResponseStream, stop: Stop) -> Iterator[Response | None]:
+def responses(stream: ResponseStream, stop: Stop) -> Generator[Response | None, None, None]:
     """Take responses as they come; None at once and then ten times a second while none does.
 
     When a stop is asked for, the stream is drained.
@@ -202,7 +214,7 @@ def run(
     *,
     stats: Stats,
     stop: Stop,
-    shard: Shard = WHOLE,
+    part: Part = WHOLE,
     ordered: bool = True,
     window: RowWindow | None = None,
     filters: Sequence[RowFilter] = (),
@@ -229,7 +241,7 @@ def run(
         RunError: a row was lost or doubled.
     """
     lines = _Lines(sink, stats, window, filters, ordered=ordered)
-    requests = make_requests(records, task, stats, stop, shard)
+    requests = make_requests(records, task, stats, stop, part)
     stream = responses(serving.generate(requests), stop)
     try:
         for response in stream:
@@ -237,7 +249,7 @@ def run(
             if response is None:
                 sink.flush()
                 continue
-            _count_tokens(stats, response)
+            count_tokens(stats, response)
             row = make_row(response, task)
             if row.failure is not None:
                 on_failure(response.request.record, row.failure)
@@ -260,7 +272,8 @@ def run(
         )
 
 
-def _count_tokens(stats: Stats, response: Response) -> None:
+def count_tokens(stats: Stats, response: Response) -> None:
+    """Count a response that has come, and its tokens."""
     stats.answered += 1
     usage = response.answer.usage if response.answer is not None else None
     if response.cached:

@@ -13,13 +13,14 @@ from codesynth import pipeline
 from codesynth.codec import dumps, loads
 from codesynth.commands import CommandSpec, Notes
 from codesynth.errors import CodesynthError, ConfigError
-from codesynth.journal import Journal, JournaledServing
+from codesynth.estimate import Estimate, Spread
+from codesynth.journal import Journal, JournaledServing, journal_exists
 from codesynth.models import Failure, Record, Request, Stats
-from codesynth.pipeline import RowFilter, RowWindow, Shard, Stop, Task
+from codesynth.pipeline import Part, RowFilter, RowWindow, Shard, Stop, Task
 from codesynth.process import DRAIN_SECONDS, signals
 from codesynth.progress import Progress
 from codesynth.serving import LLMServing
-from codesynth.serving.answers import one_line, read_completion
+from codesynth.serving.answers import one_line
 from codesynth.serving.client import APILLMServing
 from codesynth.serving.limits import Budget, Price
 from codesynth.settings import AskSettings, RowSettings
@@ -48,7 +49,7 @@ def ask(settings: AskSettings, name: str, prepare: Callable[[Notes], CommandSpec
         files = stack.enter_context(Files(settings.output, settings.failures))
         path = _journal_path(settings)
         files.reject_shared_paths(settings.inputs, path)
-        if path is None or not Journal.exists(path):
+        if path is None or not journal_exists(path):
             files.refuse_existing(overwrite=settings.overwrite)
         journal = stack.enter_context(Journal(path)) if path is not None else None
         spec = prepare(journal.note if journal is not None else lambda _: None)
@@ -61,6 +62,8 @@ def ask(settings: AskSettings, name: str, prepare: Callable[[Notes], CommandSpec
         if journal is not None:
             serving = _journaled(run, spec, task, journal, endpoint)
         run.remarks, run.tally = spec.remarks, spec.tally
+        if settings.estimate is not None:
+            return _estimate(run, settings, spec, task, serving)
         code = run.execute(spec.records(), task, serving, spec.filters())
         if spec.quota is not None and spec.quota.exhausted:
             run.say(spec.quota.explanation())
@@ -88,9 +91,9 @@ def _budget(settings: AskSettings, journal: Journal | None) -> Budget | None:
 def _endpoint(settings: AskSettings, budget: Budget | None) -> APILLMServing:
     transport = None
     if settings.offline:
-        from codesynth.serving.offline import Faults, PracticeEndpoint
+        from codesynth.serving.offline import PracticeEndpoint, read_faults
 
-        transport = PracticeEndpoint(Faults.from_env(os.environ))
+        transport = PracticeEndpoint(read_faults(os.environ.get("CODESYNTH_OFFLINE", "")))
     return APILLMServing(
         "http://offline/v1" if settings.offline else settings.endpoints(os.environ),
         OFFLINE_MODEL if settings.offline else settings.model,
@@ -120,9 +123,7 @@ def _journaled(
 ) -> LLMServing:
     """Put the journal in front of the endpoint; refuse to replace another job's output."""
     run.job = Job(run, journal, {**spec.identity, "model": endpoint.model}, spec.total)
-    serving = JournaledServing(
-        journal, endpoint, read=read_completion, before_asking=endpoint.check_model
-    )
+    serving = JournaledServing(journal, endpoint, before_asking=endpoint.check_model)
     job = run.job.text
     if journal.answers and journal.note("job") not in (None, job):
         _tell_change(run, spec, task, journal)
@@ -137,13 +138,37 @@ def _tell_change(run: Run, spec: CommandSpec, task: Task, journal: Journal) -> N
     if spec.quota is not None or any(not os.path.isfile(name) for name in run.settings.inputs):
         run.say(f"{words}: its {journal.answers} answers are used where they fit")
         return
-    shard = Shard(*run.settings.shard)
-    requests = pipeline.make_requests(spec.records(), task, Stats(), Stop(), shard)
+    journal.refresh()
+    requests = pipeline.make_requests(spec.records(), task, Stats(), Stop(), run.part)
     asked = [journal.get(each.key) is not None for each in requests if isinstance(each, Request)]
     fit = sum(asked)
     run.say(
         f"{words}: {fit} of its {journal.answers} answers fit, {len(asked) - fit} requests are new"
     )
+
+
+def _estimate(
+    run: Run, settings: AskSettings, spec: CommandSpec, task: Task, serving: LLMServing
+) -> int:
+    """Ask for some rows and print what all would take."""
+    total = spec.total()
+    if total is None or spec.quota is not None:
+        raise ConfigError(
+            "--estimate needs a known number of rows: name INPUT files that are not compressed, "
+            "and drop --accepted"
+        )
+    estimate, stop = Estimate(total, settings.price), Stop()
+    part = Spread(min(settings.estimate or total, total), max(total, 1))
+    requests = pipeline.make_requests(spec.records(), task, run.stats, stop, part)
+    with run.progress, signals(stop):
+        for response in pipeline.responses(serving.generate(requests), stop):
+            run.progress.tick()
+            if response is not None:
+                estimate.note(response)
+                pipeline.count_tokens(run.stats, response)
+    for line in estimate.lines():
+        run.progress.say(line)
+    return 128 + stop.signal if stop.signal is not None else EXIT_OK
 
 
 class Job:
@@ -226,6 +251,7 @@ class Run:
         self.tally: Counter[str] = Counter()
         self.job: Job | None = None
         self.stats = Stats()
+        self.part: Part = Shard(*settings.shard)
         self._stop = Stop()
         self._deadline = time.monotonic() + (
             float("inf") if settings.max_time is None else settings.max_time
@@ -270,7 +296,7 @@ class Run:
                     self.files,
                     stats=self.stats,
                     stop=self._stop,
-                    shard=Shard(*self.settings.shard),
+                    part=self.part,
                     ordered=not self.settings.unordered,
                     window=window,
                     filters=filters,

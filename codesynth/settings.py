@@ -19,6 +19,7 @@ from codesynth.options import (
     IN,
     MODEL,
     MORE,
+    PICK,
     RESUME,
     SPEED,
     complete_languages,
@@ -26,6 +27,7 @@ from codesynth.options import (
     option,
     read_body,
     read_concurrency,
+    read_condition,
     read_field,
     read_header,
     read_language,
@@ -269,6 +271,14 @@ class AskSettings(RowSettings):
         "Price per million tokens, of prompts and of answers.",
         parse=read_price,
     )
+    estimate: int | None = option(
+        None,
+        MORE,
+        "--estimate N",
+        "Ask for N rows spread over the input, keep their answers in the journal, print what the "
+        "whole would take in tokens, time and money, and stop.",
+        least=1,
+    )
     dry_run: bool = option(
         False,
         MORE,
@@ -310,6 +320,8 @@ class AskSettings(RowSettings):
         super().check()
         if self.max_cost is not None and self.price is None:
             raise ConfigError("--max-cost needs --price IN,OUT")
+        if self.estimate is not None and self.shard != (0, 1):
+            raise ConfigError("--estimate is about the whole job: drop --shard")
         if self.journal is not None and self.no_journal:
             raise ConfigError("--journal and --no-journal exclude each other")
 
@@ -480,3 +492,100 @@ class GenSettings(AskSettings):
             )
         if not self.json and (self.prefix or self.require):
             raise ConfigError("--prefix and --require go with --json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookSettings:
+    """What the commands that look at rows are told. They make no rows, so they are no RowSettings."""
+
+    inputs: list[str] = option(
+        [], IN, "[FILE]...", "Outputs and failures files: JSONL, also .gz. Default: -, stdin."
+    )
+    instruction_key: str | None = option(
+        None,
+        IN,
+        "--instruction-key KEY",
+        "Column with the instruction. Default: instruction, generated_instruction or prompt.",
+    )
+    code_key: str | None = option(
+        None,
+        IN,
+        "--code-key KEY",
+        "Column with the code. Default: generated_code, code or canonical_solution.",
+    )
+    reasoning_key: str | None = option(
+        None,
+        IN,
+        "--reasoning-key KEY",
+        "Column with the model's reasoning. Default: reasoning, reasoning_content or thinking.",
+    )
+
+    @property
+    def instruction_keys(self) -> tuple[str, ...]:
+        """Columns in which the instruction is looked for; the first that is there counts."""
+        return (self.instruction_key or "instruction", "generated_instruction", "prompt")
+
+    @property
+    def code_keys(self) -> tuple[str, ...]:
+        """Columns in which the code is looked for."""
+        return (self.code_key or "generated_code", "code", "canonical_solution")
+
+    @property
+    def reasoning_keys(self) -> tuple[str, ...]:
+        """Columns in which the model's reasoning is looked for."""
+        return (self.reasoning_key or "reasoning", "reasoning_content", "thinking")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowSettings(LookSettings):
+    """What ``show`` is told."""
+
+    where: list[tuple[str, str, str]] = option(
+        [],
+        PICK,
+        "--where CONDITION",
+        "Show only rows with KEY=VALUE or KEY!=VALUE, with a value for KEY, or with none (!KEY). "
+        "A dot leads into an object: verification.status=failed. Given several times, all must "
+        "hold.",
+        parse=read_condition,
+    )
+    limit: int | None = option(
+        None, PICK, "--limit N", "Take only the first N of these rows.", least=1
+    )
+    sample: int | None = option(
+        None, PICK, "--sample N", "Show N of these rows, chosen at random.", least=1
+    )
+    seed: int | None = option(
+        None, PICK, "--seed N", "Seed for --sample. Default: random, so each call shows others."
+    )
+    full: bool = option(
+        False,
+        MORE,
+        "--full",
+        "Show reasoning, and texts of more than 20,000 characters, whole.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportSettings(LookSettings):
+    """What ``report`` is told."""
+
+    inputs: list[str] = option(
+        [],
+        IN,
+        "[FILE]...",
+        "Outputs, failures files and journals; JSONL also as .gz. Default: -, stdin.",
+    )
+    output: str | None = option(
+        None, IN, "-o, --output PATH", "File for the page. Default: stdout."
+    )
+    rows: int = option(
+        200, PICK, "--rows N", "Rows to show on the page, chosen at random. Default: 200.", least=0
+    )
+    price: tuple[float, float] | None = option(
+        None,
+        MORE,
+        "--price IN,OUT",
+        "Price per million tokens, of prompts and of answers. Default: the page tells no cost.",
+        parse=read_price,
+    )

@@ -1,9 +1,14 @@
 """The client against an endpoint that misbehaves in every way it can."""
 
+import itertools
+import json
+import logging
+from collections.abc import Iterator
+
+import httpx
 import pytest
-from answers import completion, echo, error, reply
-from endpoint import Endpoint
-from faults import FAULTS
+from support.endpoint import Endpoint, Reply, completion, echo, error, healing, in_order, text_for
+from support.faults import FAULTS
 
 from codesynth import models
 from codesynth.errors import ConfigError, EndpointError
@@ -11,16 +16,22 @@ from codesynth.models import Record, Request, Response
 from codesynth.serving.client import APILLMServing
 
 
-def requests(*prompts: str) -> list[Request]:
-    return [
-        Request(
-            f"row-{i}",
-            [{"role": "user", "content": prompt}],
-            Record(i, b"{}", {}),
-            i,
-        )
-        for i, prompt in enumerate(prompts)
-    ]
+def request(position: int, prompt: str, model: str = "test-model") -> Request:
+    messages = [{"role": "user", "content": prompt}]
+    body = json.dumps({"model": model, "messages": messages}).encode()
+    return Request(Record(position, b"{}", {}), position, body, b"%d" % position, messages)
+
+
+def requests(*prompts: str, model: str = "test-model") -> list[Request]:
+    return [request(i, prompt, model) for i, prompt in enumerate(prompts)]
+
+
+def endless() -> Iterator[Request]:
+    return (request(i, str(i)) for i in itertools.count())
+
+
+def text_of(response: Response) -> str | None:
+    return response.answer.text if response.answer else None
 
 
 def serving(endpoint: Endpoint, **options: object) -> APILLMServing:
@@ -30,13 +41,11 @@ def serving(endpoint: Endpoint, **options: object) -> APILLMServing:
 
 def ask(endpoint: Endpoint, *prompts: str, **options: object) -> dict[str, Response]:
     responses = list(serving(endpoint, **options).generate(requests(*prompts)))
-    assert sorted(r.request.custom_id for r in responses) == sorted(
-        f"row-{i}" for i in range(len(prompts))
-    )
+    assert sorted(r.request.position for r in responses) == list(range(len(prompts)))
     return {r.request.messages[-1]["content"]: r for r in responses}
 
 
-@pytest.mark.parametrize("name", [name for name in FAULTS if not FAULTS[name].in_text])
+@pytest.mark.parametrize("name", FAULTS)
 def test_each_fault_becomes_what_the_contract_says(name: str, endpoint: Endpoint) -> None:
     fault = FAULTS[name]
     endpoint.plan = lambda request: (
@@ -49,12 +58,12 @@ def test_each_fault_becomes_what_the_contract_says(name: str, endpoint: Endpoint
             list(answered.generate(requests("good", "bad")))
         return
     responses = {r.request.position: r for r in answered.generate(requests("good", "bad"))}
-    assert responses[0].text == reply("good")
+    assert text_of(responses[0]) == text_for("good")
     response = responses[1]
     kind = response.error.kind if response.error else "ok"
     assert kind in fault.kinds
     if response.error is None:
-        assert response.text == fault.text("bad")
+        assert text_of(response) == fault.text("bad")
     else:
         assert fault.says in response.error.message
         assert fault.status in (None, response.error.status)
@@ -103,7 +112,7 @@ def test_a_denial_among_answers_is_the_rows_own(endpoint: Endpoint) -> None:
 def test_a_400_for_a_model_that_is_not_listed_stops_the_run(endpoint: Endpoint) -> None:
     endpoint.plan = lambda request: error(400, "Invalid model name")
     with pytest.raises(EndpointError, match="does not list the model other, but test-model"):
-        list(serving(endpoint, model="other").generate(requests(*map(str, range(50)))))
+        list(serving(endpoint).generate(requests(*map(str, range(50)), model="other")))
     assert len(endpoint.received) <= 8
 
 
@@ -124,8 +133,7 @@ def test_a_400_where_the_list_of_models_is_broken_is_the_rows_own(endpoint: Endp
 
 
 def test_the_only_listed_model_is_used(endpoint: Endpoint) -> None:
-    ask(endpoint, "a")
-    assert endpoint.received[0].json["model"] == "test-model"
+    assert serving(endpoint).model == "test-model"
 
 
 @pytest.mark.parametrize("models", [[], ["a", "b"]])
@@ -143,7 +151,7 @@ def test_the_key_is_sent_and_taken_out_of_messages(endpoint: Endpoint) -> None:
     answers = ask(endpoint, "a", model="test-model")
     assert endpoint.authorizations == {"Bearer sk-test"}
     assert answers["a"].error is not None
-    assert answers["a"].error.message == "no luck with [key]"
+    assert answers["a"].error.message == "no luck with [secret]"
 
 
 def test_a_request_waits_as_long_as_the_server_says(endpoint: Endpoint) -> None:
@@ -197,18 +205,128 @@ def test_generate_from_input_keeps_the_order_and_tells_failures_apart(endpoint: 
     answers = serving(endpoint, model="test-model").generate_from_input(
         ["a", "b", "c"], system_prompt="Be brief."
     )
-    assert answers == [reply("a"), None, reply("c")]
+    assert answers == [text_for("a"), None, text_for("c")]
     assert {request.json["messages"][0]["content"] for request in endpoint.received} == {
         "Be brief."
     }
 
 
-@pytest.mark.parametrize("url", ["", "localhost:8000", "ftp://x/v1", "http://", "http://[::1"])
-def test_a_url_that_cannot_be_used_is_a_config_error(url: str) -> None:
-    with pytest.raises(ConfigError):
-        APILLMServing(models.Endpoint(url))
+def test_a_key_after_a_long_preamble_is_taken_out_whole(endpoint: Endpoint) -> None:
+    key = "sk-" + "0123456789" * 12
+    endpoint.plan = lambda request: error(422, "x" * 250 + f" {request.headers['authorization']}")
+    at = models.Endpoint(endpoint.base_url, key)
+    [response] = APILLMServing(at, "test-model").generate(requests("a"))
+    assert response.error is not None
+    assert "0123" not in response.error.message
+    assert response.error.message.endswith("xxx [secret]")
 
 
-def test_a_key_that_no_header_can_carry_is_a_config_error() -> None:
-    with pytest.raises(ConfigError, match="OPENAI_API_KEY"):
-        APILLMServing(models.Endpoint("http://localhost/v1", "sk-\n1"))
+@pytest.mark.parametrize("padding", range(19_900, 20_010, 7))
+def test_no_part_of_a_key_is_shown_where_a_long_page_is_cut(padding: int) -> None:
+    page = b"<p>" + b" " * padding + b"sk-abcdefghijklmnopqrstuvwxyz</p>" + b"x" * 300
+    transport = httpx.MockTransport(
+        lambda request: httpx.Response(200 if request.method == "GET" else 422, content=page)
+    )
+    at = models.Endpoint("http://host/v1", "sk-abcdefghijklmnopqrstuvwxyz")
+    [response] = APILLMServing(at, "m", transport=transport).generate(requests("a"))
+    assert response.error is not None
+    assert "sk-abc" not in response.error.message
+
+
+def test_values_of_headers_are_taken_out_of_messages(endpoint: Endpoint) -> None:
+    endpoint.plan = lambda request: error(422, f"bad {request.headers['api-key']}")
+    at = models.Endpoint(endpoint.base_url, "", {"api-key": "azure-1234"})
+    [response] = APILLMServing(at, "test-model").generate(requests("a"))
+    assert response.error is not None
+    assert response.error.message == "bad [secret]"
+
+
+def test_an_error_in_a_200_with_a_long_retry_after_fails_the_row_at_once(
+    endpoint: Endpoint,
+) -> None:
+    body = {"error": {"message": "come tomorrow", "code": 502}}
+    endpoint.plan = lambda request: (
+        echo(request)
+        if request.prompt == "good"
+        else Reply(body=body, headers={"retry-after": "86400"})
+    )
+    answers = ask(endpoint, "good", "bad")
+    failure = answers["bad"].error
+    assert failure is not None
+    assert (failure.kind, failure.attempts) == ("bad_response", 1)
+    assert "retry-after 86400 s is longer than 120 s: come tomorrow" in failure.message
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404])
+def test_x_should_retry_wins_before_the_first_answer(status: int, endpoint: Endpoint) -> None:
+    again = Reply(status, body=b"not yet", headers={"x-should-retry": "true"})
+    endpoint.plan = in_order(again, again)
+    answers = ask(endpoint, "a")
+    assert (text_of(answers["a"]), answers["a"].attempts) == (text_for("a"), 3)
+
+
+def test_a_denial_that_never_ends_stops_the_run_though_it_asks_for_retries(
+    endpoint: Endpoint,
+) -> None:
+    endpoint.plan = lambda request: Reply(401, body=b"no", headers={"x-should-retry": "true"})
+    with pytest.raises(EndpointError, match="refused the key"):
+        list(serving(endpoint, max_retries=1).generate(requests("a")))
+    assert len(endpoint.received) == 2
+
+
+def test_a_byte_order_mark_before_an_error_is_ignored(endpoint: Endpoint) -> None:
+    endpoint.plan = lambda request: Reply(422, body=b'\xef\xbb\xbf{"error": {"message": "why"}}')
+    failure = ask(endpoint, "a")["a"].error
+    assert failure is not None
+    assert failure.message == "why"
+
+
+def test_a_list_of_models_after_a_byte_order_mark_is_read() -> None:
+    body = b'\xef\xbb\xbf{"data": [{"id": "m7"}]}'
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, content=body))
+    assert APILLMServing("http://host/v1", transport=transport).model == "m7"
+
+
+def test_retries_are_numbered_by_those_that_count(
+    endpoint: Endpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    endpoint.plan = healing(lambda request: Reply(503, headers={"retry-after": "0"}), 2)
+    with caplog.at_level(logging.INFO, "codesynth.serving.attempts"):
+        ask(endpoint, "a", max_retries=2)
+    numbers = [each.getMessage().partition("; ")[2][:14] for each in caplog.records]
+    assert numbers == ["attempt 2 of 3", "attempt 3 of 3"]
+
+
+def test_an_error_without_words_is_named_by_its_status(endpoint: Endpoint) -> None:
+    endpoint.models = None
+    endpoint.plan = lambda request: Reply(425)
+    with pytest.raises(EndpointError, match=r"/models answers 425\. Are OPENAI_API_KEY and"):
+        serving(endpoint).model  # noqa: B018
+    with pytest.raises(EndpointError) as caught:
+        ask(endpoint, "a", model="named")
+    assert "--model NAME" not in str(caught.value)
+
+
+def test_a_model_is_asked_of_the_first_endpoint_that_can_be_asked(endpoint: Endpoint) -> None:
+    dead = models.Endpoint("http://127.0.0.1:9/v1", "")
+    both = APILLMServing([dead, endpoint.base_url], max_retries=0)
+    assert both.model == "test-model"
+
+
+def test_an_unknown_host_stops_the_run_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    nobody = APILLMServing(models.Endpoint("http://a..b/v1", ""), "m")
+    with caplog.at_level(logging.INFO), pytest.raises(EndpointError, match="cannot connect to"):
+        list(nobody.generate(requests("a", "b")))
+    assert not [each for each in caplog.records if "attempt" in each.getMessage()]
+
+
+def test_an_answer_is_given_with_its_body_and_its_time(endpoint: Endpoint) -> None:
+    endpoint.plan = lambda request: completion("x", delay=0.05)
+    response = ask(endpoint, "a")["a"]
+    assert json.loads(response.body)["choices"][0]["message"]["content"] == "x"
+    assert response.seconds >= 0.05
+
+
+def test_no_endpoint_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match="no endpoint"):
+        APILLMServing([])

@@ -11,7 +11,7 @@ SERVING = {"serving", "serving.stream"}
 ALLOWED: dict[str, set[str]] = {
     "cli": {"settings", "options", "process", "commands", "run", "serving.answers", "verify"}
     | {"report", "scale"},
-    "run": {"settings", "commands", "pipeline", "process", "progress", "journal", "storage", "verify"}
+    "run": {"settings", "estimate", "commands", "pipeline", "process", "progress", "journal", "storage", "verify"}
     | {"serving", "serving.answers", "serving.client", "serving.limits", "serving.offline"}
     | {"serving.batch"},
     "commands": {"settings", "operators", "filters", "pipeline", "storage", "verify"},
@@ -20,7 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "process": {"pipeline"},
     "progress": set(),
     "pipeline": {"serving", "storage", "journal"},
-    "operators": {"operators"},
+    "operators": {"operators", "storage"},
     "operators.dataflow": {"operators", "pipeline", "storage", "serving", "serving.stream"},
     "filters": {"filters", "storage"},
     "verify": {"verify", *SERVING},
@@ -34,13 +34,13 @@ ALLOWED: dict[str, set[str]] = {
     "serving.limits": {"serving.limits"},
     "serving.offline": {"serving.offline"},
     "serving.batch": {"serving.batch", "serving.http", "serving.answers", "journal", *SERVING},
-    "journal": {"journal", *SERVING},
+    "journal": {"journal", "serving.answers", *SERVING},
     "storage": {"storage"},
+    "estimate": {"progress"},
     "scale": {"scale", "journal", "storage", "settings", "process", "progress", "run", "commands"},
     "report": {"report", "filters", "journal", "storage", "settings"},
 }
 """The rooms that each room may import, beside what all may."""
-EVERYWHERE = BASE | {"serving.answers"} - {"serving.answers"}
 
 
 def room_of(module: str) -> str:

@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codesynth.errors import ConfigError
-from codesynth.quality import novelty_index
-from codesynth.quality.novelty import Duplicate, NoveltyGate
-from codesynth.quality.novelty_index import common_subsequence
-from codesynth.quality.novelty_words import nameless, words
-from codesynth.serving.grammar import write_stub
+from codesynth.filters import NoveltyFilter, rouge_index
+from codesynth.filters.rouge_index import RougeIndex, common_subsequence
+from codesynth.filters.words import without_names, words
+from codesynth.models import Row
+from codesynth.serving.offline.problems import draw
 
 STUB = '''from typing import List
 
@@ -40,28 +40,39 @@ def rouge_l(a: Sequence[str], b: Sequence[str]) -> float:
 
 
 def brute_force(texts: Sequence[str], threshold: float) -> list[tuple[float, int] | None]:
-    """Judge as the gate does, comparing each text with each accepted one."""
+    """Judge as the filter does, comparing each text with each accepted one."""
     accepted: list[list[str]] = []
-    verdicts: list[tuple[float, int] | None] = []
+    closest: list[tuple[float, int] | None] = []
     for text in texts:
         scores = [rouge_l(words(text), other) for other in accepted]
         best = max(scores, default=0.0)
         if best >= threshold:
-            verdicts.append((best, scores.index(best) + 1))
+            closest.append((best, scores.index(best)))
         else:
-            verdicts.append(None)
+            closest.append(None)
             accepted.append(words(text))
-    return verdicts
+    return closest
 
 
 def judge(texts: Sequence[str], threshold: float) -> list[tuple[float, int] | None]:
-    gate = NoveltyGate(threshold)
-    return [(d.score, d.of) if (d := gate.judge(text)) else None for text in texts]
+    """Find the closest accepted text for each, and accept it where there is none."""
+    index, found = RougeIndex(threshold), []
+    for text in texts:
+        found.append(index.closest(words(text)))
+        if found[-1] is None:
+            index.add(words(text))
+    return found
+
+
+def reasons(novelty: NoveltyFilter, texts: Sequence[str]) -> list[str | None]:
+    failures = [novelty.judge(text) for text in texts]
+    assert all(failure.kind == "duplicate" for failure in failures if failure)
+    return [failure.message if failure else None for failure in failures]
 
 
 def task(rng: random.Random) -> str:
     """Word a problem in about 30 words."""
-    return write_stub(rng).partition('"""')[2].partition(">>>")[0]
+    return draw(rng).stub(rng).partition('"""')[2].partition(">>>")[0]
 
 
 def scrambled(rng: random.Random, text: str) -> str:
@@ -99,22 +110,22 @@ def test_words_that_share_a_column_change_no_verdict(
     rng = random.Random(2)
     texts = [task(rng) for _ in range(20)]
     expected = brute_force(texts, 0.6)
-    monkeypatch.setattr(novelty_index, "_COLUMNS", columns)
+    monkeypatch.setattr(rouge_index, "_COLUMNS", columns)
     assert judge(texts, 0.6) == expected
 
 
 def test_texts_in_other_blocks_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(novelty_index, "_TEXTS", 3)
+    monkeypatch.setattr(rouge_index, "_TEXTS", 3)
     texts = [" ".join(f"{n}{letter}" for letter in "abcdefgh") for n in range(10)]
     assert judge([*texts, *(f"{text} end" for text in texts)], 0.7) == [
         *[None] * 10,
-        *((16 / 17, n + 1) for n in range(10)),
+        *((16 / 17, n) for n in range(10)),
     ]
 
 
-def test_the_threshold_itself_is_too_much() -> None:
+def test_the_threshold_itself_is_too_similar() -> None:
     old, new = "a b c d e f g h i j", "a b c d e f g x y z"
-    assert judge([old, new], 0.7) == [None, (0.7, 1)]
+    assert judge([old, new], 0.7) == [None, (0.7, 0)]
     assert judge([old, new], 0.71) == [None, None]
 
 
@@ -124,7 +135,7 @@ def test_a_score_equal_to_the_threshold_is_never_missed() -> None:
         shared = " ".join(f"w{n}" for n in range(common))
         old = " ".join([shared, *(f"x{n}" for n in range(more))])
         new = " ".join([shared, *(f"y{n}" for n in range(other)), "."])
-        assert judge([old, new], threshold) == [None, (threshold, 1)]
+        assert judge([old, new], threshold) == [None, (threshold, 0)]
 
 
 def test_order_of_words_counts() -> None:
@@ -132,44 +143,52 @@ def test_order_of_words_counts() -> None:
 
 
 def test_the_closest_text_is_named_and_of_equals_the_first() -> None:
-    gate = NoveltyGate(0.5)
-    gate.seed(["a b c x y z", "a b c d e x", "a b c d e y"])
-    found = gate.judge("a b c d e f")
-    assert found == Duplicate(2, True, "a b c d e x", 10 / 12, exact=False)
+    novelty = NoveltyFilter(0.5, ["a b c x y z", "a b c d e x", "a b c d e y"])
+    assert reasons(novelty, ["a b c d e f"]) == ["ROUGE-L 0.83 with pool row 2: a b c d e x"]
 
 
-def test_what_was_rejected_is_compared_with_nothing() -> None:
-    assert judge(["a b c d", "a b c x", "a b y x", "a z y x"], 0.7) == [
+def test_asking_for_the_closest_text_adds_nothing() -> None:
+    index = RougeIndex(0.01)
+    assert index.closest(words("a b c d")) is None
+    index.add(words("a x y z"))
+    assert index.closest(words("a b c d")) == index.closest(words("a b c d")) == (0.25, 0)
+
+
+def test_a_rejected_text_is_compared_with_nothing() -> None:
+    found = reasons(NoveltyFilter(0.7), ["a b c d", "a b c x", "a b y x", "a z y x"])
+    assert found == [
         None,
-        (0.75, 1),
+        "ROUGE-L 0.75 with accepted row 1: a b c d",
         None,
-        (0.75, 2),
+        "ROUGE-L 0.75 with accepted row 2: a b y x",
     ]
 
 
 def test_rows_of_the_pool_and_accepted_rows_are_counted_apart() -> None:
-    gate = NoveltyGate(0.7)
-    gate.seed(["pool one", "pool one", "pool three"])
-    assert gate.judge("new one here") is None
-    assert gate.judge("another text") is None
-    again = gate.judge("ANOTHER  text")
-    pooled = gate.judge("pool\tthree")
-    assert again is not None
-    assert pooled is not None
-    assert (again.of, again.pooled) == (2, False)
-    assert (pooled.of, pooled.pooled) == (3, True)
-    first = gate.judge("Pool One")
-    assert first is not None
-    assert first.of == 1
+    novelty = NoveltyFilter(0.7, ["pool one", "pool one", "pool three"])
+    new = ["new one here", "another text", "ANOTHER  text", "pool\tthree", "Pool One"]
+    assert reasons(novelty, new) == [
+        None,
+        None,
+        "the same as accepted row 2: another text",
+        "the same as pool row 3: pool three",
+        "the same as pool row 1: pool one",
+    ]
 
 
-def test_a_message_tells_where_how_much_and_what() -> None:
-    gate = NoveltyGate(0.7)
-    gate.seed([STUB])
-    close = gate.judge(STUB.replace("even", "odd"))
+def test_a_message_says_which_text_how_similar_and_how_it_begins() -> None:
+    novelty = NoveltyFilter(0.7, [STUB])
+    close, same = reasons(novelty, [STUB.replace("even", "odd"), STUB])
     assert str(close).startswith("ROUGE-L 0.86 with pool row 1: def keep_even(numbers: List[int])")
-    assert str(gate.judge(STUB)).startswith("the same as pool row 1: def keep_even(")
+    assert str(same).startswith("the same as pool row 1: def keep_even(")
     assert len(str(close)) < 150
+
+
+def test_a_row_is_judged_by_its_subject_in_the_order_of_the_rows() -> None:
+    novelty = NoveltyFilter(0.7)
+    novelty.note_failed()
+    assert novelty.reject(Row(b"{}", subject="sum two numbers")) is None
+    assert novelty.reject(Row(b"[]", subject="Sum two numbers."))
 
 
 @pytest.mark.parametrize("threshold", [None, 1.0])
@@ -186,19 +205,14 @@ def test_a_message_tells_where_how_much_and_what() -> None:
 def test_equal_but_for_space_case_and_name_is_always_a_duplicate(
     threshold: float | None, other: str
 ) -> None:
-    gate = NoveltyGate(threshold)
-    assert gate.judge(STUB) is None
-    found = gate.judge(other)
-    assert found is not None
-    assert found.exact
-    assert found.score == 1.0
+    first, second = reasons(NoveltyFilter(threshold), [STUB, other])
+    assert first is None
+    assert str(second).startswith("the same as accepted row 1: ")
 
 
 @pytest.mark.parametrize("other", ["Sum two numbers", "sum two numbers?", "sum to numbers"])
 def test_other_words_and_marks_are_no_exact_duplicate(other: str) -> None:
-    gate = NoveltyGate()
-    assert gate.judge("sum two numbers.") is None
-    assert gate.judge(other) is None
+    assert reasons(NoveltyFilter(None), ["sum two numbers.", other]) == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -207,7 +221,7 @@ def test_other_words_and_marks_are_no_exact_duplicate(other: str) -> None:
         ("def f(x): return f(x - 1)", "def g(x): return g(x - 1)"),
         ("async def load_all(x): ...", "async def fetch(x): ..."),
         ("def flip(s):\n  '''Flip s. >>> flip(1)'''", "def turn(s):\n  '''Flip s. >>> turn(1)'''"),
-        ("def flip(s):\n    >>> map(flip, s)", "def turn(s):\n    >>> map(turn, s)"),
+        ("def to_flip(s):\n  map(to_flip, s)", "def to_turn(s):\n  map(to_turn, s)"),
         ("def a(x): ...\ndef b(x): a(x)", "def c(x): ...\ndef d(x): c(x)"),
         ("`is_odd` is it. def is_odd(n)", "`isOdd` is it. def isOdd(n)"),
         ("export async function go(x) {}", "export async function run(x) {}"),
@@ -218,7 +232,7 @@ def test_other_words_and_marks_are_no_exact_duplicate(other: str) -> None:
     ],
 )
 def test_the_names_of_functions_do_not_count(one: str, other: str) -> None:
-    assert nameless(one) == nameless(other)
+    assert without_names(one) == without_names(other)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +246,7 @@ def test_the_names_of_functions_do_not_count(one: str, other: str) -> None:
     ],
 )
 def test_other_names_and_words_count(one: str, other: str) -> None:
-    assert nameless(one) != nameless(other)
+    assert without_names(one) != without_names(other)
 
 
 def test_words_are_those_of_rouge_score_for_ascii() -> None:
@@ -243,29 +257,26 @@ def test_words_are_those_of_rouge_score_for_ascii() -> None:
 
 def test_scripts_without_spaces_are_compared_by_characters() -> None:
     one, other = "编写一个函数,返回列表中的最大值", "编写一个函数,返回列表中的最小值"
-    assert judge([one, other], 0.7) == [None, (28 / 30, 1)]
+    assert judge([one, other], 0.7) == [None, (28 / 30, 0)]
 
 
 def test_composed_and_decomposed_letters_are_the_same() -> None:
     assert words("e\u0301tat") == words("\u00e9tat") == ["\u00e9tat"]
-    assert judge(["un \u00e9tat", "un e\u0301tat"], 1.0) == [None, (1.0, 1)]
+    assert judge(["un \u00e9tat", "un e\u0301tat"], 1.0) == [None, (1.0, 0)]
 
 
 @pytest.mark.parametrize("text", ["", " \n", "+-*/", "\ud800", "\x00", "👍"])
 def test_texts_without_words_repeat_only_their_equals(text: str) -> None:
-    gate = NoveltyGate(0.1)
-    gate.seed(["some words"])
-    assert gate.judge(text) is None
-    assert gate.judge("other things") is None
-    found = gate.judge(text)
-    assert found is not None
-    assert found.exact
+    novelty = NoveltyFilter(0.1, ["some words"])
+    first, other, again = reasons(novelty, [text, "other things", text])
+    assert first is other is None
+    assert str(again).startswith("the same as accepted row 1: ")
 
 
 def test_long_texts_are_compared_by_their_beginning() -> None:
     rng = random.Random(3)
-    long = " ".join(f"w{rng.randrange(500)}" for _ in range(novelty_index.MAX_WORDS))
-    assert judge([long, f"{long} and more", "short"], 0.9) == [None, (1.0, 1), None]
+    long = " ".join(f"w{rng.randrange(500)}" for _ in range(rouge_index.MAX_WORDS))
+    assert judge([long, f"{long} and more", "short"], 0.9) == [None, (1.0, 0), None]
 
 
 @settings(max_examples=50, deadline=None)
@@ -277,15 +288,15 @@ def test_the_common_subsequence_is_as_long_as_in_the_table(a: list[int], b: list
 @settings(max_examples=50, deadline=None)
 @given(st.text())
 def test_any_text_is_judged(text: str) -> None:
-    gate = NoveltyGate(0.5)
-    assert gate.judge(text) is None
-    assert gate.judge(text) is not None
+    first, second = reasons(NoveltyFilter(0.5), [text, text])
+    assert first is None
+    assert second
 
 
 @pytest.mark.parametrize("threshold", [0, -1, 1.01, float("nan")])
 def test_a_threshold_out_of_range_is_refused(threshold: float) -> None:
     with pytest.raises(ConfigError, match="above 0 and at most 1"):
-        NoveltyGate(threshold)
+        NoveltyFilter(threshold)
 
 
 @given(st.text(st.characters(max_codepoint=127)))

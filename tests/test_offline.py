@@ -177,6 +177,7 @@ def test_an_answer_depends_on_the_body_and_the_key_alone() -> None:
         (TESTS.format("Write a new instruction."), "no tests"),
         (JUDGE.format(""), "json"),
         ("Write a web server that answers with JSON.", "code"),
+        (CODE.format('Return JSON such as {"name": "x", "age": 3}.'), "code"),
     ],
 )
 def test_what_is_asked_for_is_read_from_the_prompt(prompt: str, kind: str) -> None:
@@ -219,8 +220,8 @@ def test_an_instruction_that_is_rewritten_stays_the_same_problem() -> None:
 
 
 def test_what_is_unknown_gets_code_that_is_left_open() -> None:
-    code = fenced(answer(CODE.format(f"def helper(x): ...\n\n\n{HUMAN_STUB}")))
-    assert code == "def f(*args, **kwargs):\n    raise NotImplementedError\n"
+    code = fenced(answer(CODE.format(HUMAN_STUB)))
+    assert code == "def solution(*args, **kwargs):\n    raise NotImplementedError\n"
 
 
 @given(st.text() | st.text(alphabet="\\\"'`\r\n\x00\ud800é :()defx JSON"))
@@ -233,7 +234,7 @@ def test_a_judge_gives_the_fields_that_the_prompt_lists() -> None:
     assert all(verdict.keys() == {"difficulty", "reason"} for verdict in verdicts)
     assert {verdict["difficulty"] for verdict in verdicts} == {1, 2, 3, 4, 5}
     assert all(isinstance(verdict["reason"], str) for verdict in verdicts)
-    wish = 'Respond in JSON: {"score": <0-10>, "why": "<one sentence>", "level": int}\n\n'
+    wish = 'Respond in JSON: {"score": <0-10>, "why": "<the main point>", "level": int}\n\n'
     verdict = json.loads(answer(wish))
     assert {name: type(value) for name, value in verdict.items()} == {
         "score": int,
@@ -339,12 +340,6 @@ def test_shares_of_faults_are_as_told() -> None:
     assert 90 <= counted.count(429) <= 150
     assert 50 <= counted.count(500) <= 110
     assert counted.count(200) == 400 - counted.count(429) - counted.count(500)
-
-
-def test_faults_do_not_depend_on_the_order_of_requests() -> None:
-    one, other = failing("429=0.4,500=0.2"), failing("429=0.4,500=0.2")
-    for _ in range(3):
-        assert statuses(one, REQUESTS) == statuses(other, REQUESTS[::-1])[::-1]
 
 
 def test_asking_again_gets_through() -> None:

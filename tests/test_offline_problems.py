@@ -203,8 +203,11 @@ def test_any_text_is_read_without_harm(text: str) -> None:
     assert all(isinstance(problem, Problem) for problem in read(text))
 
 
-def test_a_text_full_of_beginnings_is_read_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(problems, "_MOST", 3)
-    text = f"{STUB} Take Take Take "
-    assert [*read(text)] == []
-    assert len([*read(text.removesuffix("Take "))]) == 1
+def test_a_long_text_is_searched_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(problems, "_LONGEST", 500)
+    assert len([*read("x" * 500 + STUB)]) == 1
+    assert [*read(STUB + "x" * 500)] == []
+
+
+def test_a_beginning_among_other_words_hides_no_problem() -> None:
+    assert len([*read(f"Take care, and Given this, Start with nothing: {STUB}")]) == 1

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from codesynth import pipeline
 from codesynth.errors import ConfigError, EndpointError, OutputError, RunError
 from codesynth.models import Answer, Ask, Failure, Record, Request, Response, Row, Stats, Usage
-from codesynth.operators.columns import read_text
+from codesynth.storage.columns import read_text
 from codesynth.pipeline import Shard, Stop, make_requests
 from codesynth.serving import LLMServing, ResponseStream
 from codesynth.serving.stream import IteratorStream
@@ -173,7 +173,7 @@ def test_equal_requests_are_numbered_over_the_undivided_job() -> None:
     texts = ["a", "b", "a", "a", "b", b"{}", "a"]
     whole = list(make_requests(records(*texts), Copy(), Stats(), Stop()))
     parts = [
-        list(make_requests(records(*texts), Copy(), Stats(), Stop(), Shard(part=i, parts=3)))
+        list(make_requests(records(*texts), Copy(), Stats(), Stop(), Shard(i, 3)))
         for i in range(3)
     ]
     dealt = [parts[i % 3][i // 3] for i in range(len(texts))]

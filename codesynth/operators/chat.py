@@ -159,7 +159,7 @@ class ChatTask:
         body = self.params.body("", [])
         about["params"] = {k: v for k, v in body.items() if k not in ("model", "messages")}
         about["prompt_sha256"] = sha256(dumps(response.request.messages)).hexdigest()
-        return about | last
+        return {**about, **last}
 
     def subject(self, columns: Mapping[str, Any]) -> str:
         """Choose the text that the filters look at: the operator's one column, or all of them."""

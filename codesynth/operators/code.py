@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from codesynth.models import Failure, Message, Record
 from codesynth.operators.chat import Parsed, read_conversation
-from codesynth.operators.columns import read_text
+from codesynth.storage.columns import read_text
 from codesynth.operators.extract import extract_code
 from codesynth.operators.languages import Language
 from codesynth.operators.templates import Template, load_template

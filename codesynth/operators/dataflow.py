@@ -237,7 +237,8 @@ def _stream(
     storage: JSONLStorage,
 ) -> None:
     """Send records through and write rows and failures as they come, in order."""
-    stats, first = Stats(), []
+    stats = Stats()
+    first: list[str] = []
 
     def note(record: Record, failure: Failure) -> None:
         if not first:

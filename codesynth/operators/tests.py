@@ -13,7 +13,7 @@ from typing import NamedTuple
 from codesynth.models import Failure, Record
 from codesynth.operators.chat import Parsed
 from codesynth.operators.code import instruction_key
-from codesynth.operators.columns import read_text
+from codesynth.storage.columns import read_text
 from codesynth.operators.extract import extract_code
 from codesynth.operators.languages import find_language
 from codesynth.operators.templates import Template, load_template
@@ -23,7 +23,8 @@ OUTPUT_KEY = "generated_tests"
 SIGNATURE_KEY = "signature"
 
 _STUB = re.compile(
-    r"^(?:async +)?(?:def|class) +\w[^\n]*(?:\n[^\n]*){0,30}?:(?=\s*(?:$|\n|\.\.\.|#))", re.MULTILINE
+    r"^(?:async +)?(?:def|class) +\w[^\n]*(?:\n[^\n]*){0,30}?:(?=\s*(?:$|\n|\.\.\.|#))",
+    re.MULTILINE,
 )
 _LONGEST_SIGNATURE = 2000
 _FIRST_LINE = re.compile(r"^(?=[^\s#)\]}])", re.MULTILINE)
@@ -111,7 +112,7 @@ class TestsOperator:
 def find_signature(text: str) -> str | None:
     r"""Find the first line of a function or class that an instruction gives to be completed.
 
-    >>> find_signature('Complete:\n\ndef add(a: int, b: int) -> int:\n    """Add."""\n')
+    >>> find_signature("Complete:\n\ndef add(a: int, b: int) -> int:\n    ...\n")
     'def add(a: int, b: int) -> int:'
     """
     for match in _STUB.finditer(text[:100_000]):
@@ -161,13 +162,14 @@ def _split(code: str) -> tuple[list[_Statement], int]:
 
 
 def _first_line(node: ast.stmt) -> int:
-    decorators = node.decorator_list if isinstance(node, _DEFINITIONS) else []
-    return min(each.lineno for each in [node, *decorators])
+    decorators: list[ast.expr] = node.decorator_list if isinstance(node, _DEFINITIONS) else []
+    return min([node.lineno, *(each.lineno for each in decorators)])
 
 
 def _is_test(node: ast.stmt) -> bool:
-    is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    return isinstance(node, ast.Assert) or (is_function and node.name.startswith("test"))
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return node.name.startswith("test")
+    return isinstance(node, ast.Assert)
 
 
 def _first_signature(statements: list[_Statement]) -> str | None:

@@ -50,7 +50,7 @@ def read_completion(body: bytes, redact: Redact = str) -> tuple[Answer | None, F
         model=model if isinstance(model, str) else None,
         usage=_read_usage(data.get("usage")),
     )
-    return _judge(answer, clean(redact(refusal)))
+    return _judge(answer, one_line(redact(refusal)))
 
 
 def _judge(answer: Answer, refusal: str) -> tuple[Answer | None, Failure | None]:
@@ -95,25 +95,37 @@ def _read_message(message: dict[str, Any]) -> tuple[str, str, str]:
     """Read text, reasoning and refusal; the content is a string, null or a list of parts."""
     content, refusal = message.get("content"), message.get("refusal")
     thoughts = message.get("reasoning_content") or message.get("reasoning")
-    texts: list[str] = []
-    refusals = [refusal] if isinstance(refusal, str) else []
+    thoughts = thoughts if isinstance(thoughts, str) else ""
+    refusal = refusal if isinstance(refusal, str) else ""
     if isinstance(content, list):
-        for part in content:
-            _read_part(part, texts, refusals)
-    elif content is not None and not isinstance(content, str):
+        text, in_parts, refused = (_join(content, name) for name in ("text", "thinking", "refusal"))
+        thoughts, refusal = thoughts or in_parts, refusal or refused
+    elif content is None or isinstance(content, str):
+        text = content or ""
+    else:
         raise TypeError("the answer's content is neither text nor a list of parts")
-    leading, text = split_reasoning("".join(texts) if isinstance(content, list) else content or "")
-    return text, thoughts if isinstance(thoughts, str) else leading, "".join(refusals)
+    leading, text = split_reasoning(text)
+    return text, thoughts or leading, refusal
 
 
-def _read_part(part: object, texts: list[str], refusals: list[str]) -> None:
-    if isinstance(part, str):
-        texts.append(part)
-    elif isinstance(part, dict):
-        if isinstance(part.get("text"), str) and part.get("type", "text") != "reasoning":
-            texts.append(part["text"])
-        if isinstance(part.get("refusal"), str):
-            refusals.append(part["refusal"])
+def _join(parts: list[Any], name: str) -> str:
+    """Join what a list of parts says: its ``text``, ``thinking`` or ``refusal``."""
+    found: list[str] = []
+    for part in parts:
+        value = _value(part, name)
+        if isinstance(value, list):  # Mistral nests the parts of its thinking
+            found.append(_join(value, "text"))
+        elif isinstance(value, str):
+            found.append(value)
+    return "".join(found)
+
+
+def _value(part: object, name: str) -> object:
+    if not isinstance(part, dict):
+        return part if name == "text" else None
+    if part.get("type") == "reasoning":
+        return part.get("text") if name == "thinking" else None
+    return part.get(name)
 
 
 _TAGS = {
@@ -150,9 +162,12 @@ def split_reasoning(text: str) -> tuple[str, str]:
         thoughts.append(text[opening.end() : end])
         start = min(end + len(closing), len(text))
     if not thoughts and "</think>" in text:
+        fences = looked = 0
         for lone in _LONE_CLOSING.finditer(text):
-            if text.count("```", 0, lone.start()) % 2 == 0:
-                thoughts.append(text[: lone.start()])
+            fences += text.count("```", looked, lone.start())
+            looked = lone.start()
+            if fences % 2 == 0:
+                thoughts.append(text[:looked])
                 start = lone.end()
                 break
     if not thoughts:
@@ -198,15 +213,15 @@ def find_words(body: bytes, redact: Redact = str) -> str:
     """
     try:
         if words := _words_of(read_json(body)):
-            return clean(redact(words))
+            return one_line(redact(words))
     except ValueError:
         pass
     text = body.removeprefix(_BOM)[:_LONGEST].decode("utf-8", "replace")
     if len(body) > _LONGEST:  # a secret that is cut in two would not be found
         text = text[: text.rfind(" ") + 1]
     if "<" in text and (title := re.search(r"<(title|h1)[^>]*>([^<]+)<", text, re.IGNORECASE)):
-        return clean(redact(html.unescape(title[2])))
-    return clean(redact(html.unescape(re.sub(r"<[^>]*>", " ", text))))
+        return one_line(redact(html.unescape(title[2])))
+    return one_line(redact(html.unescape(re.sub(r"<[^>]*>", " ", text))))
 
 
 def _words_of(data: object) -> str:
@@ -221,7 +236,7 @@ def _words_of(data: object) -> str:
     return ""
 
 
-def clean(text: str, limit: int = 300) -> str:
+def one_line(text: str, limit: int = 300) -> str:
     """Make a stranger's text fit for one line of a terminal: no control characters, not long."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * limit]).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible endpoint as an LLMServing: window, retries, POST."""
+"""OpenAI-compatible endpoints as an ``LLMServing``."""
 
 from __future__ import annotations
 
@@ -7,50 +7,51 @@ import threading
 from collections.abc import Iterable, Sequence
 
 from codesynth.codec import dumps
-from codesynth.errors import ConfigError, EndpointError
-from codesynth.models import Endpoint, Record, Request, SamplingParams
-from codesynth.serving.budget import Budget
-from codesynth.serving.diagnosis import discover
-from codesynth.serving.session import Session
-from codesynth.serving.site import App, Site
-from codesynth.serving.window import Window
+from codesynth.errors import ConfigError
+from codesynth.models import Endpoint, Record, Request, Response, SamplingParams
+from codesynth.serving.attempts import Asker
+from codesynth.serving.diagnosis import discover_model
+from codesynth.serving.http import AsyncBaseTransport, EndpointClient
+from codesynth.serving.limits import Admission, Budget
+from codesynth.serving.online import LoopThread, OnlineEngine
+from codesynth.serving.stream import Channel, EngineStream
 
 
 class APILLMServing:
     """Answers from one or several OpenAI-compatible endpoints, as many at a time as they take.
 
-    Each call of ``generate`` runs on an event loop of its own, in a thread of its own, so it
-    works inside a running loop (a notebook) too.
+    Streams that are open at the same time share the limits. They run on an event loop in a thread
+    of its own, so they work inside a running event loop (a notebook) too.
 
     Args:
-        endpoints: one, or replicas that share the load.
+        endpoint: a base URL, an ``Endpoint``, or several of them: replicas that share the load.
         model: None asks ``GET /models`` for the only one there is.
         params: OpenAI's request parameters.
-        concurrency: most requests in flight; None finds out what the endpoint takes.
-        rpm: cap on requests a minute.
-        tpm: cap on tokens a minute.
+        concurrency: most requests in flight; None finds out what the endpoints take.
+        rpm: most requests a minute.
+        tpm: most tokens a minute.
         timeout: seconds for one attempt, from send to last byte.
         connect_timeout: seconds.
         max_retries: retries after the first attempt.
         max_outage: seconds without any answer after which the run stops.
         budget: what the run may cost.
-        app: answers in the network's place.
+        transport: sends the requests, in place of connections of our own.
 
     Raises:
-        ConfigError: no usable URL or key.
+        ConfigError: no usable URL, key or header.
 
-    >>> from codesynth.serving.offline import OfflineEndpoint
-    >>> serving = APILLMServing(Endpoint("http://offline/v1"), app=OfflineEndpoint("code"))
+    >>> from codesynth.serving.offline import PracticeEndpoint
+    >>> serving = APILLMServing("http://offline/v1", transport=PracticeEndpoint())
     >>> serving.model
     'offline'
     >>> [answer] = serving.generate_from_input(["Write a haiku."])
-    >>> "NotImplementedError" in answer
-    True
+    >>> answer is None
+    False
     """
 
     def __init__(
         self,
-        endpoints: Endpoint | Sequence[Endpoint],
+        endpoint: str | Endpoint | Sequence[str | Endpoint],
         model: str | None = None,
         *,
         params: SamplingParams | None = None,
@@ -62,16 +63,22 @@ class APILLMServing:
         max_retries: int = 5,
         max_outage: float = 300.0,
         budget: Budget | None = None,
-        app: App | None = None,
+        transport: AsyncBaseTransport | None = None,
     ) -> None:
-        several = [endpoints] if isinstance(endpoints, Endpoint) else endpoints
-        self._sites = [Site(each, connect_timeout=connect_timeout, app=app) for each in several]
+        several = [endpoint] if isinstance(endpoint, (str, Endpoint)) else endpoint
+        self._endpoints = [
+            EndpointClient(each, connect_timeout=connect_timeout, transport=transport)
+            for each in several
+        ]
+        if not self._endpoints:
+            raise ConfigError("no endpoint is given. Example: http://localhost:8000/v1")
         self._model = model
         self._assumed: str | None = None
         self.params = params or SamplingParams()
-        self.concurrency, self.rpm, self.tpm = concurrency, rpm, tpm
-        self.timeout, self.max_retries, self.max_outage = timeout, max_retries, max_outage
-        self.budget = budget
+        self._concurrency, self._rpm, self._tpm, self._budget = concurrency, rpm, tpm, budget
+        self._timeout, self._max_retries, self._max_outage = timeout, max_retries, max_outage
+        self._lock = threading.Lock()
+        self._thread: LoopThread | None = None
 
     @property
     def model(self) -> str:
@@ -99,65 +106,68 @@ class APILLMServing:
         """
         if self._assumed is not None and (found := self._discover()) != self._assumed:
             raise ConfigError(
-                f"{self._sites[0].name} lists the model {found}, but the journal has answers of "
-                f"{self._assumed}. Choose with --model"
+                f"{self._endpoints[0].name} lists the model {found}, but the journal has answers "
+                f"of {self._assumed}. Choose with --model"
             )
 
-    def _discover(self) -> str:
-        """Ask in a thread of its own: asyncio.run would not run inside a notebook's loop."""
-        found: list[str | Exception] = []
-
-        def ask() -> None:
-            try:
-                found.append(asyncio.run(discover(self._sites[0], self.timeout, self.max_retries)))
-            except (ConfigError, EndpointError) as exc:
-                found.append(exc)
-
-        thread = threading.Thread(target=ask, daemon=True)
-        thread.start()
-        thread.join()
-        if isinstance(found[0], Exception):
-            raise found[0]
-        return found[0]
-
-    def body(self, request: Request) -> bytes:
-        """Write a request's body as it is sent: JSON with sorted keys."""
-        return dumps(self.params.body(self.model, request.messages), sort_keys=True)
-
-    def generate(self, requests: Iterable[Request]) -> Window:
+    def generate(self, requests: Iterable[Request | Response]) -> EngineStream:
         """Answer each request, in any order; see ``LLMServing``."""
-        return Window(
-            requests,
-            Session(
-                self._sites,
-                self.body,
-                model=self.model,
-                concurrency=self.concurrency,
-                rpm=self.rpm,
-                tpm=self.tpm,
-                timeout=self.timeout,
-                max_retries=self.max_retries,
-                max_outage=self.max_outage,
-                budget=self.budget,
-            ),
-        )
+        channel = Channel()
+        return EngineStream(requests, OnlineEngine(self._join(), channel), channel)
 
     def generate_from_input(
         self, user_inputs: list[str], system_prompt: str | None = None
     ) -> list[str | None]:
         """Answer each prompt; None where one failed. DataFlow's shape, for its operators."""
         system = [{"role": "system", "content": system_prompt}] if system_prompt else []
-        requests = (
-            Request(
-                custom_id=f"prompt-{i}",
-                messages=[*system, {"role": "user", "content": text}],
-                record=Record(i, b"{}", {}),
-                position=i,
-            )
-            for i, text in enumerate(user_inputs)
-        )
+        model = self.model
+
+        def make_request(position: int, text: str) -> Request:
+            messages = [*system, {"role": "user", "content": text}]
+            body = dumps(self.params.body(model, messages), sort_keys=True)
+            key = b"%d" % position
+            return Request(Record(position, b"{}", {}), position, body, key, messages)
+
         answers: list[str | None] = [None] * len(user_inputs)
+        requests = (make_request(i, text) for i, text in enumerate(user_inputs))
         for response in self.generate(requests):
-            if response.error is None:
-                answers[response.request.position] = response.text
+            if response.error is None and response.answer is not None:
+                answers[response.request.position] = response.answer.text
         return answers
+
+    def _join(self) -> LoopThread:
+        """Become a user of the thread that runs, or of a new one."""
+        with self._lock:
+            if self._thread is None or not self._thread.join():
+                if self._thread is not None:
+                    self._thread.thread.join()  # it still closes the connections
+                self._thread = self._start()
+                self._thread.join()
+            return self._thread
+
+    def _start(self) -> LoopThread:
+        admission = Admission(
+            [endpoint.name for endpoint in self._endpoints],
+            concurrency=self._concurrency,
+            rpm=self._rpm,
+            tpm=self._tpm,
+            max_retries=self._max_retries,
+            max_outage=self._max_outage,
+            budget=self._budget,
+        )
+        asker = Asker(
+            self._endpoints, admission, timeout=self._timeout, max_retries=self._max_retries
+        )
+        return LoopThread(self._endpoints, admission, asker)
+
+    def _discover(self) -> str:
+        """Ask for the only model; on the loop, as the connections belong to it."""
+        thread = self._join()
+
+        async def ask() -> str:
+            try:
+                return await discover_model(self._endpoints, self._timeout, self._max_retries)
+            finally:
+                await thread.leave()
+
+        return asyncio.run_coroutine_threadsafe(ask(), thread.loop).result()

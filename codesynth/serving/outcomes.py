@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
 from codesynth.models import Answer, Failure, FailureKind
-from codesynth.serving.answers import Redact, clean, find_words, read_completion, read_json
+from codesynth.serving.answers import (
+    Redact,
+    find_words,
+    one_line,
+    read_completion,
+    read_json,
+)
 
 MAX_RETRY_AFTER = 120.0
 """Seconds; a server that asks for a longer pause fails the row."""
@@ -68,7 +74,7 @@ def _read_error(status: int, headers: Mapping[str, str], body: bytes, redact: Re
         kind = "server_error"
     words = find_words(body, redact) or f"status {status}"
     if 300 <= status < 400:
-        words = f"redirected to {clean(redact(headers.get('location', 'nowhere')))}"
+        words = f"redirected to {one_line(redact(headers.get('location', 'nowhere')))}"
     return _decide(
         headers,
         kind != "rejected",

@@ -1,9 +1,16 @@
 """JSONL lines <-> records: files, ``-``, gzip, partial + rename, lock."""
 
-from codesynth.storage.files import Files, JSONLStorage, beside
+from codesynth.storage.files import Files, JSONLStorage, sibling_path
+from codesynth.storage.lines import failure_line, rejection_line, row_line
 from codesynth.storage.output import Output
 from codesynth.storage.pool import Pool
-from codesynth.storage.records import check_inputs, read_records, splice, take_member
+from codesynth.storage.records import (
+    check_inputs,
+    open_text,
+    parse_record,
+    read_lines,
+    read_records,
+)
 from codesynth.storage.reorder import Reorder
 
 __all__ = [
@@ -12,9 +19,13 @@ __all__ = [
     "Output",
     "Pool",
     "Reorder",
-    "beside",
     "check_inputs",
+    "failure_line",
+    "open_text",
+    "parse_record",
+    "read_lines",
     "read_records",
-    "splice",
-    "take_member",
+    "rejection_line",
+    "row_line",
+    "sibling_path",
 ]

@@ -16,15 +16,16 @@ from codesynth.storage.pool import Pool
 from codesynth.storage.records import STANDARD, read_records
 
 
-def beside(out: str, suffix: str) -> str:
+def sibling_path(out: str, suffix: str) -> str:
     """Name a file that belongs to an output: ``suffix`` in place of the output's own.
 
-    >>> beside("data/sft.jsonl.gz", ".journal")
-    'data/sft.journal'
+    >>> sibling_path("data/sft.jsonl", ".journal"), sibling_path("data/sft.jsonl.gz", ".journal")
+    ('data/sft.journal', 'data/sft.gz.journal')
     """
     path = Path(out)
-    name = path.name.removesuffix(".gz")
-    return str(path.with_name(Path(name).stem + suffix))
+    stem = Path(path.name.removesuffix(".gz")).stem
+    packed = ".gz" if path.name.endswith(".gz") and path.name != ".gz" else ""
+    return str(path.with_name(f"{stem}{packed}{suffix}"))
 
 
 class Files:
@@ -57,13 +58,13 @@ class Files:
     def _open_failures(self, path: str | None) -> Output | None:
         out = self.output.path
         if path is None:
-            return Output(beside(str(out), ".failures.jsonl")) if out is not None else None
+            return Output(sibling_path(str(out), ".failures.jsonl")) if out is not None else None
         to_stdout = path == STANDARD and self.output.name == "<stdout>"
         if to_stdout or (path != STANDARD and out == Path(os.path.realpath(path))):
             raise ConfigError(f"{self.output.name} is the output. Choose another --failures")
         return Output(path)
 
-    def keep_apart(self, inputs: Sequence[str], journal: str | None = None) -> None:
+    def reject_shared_paths(self, inputs: Sequence[str], journal: str | None = None) -> None:
         """See that no file has two uses: writing the one would destroy the other.
 
         Raises:
@@ -80,18 +81,22 @@ class Files:
             if (other := uses.setdefault(os.path.realpath(name), use)) != use:
                 raise ConfigError(f"{name} would be {other} and {use}. Choose another name for one")
 
-    def refuse_existing(self, how: str = "") -> None:
-        """See that no output of an earlier run is lost.
+    def refuse_existing(self, *, overwrite: bool) -> None:
+        """See that no output of an earlier run is lost, where there is no journal of it.
 
         Raises:
-            ConfigError: there is one; ``how`` says more of it.
+            ConfigError: there is one.
         """
-        out = self.output.path
+        if overwrite:
+            return
         there = self.output.partial if self.output.has_leftover else None
-        if out is not None and out.exists():
-            there = out
+        if self.output.exists():
+            there = self.output.path
         if there is not None:
-            raise ConfigError(f"{there} exists{how}. Move it away, or replace it with --overwrite")
+            raise ConfigError(
+                f"{there} exists, but no journal of it. Move it away, or replace it with "
+                "--overwrite"
+            )
 
     def start(self) -> None:
         """Begin empty files; what an earlier run left under their names stays until ``commit``."""

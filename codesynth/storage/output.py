@@ -55,6 +55,29 @@ class Output:
         return os.isatty(self._fd)
 
     @property
+    def is_pipe(self) -> bool:
+        """Tell whether another program reads the lines."""
+        return stat.S_ISFIFO(os.fstat(self._fd).st_mode)
+
+    def exists(self) -> bool:
+        """Tell whether there is a finished file of this name."""
+        return self.path is not None and self.path.exists()
+
+    def count_rows(self) -> int:
+        """Count the rows of the finished file of this name.
+
+        Raises:
+            OutputError: it cannot be read.
+        """
+        if self.path is None or not self.path.exists():
+            return 0
+        with self._translated("read"):
+            opened = gzip.open if self.path.suffix == ".gz" else open
+            with opened(self.path, "rb") as file:
+                blocks = iter(lambda: file.read(1 << 20), b"")
+                return sum(block.count(b"\n") for block in blocks)
+
+    @property
     def has_leftover(self) -> bool:
         """Tell whether an interrupted run left lines in the partial file."""
         return self.path is not None and os.fstat(self._fd).st_size > 0
@@ -131,6 +154,8 @@ class Output:
         self.flush()
         with self._translated("write"):
             self._finish_gzip()
+            if self.path.exists():
+                os.fchmod(self._fd, stat.S_IMODE(self.path.stat().st_mode))
             os.fsync(self._fd)
             self.partial.replace(self.path)
             _sync_folder(self.path.parent)
@@ -144,11 +169,13 @@ class Output:
 
     def close(self) -> None:
         """Let go of the file and its lock; what was not committed stays as the partial file."""
-        self.flush()
-        with self._translated("close"):
-            self._finish_gzip()
-            if self.path is not None and not self._started and not self.has_leftover:
-                self.partial.unlink(missing_ok=True)
+        try:
+            self.flush()
+            with self._translated("close"):
+                self._finish_gzip()
+                if self.path is not None and not self._started and not self.has_leftover:
+                    self.partial.unlink(missing_ok=True)
+        finally:
             if self._fd > 2:
                 os.close(self._fd)
 

@@ -13,6 +13,7 @@ from typing import cast, overload
 
 from codesynth.errors import InputError
 from codesynth.models import Failure, Record
+from codesynth.storage.columns import read_text
 from codesynth.storage.records import BLANK, name_of, open_input, parse_record, read_lines
 from codesynth.storage.scratch import Scratch
 
@@ -28,19 +29,19 @@ class Pool(Sequence[str]):
     Args:
         paths: the files.
         key: the column.
-        machine_key: where a row has no text in ``key``, the column in which a model's stands;
+        generated_key: where a row has no text in ``key``, the column in which a model's stands;
             such rows are numbered after all others.
 
     Raises:
         InputError: a file cannot be read.
     """
 
-    def __init__(self, paths: Sequence[str], key: str, machine_key: str | None = None) -> None:
-        self._key, self._machine_key = key, machine_key
+    def __init__(self, paths: Sequence[str], key: str, generated_key: str | None = None) -> None:
+        self._key, self._generated_key = key, generated_key
         self._files: list[io.BufferedReader | Scratch] = []
         self._sources: list[str] = []
         self._good = array("Q")  # two items a row: file number << 48 | offset, line number
-        self._machine, self._bad = array("Q"), array("Q")
+        self._generated, self._bad = array("Q"), array("Q")
         for path in paths:
             self._add(path)
 
@@ -64,10 +65,12 @@ class Pool(Sequence[str]):
                 rows.extend((number | place, line))
 
     def _rows_for(self, record: Record) -> array[int]:
-        if isinstance(record.text(self._key), str):
+        if isinstance(read_text(record, self._key), str):
             return self._good
-        if self._machine_key is not None and isinstance(record.text(self._machine_key), str):
-            return self._machine
+        if self._generated_key is not None and isinstance(
+            read_text(record, self._generated_key), str
+        ):
+            return self._generated
         return self._bad
 
     def _read(self, rows: array[int], i: int) -> Record:
@@ -84,7 +87,7 @@ class Pool(Sequence[str]):
         return parse_record(i, raw, line, source)
 
     def __len__(self) -> int:
-        return (len(self._good) + len(self._machine)) // 2
+        return (len(self._good) + len(self._generated)) // 2
 
     @property
     def human(self) -> int:
@@ -103,8 +106,8 @@ class Pool(Sequence[str]):
         if i < self.human:
             record, key = self._read(self._good, i), self._key
         else:
-            record, key = self._read(self._machine, i - self.human), self._machine_key or ""
-        text = record.text(key)
+            record, key = self._read(self._generated, i - self.human), self._generated_key or ""
+        text = read_text(record, key)
         if isinstance(text, Failure):
             raise InputError(f"{record.source}:{record.line}: changed while it was being read")
         return text
@@ -113,7 +116,7 @@ class Pool(Sequence[str]):
         """Tell the line number of row ``i`` in its file, from 1."""
         if i < self.human:
             return self._good[2 * i + 1]
-        return self._machine[2 * (i - self.human) + 1]
+        return self._generated[2 * (i - self.human) + 1]
 
     @property
     def bad(self) -> int:
@@ -124,7 +127,7 @@ class Pool(Sequence[str]):
         """Yield a Record with its error for each line that is no usable example."""
         for i in range(self.bad):
             record = self._read(self._bad, i)
-            error = record.text(self._key)
+            error = read_text(record, self._key)
             if isinstance(error, Failure):
                 yield replace(record, error=error)
 

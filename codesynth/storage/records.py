@@ -5,21 +5,27 @@ from __future__ import annotations
 import gzip
 import io
 import re
+import shlex
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
-from codesynth.codec import dumps, loads
-from codesynth.errors import InputError
+from codesynth.codec import loads
+from codesynth.errors import ConfigError, InputError
 from codesynth.models import Failure, Record
 
 STANDARD = "-"
 BLANK = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
 _GZIP_MAGIC = b"\x1f\x8b"
-_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
-_TOKEN = re.compile(_STRING.pattern + rb"|[][{},]", re.DOTALL)
-_DEPTH = {b"{": 1, b"[": 1, b"}": -1, b"]": -1}
+_HEADER = re.compile(rb"[\w .\"-]+(?:,[\w .\"-]+)+\r?\n")
+_FIRST_BYTES = 4096
+MAX_LINE_BYTES = 256 << 20
+"""A longer line is a failure: it would be held in memory as a whole."""
+
+Stream: TypeAlias = io.BufferedReader | gzip.GzipFile
+"""A binary stream with ``peek``."""
 
 
 def name_of(path: str) -> str:
@@ -42,8 +48,24 @@ def check_inputs(paths: Sequence[str]) -> None:
             raise InputError(f"cannot read {path}: {exc.strerror}") from exc
 
 
-def open_input(path: str) -> io.BufferedReader | gzip.GzipFile:
+def open_input(path: str) -> Stream:
     """Open a file or standard input for reading lines; gzip is known by its first bytes.
+
+    Raises:
+        InputError: there is no such file, or it cannot be read.
+        ConfigError: it is another kind of file that must be converted first.
+    """
+    stream = open_text(path)
+    try:
+        first = stream.peek(_FIRST_BYTES)[:_FIRST_BYTES]
+    except (OSError, EOFError, zlib.error) as exc:
+        raise InputError(f"{name_of(path)}:1: cannot read on: {exc}") from exc
+    _refuse_other_formats(path, first)
+    return stream
+
+
+def open_text(path: str) -> Stream:
+    """Open a file or standard input whatever it holds; gzip is known by its first bytes.
 
     Raises:
         InputError: there is no such file, or it cannot be read.
@@ -59,27 +81,59 @@ def open_input(path: str) -> io.BufferedReader | gzip.GzipFile:
         raise InputError(f"cannot read {name_of(path)}: {exc.strerror}") from exc
 
 
-def read_lines(
-    stream: io.BufferedReader | gzip.GzipFile, name: str
-) -> Iterator[tuple[int, int, bytes]]:
+def _refuse_other_formats(path: str, first: bytes) -> None:
+    """See that a file is no JSON array, CSV or parquet; say how to convert it."""
+    name = shlex.quote("-" if path == STANDARD else path)
+    source, target = ("" if path == STANDARD else f" < {name}"), " > rows.jsonl"
+    text = first.removeprefix(_BOM).lstrip(BLANK)
+    rows = "[print(json.dumps(row)) for row in csv.DictReader(sys.stdin{})]"
+    command = ""
+    if first.startswith(b"PAR1"):
+        kind, to = "a parquet file", "to_json('rows.jsonl', orient='records', lines=True)"
+        command = f'python -c "import pandas; pandas.read_parquet({name!r}).{to}"'
+    elif text.startswith(b"[") and text[1:].lstrip(BLANK)[:1] in (b"{", b""):
+        kind, command = "a JSON array", f"jq -c '.[]'{source}{target}"
+    elif re.search(r"\.tsv(\.gz)?$", path):
+        kind, code = "a TSV file", rows.format(", delimiter='\\t'")
+        command = f'python -c "import csv, json, sys; {code}"{source}{target}'
+    elif re.search(r"\.csv(\.gz)?$", path) or _HEADER.match(text):
+        kind, code = "a CSV file", rows.format("")
+        command = f'python -c "import csv, json, sys; {code}"{source}{target}'
+    if command and text[:1] != b"{":
+        raise ConfigError(f"{name_of(path)} is {kind}, not JSONL. Convert it: {command}")
+
+
+def read_lines(stream: Stream, name: str) -> Iterator[tuple[int, int, bytes]]:
     """Yield (line number from 1, offset of the row, the line without outer white space).
 
     Offsets count from where the stream was. Blank lines are no rows. A byte order mark at the
-    start is no part of the first row.
+    start is no part of the first row. Of a line that is too long one byte too many is yielded.
 
     Raises:
         InputError: the stream cannot be read to its end (a cut gzip stream, a bad disk).
     """
     number = offset = 0
     try:
-        for line in iter(stream.readline, b""):
+        while line := stream.readline(MAX_LINE_BYTES + 1):
             number += 1
             start = len(_BOM) if number == 1 and line.startswith(_BOM) else 0
+            length = len(line)
+            if length > MAX_LINE_BYTES:
+                length += _skip_line(stream, line)
             if row := line[start:].strip(BLANK):
                 yield number, offset + start, row
-            offset += len(line)
+            offset += length
     except (OSError, EOFError, zlib.error) as exc:
         raise InputError(f"{name}:{number + 1}: cannot read on: {exc}") from exc
+
+
+def _skip_line(stream: Stream, begun: bytes) -> int:
+    """Read the rest of a line and forget it; return its length."""
+    length, part = 0, begun
+    while part and not part.endswith(b"\n"):
+        part = stream.readline(1 << 20)
+        length += len(part)
+    return length
 
 
 def read_records(paths: Sequence[str]) -> Iterator[Record]:
@@ -95,6 +149,9 @@ def read_records(paths: Sequence[str]) -> Iterator[Record]:
 
 def parse_record(index: int, raw: bytes, line: int, source: str) -> Record:
     """Make a Record of one line; a Record with an error where it is no JSON object."""
+    if len(raw) > MAX_LINE_BYTES:
+        error = Failure("invalid_json", f"the line has more than {MAX_LINE_BYTES >> 20} MB")
+        return Record(index, raw[:1000], {}, line, source, error=error)
     try:
         fields = loads(raw)
     except ValueError as exc:
@@ -108,53 +165,3 @@ def parse_record(index: int, raw: bytes, line: int, source: str) -> Record:
         return Record(index, raw, {}, line, source, error=error)
     # Outside of strings it is white space, but many readers of the output end a line there.
     return Record(index, raw.replace(b"\r", b" "), fields, line, source)
-
-
-def splice(raw: bytes, key: str, value: bytes) -> bytes:
-    """Append a member to a JSON object's text; all that was there keeps its bytes.
-
-    Args:
-        raw: without outer white space.
-        value: a JSON text.
-
-    >>> splice(b'{"id": 12345678901234567890}', "code", b'"x = 1"')
-    b'{"id": 12345678901234567890,"code":"x = 1"}'
-    """
-    body = raw[:-1].rstrip(BLANK)
-    comma = b"" if body == b"{" else b","
-    return b"%b%b%b:%b}" % (body, comma, dumps(key), value)
-
-
-def take_member(raw: bytes, key: str) -> tuple[bytes, bytes]:
-    """Take a member out of a JSON object's text; return what is left, and the member's value.
-
-    All else keeps its bytes. Of several members of that name, the last one's value counts.
-
-    Raises:
-        KeyError: there is no such member.
-
-    >>> take_member(b'{"a": 1.0, "b": {"c": [1e2]}, "d": 10e2}', "b")
-    (b'{"a": 1.0,"d": 10e2}', b'{"c": [1e2]}')
-    """
-    others, value = [], None
-    for member in _members(raw):
-        name = _STRING.match(member)
-        if name is not None and loads(name[0]) == key:
-            value = member[name.end() :].lstrip(b": \t\r\n")
-        else:
-            others.append(member)
-    if value is None:
-        raise KeyError(key)
-    return b"{%b}" % b",".join(others), value
-
-
-def _members(raw: bytes) -> Iterator[bytes]:
-    """Yield the text of each member of a JSON object's text, such as ``"a": 1``."""
-    depth, start = 0, 1
-    for token in _TOKEN.finditer(raw):
-        sign = token[0]
-        if depth == 1 and sign in (b",", b"}"):
-            if member := raw[start : token.start()].strip(BLANK):
-                yield member
-            start = token.end()
-        depth += _DEPTH.get(sign, 0)

@@ -54,7 +54,7 @@ def command_bytes(folder: Path) -> tuple[float, float]:
     """Weigh the journal that the last run left: bytes of an answer, bytes for it."""
     out = folder / "out.jsonl"
     rows = out.read_bytes().count(b"\n")
-    answer = json.loads(completion())["choices"][0]["message"]["content"]
+    answer = json.loads(completion().payload)["choices"][0]["message"]["content"]
     return len(answer.encode()), out.with_suffix(".journal").stat().st_size / rows
 
 

@@ -13,8 +13,6 @@ from pathlib import Path
 from threading import Timer
 from typing import IO, Any, Self, TypeVar
 
-from server import Options
-
 HERE = Path(__file__).parent
 CODESYNTH = [sys.executable, "-m", "codesynth"]
 NONE, PIPE = subprocess.DEVNULL, subprocess.PIPE
@@ -92,8 +90,8 @@ class Server:
         stats: what it has counted; known when the context has ended, as ``used``.
     """
 
-    def __init__(self, *options: str, script: str = "server.py") -> None:
-        self._command = [sys.executable, str(HERE / script), *options]
+    def __init__(self, *options: str) -> None:
+        self._command = [sys.executable, str(HERE / "server.py"), *options]
 
     def __enter__(self) -> Self:
         self._process = Process(self._command, stdout=PIPE)
@@ -161,23 +159,6 @@ def interleave(
             results[key].append(trials[key]())
         order.reverse()
     return results
-
-
-def endpoint_options(latency: float = 0, sigma: float = 0) -> Options:
-    """Make the loopback endpoint's options for its parts to be used without its process."""
-    return Options(
-        port=0,
-        workers=1,
-        latency=latency,
-        sigma=sigma,
-        seed=1,
-        servers=0,
-        service=0,
-        concurrency_limit=0,
-        rate_limit=0,
-        burst=1,
-        hash=False,
-    )
 
 
 def tell(text: str) -> None:

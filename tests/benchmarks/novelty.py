@@ -1,15 +1,18 @@
-"""What the novelty gate finds beside brute force, and what it and decontamination cost.
+"""What the novelty filter finds beside brute force, and what the filters cost and find.
 
     pip install rapidfuzz
     python tests/benchmarks/novelty.py [TEXTS [ACCEPTED [BENCHMARK.jsonl]]]
 
 Brute force is rapidfuzz's LCS of each text with each accepted one: other code by other people.
-The texts are practice problems, so alike that most reach 0.6 with some other; every third one is
-an earlier one with words changed. CPU time is the figure to read on a busy machine.
+The texts are practice problems, so similar that most reach 0.6 with some other; every third one is
+an earlier one with words changed. The benchmark is one of HumanEval's shape ("prompt",
+"entry_point", "canonical_solution"); of it is counted what is found in disguise.
 """
 
+import json
 import os
 import random
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -17,12 +20,17 @@ from pathlib import Path
 
 from rapidfuzz.distance import LCSseq
 
-from codesynth.quality.decontamination import Decontaminator
-from codesynth.quality.novelty import NoveltyGate
-from codesynth.quality.novelty_words import words
-from codesynth.serving.grammar import write_stub
+from codesynth.filters import ContaminationFilter
+from codesynth.filters.rouge_index import RougeIndex
+from codesynth.filters.words import words
+from codesynth.serving.offline.problems import draw
 
 SEEDS = Path(__file__).parents[2] / "samples" / "seeds.jsonl"
+
+
+def write_stub(rng: random.Random) -> str:
+    """Write a practice problem."""
+    return draw(rng).stub(rng)
 
 
 def texts(count: int) -> Iterator[str]:
@@ -67,27 +75,26 @@ class BruteForce:
 
 def compare(count: int, threshold: float) -> None:
     """Judge the same texts both ways and count where they agree."""
-    gate, brute = NoveltyGate(threshold), BruteForce(threshold)
-    both = only_gate = only_brute = other_score = equal = 0
+    index, brute = RougeIndex(threshold), BruteForce(threshold)
+    both = only_index = only_brute = other_score = 0
     spent = [0.0, 0.0]
     for text in texts(count):
         started = time.process_time()
-        found = gate.judge(text)
+        found = index.closest(words(text))
+        if found is None:
+            index.add(words(text))
         between = time.process_time()
         spent[0] += between - started
-        if found is not None and found.exact:
-            equal += 1
-            continue
         score = brute.judge(text)
         spent[1] += time.process_time() - between
         both += found is not None and score is not None
-        only_gate += found is not None and score is None
+        only_index += found is not None and score is None
         only_brute += found is None and score is not None
-        other_score += found is not None and score is not None and found.score != score
+        other_score += found is not None and score is not None and found[0] != score
     print(
-        f"{count} texts at {threshold}: {len(brute.accepted)} accepted, {equal} equal,"
+        f"{count} texts at {threshold}: {len(brute.accepted)} accepted,"
         f" {both} close; recall {both / (both + only_brute):.6f},"
-        f" precision {both / (both + only_gate):.6f},"
+        f" precision {both / (both + only_index):.6f},"
         f" {other_score} other scores; {spent[0] / count * 1e6:.0f} us a text,"
         f" brute force {spent[1] / count * 1e6:.0f}",
         flush=True,
@@ -100,34 +107,36 @@ def resident() -> int:
     return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def grow(most: int, threshold: float | None) -> None:
-    """Time a judgement, and weigh the gate, as it grows."""
+def grow(most: int, threshold: float) -> None:
+    """Time a search, and weigh the index, as it grows."""
     rng = random.Random(2)
-    gate = NoveltyGate(threshold)
+    index = RougeIndex(threshold)
     before = resident()
     size = 0
     for goal in (1_000, 10_000, 100_000, 1_000_000):
         if goal > most:
             return
-        gate.seed(write_stub(rng) for _ in range(goal - size))
+        for _ in range(goal - size):
+            index.add(words(write_stub(rng)))
+        size = goal
         weight = resident() - before
-        probes = [write_stub(rng) for _ in range(200)]
+        probes = [words(write_stub(rng)) for _ in range(200)]
         started = time.process_time()
-        accepted = sum(gate.judge(probe) is None for probe in probes)
+        close = sum(index.closest(probe) is not None for probe in probes)
         cost = (time.process_time() - started) / len(probes)
-        size = goal + accepted
         print(
             f"threshold {threshold}, {goal:>7} texts: {cost * 1e6:5.0f} us a text,"
-            f" {weight / 1e6:.0f} MB, {weight / goal:.0f} bytes a text, {accepted} of 200 accepted",
+            f" {weight / 1e6:.0f} MB, {weight / goal:.0f} bytes a text, {close} of 200 close",
             flush=True,
         )
 
 
-def decontaminate(path: str) -> None:
-    """Time the loading of a benchmark, and the judgement of texts of 1 KB that it does not hold."""
+def contamination(path: str) -> None:
+    """Time a benchmark, count what is found of it in disguise, and what of other texts."""
     rng = random.Random(3)
+    lines = Path(path).read_bytes().splitlines()
     started = time.process_time()
-    bench = Decontaminator([path])
+    bench = ContaminationFilter({path: enumerate(lines, 1)})
     loaded = time.process_time()
     probes = [f"{write_stub(rng)}\n{write_stub(rng)}"[:1024] for _ in range(500)]
     judged = time.process_time()
@@ -135,16 +144,35 @@ def decontaminate(path: str) -> None:
     cost = (time.process_time() - judged) / len(probes)
     print(
         f"{path}: {loaded - started:.2f} s to load; {cost * 1e6:.0f} us a text of 1 KB,"
-        f" {found} of 500 rejected"
+        f" {found} of 500 practice problems rejected"
     )
+    for name, disguised in disguises([json.loads(line) for line in lines]).items():
+        found = sum(bench.judge(text) is not None for text in disguised)
+        print(f"  {name}: {found} of {len(disguised)} found")
+
+
+def disguises(items: Sequence[dict[str, str]]) -> dict[str, list[str]]:
+    """Change the items of a benchmark of HumanEval's shape."""
+    prompts = [item["prompt"] for item in items]
+    changed = {"prompts": prompts}
+    if all("entry_point" in item for item in items):
+        names = [rf"\b{item['entry_point']}\b" for item in items]
+        renamed = [
+            re.sub(*each) for each in zip(names, ["other"] * len(items), prompts, strict=True)
+        ]
+        changed["prompts with another name"] = renamed
+        changed["solutions alone"] = [item["canonical_solution"] for item in items]
+    docstrings = [re.split("\"\"\"|'''", prompt)[-2].partition(">>>")[0] for prompt in prompts]
+    changed["docstrings alone"] = docstrings
+    return changed
 
 
 def main(arguments: Sequence[str]) -> None:
     """Print all figures."""
     count, most = (int(arguments[n]) if n < len(arguments) else 20_000 * 5**n for n in range(2))
-    for limit in (None, 0.7, 0.9):
-        grow(most, limit)
-    decontaminate(arguments[2] if len(arguments) > 2 else str(SEEDS))
+    for limit in (0.3, 0.7, 0.9):
+        grow(most if limit > 0.5 else 10_000, limit)
+    contamination(arguments[2] if len(arguments) > 2 else str(SEEDS))
     for threshold in (0.7, 0.85):
         compare(count, threshold)
 

@@ -20,7 +20,10 @@ import h11
 import httpcore
 import httpx
 
-from codesynth.serving.transport import Transport, origin_of, read_bounded, unpack
+from codesynth import models
+from codesynth.serving.http import EndpointClient
+from codesynth.serving.http.connection import Connection
+from codesynth.serving.http.transport import RequestHead, Transport
 
 CONCURRENCIES = (64, 256, 1024)
 REQUESTS, RUNS = 2_000, 3
@@ -36,43 +39,64 @@ BODY = b'{"model":"m","messages":[{"role":"user","content":"%s"}]}' % (b"q" * 60
 LIMIT = 1 << 20
 
 
-class Written:
-    """The transport on requests that are written by hand, as the client calls it."""
+class Ours:
+    """The endpoint's client, as the serving uses it: httpx's Request and Response of ready parts."""
+
+    largest, requests = 1024, REQUESTS
+
+    def __init__(self, url: str) -> None:
+        base = models.Endpoint(url.removesuffix("/chat/completions"), "sk-0123456789")
+        self.client = EndpointClient(base, connect_timeout=5.0, transport=self.create())
+
+    def create(self) -> httpx.AsyncBaseTransport | None:
+        return None
+
+    async def ask(self) -> bytes:
+        return (await self.client.request("POST", "/chat/completions", BODY, timeout=60.0)).body
+
+    async def aclose(self) -> None:
+        await self.client.aclose()
+
+
+class Given(Ours):
+    """The same over httpx's own transport, as where a proxy is set."""
+
+    largest, requests = 256, 128
+
+    def create(self) -> httpx.AsyncBaseTransport:
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+        return httpx.AsyncHTTPTransport(limits=limits)
+
+
+class Bare:
+    """Our connections alone: bytes out, bytes back, no httpx objects, no timeout."""
 
     largest, requests = 1024, REQUESTS
 
     def __init__(self, url: str) -> None:
         target = httpx.URL(url)
-        self.origin = origin_of(target)
-        fields = {"host": target.netloc.decode(), **HEADERS}
-        lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-        self.head = f"POST {target.path} HTTP/1.1\r\n{lines}content-length: ".encode()
-        self.transport = Transport()
+        headers = {"host": target.netloc.decode(), **HEADERS}
+        self.head = RequestHead("POST", target, httpx.Headers(headers))
+        self.place = (target.host, target.port)
+        self.buffer = memoryview(bytearray(1 << 18))
+        self.idle: list[Connection] = []
 
     async def ask(self) -> bytes:
-        message = b"%b%d\r\n\r\n%b" % (self.head, len(BODY), BODY)
-        _, headers, body = await self.transport.exchange(self.origin, message, fresh=False)
-        return unpack(headers, body, LIMIT)
+        connection = self.idle.pop() if self.idle else await self.connect()
+        assert connection.alive()
+        _, _, body = await connection.exchange(self.head.message(BODY))
+        self.idle.append(connection)
+        return body
+
+    async def connect(self) -> Connection:
+        def made() -> Connection:
+            return Connection(self.buffer, LIMIT, lambda _: None)
+
+        return (await asyncio.get_running_loop().create_connection(made, *self.place))[1]
 
     async def aclose(self) -> None:
-        await self.transport.aclose()
-
-
-class Ours:
-    """The transport under httpx's Request and Response."""
-
-    largest, requests = 1024, REQUESTS
-
-    def __init__(self, url: str) -> None:
-        self.url = httpx.URL(url)
-        self.transport = Transport()
-
-    async def ask(self) -> bytes:
-        request = httpx.Request("POST", self.url, headers=HEADERS, content=BODY)
-        return await read_bounded(await self.transport.handle_async_request(request), LIMIT)
-
-    async def aclose(self) -> None:
-        await self.transport.aclose()
+        for connection in self.idle:
+            connection.close()
 
 
 class Client:
@@ -189,7 +213,7 @@ class WithH11:
             connection.transport.close()
 
 
-Kind = type[Written] | type[Ours] | type[Client] | type[Httpcore] | type[WithH11]
+Kind = type[Bare] | type[Ours] | type[Client] | type[Httpcore] | type[WithH11]
 
 
 async def drive(ask: Callable[[], Awaitable[bytes]], count: int, concurrency: int) -> None:
@@ -216,11 +240,12 @@ async def measure(kind: Kind, url: str, c: int) -> float:
 
 
 KINDS: dict[str, Kind] = {
-    "ours": Written,
-    "ours, httpx's objects": Ours,
+    "ours": Ours,
+    "our connections alone": Bare,
     "ours under AsyncClient": OursInClient,
     "ours with h11 instead": WithH11,
     "httpcore in a free list": Httpcore,
+    "ours over httpx's own": Given,
     "httpx as it comes": Client,
 }
 
@@ -232,7 +257,7 @@ def print_requests(url: str) -> None:
     for run in range(RUNS):
         for c in CONCURRENCIES:
             for name, kind in KINDS.items():
-                if c <= kind.largest and (run == 0 or kind is not Client):
+                if c <= kind.largest and (run == 0 or kind.largest == 1024):
                     runs.setdefault((name, c), []).append(asyncio.run(measure(kind, url, c)))
     for name in KINDS:
         cells = [runs.get((name, c)) for c in CONCURRENCIES]
@@ -252,7 +277,7 @@ def print_imports() -> None:
         return statistics.median(once() for _ in range(7))
 
     nothing = seconds("pass")
-    for module in ("asyncio", "httptools", "h11", "httpx", "codesynth.serving.transport"):
+    for module in ("asyncio", "httptools", "h11", "httpx", "codesynth.serving.http"):
         print(f"import {module:28} {(seconds(f'import {module}') - nothing) * 1e3:6.0f} ms")
 
 

@@ -375,8 +375,12 @@ class Connection(asyncio.Protocol):
         if request is None:
             return
         reply = self.endpoint.reply_to(request)
+        if reply.wire is not None and reply.ending == "keep" and not reply.delay:
+            self.transport.write(reply.wire)
+            self.sent(request, reply)
+            return
         self.task = self.endpoint.run(self.perform(reply))
-        self.task.add_done_callback(partial(self.sent, request, reply))
+        self.task.add_done_callback(partial(self.performed, request, reply))
 
     def parse(self) -> Received | None:
         """Take one request from the buffer; bodies come with a Content-Length."""
@@ -400,21 +404,27 @@ class Connection(asyncio.Protocol):
             method, path, headers, body, 0, 1, self.number, self.requests, time.monotonic()
         )
 
-    def sent(self, request: Received, reply: Reply, task: "asyncio.Task[None]") -> None:
-        """End the request, and the connection as the reply says."""
+    def performed(self, request: Received, reply: Reply, task: "asyncio.Task[None]") -> None:
+        """End the request whose reply took its time."""
         self.task = None
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self.endpoint.errors.append(error)
+        self.sent(request, reply, cancelled=task.cancelled(), failed=error is not None)
+
+    def sent(
+        self, request: Received, reply: Reply, *, cancelled: bool = False, failed: bool = False
+    ) -> None:
+        """End the request, and the connection as the reply says."""
         with self.endpoint.changed:
             self.endpoint.in_flight -= 1
-            if task.cancelled():
-                self.endpoint.abandoned += 1
-            elif (exc := task.exception()) is not None:
-                self.endpoint.errors.append(exc)
-            else:
+            self.endpoint.abandoned += cancelled
+            if not cancelled and not failed:
                 request.finished = time.monotonic()
             self.endpoint.changed.notify_all()
-        if task.cancelled():
+        if cancelled:
             return
-        if request.finished is None or reply.ending == "reset":
+        if failed or reply.ending == "reset":
             self.reset()
         elif reply.ending == "close":
             self.transport.close()

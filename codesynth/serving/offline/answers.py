@@ -21,7 +21,7 @@ _REQUEST = re.compile(
           | code|solution|program|script|for|to|that )
     | solve|complete|implement|only\ the\ code )\b"""
 )
-_WANTS_JSON = re.compile(r"(?i)\b(?:answer|respond|reply|output|return)\b[^.\n]{0,80}\bjson\b")
+_WANTS_JSON = re.compile(r"(?i)\b(?:answer|respond|reply|output)\b[^.\n]{0,80}\bjson\b")
 _FIELD = re.compile(r'"(\w{1,60})" ?: *([^\n]*?)(?=,? *"\w{1,60}" ?:|\n|\Z)')
 _RANGE = re.compile(r"(\d{1,4})\D*?(?:to|-)\D*?(\d{1,4})")
 _ENDS_AS_STUB = re.compile(r'"""[ \t]*(?:\n(?![ \t])|\Z)')
@@ -35,7 +35,7 @@ def answer(prompt: str, rng: Random, *, wrong_code: float = 0, wrong_tests: floa
         wrong_code: share of the answers with code that are wrong.
         wrong_tests: share of the tests that are wrong.
     """
-    if "JSON" in prompt and (fields := _fields(prompt)):
+    if "json" in prompt.lower() and (fields := _fields(prompt)):
         return dumps({name: _value(about, rng) for name, about in fields}).decode()
     outside = "".join(prompt.split("```")[::2])
     request = _REQUEST.search(outside)
@@ -55,7 +55,8 @@ def _fields(prompt: str) -> list[tuple[str, str]]:
 def _value(about: str, rng: Random) -> int | str:
     if limits := _RANGE.search(about):
         return rng.randint(*sorted(map(int, limits.groups())))
-    return rng.randint(1, 5) if "int" in about else "Drawn at random by the practice endpoint."
+    is_number = re.search(r"\b(?:int|number)", about)
+    return rng.randint(1, 5) if is_number else "Drawn at random by the practice endpoint."
 
 
 def _instruction(prompt: str, rng: Random, request: str) -> str:
@@ -71,8 +72,7 @@ def _code(prompt: str, rng: Random, wrong: float) -> str:
         solved = problem.misread(rng) if rng.random() < wrong else problem
         code = f"{problem.signature}:\n{solved.statements()}"
         return f"The steps, one a line:\n\n```python\n{code}```"
-    names = [name for name in re.findall(r"\bdef (\w{1,99})\(", prompt) if name.isidentifier()]
-    code = f"def {['solution', *names][-1]}(*args, **kwargs):\n    raise NotImplementedError"
+    code = "def solution(*args, **kwargs):\n    raise NotImplementedError"
     return f"The practice endpoint solves its own problems only.\n\n```python\n{code}\n```"
 
 
@@ -82,10 +82,10 @@ def _tests(prompt: str, rng: Random, wrong: float) -> str:
         return "The practice endpoint knows tests for its own problems only."
     number = re.search(r"\b(\d{1,3}) tests\b", prompt)
     arguments = problem.arguments(rng, max(1, int(number[1])) if number else 8)
-    results = [problem.run(argument) for argument in arguments]
+    name, results = problem.name, [problem.run(argument) for argument in arguments]
     lines = [f"{problem.signature}: ..."] if ": ..." in prompt else []
     for argument, result in zip(arguments, results, strict=True):
         others = [other for other in results if other != result] if rng.random() < wrong else []
         expected = pick(rng, others or [result])
-        lines.append(f"assert {problem.name}({argument!r}) == {expected!r}")
+        lines.append(f"assert {name}({argument!r}) == {expected!r}")
     return "```python\n{}\n```".format("\n".join(lines))

@@ -16,7 +16,6 @@ from codesynth.errors import ConfigError
 from codesynth.serving.offline.answers import answer
 
 _NO_FAULTS = dict.fromkeys(("429", "500", "cut", "wrong_code", "wrong_tests", "latency"), 0.0)
-_MAX_FAILING = 65_536
 _CHARACTERS_PER_TOKEN = 4
 _HEADERS = httpx.Headers({"content-type": "application/json"})
 _RETRY_HEADERS = httpx.Headers({**_HEADERS, "retry-after-ms": "50", "retry-after": "1"})
@@ -56,7 +55,7 @@ class PracticeEndpoint(httpx.AsyncBaseTransport):
 
     def __init__(self, faults: Mapping[str, float] = _NO_FAULTS) -> None:
         self._faults = faults
-        self._attempts: dict[bytes, int] = {}
+        self._rng = _rng(b"faults")
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Answer one request."""
@@ -69,23 +68,14 @@ class PracticeEndpoint(httpx.AsyncBaseTransport):
         if self._faults["latency"]:
             await asyncio.sleep(self._faults["latency"])
         digest = blake2b(body + request.extensions.get("key", b""), digest_size=16).digest()
-        if status := self._fault(digest):
+        draw = self._rng.random() - self._faults["429"]
+        if draw < self._faults["500"]:
+            status = 429 if draw < 0 else 500
             return _refuse(status, "CODESYNTH_OFFLINE tells the practice endpoint to fail")
         try:
             return _respond(200, complete(body, digest, self._faults))
         except (ValueError, TypeError, KeyError, IndexError) as exc:
             return _refuse(400, f"this is not the body of a chat completion request: {exc!r}")
-
-    def _fault(self, digest: bytes) -> int | None:
-        """Draw a status by the request and by how often it came since it last succeeded."""
-        rate_limited, failing = self._faults["429"], self._faults["429"] + self._faults["500"]
-        attempt = self._attempts.pop(digest, 0) + 1 if failing else 0
-        if not attempt or (draw := _rng(digest + b"%d" % attempt).random()) >= failing:
-            return None
-        self._attempts[digest] = attempt
-        if len(self._attempts) > _MAX_FAILING:
-            del self._attempts[next(iter(self._attempts))]
-        return 429 if draw < rate_limited else 500
 
 
 def complete(body: bytes, digest: bytes, faults: Mapping[str, float]) -> dict[str, Any]:

@@ -16,13 +16,12 @@ _FORMS = (
     ("Given {},\n{};\nfinally return {}.", ";\nthen "),
 )
 """How a problem is worded, and what stands between two of its steps."""
-_BEGINNING = re.compile("Take |Start with |Given ")
 _WORDS = re.compile(
-    "(?:Take|Start with|Given) ([^,:]{1,99})[,:] (.{1,400}?)[,;.] (?:and |finally )?"
-    r"[Rr]eturn (.{1,200}?)\.(?!\d)"
+    r"(?s)(?=(?:Take|Start\s+with|Given)\s+([^,:]{1,99})[,:]\s+(.{1,500}?)[,;.]\s+"
+    r"(?:and\s+|finally\s+)?[Rr]eturn\s+(.{1,200}?)\.(?!\d))"
 )
-_LONGEST, _MOST = 1000, 20
-"""Characters of a wording; how many are looked at, for a hostile prompt may be full of them."""
+_LONGEST = 100_000
+"""Characters of a text, the last ones, that are searched for problems."""
 
 
 class Clause(NamedTuple):
@@ -55,9 +54,9 @@ class Problem(NamedTuple):
 
     def stub(self, rng: Random) -> str:
         """Write signature and docstring with true doctests, the last one of an edge case."""
-        lines = self._words(rng).split("\n")
+        name, lines = self.name, self._words(rng).split("\n")
         for argument in self.arguments(rng, 3):
-            lines += [f">>> {self.name}({argument!r})", repr(self.run(argument))]
+            lines += [f">>> {name}({argument!r})", repr(self.run(argument))]
         return "\n    ".join([f'{self.signature}:\n    """{lines[0]}', *lines[1:], '"""'])
 
     def plain(self, rng: Random) -> str:
@@ -118,20 +117,15 @@ def draw(rng: Random) -> Problem:
 
 def read(text: str) -> Iterator[Problem]:
     """Yield the problems that a text says in words, the last one first."""
-    for beginning in [*_BEGINNING.finditer(text)][: -_MOST - 1 : -1]:
-        words = " ".join(text[beginning.start() : beginning.start() + _LONGEST].split())
-        if match := _WORDS.match(words):
-            try:
-                yield _find(*match.groups())
-            except KeyError:
-                continue
-
-
-def _find(source: str, steps: str, result: str) -> Problem:
-    found = [_NAMED["", source]]
-    for phrase in re.split("[,;] (?:then )?", steps):
-        found.append(_NAMED[found[-1].gives, phrase])
-    return Problem(found[0], tuple(found[1:]), _NAMED[found[-1].gives, result])
+    for match in [*_WORDS.finditer(text[-_LONGEST:])][::-1]:
+        source, steps, result = (" ".join(each.split()) for each in match.groups())
+        try:
+            found = [_NAMED["", source]]
+            for phrase in re.split("[,;] (?:then )?", steps):
+                found.append(_NAMED[found[-1].gives, phrase])
+            yield Problem(found[0], tuple(found[1:]), _NAMED[found[-1].gives, result])
+        except KeyError:
+            continue
 
 
 _TEXT = """apple Berlin kayak noon x42 sky noon Mississippi ox tree Rust banana R2D2 eye umbrella

@@ -17,7 +17,6 @@ from measure import (
     HERE,
     Server,
     Table,
-    endpoint_options,
     gen_code,
     interleave,
     spend,
@@ -26,7 +25,7 @@ from measure import (
     write_rows,
 )
 from peers import PEERS
-from server import Limits
+from server import Limits, Options
 
 URL = "(the base URL)"
 
@@ -47,8 +46,7 @@ class Endpoint:
 
     def ideal(self) -> float:
         """Simulate the seconds of the ideal client."""
-        options = endpoint_options(self.latency, self.sigma)
-        limits = Limits(options, lambda: 0.0)
+        limits = Limits(Options(latency=self.latency, sigma=self.sigma), lambda: 0.0)
         ends = [0.0] * self.concurrency
         for _ in range(self.rows):
             heapq.heapreplace(ends, ends[0] + limits.draw(self.latency))

@@ -53,8 +53,7 @@ def drain(pipe: IO[bytes], shape: Shape) -> int:
 def run(folder: Path, shape: Shape) -> Used:
     """Run it; see that every row came out."""
     tell(f"memory: {shape}")
-    script = ("stalling.py", str(shape.rows)) if shape.stalled else ("server.py",)
-    with Server(*script[1:], script=script[0]) as server:
+    with Server(*(["--stall", str(shape.rows)] if shape.stalled else [])) as server:
         options = ("-j", 256, "--journal", folder / "journal", "--overwrite")
         process = Process(gen_code_pipe(server.url, *options), stdin=PIPE, stdout=PIPE)
         into, out = process.popen.stdin, process.popen.stdout

@@ -1,4 +1,4 @@
-"""How often each request was seen in a run, at 8 to 16 bytes a request."""
+"""How often each request was seen in a run."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from array import array
 
 
 class Occurrences:
-    """Counts hashes: an open-addressing table of 64-bit fingerprints.
+    """Counts hashes at 16 to 32 bytes each: an open-addressing table of 64-bit fingerprints.
 
     Two of a million different requests share a fingerprint once in 30 million runs; then the
-    second is taken for a repetition of the first, which costs nothing but a different number.
+    second is taken for a repetition of the first, and has another number.
 
     >>> seen = Occurrences()
     >>> [seen.count(key) for key in (b"12345678", b"abcdefgh", b"12345678")]
@@ -25,20 +25,14 @@ class Occurrences:
         """Tell how often ``key`` (8 bytes of a hash or more) was counted before, and count it."""
         fingerprint = int.from_bytes(key[:8], "little") or 1
         if not _insert(self._slots, fingerprint):
-            again = self._repeated.get(fingerprint, 0) + 1
-            self._repeated[fingerprint] = again
-            return again
+            self._repeated[fingerprint] = self._repeated.get(fingerprint, 0) + 1
+            return self._repeated[fingerprint]
         self._used += 1
         if 2 * self._used > len(self._slots):
-            self._grow()
+            smaller, self._slots = self._slots, array("Q", bytes(16 * len(self._slots)))
+            for each in filter(None, smaller):
+                _insert(self._slots, each)
         return 0
-
-    def _grow(self) -> None:
-        slots = array("Q", bytes(16 * len(self._slots)))
-        for fingerprint in self._slots:
-            if fingerprint:
-                _insert(slots, fingerprint)
-        self._slots = slots
 
 
 def _insert(slots: array[int], fingerprint: int) -> bool:

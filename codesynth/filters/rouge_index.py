@@ -1,20 +1,15 @@
-"""Finds, among many texts, the one that a new text resembles most by ROUGE-L, and misses none.
+"""Finds the text that is most similar to a new one by ROUGE-L, among very many, and misses none.
 
-ROUGE-L F1 of texts of m and n words is 2 LCS / (m + n), and their longest common subsequence is
-no longer than the multiset of words that they share. So F1 >= T needs
+ROUGE-L F1 of texts of m and n words is 2 LCS / (m + n), where LCS is the length of their longest
+common subsequence of words. It is at most the number of words that they share, so F1 >= T needs
+at least T (m + n) / 2 shared words, and texts that share fewer are skipped. They are counted for
+8,192 texts at a time, as in bit-sliced signature files: each word has an integer with one bit for
+each text that holds it, and a tree of adders sums the integers of the new text's words. Words
+share 2,048 integers, which can only make a count too large. The few texts left are measured.
 
-    shared >= T (m + n) / 2
-
-and texts that share fewer need not be looked at. Shared words are counted for 8,192 texts at a
-time, as in bit-sliced signature files: an integer has one bit for each text that holds a certain
-word, and a tree of full adders sums the integers of the words asked for, digit by digit. Words
-share 2,048 integers, which can only make a count too large. What remains, a few texts, is measured.
-
-A text costs 256 bytes here and 4 for each of its words; 100,000 texts of 90 words are searched in
-one to three milliseconds (rapidfuzz compares with all of them in 43). MinHash-LSH estimates
-Jaccard's measure of two sets, which knows no order of words: datasketch (128 permutations, a limit
-of 0.54, which is 0.7 here) found 73 % of the texts above 0.7, at a limit of 0.4 98 % and 140
-candidates for each, and loads numpy and scipy for it.
+A text costs 256 bytes and 4 more for each word. 100,000 texts of 90 words are searched in 1 to 3
+ms; comparing with each of them takes rapidfuzz 43. MinHash-LSH (datasketch, 128 permutations)
+knows no order of words: it found 73 % of the texts above 0.7, and loads numpy and scipy.
 """
 
 from __future__ import annotations
@@ -27,18 +22,10 @@ from dataclasses import dataclass, field
 MAX_WORDS = 10_000
 """Longer texts are compared by their beginning: an LCS takes the product of two lengths."""
 
-_TEXTS = 8192  # in a block: a long integer is added fast, a short one takes another bit fast
+_TEXTS = 8192  # in a block: long integers are summed fast, in short ones a bit is set fast
 _COLUMNS = 2048
 _STRIDE = 509  # between the columns of a word's first, second, ... occurrence in a text
-_ROUNDING = 1e-9  # a float's error must not make a text miss the threshold it reaches
-
-
-@dataclass(frozen=True, slots=True)
-class Coded:
-    """A text as numbers: its words in order, and the column of each."""
-
-    words: list[int]
-    columns: list[int]
+_ROUNDING = 1e-9  # a float's error must not make a text miss the threshold that it reaches
 
 
 @dataclass(slots=True)
@@ -47,7 +34,7 @@ class _Block:
 
     Attributes:
         columns: the texts that hold a word of this column.
-        shares: floor(T n / 2), what a text's own n words ask for; binary digits, lowest first.
+        shares: floor(T n / 2) for each text of n words; its binary digits, the lowest first.
     """
 
     first: int
@@ -57,14 +44,14 @@ class _Block:
 
 
 class RougeIndex:
-    """Texts, numbered from 0 as they are added, and the closest of them to another.
+    """Texts as lists of words, numbered from 0 as they are added.
 
     Args:
         threshold: the least ROUGE-L F1 that counts, above 0 and at most 1.
 
     >>> index = RougeIndex(0.7)
-    >>> index.add(index.code("return the sum of two numbers".split()))
-    >>> index.closest(index.code("return the product of two numbers".split()))
+    >>> index.add("return the sum of two numbers".split())
+    >>> index.closest("return the product of two numbers".split())
     (0.8333333333333334, 0)
     """
 
@@ -75,68 +62,61 @@ class RougeIndex:
         self._ends = array("Q", [0])
         self._blocks: list[_Block] = []
 
-    def code(self, words: Sequence[str]) -> Coded:
-        """Turn words into numbers, learning those not met before."""
-        known = self._vocabulary
-        numbers = [known.setdefault(word, len(known)) for word in words[:MAX_WORDS]]
-        occurrences: dict[int, int] = {}
-        columns = []
-        for number in numbers:
-            before = occurrences.get(number, 0)
-            occurrences[number] = before + 1
-            columns.append((number + before * _STRIDE) % _COLUMNS)
-        return Coded(numbers, columns)
-
-    def add(self, text: Coded) -> None:
+    def add(self, words: Sequence[str]) -> None:
         """Add a text."""
+        known = self._vocabulary
+        text = [known.setdefault(word, len(known)) for word in words[:MAX_WORDS]]
         if not self._blocks or self._blocks[-1].size == _TEXTS:
             self._blocks.append(_Block(first=len(self._ends) - 1))
         block = self._blocks[-1]
         bit = 1 << block.size
         block.size += 1
-        for column in text.columns:
+        for column in _columns(text):
             block.columns[column] |= bit
-        share = self._share(len(text.words))
+        share = self._share(len(text))
         block.shares += [0] * (share.bit_length() - len(block.shares))
         for digit in range(share.bit_length()):
             block.shares[digit] |= bit * (share >> digit & 1)
-        self._words.extend(text.words)
+        self._words.extend(text)
         self._ends.append(len(self._words))
 
-    def closest(self, text: Coded) -> tuple[float, int] | None:
-        """Tell score and number of the text closest to ``text``, of equally close ones the first.
+    def closest(self, words: Sequence[str]) -> tuple[float, int] | None:
+        """Return score and number of the most similar text, of equally similar ones the first.
 
-        None where no text reaches the threshold, as where ``text`` holds no word.
+        None if no text reaches the threshold, or if there are no words.
         """
-        candidates = [c for block in self._blocks for c in self._candidates(block, text)]
-        if not candidates or not text.words:
+        known, unknown = self._vocabulary, len(self._vocabulary)
+        text = [known.get(word, unknown) for word in words[:MAX_WORDS]]
+        columns = _columns(text)
+        candidates = [c for block in self._blocks for c in self._candidates(block, columns)]
+        if not candidates or not text:
             return None
-        common = common_subsequence(text.words)
+        common = common_subsequence(text)
         best = -self._threshold, len(self._ends)
         for bound, number in sorted(candidates):
             if bound > best[0]:
                 break
-            other = self._text(number)
-            best = min(best, (-2 * common(other) / (len(text.words) + len(other)), number))
+            other = self._words[self._ends[number] : self._ends[number + 1]]
+            best = min(best, (-2 * common(other) / (len(text) + len(other)), number))
         return None if best[1] == len(self._ends) else (-best[0], best[1])
-
-    def _text(self, number: int) -> array[int]:
-        return self._words[self._ends[number] : self._ends[number + 1]]
 
     def _share(self, length: int) -> int:
         return max(0, math.floor(self._threshold * length / 2 - _ROUNDING))
 
-    def _candidates(self, block: _Block, text: Coded) -> Iterator[tuple[float, int]]:
+    def _candidates(self, block: _Block, text: list[int]) -> Iterator[tuple[float, int]]:
         """Yield (the most that its score may be, negated; number) of texts that share enough.
 
-        The complements of the shares, up to ``offset``, are summed with the columns, so one
+        The complements of the shares, up to ``offset``, are summed with the columns, so that one
         comparison serves texts of any length.
+
+        Args:
+            text: the column of each word.
         """
         everyone = (1 << block.size) - 1
         offset = (1 << len(block.shares)) - 1
-        columns = [bits for column in text.columns if (bits := block.columns[column])]
+        columns = [bits for column in text if (bits := block.columns[column])]
         totals = _add_up(columns, [everyone ^ bits for bits in block.shares])
-        least = math.ceil(self._threshold * len(text.words) / 2 - _ROUNDING)
+        least = math.ceil(self._threshold * len(text) / 2 - _ROUNDING)
         found = _at_least(least + offset, totals, everyone)
         while found:
             i = found.bit_length() - 1
@@ -144,7 +124,18 @@ class RougeIndex:
             length = self._ends[block.first + i + 1] - self._ends[block.first + i]
             total = sum((bits >> i & 1) << digit for digit, bits in enumerate(totals))
             shared = min(total - offset + self._share(length), length)
-            yield -2 * shared / (len(text.words) + length), block.first + i
+            yield -2 * shared / (len(text) + length), block.first + i
+
+
+def _columns(text: Iterable[int]) -> list[int]:
+    """Choose the column of each word; the second time that a word occurs it has another one."""
+    occurrences: dict[int, int] = {}
+    columns = []
+    for word in text:
+        before = occurrences.get(word, 0)
+        occurrences[word] = before + 1
+        columns.append((word + before * _STRIDE) % _COLUMNS)
+    return columns
 
 
 def _add_up(addends: list[int], digits: Sequence[int]) -> list[int]:
@@ -169,7 +160,7 @@ def _add_up(addends: list[int], digits: Sequence[int]) -> list[int]:
 
 
 def _at_least(limit: int, digits: Sequence[int], everyone: int) -> int:
-    """Tell at which bits the number of binary ``digits``, the lowest first, reaches ``limit``."""
+    """Return the bits at which the number of binary ``digits``, lowest first, reaches ``limit``."""
     if limit >> len(digits):
         return 0
     above, equal = 0, everyone
@@ -184,7 +175,7 @@ def _at_least(limit: int, digits: Sequence[int], everyone: int) -> int:
 
 
 def common_subsequence(words: Sequence[int]) -> Callable[[Iterable[int]], int]:
-    """Return a function that tells the length of the longest common subsequence with ``words``.
+    """Return a function that returns the length of the longest common subsequence with ``words``.
 
     Bit-parallel: H. Hyyrö, Bit-parallel LCS-length computation revisited, 2004.
 

@@ -1,0 +1,142 @@
+"""Rejects what is in a benchmark.
+
+Texts are compared by their words, see ``words.py``. Evidence is
+
+- a run of ``ngram`` words: 13 in GPT-3 (https://arxiv.org/abs/2005.14165, appendix C) and in
+  EleutherAI's evaluation harness;
+- a whole string of an item, or a whole text, of 8 words or more. It finds 144 of HumanEval's 164
+  solutions by themselves, the run of 13 words 126; and 156 of its docstrings instead of 144;
+- either of them after the names of functions were replaced. It finds all 164 of HumanEval's
+  prompts with another name for the function, without it 146.
+
+A run needs 3 different words, numbers and single letters not counted: else 4 of 337 test suites of
+other benchmarks seem to be HumanEval's because of ``[1, 2, 3, ...]``. Of 1,557 instructions,
+solutions and answers that have nothing to do with HumanEval, 2 are rejected, both for the usual
+loop that looks for a divisor.
+"""
+
+from __future__ import annotations
+
+import itertools
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping
+
+from codesynth.errors import InputError
+from codesynth.filters.benchmarks import Passage, read_passages
+from codesynth.filters.words import without_names, words
+from codesynth.models import Failure, Row
+
+_WHOLE = 8
+_DIFFERENT = 3
+_BREAK = 0
+"""Stands between strings, and for any word that no benchmark has."""
+
+
+class ContaminationFilter:
+    """Rejects texts that share evidence with an item of a benchmark.
+
+    A word of a benchmark takes 16 to 24 bytes, twice that in a string that defines functions.
+
+    Args:
+        benchmarks: by name for people: the lines and their numbers.
+        ngram: so many equal words in a row are evidence; at least 3.
+
+    Raises:
+        InputError: there is nothing in a benchmark to compare with.
+
+    >>> lines = [(1, b'{"task_id": "T/1", "prompt": "Return the sum of all the even numbers."}')]
+    >>> contamination = ContaminationFilter({"bench.jsonl": lines})
+    >>> contamination.judge("Hi! Return the sum of all the even numbers!").message
+    'shared with bench.jsonl:1 (T/1): "return the sum of all the even numbers"'
+    """
+
+    def __init__(
+        self, benchmarks: Mapping[str, Iterable[tuple[int, bytes]]], ngram: int = 13
+    ) -> None:
+        self._ngram = ngram
+        self._window = min(ngram, _WHOLE)
+        self._vocabulary: dict[str, int] = {}
+        self._counts = bytearray(1)  # for each word: whether it is one of the different ones
+        self._words = array("I", [_BREAK])  # of all strings, one after the other, breaks between
+        self._starts = array("I")  # of each string
+        self._items: list[str] = []  # of each string, for people
+        for name, lines in benchmarks.items():
+            before = len(self._starts)
+            for passage in read_passages(lines):
+                self._add(name, passage)
+            self._words.append(_BREAK)
+            if before == len(self._starts):
+                raise InputError(f"{name}: there are no words to compare with")
+        self._index()
+
+    def reject(self, row: Row) -> Failure | None:
+        """Say what the row shares with a benchmark; None accepts it."""
+        return self.judge(row.subject)
+
+    def note_failed(self) -> None:
+        """Ignore a row that failed."""
+
+    def judge(self, text: str) -> Failure | None:
+        """Say what a text shares with a benchmark; None if there is no evidence."""
+        for variant in dict.fromkeys((text, without_names(text))):
+            tokens = words(variant)
+            numbers = [self._vocabulary.get(word, _BREAK) for word in tokens]
+            slots = map(self._mask.__and__, map(hash, _windows(numbers, self._window)))
+            for i, position in enumerate(map(self._slots.__getitem__, slots)):
+                while position:
+                    if (run := self._evidence(numbers, i, position)) is not None:
+                        item = self._items[bisect_right(self._starts, position) - 1]
+                        shared = " ".join(tokens[run.start : run.stop][: self._ngram])
+                        return Failure("contaminated", f'shared with {item}: "{shared}"')
+                    position = self._before[position]
+        return None
+
+    def _add(self, name: str, passage: Passage) -> None:
+        text, between = passage.text, [] if passage.is_line else [_BREAK]
+        for variant in dict.fromkeys((text, text if passage.is_line else without_names(text))):
+            if numbers := [self._number(word) for word in words(variant)]:
+                self._words.extend(between)
+                self._starts.append(len(self._words))
+                self._words.extend([*numbers, *between])
+                item = f" ({passage.item})" if passage.item else ""
+                self._items.append(f"{name}:{passage.line}{item}")
+
+    def _number(self, word: str) -> int:
+        number = self._vocabulary.setdefault(word, len(self._counts))
+        if number == len(self._counts):
+            self._counts.append(word[0].isalpha() and (len(word) > 1 or not word.isascii()))
+        return number
+
+    def _index(self) -> None:
+        """Chain the positions whose windows have the same hash; a slot holds the last of them.
+
+        Position 0 is a break, so it ends a chain.
+        """
+        self._mask = (2 << len(self._words).bit_length()) - 1
+        self._slots = array("I", bytes(4 * (self._mask + 1)))
+        self._before = array("I", bytes(4 * len(self._words)))
+        for position, window in enumerate(_windows(self._words, self._window)):
+            different = {number for number in window if self._counts[number]}
+            if len(different) >= _DIFFERENT and _BREAK not in window:
+                slot = hash(window) & self._mask
+                self._before[position] = self._slots[slot]
+                self._slots[slot] = position
+
+    def _evidence(self, text: list[int], i: int, position: int) -> range | None:
+        """Find the run of equal words around ``i`` and ``position``; None if it is no evidence."""
+        shift = position - i
+        first, end = i, i
+        while end < len(text) and text[end] == self._words[end + shift] != _BREAK:
+            end += 1
+        if end - i < self._window:
+            return None  # another window with the same hash
+        while first > 0 and text[first - 1] == self._words[first + shift - 1] != _BREAK:
+            first -= 1
+        is_string = self._words[first + shift - 1] == self._words[end + shift] == _BREAK
+        is_whole = is_string or end - first == len(text)
+        return range(first, end) if is_whole or end - first >= self._ngram else None
+
+
+def _windows(numbers: Iterable[int], size: int) -> Iterator[tuple[int, ...]]:
+    return zip(*(itertools.islice(numbers, k, None) for k in range(size)), strict=False)

@@ -1,0 +1,81 @@
+"""Rejects a row that repeats another, or is too similar to it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from codesynth.errors import ConfigError
+from codesynth.filters.rouge_index import RougeIndex
+from codesynth.filters.words import fingerprint, words
+from codesynth.models import Failure, Row
+
+_EXCERPT = 80
+_IMPORTS = re.compile(r"\A(?:\s*(?:from +\S+ +)?import\b[^\n]*\n)+")
+
+
+class NoveltyFilter:
+    r"""Accepts texts that are unlike the pool and unlike all texts accepted before.
+
+    Which of two similar texts is accepted depends on the order of the rows alone. Nothing is
+    stored: a run that continues judges the rows of the earlier run again, in the same order.
+
+    Args:
+        threshold: the ROUGE-L F1 from which a text is too similar to another, above 0 and at
+            most 1 (self-instruct takes 0.7). None rejects only texts that are equal to another
+            but for white space, case and the names of their functions.
+        pool: texts to compare with.
+
+    Raises:
+        ConfigError: the threshold is out of range.
+
+    >>> novelty = NoveltyFilter(0.7, ["Return the sum of two numbers."])
+    >>> novelty.judge("Return the product of two numbers.").message
+    'ROUGE-L 0.83 with pool row 1: Return the sum of two numbers.'
+    >>> novelty.judge("Sort words by length.")
+    >>> novelty.judge("sort words\nby length.").message
+    'the same as accepted row 1: Sort words by length.'
+    """
+
+    def __init__(self, threshold: float | None, pool: Iterable[str] = ()) -> None:
+        if threshold is not None and not 0 < threshold <= 1:
+            raise ConfigError(
+                f"novelty {threshold:g} is out of range. Take a ROUGE-L score above 0 and at most "
+                "1, such as 0.7"
+            )
+        self._index = None if threshold is None else RougeIndex(threshold)
+        self._fingerprints: dict[bytes, int] = {}
+        self._beginnings: list[str] = []  # of the pool's texts, then of the accepted ones
+        for text in pool:
+            self._add(text, fingerprint(text), words(text))
+        self._pool_size = len(self._beginnings)
+
+    def reject(self, row: Row) -> Failure | None:
+        """Say what the row repeats; None accepts it."""
+        return self.judge(row.subject)
+
+    def note_failed(self) -> None:
+        """Ignore a row that failed."""
+
+    def judge(self, text: str) -> Failure | None:
+        """Say what a text repeats; None accepts it, so that the next texts must differ from it."""
+        key, its_words = fingerprint(text), words(text)
+        if (equal := self._fingerprints.get(key)) is not None:
+            return Failure("duplicate", f"the same as {self._describe(equal)}")
+        if self._index and (found := self._index.closest(its_words)):
+            score, number = found
+            return Failure("duplicate", f"ROUGE-L {score:.2f} with {self._describe(number)}")
+        self._add(text, key, its_words)
+        return None
+
+    def _add(self, text: str, key: bytes, its_words: list[str]) -> None:
+        self._fingerprints.setdefault(key, len(self._beginnings))
+        line = " ".join(_IMPORTS.sub("", text[:2000], count=1).split())
+        self._beginnings.append(line if len(line) <= _EXCERPT else f"{line[: _EXCERPT - 3]}...")
+        if self._index:
+            self._index.add(its_words)
+
+    def _describe(self, number: int) -> str:
+        if number < self._pool_size:
+            return f"pool row {number + 1}: {self._beginnings[number]}"
+        return f"accepted row {number - self._pool_size + 1}: {self._beginnings[number]}"

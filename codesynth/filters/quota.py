@@ -1,0 +1,95 @@
+"""Asks until enough rows are accepted."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+from codesynth.filters.contamination import ContaminationFilter
+from codesynth.filters.novelty import NoveltyFilter
+from codesynth.models import Failure, Row
+
+_LAST, _LEAST = 200, 2
+"""Of so many rows, the last ones, so many must be accepted, or asking on is pointless."""
+
+
+class Quota:
+    """Hands out numbers of prompts until enough of their rows are accepted.
+
+    It is a filter too: it asks the others and counts what they accept. Never more rows are under
+    way than are still wanted, so the same rows are accepted whatever the concurrency. Numbers are
+    pulled in one thread, rows come in another.
+
+    Attributes:
+        filters: those that it asks.
+        accepted: rows so far.
+        exhausted: given up, because hardly a row was accepted lately.
+    """
+
+    def __init__(self, wanted: int, samples: int = 1) -> None:
+        self.wanted, self._samples = wanted, samples
+        self.filters: Sequence[ContaminationFilter | NoveltyFilter] = ()
+        self.accepted = 0
+        self.exhausted = False
+        self._under_way = 0
+        self._bad = 0
+        self._last: deque[bool] = deque(maxlen=_LAST)
+        self._changed = threading.Condition()
+
+    def numbers(self, bad: int = 0, shard: tuple[int, int] = (0, 1)) -> Iterator[int]:
+        """Count from 0, each number when more rows may be wanted.
+
+        Args:
+            bad: rows that come before those of the first number: the unusable ones of the pool.
+            shard: (part, parts): of all rows only every ``parts``-th, from ``part`` on, comes.
+        """
+        part, parts = shard
+        self._bad = len(range(part, bad, parts))
+        for number in itertools.count():
+            first = bad + number * self._samples
+            own = sum(row % parts == part for row in range(first, first + self._samples))
+            with self._changed:
+                if own:
+                    self._changed.wait_for(self._may_go_on)
+                if self._is_over():
+                    return
+                self._under_way += own
+            yield number
+
+    def reject(self, row: Row) -> Failure | None:
+        """Ask the filters, and count the row if all accept it."""
+        reasons = (each.reject(row) for each in self.filters)
+        reason = next((reason for reason in reasons if reason is not None), None)
+        self._note(accepted=reason is None)
+        return reason
+
+    def note_failed(self) -> None:
+        """Count a row that failed."""
+        self._note(accepted=False)
+
+    def explanation(self) -> str:
+        """Say for people why it gave up."""
+        return (
+            f"{self.accepted} of {self.wanted} rows accepted, and fewer than {_LEAST} of the last "
+            f"{_LAST}: the pool is exhausted. Add examples, or raise --temperature or --novelty"
+        )
+
+    def _note(self, *, accepted: bool) -> None:
+        with self._changed:
+            if self._bad:
+                self._bad -= 1
+                return
+            self._under_way -= 1
+            self.accepted += accepted
+            self._last.append(accepted)
+            self.exhausted = len(self._last) == _LAST and sum(self._last) < _LEAST
+            self._changed.notify_all()
+
+    def _is_over(self) -> bool:
+        return self.exhausted or self.accepted >= self.wanted
+
+    def _may_go_on(self) -> bool:
+        is_room = self.accepted + self._under_way < self.wanted
+        return self._is_over() or self._under_way == 0 or is_room

@@ -1,0 +1,176 @@
+"""The serving in front of another serving: what a journal knows is not asked again."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
+
+from codesynth.journal.store import Journal, StoredAnswer
+from codesynth.models import (
+    UNUSABLE_ANSWERS,
+    Answer,
+    Failure,
+    Request,
+    Response,
+    SamplingParams,
+    Usage,
+)
+from codesynth.serving import ChatServing, LLMServing, ResponseStream
+
+_GROUP = 512  # answers in one transaction, at most
+
+
+class JournaledServing:
+    """Answers from the journal what it knows; asks ``serving`` the rest and stores it.
+
+    Args:
+        read: reads the body of an answer as ``serving`` does: an answer, why it is none, or both.
+        also: further journals; see ``open_to_read``. What is used of them is copied.
+        before_asking: called once a stream, before the first request that no journal answers.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        serving: LLMServing,
+        read: Callable[[bytes], tuple[Answer | None, Failure | None]],
+        *,
+        also: Sequence[Journal] = (),
+        before_asking: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._journal, self._serving, self._read = journal, serving, read
+        self._journals = [journal, *also]
+        self._before_asking = before_asking
+
+    @property
+    def model(self) -> str:
+        """The model that ``serving`` asks."""
+        return self._chat.model
+
+    @property
+    def params(self) -> SamplingParams:
+        """The parameters that ``serving`` asks with."""
+        return self._chat.params
+
+    @property
+    def _chat(self) -> ChatServing:
+        if not isinstance(self._serving, ChatServing):
+            raise AttributeError("the serving behind the journal names no model")
+        return self._serving
+
+    def generate(self, requests: Iterable[Request | Response]) -> ResponseStream:
+        """Answer each request, in any order; see ``LLMServing``.
+
+        Raises:
+            JournalError: a journal is damaged.
+        """
+        self._journal.refresh()
+        copies: dict[bytes, StoredAnswer] = {}
+        rest = self._answer_known(requests, copies)
+        return _JournaledStream(self._journal, self._serving.generate(rest), copies)
+
+    def _answer_known(
+        self, requests: Iterable[Request | Response], copies: dict[bytes, StoredAnswer]
+    ) -> Iterator[Request | Response]:
+        """Answer what is known; runs in the thread that pulls the requests."""
+        asked = False
+        for item in requests:
+            known = self._answer(item, copies) if isinstance(item, Request) else item
+            if known is None and not asked:
+                asked = True
+                self._before_asking()
+            yield known or item
+
+    def _answer(self, request: Request, copies: dict[bytes, StoredAnswer]) -> Response | None:
+        for journal in self._journals:
+            if (found := journal.find(request.key)) is None:
+                continue
+            answer, failure = self._read(found.body)
+            if failure is not None:
+                if failure.kind not in UNUSABLE_ANSWERS:
+                    continue  # codesynth reads it in another way now
+                failure = replace(failure, attempts=found.attempts)
+            if journal is not self._journal:
+                used = (answer and answer.usage) or Usage()
+                copies[request.key] = found._replace(used=used)
+            return Response(request, found.body, answer, failure, found.attempts, cached=True)
+        return None
+
+
+class _JournaledStream(Iterator[Response]):
+    """Responses, each on the disk before it is handed on; see ``ResponseStream``."""
+
+    def __init__(
+        self, journal: Journal, responses: ResponseStream, copies: dict[bytes, StoredAnswer]
+    ) -> None:
+        self._journal, self._responses, self._copies = journal, responses, copies
+        self._stored: deque[Response] = deque()
+        self._end: BaseException | None = None
+
+    def __next__(self) -> Response:
+        if not self._stored:
+            self._take_waiting()
+        return self._stored.popleft()
+
+    def _take_waiting(self) -> None:
+        """Take what is waiting and store it in one transaction."""
+        if self._end is not None:
+            raise self._end
+        group: list[Response] = []
+        try:
+            group.append(next(self._responses))
+            while len(group) < _GROUP and self._responses.wait(0):
+                group.append(next(self._responses))
+        except BaseException as exc:  # what came before it is stored and handed on first
+            self._end = exc
+        try:
+            if answers := [answer for each in group if (answer := self._to_store(each))]:
+                self._journal.put(answers)
+        except BaseException as exc:
+            self._end = exc
+            self.close()
+            raise
+        self._stored.extend(group)
+        if not group:
+            self._take_waiting()
+
+    def _to_store(self, response: Response) -> StoredAnswer | None:
+        key, error = response.request.key, response.error
+        if response.cached:
+            return self._copies.pop(key, None)
+        if not (key and response.body) or (error and error.kind not in UNUSABLE_ANSWERS):
+            return None
+        used = (response.answer and response.answer.usage) or Usage()
+        return StoredAnswer(key, response.body, response.attempts, 0, used)
+
+    def wait(self, timeout: float | None) -> bool:
+        """Wait until ``next`` would return at once, or nearly; False after ``timeout`` seconds."""
+        if self._stored or self._end is not None or self._responses.wait(timeout):
+            return True
+        self._journal.checkpoint()
+        return False
+
+    def drain(self, grace: float | None) -> None:
+        """Send nothing more; the stream ends when all in flight has come, or after ``grace`` s."""
+        self._responses.drain(grace)
+
+    def close(self) -> None:
+        """Cancel what is in flight."""
+        self._responses.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()

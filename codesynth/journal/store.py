@@ -1,0 +1,332 @@
+"""The journal's file: every answer that was paid for, in an SQLite database.
+
+The write-ahead log with ``synchronous=FULL`` syncs at each commit, so what was stored survives a
+power cut. SQLite's exclusive lock keeps a second run out and ends with the process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from codesynth.errors import BusyError, JournalError
+from codesynth.models import Usage
+
+_APPLICATION_ID = 0x63647379  # "cdsy"
+_FORMAT = 2
+_PAGE_BYTES = 32 << 10  # answers share a page, so little of it stays empty
+_CHECKPOINT_SECONDS = 1.0
+_BLOCK, _BLOCK_BYTES, _KEPT_BLOCKS = 128, 256 << 10, 32
+_TRIES, _TRY_SECONDS = 5, 0.1
+_NEAR = 1024  # requests that are made one after the other may have been answered so far apart
+_MAX_TOKENS = 1 << 40  # their sums fit into SQLite's 64 bits
+_TABLES = (
+    f"PRAGMA application_id={_APPLICATION_ID}",
+    f"PRAGMA user_version={_FORMAT}",
+    "CREATE TABLE note (name TEXT PRIMARY KEY, value TEXT, check_sum INTEGER) WITHOUT ROWID",
+    # Numbered from 1 without a gap. The sums are of all answers so far: the last one has the total.
+    """CREATE TABLE answer (number INTEGER PRIMARY KEY, prompt_sum INTEGER, completion_sum INTEGER,
+        time INTEGER, key BLOB, attempts INTEGER, check_sum INTEGER, body BLOB)""",
+)
+_TOTAL = """SELECT number, prompt_sum, completion_sum FROM answer ORDER BY number DESC LIMIT 1"""
+# LIMIT rather than BETWEEN: no page is read that a run may just be writing.
+_INDEX = """INSERT OR REPLACE INTO place SELECT key, number
+    FROM (SELECT * FROM answer WHERE number > ? LIMIT ?)
+    WHERE check_sum = crc(key, body, attempts) ORDER BY key, number"""
+_READ = """SELECT answer.key, body, attempts, time
+    FROM (SELECT * FROM answer WHERE number >= ? LIMIT ?) AS answer
+    CROSS JOIN place ON place.key = answer.key AND place.number = answer.number"""
+
+
+class StoredAnswer(NamedTuple):
+    """One answer; ``time`` is in seconds since the epoch, 0 for the time at which it is stored."""
+
+    key: bytes
+    body: bytes
+    attempts: int = 1
+    time: int = 0
+    used: Usage = Usage()
+
+
+class Journal:
+    """Answers by key, and notes for the next run; usable from several threads.
+
+    Open a journal once in a process: a POSIX lock goes with any descriptor that is closed.
+
+    Args:
+        path: made where it does not exist.
+        read_only: see ``open_to_read``. What a run stored in the last second may be missing.
+        clock: seconds since the epoch.
+
+    Attributes:
+        answers: how many it holds; kept up to date, as the next.
+        spent: the tokens of all of them.
+
+    Raises:
+        BusyError: another run holds it.
+        JournalError: it is damaged, of another format, or no journal.
+
+    >>> import tempfile
+    >>> with Journal(tempfile.mkdtemp() + "/out.journal") as journal:
+    ...     journal.put([StoredAnswer(b"key", b"{}")])
+    ...     journal.refresh()
+    ...     journal.find(b"key").body
+    b'{}'
+    """
+
+    def __init__(
+        self, path: str, *, read_only: bool = False, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.path, self._clock = path, clock
+        self._lock = threading.RLock()
+        self._indexed = self._last = 0
+        self._ahead: dict[bytes, StoredAnswer] = {}
+        self._checkpointed = 0.0
+        self._file = Path(path).resolve()  # SQLite puts its log beside the file, not beside a link
+        with self._translated():
+            self._db = sqlite3.connect(
+                f"{self._file.as_uri()}?immutable=1" if read_only else self._file,
+                timeout=1.0,  # others may just be taking what a killed run left
+                isolation_level=None,
+                check_same_thread=False,
+                uri=read_only,
+            )
+            try:
+                if read_only:
+                    self._check_format()
+                else:
+                    self._take(_log_of(path))
+                self.answers, *spent = (self._do(_TOTAL) or [(0, 0, 0)])[0]
+                self.spent = Usage(*spent)
+            except BaseException:
+                self._db.close()
+                raise
+
+    def _take(self, log: Path) -> None:
+        """Lock the file, make the tables of a new one, and take what a killed run left."""
+        self._do("PRAGMA locking_mode=EXCLUSIVE")
+        self._do("PRAGMA synchronous=FULL")
+        self._do(f"PRAGMA page_size={_PAGE_BYTES}")  # of a new one
+        self._do("BEGIN EXCLUSIVE")
+        if self._do("PRAGMA schema_version") == [(0,)]:
+            for statement in _TABLES:  # before there is a log: all of it is there, or nothing
+                self._do(statement)
+        self._do("COMMIT")
+        self._check_format()
+        self._do("PRAGMA journal_mode=WAL")
+        [(found,), *_] = self._do("PRAGMA quick_check(1)")
+        if found != "ok":
+            raise self._damaged(found)
+        [(_, kept, _)] = self._do("PRAGMA wal_checkpoint(PASSIVE)")
+        if (lost := _lost_commits(log, kept)) > 1:
+            raise JournalError(
+                f"the end of {self.path} is damaged: {lost} groups of answers are lost. Run again "
+                "to keep the others and ask these again"
+            )
+
+    def _check_format(self) -> None:
+        if self._do("PRAGMA application_id") != [(_APPLICATION_ID,)]:
+            raise JournalError(f"{self.path} is no journal. Choose another --journal")
+        [(version,)] = self._do("PRAGMA user_version")
+        if version != _FORMAT:
+            raise JournalError(
+                f"{self.path} has format {version}; this version of codesynth reads {_FORMAT}. Use "
+                "the version that wrote it, or move it away: its answers are then bought again"
+            )
+
+    def _do(self, statement: str, *values: object) -> list[Any]:
+        return self._db.execute(statement, values).fetchall()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock, contextlib.suppress(sqlite3.Error):  # all that matters is committed
+            self._db.close()
+
+    def note(self, name: str) -> str | None:
+        """Recall a note.
+
+        Raises:
+            JournalError: it is damaged.
+        """
+        with self._translated():
+            rows = self._do("SELECT value, check_sum FROM note WHERE name = ?", name)
+        if rows and rows[0][1] != _crc(name.encode(), str(rows[0][0]).encode()):
+            raise self._damaged(f'its note "{name}" was changed')
+        return rows[0][0] if rows else None
+
+    def set_note(self, name: str, value: str) -> None:
+        """Remember a note for the next run."""
+        if value != self.note(name):
+            row = (name, value, _crc(name.encode(), value.encode()))
+            with self.transaction() as db:
+                db.execute("INSERT OR REPLACE INTO note VALUES (?, ?, ?)", row)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Run statements in one transaction; it is on the disk when the block ends."""
+        with self._translated():
+            self._do("BEGIN")
+            try:
+                yield self._db
+                self._do("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    self._do("ROLLBACK")
+                raise
+
+    def put(self, answers: Iterable[StoredAnswer]) -> None:
+        """Store answers in one transaction; back when they are on the disk."""
+        with self._lock:
+            now, rows, number = int(self._clock()), [], self.answers
+            prompt, completion = self.spent.prompt_tokens, self.spent.completion_tokens
+            for key, body, attempts, seconds, used in answers:
+                number += 1
+                prompt += min(used.prompt_tokens, _MAX_TOKENS)
+                completion += min(used.completion_tokens, _MAX_TOKENS)
+                about = (key, attempts, _crc(key, body, attempts), body)
+                rows.append((number, prompt, completion, seconds or now, *about))
+            with self.transaction() as db:
+                db.executemany("INSERT INTO answer VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            self.answers, self.spent = number, Usage(prompt, completion)
+        self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Let those who only read see what was stored; at most once a second, and in ``put``."""
+        if abs(self._clock() - self._checkpointed) >= _CHECKPOINT_SECONDS:
+            self._checkpointed = self._clock()
+            with self._translated():
+                self._do("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def refresh(self) -> None:
+        """Make all that has been stored so far findable, at some microseconds an answer.
+
+        An index on the disk would be written all over for each group of answers.
+
+        Raises:
+            JournalError: some of it is damaged.
+        """
+        with self._translated():
+            if not self._indexed:
+                self._db.create_function("crc", 3, _crc, deterministic=True)
+                self._do(
+                    "CREATE TEMP TABLE IF NOT EXISTS place (key PRIMARY KEY, number) WITHOUT ROWID"
+                )
+            before, after = self._indexed, self.answers
+            lost = after - before - self._db.execute(_INDEX, (before, after - before)).rowcount
+            if lost:
+                raise self._damaged(f"{lost} answers are lost or changed")
+            self._indexed = after
+            average = self._file.stat().st_size // max(1, after)
+            self._block = max(1, min(_BLOCK, _BLOCK_BYTES // (average + 1)))
+
+    def find(self, key: bytes) -> StoredAnswer | None:
+        """Find an answer that was stored before ``refresh`` was called; its usage is not kept."""
+        if not self._indexed:
+            return None
+        return self._ahead.pop(key, None) or self._read_ahead(key)
+
+    def _read_ahead(self, key: bytes) -> StoredAnswer | None:
+        """Read a block of answers: a rerun asks for them much as they were stored."""
+        with self._translated():
+            rows = self._do("SELECT number FROM place WHERE key = ?", key)
+            if not rows:
+                return None
+            before, self._last = self._last, rows[0][0]
+            first, count = self._last, 1
+            if abs(first - before) < _NEAR:
+                first -= first % self._block
+                count = min(self._block, self._indexed + 1 - first)
+            if len(self._ahead) > _KEPT_BLOCKS * self._block:
+                self._ahead.clear()
+            for row in self._db.execute(_READ, (first, count)):
+                self._ahead[row[0]] = StoredAnswer(*row)
+            return self._ahead.pop(key, None)  # a run that writes may have moved it
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Hold the lock between threads; word SQLite's errors."""
+        try:
+            with self._lock:
+                yield
+        except sqlite3.Error as exc:
+            code = getattr(exc, "sqlite_errorcode", 0) & 0xFF  # not all of them have one
+            if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise BusyError(f"another run holds {self.path}") from exc
+            if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+                raise self._damaged(str(exc)) from exc
+            raise JournalError(f"cannot use {self.path}: {exc}") from exc
+
+    def _damaged(self, words: str) -> JournalError:
+        return JournalError(
+            f"{self.path} is damaged: {words}. Restore it, or move it away and start afresh"
+        )
+
+
+def journal_exists(path: str) -> bool:
+    """Tell whether a journal was begun at a path."""
+    try:
+        return Path(path).stat().st_size > 1  # SQLite takes a single byte for nothing
+    except OSError:
+        return False
+
+
+def open_to_read(path: str, *, answers: bool = False) -> Journal:
+    """Open a journal without a lock; a run may go on writing to it.
+
+    Args:
+        answers: they will be looked for. What a killed run left in its log is taken before, for
+            which the file must be writable.
+
+    Raises:
+        JournalError: see ``Journal``.
+    """
+    log = _log_of(path)
+    if answers and log.exists() and log.stat().st_size:
+        with contextlib.suppress(BusyError), Journal(path):
+            pass  # a run that goes on takes it by itself
+    for _ in range(_TRIES - 1):
+        with contextlib.suppress(JournalError):  # while a run is writing, it may look damaged
+            return _open_to_read(path, answers)
+        time.sleep(_TRY_SECONDS)
+    return _open_to_read(path, answers)
+
+
+def _open_to_read(path: str, answers: bool) -> Journal:
+    with contextlib.ExitStack() as stack:
+        journal = stack.enter_context(Journal(path, read_only=True))
+        if answers:
+            journal.refresh()
+        stack.pop_all()
+    return journal
+
+
+def _log_of(path: str) -> Path:
+    return Path(f"{Path(path).resolve()}-wal")
+
+
+def _crc(key: bytes, body: bytes, attempts: int = 1) -> int:
+    return zlib.crc32(body, zlib.crc32(key, attempts))
+
+
+def _lost_commits(log: Path, kept: int) -> int:
+    """Count the commits in a log behind the frames that SQLite kept.
+
+    SQLite takes a damaged frame for the end of the log. A power cut may leave one torn commit, of
+    which nothing was handed on; more were whole. The format:
+    https://www.sqlite.org/fileformat2.html#the_write_ahead_log.
+    """
+    if not log.exists():
+        return 0
+    with log.open("rb") as file:
+        salts = file.read(32)[16:24]
+        file.seek(32 + kept * (24 + _PAGE_BYTES))
+        frames = iter(lambda: file.read(24 + _PAGE_BYTES), b"")
+        return sum(frame[8:16] == salts and any(frame[4:8]) for frame in frames)

@@ -1,0 +1,199 @@
+"""Streams of one online serving: an event loop in a thread of its own, shared by those open."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from codesynth.errors import EndpointError, LimitReached
+from codesynth.models import Request
+from codesynth.serving.attempts import Asker, Row
+from codesynth.serving.http import EndpointClient
+from codesynth.serving.limits import Admission, Drained
+from codesynth.serving.stream import Channel
+
+GRACE_SECONDS = 4.0
+"""For what is in flight to be answered once the endpoint has refused everyone."""
+_CLOSE_SECONDS = 2.0
+"""How long ``close`` waits: it may be called where it holds up what it waits for."""
+
+
+class LoopThread:
+    """An event loop in a thread, from its first user to its last.
+
+    The endpoints' connections belong to it, and are closed when it ends.
+    """
+
+    def __init__(
+        self, endpoints: Sequence[EndpointClient], admission: Admission, asker: Asker
+    ) -> None:
+        self.admission, self.asker = admission, asker
+        self._endpoints = endpoints
+        self._users = 0
+        self._ended = False
+        self._lock = threading.Lock()
+        self.engines: set[OnlineEngine] = set()
+        admission.on_room = self._employ
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self._run, name="codesynth-loop", daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+        left = asyncio.all_tasks(self.loop)  # connecting for requests that were cancelled
+        for task in left:
+            task.cancel()
+        self.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        self.loop.close()
+
+    def join(self) -> bool:
+        """Become a user; False where the last one has left, so that this loop is ending."""
+        with self._lock:
+            self._users += not self._ended
+            return not self._ended
+
+    async def leave(self) -> None:
+        """Be a user no more; runs on the loop."""
+        with self._lock:
+            self._users -= 1
+            self._ended = not self._users
+        if self._ended:
+            try:
+                for endpoint in self._endpoints:
+                    await endpoint.aclose()
+            finally:
+                self.loop.call_soon(self.loop.stop)
+
+    def _employ(self) -> None:
+        for engine in self.engines:
+            engine.employ()
+
+    def call(self, function: Callable[..., object], *args: object) -> None:
+        """Call a function on the loop, unless it has ended; from any thread."""
+        with contextlib.suppress(RuntimeError):  # it has, and nothing is left to be done
+            self.loop.call_soon_threadsafe(function, *args)
+
+
+class OnlineEngine:
+    """Answers the requests of one stream; see ``stream.Engine``."""
+
+    def __init__(self, thread: LoopThread, channel: Channel) -> None:
+        self._thread, self._channel = thread, channel
+        self._inbox: deque[Request] = deque()
+        self._idle: deque[asyncio.Future[None]] = deque()
+        self._workers: dict[asyncio.Task[None], Row | None] = {}
+        self._no_more = self._drained = self._finishing = False
+        self._error: BaseException | None = None
+        self._finished = threading.Event()
+        thread.call(thread.engines.add, self)
+
+    @property
+    def max_unfinished(self) -> int:
+        """Tell how many requests are worth holding."""
+        return self._thread.admission.bound
+
+    def submit(self, request: Request) -> None:
+        """Take a request; called from the feeder's thread."""
+        if self._drained:
+            return
+        self._inbox.append(request)
+        if self._idle or len(self._workers) < self._thread.admission.workers:
+            self._thread.call(self.employ)
+
+    def end_requests(self, error: BaseException | None) -> None:
+        """Take note that no request will follow."""
+        self._thread.call(self._end_requests, error)
+
+    def drain(self, grace: float | None) -> None:
+        """Send nothing more; what is in flight may be answered."""
+        self._thread.call(self._drain, grace)
+
+    def close(self) -> None:
+        """Cancel what is in flight; nothing is sent once this returns."""
+        self._thread.call(self._drain, 0.0)
+        # Not where it is dropped on the loop itself, or when the threads of Python have stopped.
+        if threading.current_thread() is not self._thread.thread and not sys.is_finalizing():
+            self._finished.wait(_CLOSE_SECONDS)
+
+    # On the event loop.
+
+    def employ(self) -> None:
+        """Wake idle workers, or start new ones, for what is in the inbox."""
+        if self._drained:
+            self._inbox.clear()
+        waiting = len(self._inbox)
+        while self._idle and (waiting or self._no_more):
+            idle = self._idle.popleft()
+            if not idle.done():
+                idle.set_result(None)
+                waiting -= 1
+        for _ in range(min(waiting, self._thread.admission.workers - len(self._workers))):
+            worker = self._thread.loop.create_task(self._work())
+            self._workers[worker] = None
+            worker.add_done_callback(self._on_worker_done)
+
+    async def _work(self) -> None:
+        me = asyncio.current_task()
+        assert me is not None  # noqa: S101 - for the type
+        while not self._drained and (self._inbox or not self._no_more):
+            if self._inbox:
+                row = self._workers[me] = Row(self._inbox.popleft())
+                self._channel.put(await self._thread.asker.ask(row))
+                continue
+            self._workers[me] = None
+            idle = self._thread.loop.create_future()
+            self._idle.append(idle)
+            if self._inbox:  # the feeder may have looked for idle ones just before
+                idle.cancel()
+            else:
+                await idle
+
+    def _on_worker_done(self, worker: asyncio.Task[None]) -> None:
+        del self._workers[worker]
+        error = None if worker.cancelled() else worker.exception()
+        if error is not None and not isinstance(error, Drained):
+            self._error = self._error or error
+            if isinstance(error, LimitReached):
+                self._drain(None)
+            else:
+                self._drain(GRACE_SECONDS if isinstance(error, EndpointError) else 0.0)
+        self._finish_if_done()
+
+    def _end_requests(self, error: BaseException | None) -> None:
+        self._error = self._error or error
+        self._no_more = True
+        self.employ()
+        self._finish_if_done()
+
+    def _drain(self, grace: float | None) -> None:
+        """Cancel those that wait now, and those that are being sent after ``grace`` seconds."""
+        self._drained = self._no_more = True
+        self._inbox.clear()
+        for worker, row in self._workers.items():
+            if row is not None and row.sending and grace != 0.0:
+                row.drained = True
+            else:
+                worker.cancel()
+        if grace:
+            self._thread.loop.call_later(grace, self._drain, 0.0)
+        self._finish_if_done()
+
+    def _finish_if_done(self) -> None:
+        nothing_waits = self._drained or not self._inbox  # the feeder may not know yet
+        if self._no_more and nothing_waits and not self._workers and not self._finishing:
+            self._finishing = True
+            self._end = self._thread.loop.create_task(self._finish())
+
+    async def _finish(self) -> None:
+        self._thread.engines.discard(self)
+        try:
+            await self._thread.leave()
+        except Exception as exc:  # of a transport that cannot be closed
+            self._error = self._error or exc
+        self._channel.finish(self._error)
+        self._finished.set()

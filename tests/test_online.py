@@ -1,0 +1,466 @@
+"""Streams of one serving: lazy, bounded, several at a time, and gone when they are dropped."""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.endpoint import Endpoint, completion
+
+from codesynth.errors import EndpointError, InputError
+from codesynth.models import Record, Request, Response
+from codesynth.serving import online
+from codesynth.serving.client import APILLMServing
+from codesynth.serving.stream import EngineStream
+
+
+def request(position: int) -> Request:
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": str(position)}]})
+    return Request(Record(position, b"{}", {}), position, body.encode())
+
+
+def requests(count: int) -> Iterator[Request]:
+    return map(request, range(count))
+
+
+def ready(position: int) -> Response:
+    return Response(request(position), cached=True)
+
+
+def prompt_of(request: httpx.Request) -> int:
+    return int(json.loads(request.content)["messages"][-1]["content"])
+
+
+ANSWER = completion("x").payload
+
+
+class Server:
+    """A transport that answers after some time, fails or hangs where it is told to."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        self.hang: set[int] = set()
+        self.statuses: dict[int, int] = {}
+        self.asked: list[int] = []
+        self.in_flight = self.most = self.cancelled = self.closed = 0
+
+    async def handle(self, request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return httpx.Response(200, json={"data": [{"id": "m"}]})
+        position = prompt_of(request)
+        self.asked.append(position)
+        self.in_flight += 1
+        self.most = max(self.most, self.in_flight)
+        try:
+            await asyncio.sleep(3600 if position in self.hang else self.seconds)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.in_flight -= 1
+        return httpx.Response(self.statuses.get(position, 200), content=ANSWER)
+
+    def serving(self, concurrency: int = 4, **options: object) -> APILLMServing:
+        transport = httpx.MockTransport(self.handle)
+        options = {"transport": transport, "concurrency": concurrency, "max_retries": 0, **options}
+        return APILLMServing("http://host/v1", "m", **options)  # type: ignore[arg-type]
+
+
+def positions(stream: Iterable[Response]) -> list[int]:
+    return [response.request.position for response in stream]
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def threads() -> list[str]:
+    return [each.name for each in threading.enumerate() if each.name.startswith("codesynth")]
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    yield
+    wait_until(lambda: not threads())
+
+
+# One stream.
+
+
+@given(st.integers(0, 60), st.integers(1, 9), st.sets(st.integers(0, 59)))
+@settings(deadline=None, max_examples=30)
+def test_each_item_has_one_response(count: int, concurrency: int, known: set[int]) -> None:
+    server = Server()
+    items = (ready(i) if i in known else request(i) for i in range(count))
+    responses = {r.request.position: r for r in server.serving(concurrency).generate(items)}
+    assert {i: r.cached for i, r in responses.items()} == {i: i in known for i in range(count)}
+    assert sorted(server.asked) == [i for i in range(count) if i not in known]
+    assert server.most <= concurrency
+
+
+def test_the_end_stays_the_end() -> None:
+    stream = Server().serving().generate(requests(1))
+    assert len(list(stream)) == 1
+    assert list(stream) == []
+    stream.close()
+    assert list(stream) == []
+
+
+def test_as_many_are_in_flight_as_allowed() -> None:
+    server = Server(seconds=0.02)
+    assert len(list(server.serving(7).generate(requests(50)))) == 50
+    assert server.most == 7
+
+
+def test_a_slow_answer_holds_back_no_other() -> None:
+    server = Server()
+    server.hang = {0}
+    with server.serving(2).generate(requests(7)) as stream:
+        assert sorted(positions(itertools.islice(stream, 6))) == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_slow_source_holds_back_no_answer() -> None:
+    more = threading.Event()
+
+    def source() -> Iterator[Request]:
+        yield request(0)
+        more.wait(5)
+        yield request(1)
+
+    stream = Server().serving().generate(source())
+    assert positions([next(stream)]) == [0]
+    assert not stream.wait(0.01)
+    more.set()
+    assert positions(stream) == [1]
+
+
+def test_it_works_inside_a_running_loop() -> None:
+    async def notebook() -> list[int]:
+        serving = Server().serving()
+        assert serving.model == "m"
+        return sorted(positions(serving.generate(requests(5))))
+
+    assert asyncio.run(notebook()) == [0, 1, 2, 3, 4]
+
+
+def test_wait_tells_whether_next_would_block() -> None:
+    server = Server()
+    server.hang = {0}
+    stream = server.serving().generate(requests(1))
+    assert not stream.wait(0)
+    assert not stream.wait(0.01)
+    stream.close()
+    assert stream.wait(0)
+    assert list(stream) == []
+
+
+def test_requests_are_pulled_no_faster_than_responses_are_taken() -> None:
+    pulled: list[int] = []
+
+    def endless() -> Iterator[Request]:
+        for i in itertools.count():
+            pulled.append(i)
+            yield request(i)
+
+    with Server().serving(4).generate(endless()) as stream:
+        time.sleep(0.2)
+        bound = len(pulled)
+        assert bound < 200
+        for taken in range(1, 300):
+            next(stream)
+            assert len(pulled) <= bound + taken
+        wait_until(lambda: len(pulled) >= 300)
+
+
+def test_a_pause_makes_room_for_another_request() -> None:
+    server = Server()
+    server.statuses = {0: 503}
+    serving = server.serving(1, max_retries=1)
+    stream = serving.generate(requests(3))
+    assert sorted(positions([next(stream), next(stream)])) == [1, 2]
+    server.statuses = {}
+    assert positions(stream) == [0]
+
+
+def test_a_source_that_fails_is_heard_after_what_it_gave() -> None:
+    def source() -> Iterator[Request]:
+        yield from requests(3)
+        raise InputError("a cut gzip stream")
+
+    stream = Server(seconds=0.02).serving().generate(source())
+    assert sorted(positions(itertools.islice(stream, 3))) == [0, 1, 2]
+    with pytest.raises(InputError, match="a cut gzip stream"):
+        next(stream)
+    assert list(stream) == []
+
+
+# The end of a stream.
+
+
+def leave_by_break(stream: EngineStream) -> None:
+    for _ in stream:
+        break
+
+
+def leave_by_with(stream: EngineStream) -> None:
+    with stream:
+        next(stream)
+
+
+def leave_by_close(stream: EngineStream) -> None:
+    next(stream)
+    stream.close()
+
+
+def leave_by_error(stream: EngineStream) -> None:
+    with contextlib.suppress(KeyError), stream:
+        raise KeyError(next(stream))
+
+
+@pytest.mark.parametrize("leave", [leave_by_break, leave_by_with, leave_by_close, leave_by_error])
+def test_nothing_is_sent_once_a_stream_is_left(leave: Callable[[EngineStream], None]) -> None:
+    with Endpoint(lambda request: completion("x", delay=0.002)) as endpoint:
+        serving = APILLMServing(endpoint.base_url, "m", concurrency=8)
+        leave(serving.generate(map(request, itertools.count())))
+        sent = len(endpoint.received)
+        time.sleep(0.2)
+        assert len(endpoint.received) <= sent + 8  # what the network held when it was left
+        sent = len(endpoint.received)
+        time.sleep(0.2)
+        assert len(endpoint.received) == sent
+
+
+def test_close_cancels_what_is_in_flight() -> None:
+    server = Server()
+    server.hang = {0, 1, 2}
+    stream = server.serving(3).generate(requests(50))
+    wait_until(lambda: server.in_flight == 3)
+    stream.close()
+    assert (server.cancelled, server.in_flight) == (3, 0)
+    stream.close()
+
+
+def test_close_does_not_wait_for_a_source_that_blocks() -> None:
+    blocked = threading.Event()
+
+    def source() -> Iterator[Request]:
+        yield request(0)
+        blocked.wait(5)
+
+    stream = Server().serving().generate(source())
+    next(stream)
+    stream.close()
+    assert not blocked.is_set()
+    blocked.set()
+
+
+def test_drain_lets_arrive_what_is_in_flight_and_sends_no_more() -> None:
+    server = Server(seconds=0.05)
+    stream = server.serving(3).generate(requests(1000))
+    wait_until(lambda: server.in_flight == 3)
+    stream.drain(None)
+    assert sorted(positions(stream)) == [0, 1, 2]
+    assert (server.asked, server.cancelled) == ([0, 1, 2], 0)
+
+
+def test_drain_ends_whatever_the_feeder_is_about_to_do() -> None:
+    for i in range(100):
+        stream = Server(seconds=0.0005 * (i % 7)).serving(3).generate(requests(100_000))
+        time.sleep(0.0003 * (i % 11))
+        stream.drain(None)
+        ended = threading.Thread(target=positions, args=(stream,))
+        ended.start()
+        ended.join(5)
+        assert not ended.is_alive()
+
+
+def test_drain_ends_after_its_grace() -> None:
+    server = Server()
+    server.hang = {1}
+    stream = server.serving(2).generate(requests(1000))
+    wait_until(lambda: 1 in server.asked)
+    stream.drain(0.05)
+    assert 1 not in positions(stream)
+    assert server.cancelled == 1
+
+
+def test_drain_gives_up_requests_that_would_be_sent_again() -> None:
+    server = Server(seconds=0.05)
+    server.statuses = {0: 503, 1: 200}
+    stream = server.serving(2, max_retries=5).generate(requests(2))
+    wait_until(lambda: server.in_flight == 2)
+    stream.drain(None)
+    assert positions(stream) == [1]
+    assert sorted(server.asked) == [0, 1]
+
+
+def test_drain_with_nothing_in_flight_ends_at_once() -> None:
+    blocked = threading.Event()
+
+    def source() -> Iterator[Request]:
+        blocked.wait(5)
+        yield request(0)
+
+    stream = Server().serving().generate(source())
+    stream.drain(None)
+    assert list(stream) == []
+    blocked.set()
+
+
+# What stops a run.
+
+
+def test_what_is_in_flight_arrives_before_the_run_stops() -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(401, json={"error": {"message": "wrong key"}})
+
+    async def handle(request: httpx.Request) -> httpx.Response:
+        position = prompt_of(request)
+        asked.append(position)
+        await asyncio.sleep(0.05 if position == 3 else 0.2)
+        return refuse(request) if position == 3 else httpx.Response(200, content=ANSWER)
+
+    asked: list[int] = []
+    server = Server()
+    server.handle = handle  # type: ignore[method-assign]
+    stream = server.serving(4).generate(requests(1000))
+    assert sorted(positions(itertools.islice(stream, 3))) == [0, 1, 2]
+    with pytest.raises(EndpointError, match="refused the key"):
+        next(stream)
+    assert sorted(asked) == [0, 1, 2, 3]
+
+
+def test_what_hangs_does_not_keep_a_refused_run_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(online, "GRACE_SECONDS", 0.05)
+    server = Server()
+    server.statuses, server.hang = {0: 401}, {1}
+    with pytest.raises(EndpointError):
+        list(server.serving(2).generate(requests(9)))
+    assert server.cancelled == 1
+
+
+def test_a_transport_that_fails_like_no_network_ends_the_stream() -> None:
+    def broken(request: httpx.Request) -> httpx.Response:
+        raise ZeroDivisionError("a mistake in the transport")
+
+    serving = APILLMServing("http://host/v1", "m", transport=httpx.MockTransport(broken))
+    with pytest.raises(ZeroDivisionError, match="a mistake"):
+        list(serving.generate(requests(2)))
+
+
+def test_an_error_while_closing_is_raised_not_waited_for() -> None:
+    class Clumsy(httpx.MockTransport):
+        async def aclose(self) -> None:
+            raise OSError("cannot close")
+
+    serving = APILLMServing("http://host/v1", "m", transport=Clumsy(Server().handle))
+    with pytest.raises(OSError, match="cannot close"):
+        list(serving.generate(requests(2)))
+
+
+# Several streams.
+
+
+def test_two_streams_of_one_serving_take_turns_in_one_thread() -> None:
+    server = Server(seconds=0.001)
+    serving = server.serving(3)
+    one, other = serving.generate(requests(40)), serving.generate(requests(40))
+    taken = [(next(one), next(other)) for _ in range(40)]
+    assert sorted(positions(first for first, _ in taken)) == list(range(40))
+    assert sorted(positions(second for _, second in taken)) == list(range(40))
+    assert list(one) == list(other) == []
+    assert server.most <= 3  # the limits are shared
+
+
+def test_streams_in_many_threads_each_get_their_own_answers() -> None:
+    server = Server(seconds=0.001)
+    serving = server.serving(5)
+    got: dict[int, list[int]] = {}
+
+    def use(number: int) -> None:
+        for _ in range(3):  # the loop ends and starts meanwhile
+            mine = (request(1000 * number + i) for i in range(30))
+            got.setdefault(number, []).extend(positions(serving.generate(mine)))
+
+    users = [threading.Thread(target=use, args=(number,)) for number in range(6)]
+    for user in users:
+        user.start()
+    for user in users:
+        user.join(20)
+    assert got.keys() == set(range(6))
+    for number, mine in got.items():
+        assert sorted(mine) == sorted(3 * [1000 * number + i for i in range(30)])
+    assert server.most <= 5
+
+
+def test_a_stream_inside_the_loop_over_another_works() -> None:
+    serving = Server().serving(2)
+    pairs = [
+        (outer.request.position, inner.request.position)
+        for outer in serving.generate(requests(3))
+        for inner in serving.generate(requests(3))
+    ]
+    assert sorted(pairs) == sorted(itertools.product(range(3), range(3)))
+
+
+def test_closing_one_stream_leaves_the_other() -> None:
+    server = Server(seconds=0.01)
+    serving = server.serving(4)
+    one = serving.generate(map(request, itertools.count()))
+    other = serving.generate(requests(30))
+    next(one)
+    one.close()
+    assert sorted(positions(other)) == list(range(30))
+
+
+def test_draining_one_stream_leaves_the_other() -> None:
+    serving = Server(seconds=0.01).serving(4)
+    one = serving.generate(map(request, itertools.count()))
+    other = serving.generate(requests(30))
+    next(one)
+    one.drain(None)
+    assert sorted(positions(other)) == list(range(30))
+    assert list(one) is not None
+
+
+def test_a_serving_is_used_again_after_its_streams_have_ended() -> None:
+    with Endpoint(lambda request: completion("x")) as endpoint:
+        serving = APILLMServing(endpoint.base_url)
+        for _ in range(3):
+            assert serving.model == "test-model"
+            assert sorted(positions(serving.generate(requests(20)))) == list(range(20))
+
+
+# Leaving Python.
+
+LEFT = """
+import httpx
+from test_online import Server, requests
+
+def rows():
+    server = Server()
+    server.hang = {1, 2, 3}
+    with server.serving(2).generate(requests(9)) as stream:
+        yield from stream
+
+left = rows()
+next(left)
+"""
+
+
+def test_a_stream_that_was_left_open_does_not_keep_python_from_ending() -> None:
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", LEFT], env=env, timeout=20, check=True)
