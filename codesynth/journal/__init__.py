@@ -1,7 +1,17 @@
 """What was paid for: the store, and the serving in front of another serving."""
 
+from codesynth.journal.batches import BatchLog, OpenBatch
 from codesynth.journal.occurrences import Occurrences
 from codesynth.journal.serving import JournaledServing
-from codesynth.journal.store import Journal, journal_exists, open_to_read
+from codesynth.journal.store import Journal, StoredAnswer, journal_exists, open_to_read
 
-__all__ = ["Journal", "JournaledServing", "Occurrences", "journal_exists", "open_to_read"]
+__all__ = [
+    "BatchLog",
+    "Journal",
+    "JournaledServing",
+    "Occurrences",
+    "OpenBatch",
+    "StoredAnswer",
+    "journal_exists",
+    "open_to_read",
+]

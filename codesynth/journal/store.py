@@ -33,6 +33,8 @@ _TABLES = (
     # Numbered from 1 without a gap. The sums are of all answers so far: the last one has the total.
     """CREATE TABLE answer (number INTEGER PRIMARY KEY, prompt_sum INTEGER, completion_sum INTEGER,
         time INTEGER, key BLOB, attempts INTEGER, check_sum INTEGER, body BLOB)""",
+    """CREATE TABLE batch (number INTEGER PRIMARY KEY AUTOINCREMENT, uuid TEXT, requests INTEGER,
+        keys BLOB, file TEXT, id TEXT)""",
 )
 _TOTAL = """SELECT number, prompt_sum, completion_sum FROM answer ORDER BY number DESC LIMIT 1"""
 # LIMIT rather than BETWEEN: no page is read that a run may just be writing.

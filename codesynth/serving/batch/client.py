@@ -19,11 +19,11 @@ from codesynth.serving.outcomes import read_outcome
 T = TypeVar("T")
 Sleep: TypeAlias = Callable[[float], Awaitable[None]]
 
-_MAX_PAUSE = 60.0
+MAX_PAUSE = 60.0
 _MAX_PAGES = 100
 
 
-class BatchMissing(EndpointError):
+class UnknownBatchError(EndpointError):
     """The endpoint does not know a batch or a file."""
 
 
@@ -33,7 +33,7 @@ def pause(attempt: int) -> float:
     >>> [pause(attempt) for attempt in (0, 1, 5, 6, 1000)]
     [1.0, 2.0, 32.0, 60.0, 60.0]
     """
-    return min(2.0 ** min(attempt, 6), _MAX_PAUSE)
+    return min(2.0 ** min(attempt, 6), MAX_PAUSE)
 
 
 class BatchClient:
@@ -96,37 +96,37 @@ class BatchClient:
                 break
         return None
 
-    async def state(self, id: str) -> BatchState:
+    async def state(self, batch_id: str) -> BatchState:
         """Ask for a batch.
 
         Raises:
-            BatchMissing: there is none, even after ``max_outage`` seconds.
+            UnknownBatchError: there is none, even after ``max_outage`` seconds.
         """
-        return await self._request("GET", self._path(id), self.shape.state)
+        return await self._request("GET", self._path(batch_id), self.shape.state)
 
-    async def cancel(self, id: str) -> None:
+    async def cancel(self, batch_id: str) -> None:
         """Cancel a batch; one that has ended, or is not there, is left alone."""
-        path = f"{self._path(id)}/cancel"
+        path = f"{self._path(batch_id)}/cancel"
 
         async def send() -> Reply:
             reply = await self.endpoint.request("POST", path, b"", timeout=self._timeout)
             left_alone = reply.status in (400, 404, 409, 422)
             return Reply(200, {}, b"{}") if left_alone else reply
 
-        await self._call(f"POST {path}", send, lambda data: None)
+        await self._call(f"POST {path}", send, lambda _: None)
 
-    async def download(self, id: str, file: BinaryIO) -> None:
+    async def download(self, file_id: str, file: BinaryIO) -> None:
         """Fetch a file of results; raises as ``state`` does."""
-        path = f"/files/{quote(id, safe='')}/content"
+        path = f"/files/{quote(file_id, safe='')}/content"
 
         async def send() -> Reply:
             reply = await self.endpoint.receive_file(path, file, timeout=self._timeout)
             return Reply(200, {}, b"{}") if reply.status == 200 else reply
 
-        await self._call(f"GET {path}", send, lambda data: None)
+        await self._call(f"GET {path}", send, lambda _: None)
 
-    def _path(self, id: str) -> str:
-        return f"{self.shape.batches}/{quote(id, safe='')}"
+    def _path(self, batch_id: str) -> str:
+        return f"{self.shape.batches}/{quote(batch_id, safe='')}"
 
     async def _request(
         self,
@@ -180,7 +180,7 @@ class BatchClient:
         text = f"{self.endpoint.name} refuses {what} ({reply.status}): {words}"
         outcome = read_outcome(reply.status, reply.headers, reply.body)
         if reply.status == 404:
-            return BatchMissing(text), None
+            return UnknownBatchError(text), None
         if outcome.quota or not outcome.retry:
             fix = ". Set OPENAI_API_KEY" if reply.status == 401 else ""
             raise EndpointError(text + fix)

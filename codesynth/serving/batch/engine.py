@@ -8,18 +8,22 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from itertools import count
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 from uuid import uuid4
 
-from codesynth.errors import LimitReached
+from codesynth.errors import EndpointError, LimitReached
 from codesynth.journal import BatchLog, OpenBatch
 from codesynth.models import Request
-from codesynth.serving.batch.client import BatchClient, BatchMissing, pause
+from codesynth.serving.batch.client import MAX_PAUSE, BatchClient, UnknownBatchError, pause
 from codesynth.serving.batch.results import Results
+from codesynth.serving.batch.shapes import BatchState
 from codesynth.serving.batch.waiting import UNSENT, Waiting, scratch_file
-from codesynth.serving.limits import Budget
 from codesynth.serving.stream import Channel
+
+if TYPE_CHECKING:
+    from codesynth.serving.limits import Budget
 
 _log = logging.getLogger(__name__)
 MAX_BYTES = 100_000_000
@@ -27,21 +31,34 @@ MAX_BYTES = 100_000_000
 _LOOKS = 3
 """How often to look for a batch that may have been made just before a kill."""
 _PIECE = 500
+_MOST_IDS = 20
 _CLOSE_SECONDS = 2.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchOptions:
+    """How batches are made and waited for.
+
+    Attributes:
+        size: requests in a batch, at most.
+        max_retries: further batches for a row that one has left without an answer.
+        wait: for batches that are running; else they are left to a later run.
+        cancel: the batches that earlier runs have left open.
+        budget: what the run may cost; with a limit it must know ``max_tokens``.
+    """
+
+    size: int = 50_000
+    max_retries: int = 5
+    wait: bool = True
+    cancel: bool = False
+    budget: Budget | None = None
 
 
 class BatchEngine:
     """Answers the requests of one stream; see ``stream.Engine``.
 
     Args:
-        size: requests in a batch, at most.
-        wait: for batches that are still running; else they are left to a later run.
-        cancel: the open batches first.
         turn: held while it works, so that no batch has two owners.
-
-    Attributes:
-        open: the batches that are running, by their number.
-        done: results of each of them so far.
     """
 
     max_unfinished = sys.maxsize  # requests that wait are on the disk
@@ -51,21 +68,17 @@ class BatchEngine:
         client: BatchClient,
         log: BatchLog,
         channel: Channel,
-        *,
-        size: int,
-        max_retries: int,
-        budget: Budget | None,
-        wait: bool,
-        cancel: bool,
+        options: BatchOptions,
         turn: threading.Lock,
     ) -> None:
         self._client, self._log, self._channel = client, log, channel
-        self._size, self._wait, self._cancel, self._turn = size, wait, cancel, turn
+        self._options, self._size, self._turn = options, options.size, turn
+        budget, retries = options.budget, options.max_retries
         self._budget = budget if budget is not None and budget.limit is not None else None
         self.waiting = Waiting()
-        self._results = Results(client, log, self.waiting, channel, budget, max_retries)
-        self.open: dict[int, OpenBatch] = {}
-        self.done: dict[int, int] = {}
+        self._results = Results(client, log, self.waiting, channel, budget, retries)
+        self._open: dict[int, OpenBatch] = {}
+        self._done: dict[int, int] = {}
         self._at_once = sys.maxsize
         self._too_dear = self._stopped = False
         self._error: BaseException | None = None
@@ -114,7 +127,8 @@ class BatchEngine:
 
     def _main(self) -> None:
         try:
-            self._loop.run_until_complete(self._work)
+            with self._turn:
+                self._loop.run_until_complete(self._work)
         except asyncio.CancelledError:
             pass
         except Exception as exc:
@@ -125,12 +139,10 @@ class BatchEngine:
         self._loop.close()
 
     async def _run(self) -> None:
-        while not self._turn.acquire(blocking=False):
-            await asyncio.sleep(0.1)
         try:
             await self._adopt()
             self._ready.set()
-            for batch in self.open.values():
+            for batch in self._open.values():
                 self._start(self._follow(batch, adopted=True))
             await self._send_all()
         finally:
@@ -138,19 +150,18 @@ class BatchEngine:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self._client.endpoint.aclose()
-            self._turn.release()
-        if self.open or self.waiting.unsent:
-            raise LimitReached(self._describe_rest())
+        if self._error is None and (self._open or self.waiting.unsent):
+            raise LimitReached(self._describe_open())
 
     async def _adopt(self) -> None:
         """Take over the batches that earlier runs have left open."""
         for batch in self._log.open():
             if not batch.id and batch.file:
                 batch = await self._find(batch)
-            keys = self._log.keys(batch) if batch.id else []
+            keys = self._log.keys(batch) if batch.id else {}
             if keys:
-                self.waiting.expect(batch.number, keys)
-                self.open[batch.number] = batch
+                self.waiting.expect(batch.number, keys.items())
+                self._open[batch.number] = batch
             else:  # it was never made, or the journal has all of it
                 self._log.close(batch)
 
@@ -180,7 +191,7 @@ class BatchEngine:
         """Tell whether there is a whole batch, or the rest of one, and room for it."""
         unsent = self.waiting.unsent
         ready = self._ended.is_set() or (unsent >= self._size and self._budget is None)
-        return bool(unsent) and ready and not self._too_dear and len(self.open) < self._at_once
+        return bool(unsent) and ready and not self._too_dear and len(self._open) < self._at_once
 
     async def _write(self, file: BinaryIO) -> OpenBatch | None:
         """Write a batch's file and note in the journal what will be sent; None if it may not cost.
@@ -188,7 +199,8 @@ class BatchEngine:
         Raises:
             LimitReached: the budget is used up.
         """
-        size, keys, rows = 0, {}, []
+        size, keys = 0, {}
+        rows: list[tuple[int, float | None]] = []
         for row in self.waiting.rows(UNSENT):
             assert row.request is not None  # noqa: S101 - those without are in a batch
             line = self._client.shape.line(row.key, row.request.body) + b"\n"
@@ -204,7 +216,7 @@ class BatchEngine:
             rows.append((row.number, reserved))
             if len(rows) % _PIECE == 0:
                 await asyncio.sleep(0)
-        if self._too_dear and not rows and not self.open:
+        if self._too_dear and not rows and not self._open:
             raise LimitReached("--max-cost is reached. Run again with more to go on")
         if not rows:
             return None
@@ -217,9 +229,9 @@ class BatchEngine:
         name = f"codesynth-{batch.uuid}.jsonl"
         batch = self._log.note_file(batch, await self._client.upload(file, name))
         state = await self._client.create(batch.file, batch.uuid)
-        batch = self.open[batch.number] = self._log.note_id(batch, state.id)
+        batch = self._open[batch.number] = self._log.note_id(batch, state.id)
         _log.info("%s: made of %d requests", batch.id, batch.requests)
-        if self._wait:
+        if self._options.wait:
             self._start(self._follow(batch))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
@@ -237,25 +249,41 @@ class BatchEngine:
         """Wait for the end of a batch and take its results."""
         if adopted:
             await self._ended.wait()  # it is known then which of its rows this run asks for
-        if self._cancel:
+        if self._options.cancel:
             await self._client.cancel(batch.id)
         for attempt in count():
-            state = await self._client.state(batch.id)
-            self.done[batch.number] = state.results or 0
+            try:
+                state = await self._client.state(batch.id)
+            except UnknownBatchError as exc:
+                if not self._options.cancel:
+                    raise EndpointError(f"{exc}. --cancel gives the batch up") from exc
+                state = BatchState(batch.id, "cancelled", batch.file, results=0)
+            self._done[batch.number] = state.results or 0
             if state.status != "open":
                 break
-            if not self._wait:
+            if not self._options.wait:
                 return
             await self._client.sleep(pause(attempt))
         _log.info("%s: %s", batch.id, state.status)
         accepted = await self._results.take(batch, state)
-        del self.open[batch.number], self.done[batch.number]
+        if not accepted:  # more tokens than may be waiting there at a time
+            self._at_once = max(1, len(self._open) - 1)
+            if len(self._open) == 1:
+                self._size = max(1, batch.requests // 2)
+                await self._client.sleep(MAX_PAUSE)
+        del self._open[batch.number], self._done[batch.number]
         self._too_dear = False
-        if not accepted and self.open:
-            self._at_once = len(self.open)
-        elif not accepted:
-            self._size = max(1, batch.requests // 2)
-            await self._client.sleep(pause(6))
 
-    def _describe_rest(self) -> str:
-        ...
+    def _describe_open(self) -> str:
+        ids = [batch.id for batch in self._open.values()]
+        more = f" and {len(ids) - _MOST_IDS} more" if len(ids) > _MOST_IDS else ""
+        requests = sum(batch.requests for batch in self._open.values())
+        words = f"{requests} requests are in open batches: {', '.join(ids[:_MOST_IDS])}{more}"
+        unsent = f"; {self.waiting.unsent} wait to be sent" if self.waiting.unsent else ""
+        return f"{words}{unsent}. Run the same command again to collect them"
+
+    def status(self) -> str:
+        """Word how the batches go, for the bar."""
+        requests = sum(batch.requests for batch in list(self._open.values()))
+        done = sum(list(self._done.values()))
+        return f"{len(self._open)} batches: {done} of {requests} requests done"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from codesynth.errors import EndpointError
 from codesynth.journal import BatchLog, OpenBatch, StoredAnswer
@@ -13,9 +13,11 @@ from codesynth.models import Failure, Response, Usage
 from codesynth.serving.batch.client import BatchClient, pause
 from codesynth.serving.batch.shapes import BatchResult, BatchState
 from codesynth.serving.batch.waiting import Waiting, WaitingRow, scratch_file
-from codesynth.serving.limits import Budget
 from codesynth.serving.outcomes import Outcome, read_outcome
 from codesynth.serving.stream import Channel
+
+if TYPE_CHECKING:
+    from codesynth.serving.limits import Budget
 
 _log = logging.getLogger(__name__)
 _GROUP = 200
@@ -61,10 +63,10 @@ class Results:
             seen = await self._read_files(batch, state)
             if state.status == "failed" and not seen:
                 if any(_is_limit(error.code, error.message) for error in state.errors):
-                    self._give_back(batch, attempts=0)
+                    self.give_back(batch, attempts=0)
                     return False
                 self._fail_lines(batch, state)
-            self._give_back(batch, attempts=1, status=state.status)
+            self.give_back(batch, attempts=1, status=state.status)
             return True
 
     async def _read_files(self, batch: OpenBatch, state: BatchState) -> int:
@@ -83,7 +85,7 @@ class Results:
             state = await self._client.state(batch.id)
         return seen
 
-    async def _read_file(self, batch: OpenBatch, id: str) -> int:
+    async def _read_file(self, batch: OpenBatch, file_id: str) -> int:
         """Read a file, again where it is damaged; return the number of its results.
 
         Raises:
@@ -92,7 +94,7 @@ class Results:
         for attempt in range(3):
             good = bad = 0
             with scratch_file() as file:
-                await self._client.download(id, file)
+                await self._client.download(file_id, file)
                 for line in file:
                     try:
                         self._read(batch, self._client.shape.result(line))
@@ -106,8 +108,10 @@ class Results:
                 return good
             await self._client.sleep(pause(attempt))
         if not good:
-            raise EndpointError(f"{batch.id}: the file {id} holds no results. Run again to retry")
-        _log.warning("%s: %d lines of the file %s cannot be read", batch.id, bad, id)
+            raise EndpointError(
+                f"{batch.id}: the file {file_id} holds no results. Run again to retry"
+            )
+        _log.warning("%s: %d lines of the file %s cannot be read", batch.id, bad, file_id)
         return good
 
     def _read(self, batch: OpenBatch, result: BatchResult) -> None:
@@ -117,7 +121,7 @@ class Results:
         outcome = self._judge(result)
         self._answered = self._answered or outcome.answer is not None
         if row.request and (outcome.quota or (outcome.denied and not self._answered)):
-            self._give_back(batch, attempts=0)
+            self.give_back(batch, attempts=0)
             words = outcome.failure.message if outcome.failure else ""
             raise EndpointError(f"{batch.id}: every request is refused: {words}")
         if outcome.retry and row.request and outcome.failure:
@@ -137,15 +141,17 @@ class Results:
         """Commit the answers read so far, then hand on their rows."""
         group, self._group = self._group, {}
         self._log.keep(
-            StoredAnswer(row.key, outcome.body, row.attempts + 1, used=outcome.answer.usage or Usage())
+            StoredAnswer(
+                row.key, outcome.body, row.attempts + 1, used=outcome.answer.usage or Usage()
+            )
             for row, outcome in group.values()
             if outcome.answer is not None
         )
         self._waiting.drop(group)
         for row, outcome in group.values():
             self._finish(row, outcome)
-        while self._channel.waiting > _MAX_QUEUED and not self._channel.closed:
-            await asyncio.sleep(0.01)
+        while self._channel.waiting > _MAX_QUEUED and not self._channel.closed:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # the caller is in another thread
         await asyncio.sleep(0)
 
     def _finish(self, row: WaitingRow, outcome: Outcome) -> None:
@@ -174,15 +180,17 @@ class Results:
         words = {error.line: f"{error.code}: {error.message}" for error in state.errors}
         lines = {line for line in words if line is not None}
         if not lines:
-            self._give_back(batch, attempts=0)
+            self.give_back(batch, attempts=0)
             text = "; ".join(words.values()) or "no reason given"
-            raise EndpointError(f"{batch.id} has failed: {self._client.endpoint.without_secrets(text)}")
+            raise EndpointError(
+                f"{batch.id} has failed: {self._client.endpoint.without_secrets(text)}"
+            )
         for line, row in enumerate(self._waiting.rows(batch.number), 1):
             if line in lines:
                 self._waiting.drop([row.number])
                 self._finish(row, Outcome(failure=Failure("rejected", words[line]), billed=False))
 
-    def _give_back(self, batch: OpenBatch, *, attempts: int, status: str = "") -> None:
+    def give_back(self, batch: OpenBatch, *, attempts: int, status: str = "") -> None:
         """Close a batch; let its rows without an answer wait for another one, or fail."""
         for row in self._waiting.rows(batch.number):
             if attempts and row.attempts >= self._max_retries:
@@ -193,7 +201,7 @@ class Results:
             else:
                 self._settle(row, None, billed=False)
         self._waiting.give_back(batch.number, attempts)
-        self._log.close(batch.number)
+        self._log.close(batch)
 
 
 def _is_limit(code: str, message: str) -> bool:

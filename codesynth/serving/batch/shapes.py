@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, urlsplit
 
 from codesynth.codec import dumps, loads
+
+T = TypeVar("T")
 
 _CHAT = "/v1/chat/completions"
 _ENDS = frozenset({"completed", "failed", "expired", "cancelled"})
@@ -75,7 +77,7 @@ class BatchShape:
 
     def file(self, data: Any) -> str:
         """Read the id of an uploaded file."""
-        return _text(_object(data).get("id"))
+        return _typed(str, _typed(dict, data).get("id"))
 
     def line(self, key: bytes, body: bytes) -> bytes:
         """Write one request, without the newline."""
@@ -89,12 +91,12 @@ class BatchShape:
 
     def state(self, data: Any) -> BatchState:
         """Read a batch."""
-        batch = _object(data)
+        batch = _typed(dict, data)
         status = str(batch.get("status")).lower().replace("canceled", "cancelled")
         counts, metadata = batch.get("request_counts"), batch.get("metadata")
         files = (batch.get("output_file_id"), batch.get("error_file_id"))  # "" is none, too
         return BatchState(
-            id=_text(batch.get("id")),
+            id=_typed(str, batch.get("id")),
             status=status if status in _ENDS else "open",
             input_file=str(batch.get("input_file_id")),
             files=tuple(str(file) for file in files if file),
@@ -105,18 +107,15 @@ class BatchShape:
 
     def states(self, data: Any) -> tuple[list[BatchState], str]:
         """Read a page of the list of batches; and the query of the next page, empty at the end."""
-        page = _object(data)
-        found = page.get("data")
-        if not isinstance(found, list):
-            raise ValueError("no list of batches")
-        states = [self.state(batch) for batch in found]
+        page = _typed(dict, data)
+        states = [self.state(batch) for batch in _typed(list, page.get("data"))]
         more = page.get("has_more") is True and states
         return states, f"?after={quote(states[-1].id, safe='')}" if more else ""
 
     def result(self, line: bytes) -> BatchResult:
         """Read one line of results."""
-        data = _object(loads(line))
-        key, response = bytes.fromhex(_text(data.get("custom_id"))), data.get("response")
+        data = _typed(dict, loads(line))
+        key, response = bytes.fromhex(_typed(str, data.get("custom_id"))), data.get("response")
         if isinstance(response, dict) and isinstance(response.get("body"), dict):
             return BatchResult(key, int(response.get("status_code", 200)), dumps(response["body"]))
         reasons = [": ".join(filter(None, error[:2])) for error in _errors(data.get("error"))]
@@ -144,7 +143,7 @@ class TogetherShape(BatchShape):
 
     def state(self, data: Any) -> BatchState:
         """Read a batch; the answer to ``create`` has it one level deeper."""
-        return super().state(_object(data).get("job", data))
+        return super().state(_typed(dict, data).get("job", data))
 
     def states(self, data: Any) -> tuple[list[BatchState], str]:
         """Read the list of batches."""
@@ -161,21 +160,16 @@ def shape_for(url: str) -> BatchShape:
     return TogetherShape() if host.endswith((".together.xyz", ".together.ai")) else BatchShape()
 
 
-def _object(data: Any) -> dict[str, Any]:
-    if not isinstance(data, dict):
-        raise ValueError("no JSON object")
-    return data
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError("no id")
+def _typed(kind: type[T], value: Any) -> T:
+    if not isinstance(value, kind) or value == "":
+        raise ValueError(f"{kind.__name__} expected, found {value!r:.100}")
     return value
 
 
 def _sum(counts: Any, *names: str) -> int | None:
-    numbers = [counts.get(name) for name in names] if isinstance(counts, dict) else [None]
-    return sum(numbers) if all(isinstance(number, int) for number in numbers) else None
+    numbers = [counts.get(name) for name in names] if isinstance(counts, dict) else []
+    known = [number for number in numbers if isinstance(number, int)]
+    return sum(known) if known else None
 
 
 def _errors(data: Any) -> list[BatchError]:

@@ -65,7 +65,7 @@ class Waiting:
     def expect(self, batch: int, keys: Iterable[tuple[bytes, int]]) -> None:
         """Note the keys that are in a batch already, each with its attempts before that."""
         self._run(
-            "INSERT INTO row (key, batch, attempts) VALUES (?, ?, ?)",
+            "INSERT OR IGNORE INTO row (key, batch, attempts) VALUES (?, ?, ?)",
             ((key, batch, attempts) for key, attempts in keys),
         )
 

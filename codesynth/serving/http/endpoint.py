@@ -155,13 +155,15 @@ class EndpointClient:
         self, method: str, path: str, form: FormFile | None, sink: BinaryIO | None, timeout: float
     ) -> Reply:
         url = self._url_of(path)
-        headers = httpx.Headers(
-            [(b"host", url.netloc), *self._headers.raw]
-        )
+        headers = httpx.Headers([(b"host", url.netloc), *self._headers.raw])
         headers.update(form.headers if form is not None else {})
         extensions = {"timeout": {"connect": self._connect_timeout}}
         request = httpx.Request(
-            method, url, headers=headers, stream=form or httpx.ByteStream(b""), extensions=extensions
+            method,
+            url,
+            headers=headers,
+            stream=form or httpx.ByteStream(b""),
+            extensions=extensions,
         )
         try:
             async with asyncio.timeout(timeout):
