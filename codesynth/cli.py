@@ -161,7 +161,7 @@ def _parser(parse: Callable[[str], Any]) -> Callable[[str], Any]:
         try:
             return parse(text)
         except ValueError as exc:
-            raise typer.BadParameter(f"it is {exc}") from exc
+            raise typer.BadParameter(f"it {exc}") from exc
 
     return read
 
@@ -295,7 +295,7 @@ def _gen_tests(settings: told.TestsSettings) -> int:
 @_command(
     "gen",
     told.GenSettings,
-    "Ask what a template says of each row. Any column is a placeholder: {column}.",
+    "Ask what a template says of each row. Any {column} is a placeholder.",
     """
 codesynth gen sft.jsonl -t my_prompt.txt --output-key review
 codesynth gen new.jsonl -t judge_difficulty --json --require difficulty:integer

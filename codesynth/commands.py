@@ -17,10 +17,10 @@ from codesynth.filters import ContaminationFilter, NoveltyFilter, Quota
 from codesynth.models import Failure, Record
 from codesynth.operators.chat import ChatTask, ExtraColumns, Operator
 from codesynth.operators.code import CodeOperator, code_template, fill_instruction
-from codesynth.operators.dataflow import check_pool
 from codesynth.operators.generic import JSONOperator, TextOperator, any_template
 from codesynth.operators.instructions import (
     InstructionOperator,
+    check_pool,
     few_shot_records,
     fill_examples,
     instruction_template,

@@ -32,7 +32,7 @@ class Option:
     Attributes:
         names: ``-o`` and ``--output``; none for the positional INPUT.
         metavar: stands for the value in the help; empty for a flag.
-        parse: reads the text; raises ValueError with words that follow "it is".
+        parse: reads the text; raises ValueError with words that follow "it".
         least: the smallest number allowed.
         complete: names the values that a shell offers.
         env: the environment variable that is read where the option is not given.
@@ -66,7 +66,7 @@ def option(default: Any, group: str, usage: str, text: str, **more: Any) -> Any:
     return field(default=default, metadata=metadata)
 
 
-# How the text of an option is read. Each raises ValueError with words that follow "it is".
+# How the text of an option is read. Each raises ValueError with words that follow "it".
 
 
 def read_concurrency(text: str) -> int:
@@ -75,7 +75,7 @@ def read_concurrency(text: str) -> int:
         return 0
     if text.isdecimal() and int(text) > 0:
         return int(text)
-    raise ValueError("not a number from 1, and not auto")
+    raise ValueError("must be a number from 1, or auto")
 
 
 def read_ratio(text: str) -> tuple[int, int]:
@@ -83,7 +83,7 @@ def read_ratio(text: str) -> tuple[int, int]:
     human, _, machine = text.partition(":")
     if human.isdecimal() and machine.isdecimal() and int(human) + int(machine) > 0:
         return int(human), int(machine)
-    raise ValueError("not H:M, two numbers such as 6:2")
+    raise ValueError("must be H:M, two numbers such as 6:2")
 
 
 def read_shard(text: str) -> tuple[int, int]:
@@ -91,7 +91,7 @@ def read_shard(text: str) -> tuple[int, int]:
     part, slash, parts = text.partition("/")
     if slash and part.isdecimal() and parts.isdecimal() and int(part) < int(parts):
         return int(part), int(parts)
-    raise ValueError("not I/N with I from 0 to N - 1, such as 0/8")
+    raise ValueError("must be I/N with I from 0 to N - 1, such as 0/8")
 
 
 def read_price(text: str) -> tuple[float, float]:
@@ -102,7 +102,7 @@ def read_price(text: str) -> tuple[float, float]:
         prompt = completion = -1.0
     if 0 <= prompt < math.inf and 0 <= completion < math.inf:
         return prompt, completion
-    raise ValueError("not IN,OUT, two numbers such as 0.15,0.6")
+    raise ValueError("must be IN,OUT, two numbers such as 0.15,0.6")
 
 
 def read_condition(text: str) -> tuple[str, str, str]:
@@ -120,12 +120,12 @@ def read_body(text: str) -> dict[str, Any]:
     try:
         value = loads(text)
     except ValueError as exc:
-        raise ValueError(f"not JSON: {exc}") from exc
+        raise ValueError(f"is not JSON: {exc}") from exc
     if not isinstance(value, dict):
-        raise ValueError("not a JSON object")  # noqa: TRY004 - the caller expects ValueError
+        raise ValueError("is not a JSON object")  # noqa: TRY004 - the caller expects ValueError
     for name in _REFUSED_IN_BODY:
         if name in value:
-            raise ValueError(f'not allowed to change "{name}"')
+            raise ValueError(f'must not change "{name}"')
     return value
 
 
@@ -133,9 +133,9 @@ def read_header(text: str) -> str:
     """Check ``NAME: VALUE``; the value may be secret, so no message holds it."""
     name, colon, value = text.partition(":")
     if not colon or not name.strip() or not all(c.isalnum() or c in "-_" for c in name.strip()):
-        raise ValueError("not NAME: VALUE, such as 'X-Title: my run'")
+        raise ValueError("must be NAME: VALUE, such as 'X-Title: my run'")
     if not value.strip().isprintable() or not value.isascii():
-        raise ValueError("holding a character in its value that a header cannot carry")
+        raise ValueError("holds a character that no header can carry")
     return text
 
 
@@ -146,7 +146,7 @@ def read_text(text: str) -> str:
     try:
         return Path(text[1:]).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as exc:
-        raise ValueError(f"a file that cannot be read: {exc}") from exc
+        raise ValueError(f"cannot be read: {exc}") from exc
 
 
 def read_field(text: str) -> tuple[str, str]:
@@ -156,7 +156,7 @@ def read_field(text: str) -> tuple[str, str]:
     name, _, kind = text.partition(":")
     if name and (not kind or kind in TYPES):
         return name, kind
-    raise ValueError(f"not NAME or NAME:type with a type of {', '.join(TYPES)}")
+    raise ValueError(f"must be NAME or NAME:type with a type of {', '.join(TYPES)}")
 
 
 def read_statuses(text: str) -> frozenset[str]:
@@ -166,7 +166,7 @@ def read_statuses(text: str) -> frozenset[str]:
     names = frozenset(text.split(","))
     if names <= set(STATUSES):
         return names
-    raise ValueError(f"not one or more of {','.join(STATUSES)}")
+    raise ValueError(f"must be one or more of {','.join(STATUSES)}")
 
 
 def read_language(text: str) -> str:
@@ -176,7 +176,7 @@ def read_language(text: str) -> str:
     try:
         return find_language(text).name
     except ConfigError as exc:
-        raise ValueError(f"unknown: {exc}") from exc
+        raise ValueError(f"is unknown: {exc}") from exc
 
 
 def complete_templates() -> list[str]:

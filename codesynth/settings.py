@@ -108,7 +108,7 @@ class RowSettings:
         columns = self.new_columns
         for i, name in enumerate(columns):
             if name in columns[:i]:
-                raise ConfigError(f'two new columns have the name "{name}". Choose other names')
+                raise ConfigError(f'two new columns would have the name "{name}". Rename one')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -496,7 +496,7 @@ class GenSettings(AskSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class LookSettings:
-    """What the commands that look at rows are told. They make no rows, so they are no RowSettings."""
+    """What the commands that look at rows are told: no RowSettings, since they make no rows."""
 
     inputs: list[str] = option(
         [], IN, "[FILE]...", "Outputs and failures files: JSONL, also .gz. Default: -, stdin."

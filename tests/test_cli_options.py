@@ -13,6 +13,8 @@ from support.command import Finished, bare, codesynth, finished, instructions, l
 from support.endpoint import Endpoint
 from support.faults import FAULTS
 
+from update_help import COMMANDS
+
 from codesynth import __version__
 
 ROOT = Path(__file__).parents[1]
@@ -66,7 +68,7 @@ def test_words_of_a_row_stay_on_one_line_of_a_terminal(endpoint: Endpoint) -> No
     assert (done.code, done.err.count("\n"), "\x1b" in done.err) == (2, 1, False)
 
 
-@pytest.mark.parametrize("key", ["examples", "", "a\nb", "\u00e9"])
+@pytest.mark.parametrize("key", ["task", "", "a\nb", "\u00e9"])
 def test_gen_instructions_writes_any_column(key: str, endpoint: Endpoint) -> None:
     done = generate(endpoint, "-n", 1, "--output-key", key)
     assert keys(done) == [[key]]
@@ -123,13 +125,14 @@ def test_meta_tells_how_a_row_was_made_through_both_commands(
     first = generate(endpoint, "-n", 1, "--meta", "--seed", seed)
     second = codesynth("gen-code", "--meta", stdin=first.out, endpoint=endpoint)
     [made], [row] = first.rows, second.rows
-    usage = {"prompt_tokens": 11, "completion_tokens": 7}
+    counted = {"prompt_tokens": 11, "completion_tokens": 7}
+    usage = {**counted, "reasoning_tokens": 0, "cached_tokens": 0}
     about = {"model": "test-model", "finish_reason": "stop", "usage": usage, "attempts": 2}
-    assert about.items() <= made["_codesynth"].items()
+    assert {name: made["_codesynth"][name] for name in about} == about
     assert made["_codesynth"]["seed"] == seed
     assert len(made["_codesynth"]["examples"]) == 3
     assert re.fullmatch("[0-9a-f]{64}", made["_codesynth"]["prompt_sha256"])
-    assert about.items() <= row["_codesynth"].items()
+    assert {name: row["_codesynth"][name] for name in about} == about
     assert row["_codesynth"]["input"] == made["_codesynth"]
     assert list(row) == ["generated_instruction", "generated_code", "_codesynth"]
 
@@ -156,27 +159,26 @@ def test_a_dry_run_prints_openai_batch_lines_and_sends_nothing(
     done = codesynth("gen-code", *options, stdin=stdin, endpoint=endpoint)
     assert (done.code, endpoint.received, endpoint.others) == (3, [], [])
     assert "2 requests, 1 failed" in done.err
-    assert done.rows == [
-        {
-            "custom_id": custom_id,
-            "method": "POST",
-            "url": "/v1/chat/completions",
-            "body": {
-                "model": "m",
-                "messages": [{"role": "user", "content": text}],
-                "max_tokens": 5,
-            },
-        }
-        for custom_id, text in (("code-0", "a"), ("code-2", "b"))
-    ]
+    first, second = done.rows
+    assert first == {
+        "custom_id": first["custom_id"],
+        "method": "POST",
+        "url": "/v1/chat/completions",
+        "body": {"model": "m", "messages": [{"role": "user", "content": "a"}], "max_tokens": 5},
+    }
+    assert re.fullmatch("[0-9a-f]{32}", first["custom_id"])
+    assert second["custom_id"] != first["custom_id"]
 
 
-def test_a_dry_run_needs_neither_key_nor_model_and_tells_the_seed() -> None:
-    done = generate(None, "--dry-run", "-n", 2)
-    assert (done.code, len(done.rows)) == (0, 2)
-    assert [row["custom_id"] for row in done.rows] == ["instruction-0", "instruction-1"]
+def test_a_dry_run_names_the_model_or_says_that_it_cannot(endpoint: Endpoint) -> None:
+    done = generate(endpoint, "--dry-run", "-n", 2)
+    assert [row["body"]["model"] for row in done.rows] == ["test-model"] * 2
     assert "seed " in done.err
-    assert generate(None, "--dry-run", "-n", 2, "-q").err == ""
+    assert generate(endpoint, "--dry-run", "-n", 2, "-q").err == ""
+    assert endpoint.received == []
+    lost = generate(None, "--dry-run")
+    assert (lost.code, lost.out) == (2, b"")
+    assert "--model" in lost.err
 
 
 def test_a_dry_run_asks_the_bodies_that_a_run_sends(endpoint: Endpoint) -> None:
@@ -186,34 +188,35 @@ def test_a_dry_run_asks_the_bodies_that_a_run_sends(endpoint: Endpoint) -> None:
     assert [row["body"] for row in plan.rows] == [request.json for request in endpoint.received]
 
 
-def test_a_dry_run_never_replaces_an_output(tmp_path: Path) -> None:
+def test_a_dry_run_prints_to_stdout_whatever_o_says(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     options = ("gen-code", "--offline", "-o", out)
     assert codesynth(*options, stdin=instructions("a")).code == 0
-    before = out.read_bytes()
-    done = codesynth(*options, "--dry-run", stdin=instructions("a"))
-    assert (done.code, out.read_bytes()) == (2, before)
-    assert codesynth(*options, "--dry-run", "--overwrite", stdin=instructions("a")).code == 0
-    assert json.loads(out.read_bytes())["custom_id"] == "code-0"
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    done = codesynth(*options, "--dry-run", "--overwrite", stdin=instructions("a"))
+    assert (done.code, len(done.rows)) == (0, 1)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 # Words.
 
 
-def test_q_says_errors_only(endpoint: Endpoint) -> None:
+def test_q_prints_only_what_is_wrong(endpoint: Endpoint) -> None:
+    done = codesynth("gen-code", "-q", stdin=instructions("a"), endpoint=endpoint)
+    assert (done.code, done.err) == (0, "")
     stdin = instructions("a") + b"bad\n"
     done = codesynth("gen-code", "-q", stdin=stdin, endpoint=endpoint)
-    assert (done.code, done.err) == (3, "")
+    assert (done.code, done.err.count("\n"), "1 failed" in done.err) == (3, 1, True)
     endpoint.plan = FAULTS["status_401"].plan
     assert "refused the key" in codesynth("gen-code", "-q", stdin=stdin, endpoint=endpoint).err
 
 
 WRONG = {
-    ("-j", "0"): "it is a number from 1, or auto",
-    ("-j", "many"): "it is a number from 1, or auto",
-    ("--shard", "3/3"): "it is I/N with I from 0 to N - 1",
-    ("--shard", "-1/2"): "it is I/N with I from 0 to N - 1",
-    ("--shard", "1"): "it is I/N with I from 0 to N - 1",
+    ("-j", "0"): "it must be a number from 1, or auto",
+    ("-j", "many"): "it must be a number from 1, or auto",
+    ("--shard", "3/3"): "it must be I/N with I from 0 to N - 1",
+    ("--shard", "-1/2"): "it must be I/N with I from 0 to N - 1",
+    ("--shard", "1"): "it must be I/N with I from 0 to N - 1",
     ("--limit", "0"): "--limit",
     ("--timeout", "0"): "--timeout",
     ("--timeout", "nan"): "it is no number",
@@ -223,13 +226,18 @@ WRONG = {
     ("--max-tokens", "1.5"): "--max-tokens",
     ("--extra-body", "[]"): "it is not a JSON object",
     ("--extra-body", "{"): "it is not JSON",
-    ("--extra-body", '{"stream": true}'): '"stream" is not to be changed here',
+    ("--extra-body", '{"stream": true}'): 'must not change "stream"',
+    ("--header", "X"): "it must be NAME: VALUE",
+    ("--header", "X: a\nb"): "it holds a character that no header can carry",
+    ("--language", "pyton"): "python",
+    ("-n", "5"): "Did you mean --limit or --samples?",
+    ("--max-cost", "1"): "--max-cost needs --price",
     ("--wrong",): "No such option: --wrong",
     ("-t", "none"): 'no template "none". There are: code_instruction_generate, ',
     ("-t", "./none.txt"): "cannot read template ./none.txt: No such file",
-    ("--system-prompt", "@none"): "--system-prompt @none: ",
+    ("--system-prompt", "@none"): "it cannot be read: ",
     ("--base-url", "localhost:8000"): "localhost:8000 is no http or https URL",
-    ("--meta", "--output-key", "_codesynth"): "--meta writes _codesynth. Choose another",
+    ("--meta", "--output-key", "_codesynth"): 'two new columns would have the name "_codesynth"',
 }
 
 
@@ -242,7 +250,7 @@ def test_a_wrong_option_exits_2_and_sends_nothing(
     assert WRONG[options] in done.err
 
 
-HELPED = [(), ("gen-instructions",), ("gen-code",), ("verify",)]
+HELPED = [tuple(command.split()) for command in COMMANDS]
 
 
 @pytest.mark.parametrize("command", HELPED, ids=" ".join)
@@ -252,7 +260,7 @@ def test_help_is_what_the_options_say(command: tuple[str, ...], option: str) -> 
     assert (done.code, done.err) == (0, "")
     twice = codesynth(*command, option, option, env={"COLUMNS": "80"})  # the parser's own words
     file = f"codesynth/help/{''.join(command) or 'codesynth'}.txt"
-    assert done.out == twice.out, f"COLUMNS=80 codesynth {' '.join(command)} -h -h > {file}"
+    assert done.out == twice.out, f"{file}: run tests/update_help.py"
 
 
 @pytest.mark.parametrize("command", HELPED, ids=" ".join)

@@ -168,7 +168,7 @@ THOUGHT = {"completion_tokens": 400, "completion_tokens_details": {"reasoning_to
         (
             body({"content": "<think>so lo"}, "length", usage={"completion_tokens": 400}),
             "truncated",
-            "finish_reason length: the answer was cut (400 tokens, 5 characters of reasoning)",
+            "finish_reason length: the answer was cut (5 characters of reasoning). Try a larger",
         ),
         (body({"content": "a"}, "max_tokens"), "truncated", "finish_reason max_tokens: the answer"),
         (
@@ -185,7 +185,7 @@ THOUGHT = {"completion_tokens": 400, "completion_tokens_details": {"reasoning_to
         (
             body({"content": None, "reasoning_content": "hm"}),
             "empty",
-            "the answer has no text (tokens not counted, 2 characters of reasoning)",
+            "the answer has no text (2 characters of reasoning)",
         ),
         (body({"content": "<think>a</think>\n"}), "empty", "the answer has no text"),
         (body({"content": " \u3000\n"}), "empty", "the answer has no text"),

@@ -1,22 +1,25 @@
-"""The journal in front of a serving: what it asks again, and when it stores."""
+"""The journal in front of a serving: what it asks again, when it stores, and how it ends."""
 
-import random
+import gc
 import shutil
 import tempfile
+import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
 
 import pytest
-from asked import Asked, body_of, newly_asked, requests, run, text_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codesynth.errors import EndpointError
-from codesynth.models import UNUSABLE_ANSWERS, Failure, Request, Response, Usage
-from codesynth.serving.journal import Journal, JournaledServing
-from codesynth.serving.occurrences import Occurrences
+from codesynth.codec import dumps
+from codesynth.errors import EndpointError, JournalError
+from codesynth.journal import Journal, JournaledServing, Occurrences, StoredAnswer, open_to_read
+from codesynth.models import UNUSABLE_ANSWERS, Failure, Record, Request, Response, Usage
+from codesynth.serving.answers import read_completion
+from codesynth.serving.stream import Channel, EngineStream
 
 
 @pytest.fixture
@@ -24,25 +27,111 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "out.journal"
 
 
-def test_a_rerun_asks_nothing(path: Path) -> None:
-    first = run(path, ["a", "b", "a"], Asked())
+def requests(texts: Iterable[str]) -> Iterator[Request | Response]:
+    """Make a request of each text, with the key that the pipeline gives it; "bad" has none."""
+    seen = Occurrences()
+    for i, text in enumerate(texts):
+        body = text.encode("utf-8", "surrogatepass")
+        digest = blake2b(body, digest_size=16).digest()
+        request = Request(Record(i, b"{}", {}), i, body, digest)
+        if text == "bad":
+            yield Response(request, error=Failure("invalid_json", "not JSON"))
+        else:
+            number = seen.count(digest)
+            yield replace(request, key=digest + number.to_bytes(4, "big") if number else digest)
+
+
+def completion(text: str | None, reason: str = "stop", **message: object) -> bytes:
+    choice = {"message": {"content": text, **message}, "finish_reason": reason}
+    usage = {"prompt_tokens": 11, "completion_tokens": 7}
+    return dumps({"model": "m", "choices": [choice], "usage": usage})
+
+
+def answered(request: Request, body: bytes) -> Response:
+    """Make the response that a serving makes of a body."""
+    answer, failure = read_completion(body)
+    failure = failure and replace(failure, attempts=2)
+    return Response(request, body, answer, failure, attempts=2, seconds=0.5)
+
+
+def echo(request: Request) -> Response:
+    return answered(request, completion(request.body.decode("utf-8", "surrogatepass") + "!"))
+
+
+class Asked:
+    """A serving that answers from a function, at once or when the requests end, and its engine."""
+
+    max_unfinished = 1 << 20
+
+    def __init__(
+        self, answer: Callable[[Request], Response] = echo, *, at_end: bool = False
+    ) -> None:
+        self.answer, self.at_end = answer, at_end
+        self.texts: list[str] = []
+        self.waiting: list[Response] = []
+        self.ended = threading.Event()
+        self.drained: list[float | None] = []
+        self.closed = 0
+
+    def generate(self, requests: Iterable[Request | Response]) -> EngineStream:
+        self.channel = Channel()
+        return EngineStream(requests, self, self.channel)
+
+    def submit(self, request: Request) -> None:
+        self.texts.append(request.body.decode("utf-8", "surrogatepass"))
+        self.waiting.append(self.answer(request))
+        if not self.at_end:
+            self.channel.put(self.waiting.pop())
+
+    def end_requests(self, error: BaseException | None) -> None:
+        for response in reversed(self.waiting):
+            self.channel.put(response)
+        self.channel.finish(error)
+        self.ended.set()
+
+    def drain(self, grace: float | None) -> None:
+        self.drained.append(grace)
+        self.channel.finish()
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def run(
+    path: Path, texts: Iterable[str], asked: Asked, also: Iterable[Path] = ()
+) -> dict[int, Response]:
+    others = [open_to_read(str(other), answers=True) for other in also]
+    with Journal(str(path)) as journal:
+        serving = JournaledServing(journal, asked, read_completion, also=others)
+        with serving.generate(requests(texts)) as stream:
+            responses = list(stream)
+    for other in others:
+        other.__exit__()
+    by_position = {response.request.position: response for response in responses}
+    assert len(by_position) == len(responses)
+    return by_position
+
+
+def newly_asked(path: Path, texts: Iterable[str], also: Iterable[Path] = ()) -> list[str]:
     asked = Asked()
-    again = run(path, ["a", "b", "a"], asked)
+    run(path, texts, asked, also)
+    return sorted(asked.texts)
+
+
+def test_a_rerun_asks_nothing_and_reads_the_same_from_the_stored_bodies(path: Path) -> None:
+    first = run(path, ["a", "bad", "b", "a"], Asked())
+    asked = Asked()
+    again = run(path, ["a", "bad", "b", "a"], asked)
     assert asked.texts == []
-    assert {i: r.text for i, r in again.items()} == {i: r.text for i, r in first.items()}
-    assert all(r.cached and not first[i].cached for i, r in again.items())
+    assert [again[i].cached for i in range(4)] == [True, False, True, True]
+    assert {i: replace(r, cached=False) for i, r in again.items()} == first
 
 
 @pytest.mark.parametrize(
     ("then", "new"),
     [
-        ("abcd", "d"),
-        ("bc", ""),
-        ("dabc", "d"),
-        ("cba", ""),
-        ("aabc", "a"),
-        ("abcabc", "abc"),
-        ("", ""),
+        *(("abcd", "d"), ("bc", ""), ("dabc", "d"), ("cba", ""), ("aabc", "a")),
+        *(("abcabc", "abc"), ("", "")),
     ],
 )
 def test_lines_added_removed_moved_or_doubled_are_known_by_what_they_ask(
@@ -64,60 +153,71 @@ def test_a_rerun_asks_just_what_there_is_more_of(first: list[str], then: list[st
 
 def test_two_equal_rows_have_an_answer_each(path: Path) -> None:
     count = iter(range(9))
-    answers = Asked(lambda request: Response(request, f"answer {next(count)}"))
-    first = run(path, ["a", "a", "a"], answers)
-    assert len({r.text for r in first.values()}) == 3
-    again = run(path, ["a", "a", "a"], Asked())
-    assert [again[i].text for i in range(3)] == [first[i].text for i in range(3)]
+    first = run(path, "aaa", Asked(lambda request: answered(request, completion(f"{next(count)}"))))
+    assert len({r.body for r in first.values()}) == 3
+    again = run(path, "aaa", Asked())
+    assert [again[i].body for i in range(3)] == [first[i].body for i in range(3)]
 
 
-def test_rows_that_cannot_be_asked_cost_no_answer_its_place(path: Path) -> None:
-    texts = ["bad", "a", "bad", "b"]
-
-    def same_name(request: Request) -> Request:
-        known = request.known and replace(request.known, request=request)
-        return replace(request, custom_id="row", known=known)
-
-    with Journal(str(path)) as journal:
-        serving = JournaledServing(journal, Asked(), body_of)
-        assert len(list(serving.generate(map(same_name, requests(texts))))) == 4
-    assert newly_asked(path, texts) == []
-
-
-@pytest.mark.parametrize("kind", ["truncated", "refused", "filtered", "empty"])
-def test_an_unusable_answer_is_an_answer(path: Path, kind: str) -> None:
-    usage = Usage(11, 7)
-    failure = Failure(kind, "no use", 200, 2)  # type: ignore[arg-type]
-
-    def answer(request: Request) -> Response:
-        return Response(request, "half of it", "length", usage, "m", 2, failure)
-
-    [first] = run(path, "a", Asked(answer)).values()
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (completion("half of it", "length"), "truncated"),
+        (completion(None, refusal="no"), "refused"),
+        (completion("", "content_filter"), "filtered"),
+        (completion(None, reasoning_content="hm"), "empty"),
+    ],
+)
+def test_an_unusable_answer_is_an_answer(path: Path, body: bytes, kind: str) -> None:
+    [first] = run(path, "a", Asked(lambda request: answered(request, body))).values()
     asked = Asked()
     [again] = run(path, "a", asked).values()
-    assert kind in UNUSABLE_ANSWERS
+    assert first.error is not None
+    assert first.error.kind == kind in UNUSABLE_ANSWERS
     assert asked.texts == []
     assert replace(again, cached=False, request=first.request) == first
 
 
 @pytest.mark.parametrize(
-    "kind", ["rejected", "rate_limited", "server_error", "timeout", "connection", "bad_response"]
+    "response",
+    [
+        Response(Request(Record(0, b"", {}), 0, b""), error=Failure("timeout", "no", None, 1)),
+        Response(
+            Request(Record(0, b"", {}), 0, b""), b"<html>", error=Failure("bad_response", "no", 200)
+        ),
+        Response(Request(Record(0, b"", {}), 0, b""), b"{}", error=Failure("rejected", "no", 400)),
+    ],
 )
-def test_what_was_not_answered_is_asked_again(path: Path, kind: str) -> None:
-    def answer(request: Request) -> Response:
-        return Response(request, error=Failure(kind, "no", 400, 1))  # type: ignore[arg-type]
-
-    run(path, "a", Asked(answer))
+def test_what_was_not_answered_is_asked_again(path: Path, response: Response) -> None:
+    run(path, "a", Asked(lambda request: replace(response, request=request)))
     assert newly_asked(path, "a") == ["a"]
 
 
-def test_the_answers_that_fit_are_counted_without_asking(path: Path) -> None:
+def test_a_body_that_is_no_answer_any_more_is_asked_again_and_the_new_one_counts(
+    path: Path,
+) -> None:
+    [request] = requests("a")
+    with Journal(str(path)) as journal:
+        journal.put([StoredAnswer(request.key, b"what an earlier version took for an answer")])
+    assert newly_asked(path, "a") == ["a"]
+    assert newly_asked(path, "a") == []
+
+
+def test_a_request_without_a_key_is_asked_and_not_kept(path: Path) -> None:
+    asked = Asked()
+    with Journal(str(path)) as journal:
+        serving = JournaledServing(journal, asked, read_completion)
+        for _ in range(2):
+            items = [replace(each, key=b"") for each in requests("a")]
+            assert len(list(serving.generate(items))) == 1
+        assert (asked.texts, journal.answers) == (["a", "a"], 0)
+
+
+def test_tokens_of_all_answers_are_summed(path: Path) -> None:
+    run(path, "ab", Asked())
     run(path, "abc", Asked())
     with Journal(str(path)) as journal:
-        asked = Asked()
-        serving = JournaledServing(journal, asked, body_of)
-        assert serving.count(requests(["bad", "b", "c", "c", "d"])) == (2, 2)
-        assert asked.texts == []
+        assert (journal.spent(), journal.answers) == (Usage(33, 21), 3)
 
 
 def test_somebody_is_told_before_the_first_new_request_only(path: Path) -> None:
@@ -126,7 +226,7 @@ def test_somebody_is_told_before_the_first_new_request_only(path: Path) -> None:
     run(path, "ab", Asked())
     with Journal(str(path)) as journal:
         serving = JournaledServing(
-            journal, asked, body_of, before_asking=lambda: told.append(len(asked.texts))
+            journal, asked, read_completion, before_asking=lambda: told.append(len(asked.texts))
         )
         list(serving.generate(requests("ab")))
         assert told == []
@@ -134,12 +234,49 @@ def test_somebody_is_told_before_the_first_new_request_only(path: Path) -> None:
         assert told == [0]
 
 
-def test_occurrences_stay_right_while_the_table_grows() -> None:
-    seen = Occurrences()
-    keys = [random.Random(i).randbytes(16) for i in range(5000)]
-    assert {seen.count(key) for key in keys} == {0}
-    assert {seen.count(key) for key in keys} == {1}
-    assert seen.count(keys[0]) == 2
+def test_a_later_stream_of_the_same_serving_knows_the_answers_of_an_earlier_one(path: Path) -> None:
+    asked = Asked()
+    with Journal(str(path)) as journal:
+        serving = JournaledServing(journal, asked, read_completion)
+        for texts in ("ab", "abc", "cba"):
+            assert len(list(serving.generate(requests(texts)))) == len(texts)
+    assert asked.texts == ["a", "b", "c"]
+
+
+# Further journals.
+
+
+def test_an_answer_of_another_journal_is_used_and_copied_with_its_time(
+    tmp_path: Path, path: Path
+) -> None:
+    parts = [tmp_path / "part0", tmp_path / "part1"]
+    for part, texts in zip(parts, ("ac", "bd"), strict=True):
+        run(part, texts, Asked())
+    with Journal(str(parts[0]), read_only=True) as part:
+        [time, _] = [when for when, _ in part.times()]
+    before = [part.read_bytes() for part in parts]
+    assert newly_asked(path, "abcde", also=parts) == ["e"]
+    assert [part.read_bytes() for part in parts] == before
+    for part in parts:
+        part.unlink()
+    assert newly_asked(path, "abcde") == []
+    with Journal(str(path)) as journal:
+        assert (journal.spent(), journal.answers) == (Usage(55, 35), 5)
+        assert time in [when for when, _ in journal.times()]
+
+
+def test_an_answer_of_its_own_journal_comes_first_and_is_not_stored_again(
+    tmp_path: Path, path: Path
+) -> None:
+    run(path, "a", Asked(lambda request: answered(request, completion("mine"))))
+    run(tmp_path / "other", "a", Asked())
+    [response] = run(path, "a", Asked(), also=[tmp_path / "other"]).values()
+    assert response.body == completion("mine")
+    with Journal(str(path)) as journal:
+        assert journal.answers == 1
+
+
+# When it stores.
 
 
 def copied(path: Path) -> Path:
@@ -152,54 +289,121 @@ def copied(path: Path) -> Path:
 
 def test_an_answer_is_stored_before_it_is_handed_on(path: Path) -> None:
     with Journal(str(path)) as journal:
-        for response in JournaledServing(journal, Asked(), body_of).generate(requests("abcde")):
-            assert text_of(response.request) not in newly_asked(copied(path), "abcde")
+        for response in JournaledServing(journal, Asked(), read_completion).generate(
+            requests("abcde")
+        ):
+            assert response.request.body.decode() not in newly_asked(copied(path), "abcde")
 
 
 def test_what_came_before_the_end_of_the_run_is_stored_and_handed_on_first(path: Path) -> None:
-    def answer(request: Request) -> Response:
-        if text_of(request) == "c":
-            raise EndpointError("dead")
-        return Response(request, "fine")
+    def broken() -> Iterator[Request | Response]:
+        yield from requests("ab")
+        raise EndpointError("dead")
 
     with Journal(str(path)) as journal:
-        responses = JournaledServing(journal, Asked(answer), body_of).generate(requests("abdce"))
-        assert [text_of(next(responses).request) for _ in range(2)] == ["b", "d"]
-        with pytest.raises(EndpointError):
-            next(responses)
-        with pytest.raises(EndpointError):
-            next(responses)
-    assert newly_asked(path, "abdce") == ["a", "c", "e"]
-
-
-class Waiting(Iterator[Response]):
-    """Responses that are all there at once, as a window has them after a pause."""
-
-    def __init__(self, requests: Iterable[Request]) -> None:
-        self._responses = [Response(request, "x") for request in requests]
-
-    def __next__(self) -> Response:
-        if not self._responses:
-            raise StopIteration
-        return self._responses.pop()
-
-    def wait(self, timeout: float | None) -> bool:
-        return True
+        stream = JournaledServing(journal, Asked(), read_completion).generate(broken())
+        assert [next(stream).request.body for _ in range(2)] == [b"a", b"b"]
+        for _ in range(2):
+            with pytest.raises(EndpointError, match="dead"):
+                next(stream)
+    assert newly_asked(path, "abc") == ["c"]
 
 
 def test_all_that_is_waiting_goes_into_one_transaction(path: Path) -> None:
-    class Serving:
-        generate = Waiting
-
+    asked = Asked(at_end=True)
     with Journal(str(path)) as journal:
         groups: list[int] = []
+        put = journal.put
 
-        def put(answers: Iterable[object]) -> None:
-            groups.append(len(list(answers)))
+        def counted(answers: Iterable[StoredAnswer]) -> None:
+            groups.append(len(stored := list(answers)))
+            put(stored)
 
-        journal.put = put  # type: ignore[method-assign]
-        assert (
-            len(list(JournaledServing(journal, Serving(), body_of).generate(requests("a" * 700))))
-            == 700
-        )
+        journal.put = counted  # type: ignore[method-assign]
+        stream = JournaledServing(journal, asked, read_completion).generate(requests("a" * 700))
+        assert asked.ended.wait(10)
+        assert len(list(stream)) == 700
         assert groups == [512, 188]
+
+
+def test_where_an_answer_cannot_be_stored_nothing_is_handed_on_and_the_sending_ends(
+    path: Path,
+) -> None:
+    def full(answers: Iterable[StoredAnswer]) -> None:
+        raise JournalError("database or disk is full")
+
+    asked = Asked()
+    with Journal(str(path)) as journal:
+        journal.put = full  # type: ignore[method-assign]
+        stream = JournaledServing(journal, asked, read_completion).generate(requests("abc"))
+        for _ in range(2):
+            with pytest.raises(JournalError, match="full"):
+                next(stream)
+        assert asked.closed
+
+
+# The stream's contract.
+
+
+def test_a_stream_can_be_waited_for_and_drained(path: Path) -> None:
+    go_on = threading.Event()
+
+    def slow() -> Iterator[Request | Response]:
+        yield from requests("a")
+        go_on.wait(10)
+        yield from requests("b")
+
+    asked = Asked()
+    with Journal(str(path)) as journal:
+        with JournaledServing(journal, asked, read_completion).generate(slow()) as stream:
+            assert stream.wait(10)
+            assert next(stream).request.body == b"a"
+            assert not stream.wait(0.01)
+            stream.drain(5)
+            assert stream.wait(10)
+            assert asked.drained == [5]
+            with pytest.raises(StopIteration):
+                next(stream)
+        go_on.set()
+        assert asked.ended.wait(10)
+
+
+def test_leaving_or_dropping_a_stream_closes_the_one_behind_it(path: Path) -> None:
+    asked = Asked()
+    with Journal(str(path)) as journal:
+        serving = JournaledServing(journal, asked, read_completion)
+        with serving.generate(requests("ab")) as stream:
+            next(stream)
+        assert asked.closed
+        asked.closed = 0
+        for _ in serving.generate(requests("cd")):
+            break
+        gc.collect()
+        assert asked.closed
+
+
+def test_what_is_stored_while_nothing_comes_can_be_read_by_others(path: Path) -> None:
+    now = [1000.0]
+    go_on = threading.Event()
+
+    def slow() -> Iterator[Request | Response]:
+        yield from requests("ab")
+        go_on.wait(10)
+
+    with Journal(str(path), clock=lambda: now[0]) as journal:
+        journal.put([])
+        stream = JournaledServing(journal, Asked(), read_completion).generate(slow())
+        assert len([next(stream), next(stream)]) == 2
+
+        def seen() -> int:
+            other = path.with_name("copy")  # a lock goes with any descriptor that is closed
+            shutil.copy(path, other)
+            with open_to_read(str(other)) as reader:
+                return reader.answers
+
+        assert seen() == 0
+        now[0] += 2
+        assert not stream.wait(0.01)
+        assert seen() == 2
+        go_on.set()
+        stream.close()

@@ -8,6 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "codesynth"
 BASE = {"errors", "models", "codec", "version"}
 SERVING = {"serving", "serving.stream"}
+ONLINE = {"serving.http", "serving.answers", "serving.limits", *SERVING}
 ALLOWED: dict[str, set[str]] = {
     "cli": {"settings", "options", "process", "commands", "run", "serving.answers", "verify"}
     | {"report", "scale"},
@@ -27,9 +28,11 @@ ALLOWED: dict[str, set[str]] = {
     "serving": set(),
     "serving.stream": set(),
     "serving.answers": set(),
-    "serving.client": {"serving.online", "serving.http", "serving.answers", "serving.limits", *SERVING},
-    "serving.online": {"serving.http", "serving.answers", "serving.limits", "serving.stream"},
-    "serving.diagnosis": {"serving.http", "serving.answers"},
+    "serving.client": {"serving.online", "serving.attempts", "serving.diagnosis", *ONLINE},
+    "serving.online": {"serving.attempts", *ONLINE},
+    "serving.attempts": {"serving.outcomes", "serving.diagnosis", *ONLINE},
+    "serving.diagnosis": {"serving.outcomes", "serving.answers", "serving.http"},
+    "serving.outcomes": {"serving.answers"},
     "serving.http": {"serving.http"},
     "serving.limits": {"serving.limits"},
     "serving.offline": {"serving.offline"},

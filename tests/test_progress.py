@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codesynth.models import Stats
+from codesynth.models import Stats, Usage
 from codesynth.progress import Progress, duration, tokens
 
 
@@ -47,7 +47,7 @@ def shown(stats: Stats, stream: io.StringIO, *, bar: bool = True, total: int | N
 def test_a_bar_tells_rows_rate_and_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("TERM", "xterm")
-    stats = Stats(rows=9, ok=6, failures=Counter(empty=2), prompt_tokens=1500)
+    stats = Stats(rows=9, ok=6, failures=Counter(empty=2), answered=8, used=Usage(1500))
     text = shown(stats, Terminal())
     assert "6 ok, 2 failed, 4.0 rows/s, 1.5k tokens" in text
     assert "demo: a [bold]line[/] :smile: xxxxxxxxxx" in text
@@ -75,7 +75,7 @@ def test_the_rows_to_come_are_counted_for_a_bar_only() -> None:
 def test_the_summary_tells_tokens_and_pending_rows_where_there_are_some() -> None:
     clock = Clock()
     stats = Stats(rows=100, ok=98, failures=Counter(rejected=2), attempts=100)
-    stats.prompt_tokens = 41_000
+    stats.used = Usage(41_000)
     progress = Progress(stats, lambda: None, name="demo", bar=False, clock=clock)
     clock.now += 72
     assert progress.summary() == "100 in: 98 ok, 2 failed, 41k tokens, 1m12s"
@@ -86,7 +86,7 @@ def test_the_summary_tells_tokens_and_pending_rows_where_there_are_some() -> Non
 
 @given(st.integers(0, 10**13))
 def test_tokens_are_worded_in_few_figures(count: int) -> None:
-    assert len(tokens(Stats(prompt_tokens=count)).removesuffix(" tokens")) <= 6
+    assert len(tokens(Usage(count)).removesuffix(" tokens")) <= 6
 
 
 @pytest.mark.parametrize(
@@ -108,14 +108,36 @@ def test_durations_are_worded_in_two_units(seconds: float, words: str) -> None:
     ],
 )
 def test_tokens_are_worded_with_a_unit(count: int, words: str) -> None:
-    assert tokens(Stats(completion_tokens=count)) == f"{words} tokens"
+    assert tokens(Usage(0, count)) == f"{words} tokens"
 
 
 @pytest.mark.parametrize(("count", "words"), [(9_960, "10k"), (999_900, "1.0M")])
 def test_rounding_carries_into_the_next_unit(count: int, words: str) -> None:
-    assert tokens(Stats(prompt_tokens=count)) == f"{words} tokens"
+    assert tokens(Usage(count)) == f"{words} tokens"
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(9.97, "10s"), (59.7, "1m00s")])
 def test_rounding_carries_into_the_next_minute(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+def test_rejected_rows_and_reasoning_are_told() -> None:
+    stats = Stats(rows=10, ok=6, rejections=Counter(duplicate=3), failures=Counter(empty=1))
+    stats.attempts, stats.used = 10, Usage(1000, 4000, reasoning_tokens=3000, cached_tokens=500)
+    summary = Progress(stats, lambda: None, name="demo", bar=False).summary()
+    assert summary.startswith(
+        "10 in: 6 ok, 3 rejected, 1 failed, 5.0k tokens "
+        "(75 % of the answers reasoning, 50 % of the prompts cached), "
+    )
+
+
+def test_a_bar_says_what_the_endpoint_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("TERM", "xterm")
+    clock, stream = Clock(), Terminal()
+    progress = Progress(Stats(), lambda: 5, name="demo", bar=True, stream=stream, clock=clock)
+    progress.status = lambda: "0 of 4 in flight, no answers: [429] slow down"
+    with progress:
+        clock.now += 1.0
+        progress.tick()
+    assert "0 of 4 in flight, no answers: [429] slow down" in stream.getvalue()

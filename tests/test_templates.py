@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codesynth.errors import ConfigError
-from codesynth.operators.fences import find_blocks
+from codesynth.models import Failure, Record
+from codesynth.operators.extract import find_blocks
 from codesynth.operators.templates import (
     PROMPTS,
     Template,
+    check_first,
     find_template,
     format_examples,
     load_template,
@@ -149,7 +151,7 @@ def test_a_path_is_read_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_an_unknown_name_is_answered_with_the_names_there_are() -> None:
     with pytest.raises(ConfigError) as caught:
         find_template("nope")
-    words = 'no template "nope". There are: code_instruction_generate, code_instruction_to_code;'
+    words = 'no template "nope". There are: code_instruction_generate, code_instruction_to_code,'
     assert str(caught.value).startswith(words)
 
 
@@ -171,3 +173,19 @@ def test_what_cannot_be_read_is_a_config_error(tmp_path: Path) -> None:
 def test_prompts_lie_in_the_package_or_beside_it() -> None:
     package, beside = PROMPTS
     assert package == beside.parent / "codesynth" / "prompts"
+
+
+def test_one_alternative_is_drawn_by_what_the_others_hold() -> None:
+    drawn = template("{Harder: go.|Broader!|Plain} {task}")
+    assert drawn.names == ("task",)
+    texts = [drawn.fill({"task": f"t{i}"}) for i in range(60)]
+    assert {text.rpartition(" ")[0] for text in texts} == {"Harder: go.", "Broader!", "Plain"}
+    assert [drawn.fill({"task": f"t{i}", "other": i}) for i in range(60)] == texts
+
+
+def test_the_first_row_shows_whether_a_template_fits() -> None:
+    rows = [Record(0, b"[]", {}, error=Failure("not_an_object", "no")), Record(1, b"{}", {"a": ""})]
+    fitting, unfitting = template("{a}"), template("\n{a} {b}")
+    assert list(check_first(rows, fitting)) == rows
+    with pytest.raises(ConfigError, match=r"t.txt:2: unknown placeholder \{b\}; known: \{a\}"):
+        list(check_first(rows, unfitting))

@@ -4,7 +4,7 @@ from collections import Counter
 
 from codesynth.models import Failure, Record
 from codesynth.operators.chat import Parsed
-from codesynth.operators.tests import TestsOperator, find_signature, tests_template
+from codesynth.operators import tests as made
 
 ANSWER = '''Here are the tests:
 
@@ -30,8 +30,8 @@ def test_nothing():
 '''
 
 
-def operator(num_tests: int = 8) -> TestsOperator:
-    return TestsOperator(tests_template(None), num_tests=num_tests, dropped=Counter())
+def operator(num_tests: int = 8) -> made.TestsOperator:
+    return made.TestsOperator(made.tests_template(None), num_tests=num_tests, dropped=Counter())
 
 
 def row(instruction: str = "Return the mean of a list of numbers.") -> Record:
@@ -89,5 +89,5 @@ def test_an_answer_without_a_usable_test_is_a_failure() -> None:
 
 
 def test_a_class_has_a_signature_too() -> None:
-    assert find_signature("Write it:\nclass Stack(list):\n    ...") == "class Stack(list):"
-    assert find_signature("In class: write a function that sorts.") is None
+    assert made.find_signature("Write it:\nclass Stack(list):\n    ...") == "class Stack(list):"
+    assert made.find_signature("In class: write a function that sorts.") is None

@@ -3,7 +3,7 @@
 from codesynth.journal.batches import BatchLog, OpenBatch
 from codesynth.journal.occurrences import Occurrences
 from codesynth.journal.serving import JournaledServing
-from codesynth.journal.store import Journal, StoredAnswer, journal_exists, open_to_read
+from codesynth.journal.store import Journal, StoredAnswer, open_to_read
 
 __all__ = [
     "BatchLog",
@@ -12,6 +12,5 @@ __all__ = [
     "Occurrences",
     "OpenBatch",
     "StoredAnswer",
-    "journal_exists",
     "open_to_read",
 ]

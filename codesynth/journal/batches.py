@@ -70,15 +70,12 @@ class BatchLog:
         return batch._replace(id=batch_id)
 
     def keys(self, batch: OpenBatch) -> dict[bytes, int]:
-        """Return what was given to ``add``, but for the keys that are answered.
-
-        ``Journal.refresh`` tells what is answered.
-        """
+        """Return what was given to ``add``, but for the keys that ``Journal.get`` finds."""
         query = "SELECT keys FROM batch WHERE number = ?"
         with self._journal.transaction() as db:
             [(text,)] = db.execute(query, (batch.number,))
         keys = {bytes.fromhex(key): attempts for key, attempts in loads(text).items()}
-        return {key: keys[key] for key in keys if self._journal.find(key) is None}
+        return {key: keys[key] for key in keys if self._journal.get(key) is None}
 
     def keep(self, answers: Iterable[StoredAnswer]) -> None:
         """Store answers; see ``Journal.put``."""

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeAlias
 
 from codesynth.journal.store import Journal, StoredAnswer
 from codesynth.models import (
@@ -22,12 +22,15 @@ from codesynth.serving import ChatServing, LLMServing, ResponseStream
 
 _GROUP = 512  # answers in one transaction, at most
 
+ReadBody: TypeAlias = Callable[[bytes], tuple[Answer | None, Failure | None]]
+"""Reads the body of an answer: an answer, why it is none, or both."""
+
 
 class JournaledServing:
     """Answers from the journal what it knows; asks ``serving`` the rest and stores it.
 
     Args:
-        read: reads the body of an answer as ``serving`` does: an answer, why it is none, or both.
+        read: reads an answer as ``serving`` does.
         also: further journals; see ``open_to_read``. What is used of them is copied.
         before_asking: called once a stream, before the first request that no journal answers.
     """
@@ -36,7 +39,7 @@ class JournaledServing:
         self,
         journal: Journal,
         serving: LLMServing,
-        read: Callable[[bytes], tuple[Answer | None, Failure | None]],
+        read: ReadBody,
         *,
         also: Sequence[Journal] = (),
         before_asking: Callable[[], None] = lambda: None,
@@ -86,7 +89,7 @@ class JournaledServing:
 
     def _answer(self, request: Request, copies: dict[bytes, StoredAnswer]) -> Response | None:
         for journal in self._journals:
-            if (found := journal.find(request.key)) is None:
+            if (found := journal.get(request.key)) is None:
                 continue
             answer, failure = self._read(found.body)
             if failure is not None:
@@ -96,7 +99,8 @@ class JournaledServing:
             if journal is not self._journal:
                 used = (answer and answer.usage) or Usage()
                 copies[request.key] = found._replace(used=used)
-            return Response(request, found.body, answer, failure, found.attempts, cached=True)
+            attempts, seconds = found.attempts, found.seconds
+            return Response(request, found.body, answer, failure, attempts, seconds, cached=True)
         return None
 
 
@@ -146,7 +150,7 @@ class _JournaledStream(Iterator[Response]):
         if not (key and response.body) or (error and error.kind not in UNUSABLE_ANSWERS):
             return None
         used = (response.answer and response.answer.usage) or Usage()
-        return StoredAnswer(key, response.body, response.attempts, 0, used)
+        return StoredAnswer(key, response.body, response.attempts, response.seconds, 0, used)
 
     def wait(self, timeout: float | None) -> bool:
         """Wait until ``next`` would return at once, or nearly; False after ``timeout`` seconds."""

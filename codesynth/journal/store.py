@@ -32,27 +32,34 @@ _TABLES = (
     "CREATE TABLE note (name TEXT PRIMARY KEY, value TEXT, check_sum INTEGER) WITHOUT ROWID",
     # Numbered from 1 without a gap. The sums are of all answers so far: the last one has the total.
     """CREATE TABLE answer (number INTEGER PRIMARY KEY, prompt_sum INTEGER, completion_sum INTEGER,
-        time INTEGER, key BLOB, attempts INTEGER, check_sum INTEGER, body BLOB)""",
-    """CREATE TABLE batch (number INTEGER PRIMARY KEY AUTOINCREMENT, uuid TEXT, requests INTEGER,
-        keys BLOB, file TEXT, id TEXT)""",
+        time REAL, seconds REAL, key BLOB, attempts INTEGER, check_sum INTEGER, body BLOB)""",
+    """CREATE TABLE batch (number INTEGER PRIMARY KEY, uuid TEXT, requests INTEGER, keys BLOB,
+        file TEXT, id TEXT)""",
 )
 _TOTAL = """SELECT number, prompt_sum, completion_sum FROM answer ORDER BY number DESC LIMIT 1"""
 # LIMIT rather than BETWEEN: no page is read that a run may just be writing.
 _INDEX = """INSERT OR REPLACE INTO place SELECT key, number
     FROM (SELECT * FROM answer WHERE number > ? LIMIT ?)
     WHERE check_sum = crc(key, body, attempts) ORDER BY key, number"""
-_READ = """SELECT answer.key, body, attempts, time
+_READ = """SELECT answer.key, body, attempts, seconds, time
     FROM (SELECT * FROM answer WHERE number >= ? LIMIT ?) AS answer
     CROSS JOIN place ON place.key = answer.key AND place.number = answer.number"""
 
 
 class StoredAnswer(NamedTuple):
-    """One answer; ``time`` is in seconds since the epoch, 0 for the time at which it is stored."""
+    """One answer.
+
+    Attributes:
+        seconds: that its last attempt took; 0 where that is not known.
+        time: since the epoch; 0 stands for the time at which it is stored.
+        used: its tokens; not read back.
+    """
 
     key: bytes
     body: bytes
     attempts: int = 1
-    time: int = 0
+    seconds: float = 0.0
+    time: float = 0.0
     used: Usage = Usage()
 
 
@@ -67,8 +74,7 @@ class Journal:
         clock: seconds since the epoch.
 
     Attributes:
-        answers: how many it holds; kept up to date, as the next.
-        spent: the tokens of all of them.
+        answers: how many it holds; kept up to date.
 
     Raises:
         BusyError: another run holds it.
@@ -77,8 +83,7 @@ class Journal:
     >>> import tempfile
     >>> with Journal(tempfile.mkdtemp() + "/out.journal") as journal:
     ...     journal.put([StoredAnswer(b"key", b"{}")])
-    ...     journal.refresh()
-    ...     journal.find(b"key").body
+    ...     journal.get(b"key").body
     b'{}'
     """
 
@@ -87,13 +92,14 @@ class Journal:
     ) -> None:
         self.path, self._clock = path, clock
         self._lock = threading.RLock()
+        self._refreshed = False
         self._indexed = self._last = 0
         self._ahead: dict[bytes, StoredAnswer] = {}
         self._checkpointed = 0.0
         self._file = Path(path).resolve()  # SQLite puts its log beside the file, not beside a link
         with self._translated():
             self._db = sqlite3.connect(
-                f"{self._file.as_uri()}?immutable=1" if read_only else self._file,
+                f"{self._file.as_uri()}?mode=ro&immutable=1" if read_only else self._file,
                 timeout=1.0,  # others may just be taking what a killed run left
                 isolation_level=None,
                 check_same_thread=False,
@@ -105,7 +111,7 @@ class Journal:
                 else:
                     self._take(_log_of(path))
                 self.answers, *spent = (self._do(_TOTAL) or [(0, 0, 0)])[0]
-                self.spent = Usage(*spent)
+                self._spent = Usage(*spent)
             except BaseException:
                 self._db.close()
                 raise
@@ -144,6 +150,14 @@ class Journal:
 
     def _do(self, statement: str, *values: object) -> list[Any]:
         return self._db.execute(statement, values).fetchall()
+
+    @staticmethod
+    def exists(path: str) -> bool:
+        """Tell whether a journal was begun at a path."""
+        try:
+            return Path(path).stat().st_size > 1  # SQLite takes a single byte for nothing
+        except OSError:
+            return False
 
     def __enter__(self) -> Self:
         return self
@@ -184,20 +198,30 @@ class Journal:
                     self._do("ROLLBACK")
                 raise
 
+    def spent(self) -> Usage:
+        """Return the tokens of all answers."""
+        return self._spent
+
+    def times(self) -> Iterator[tuple[float, float]]:
+        """Yield when each answer was stored, and how many seconds its last attempt took."""
+        query = "SELECT time, seconds FROM answer WHERE number <= ? ORDER BY number"
+        with self._translated():
+            yield from self._db.execute(query, (self.answers,))
+
     def put(self, answers: Iterable[StoredAnswer]) -> None:
         """Store answers in one transaction; back when they are on the disk."""
         with self._lock:
-            now, rows, number = int(self._clock()), [], self.answers
-            prompt, completion = self.spent.prompt_tokens, self.spent.completion_tokens
-            for key, body, attempts, seconds, used in answers:
+            now, rows, number = self._clock(), [], self.answers
+            prompt, completion = self._spent.prompt_tokens, self._spent.completion_tokens
+            for key, body, attempts, seconds, when, used in answers:
                 number += 1
                 prompt += min(used.prompt_tokens, _MAX_TOKENS)
                 completion += min(used.completion_tokens, _MAX_TOKENS)
                 about = (key, attempts, _crc(key, body, attempts), body)
-                rows.append((number, prompt, completion, seconds or now, *about))
+                rows.append((number, prompt, completion, when or now, seconds, *about))
             with self.transaction() as db:
-                db.executemany("INSERT INTO answer VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
-            self.answers, self.spent = number, Usage(prompt, completion)
+                db.executemany("INSERT INTO answer VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            self.answers, self._spent = number, Usage(prompt, completion)
         self.checkpoint()
 
     def checkpoint(self) -> None:
@@ -208,7 +232,7 @@ class Journal:
                 self._do("PRAGMA wal_checkpoint(PASSIVE)")
 
     def refresh(self) -> None:
-        """Make all that has been stored so far findable, at some microseconds an answer.
+        """Let ``get`` find all that has been stored so far; some microseconds an answer.
 
         An index on the disk would be written all over for each group of answers.
 
@@ -216,11 +240,10 @@ class Journal:
             JournalError: some of it is damaged.
         """
         with self._translated():
-            if not self._indexed:
+            if not self._refreshed:
                 self._db.create_function("crc", 3, _crc, deterministic=True)
-                self._do(
-                    "CREATE TEMP TABLE IF NOT EXISTS place (key PRIMARY KEY, number) WITHOUT ROWID"
-                )
+                self._do("CREATE TEMP TABLE place (key PRIMARY KEY, number) WITHOUT ROWID")
+                self._refreshed = True
             before, after = self._indexed, self.answers
             lost = after - before - self._db.execute(_INDEX, (before, after - before)).rowcount
             if lost:
@@ -229,8 +252,10 @@ class Journal:
             average = self._file.stat().st_size // max(1, after)
             self._block = max(1, min(_BLOCK, _BLOCK_BYTES // (average + 1)))
 
-    def find(self, key: bytes) -> StoredAnswer | None:
-        """Find an answer that was stored before ``refresh`` was called; its usage is not kept."""
+    def get(self, key: bytes) -> StoredAnswer | None:
+        """Find an answer that was stored before the last ``refresh``; the first use is one."""
+        if not self._refreshed:
+            self.refresh()
         if not self._indexed:
             return None
         return self._ahead.pop(key, None) or self._read_ahead(key)
@@ -270,14 +295,6 @@ class Journal:
         return JournalError(
             f"{self.path} is damaged: {words}. Restore it, or move it away and start afresh"
         )
-
-
-def journal_exists(path: str) -> bool:
-    """Tell whether a journal was begun at a path."""
-    try:
-        return Path(path).stat().st_size > 1  # SQLite takes a single byte for nothing
-    except OSError:
-        return False
 
 
 def open_to_read(path: str, *, answers: bool = False) -> Journal:

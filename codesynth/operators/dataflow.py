@@ -19,6 +19,7 @@ from codesynth.operators.chat import ChatTask, Operator
 from codesynth.operators.code import CodeOperator, code_template, fill_instruction
 from codesynth.operators.instructions import (
     InstructionOperator,
+    check_pool,
     few_shot_records,
     fill_examples,
     instruction_template,
@@ -138,19 +139,6 @@ class CodeInstructionGenerator:
         check_pool(len(pool), self.num_few_shot)
         choose = partial(sample, self.seed, size=len(pool), k=self.num_few_shot)
         return few_shot_records(pool, lines, range(self.num_generate), choose)
-
-
-def check_pool(size: int, num_few_shot: int) -> None:
-    """See that a pool holds enough texts for a prompt.
-
-    Raises:
-        ConfigError: it does not.
-    """
-    if size < num_few_shot:
-        raise ConfigError(
-            f"the pool has {size} usable rows, but a prompt takes {num_few_shot} examples. "
-            "Lower --num-few-shot or add rows"
-        )
 
 
 class CodeInstructionToCodeGenerator:

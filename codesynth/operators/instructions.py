@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from codesynth.errors import ConfigError
 from codesynth.models import Failure, Record
 from codesynth.operators.chat import Parsed
 from codesynth.operators.extract import extract_instruction
@@ -55,6 +56,19 @@ def instruction_template(text: str | None, name: str = "<prompt_template>") -> T
 def fill_examples(template: Template) -> Callable[[Sequence[str]], str]:
     """Make the function that writes a prompt from examples."""
     return lambda examples: template.fill({"examples": format_examples(examples)})
+
+
+def check_pool(size: int, num_few_shot: int) -> None:
+    """See that a pool holds enough texts for a prompt.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if size < num_few_shot:
+        raise ConfigError(
+            f"the pool has {size} usable rows, but a prompt takes {num_few_shot} examples. "
+            "Lower --num-few-shot or add rows"
+        )
 
 
 def few_shot_records(

@@ -50,28 +50,29 @@ def read_completion(body: bytes, redact: Redact = str) -> tuple[Answer | None, F
         model=model if isinstance(model, str) else None,
         usage=_read_usage(data.get("usage")),
     )
-    return _judge(answer, one_line(redact(refusal)))
-
-
-def _judge(answer: Answer, refusal: str) -> tuple[Answer | None, Failure | None]:
-    """Tell whether an answer is of use; the failures are those of the contract's table."""
-    reason = (answer.finish_reason or "").lower()
-    spent = _name_tokens(answer)
-    kind: FailureKind
-    if reason in _CUT:
-        kind, words = "truncated", f"finish_reason {reason}: the answer was cut{spent}"
-        words += ". Try a larger --max-tokens"
-    elif reason in _FILTERED:
-        kind, words = "filtered", f"finish_reason {reason}{spent}"
-    elif reason in _BROKEN_OFF:
-        return _bad(f"finish_reason {reason}: the server broke off")
-    elif refusal:
-        kind, words = "refused", f"{refusal}{spent}"
-    elif not answer.text.strip():
-        kind, words = "empty", f"the answer has no text{spent}"
-    else:
+    kind, words = _find_fault(answer, refusal)
+    if kind is None:
         return answer, None
-    return answer, Failure(kind, words, 200)
+    if kind == "bad_response":
+        return _bad(words)
+    fix = ". Try a larger --max-tokens" if kind == "truncated" else ""
+    return answer, Failure(kind, f"{one_line(redact(words))}{_name_tokens(answer)}{fix}", 200)
+
+
+def _find_fault(answer: Answer, refusal: str) -> tuple[FailureKind | None, str]:
+    """Say why an answer is of no use, if so; the kinds are those of the contract's table."""
+    reason = (answer.finish_reason or "").lower()
+    if reason in _CUT:
+        return "truncated", f"finish_reason {reason}: the answer was cut"
+    if reason in _FILTERED:
+        return "filtered", f"finish_reason {reason}"
+    if reason in _BROKEN_OFF:
+        return "bad_response", f"finish_reason {reason}: the server broke off"
+    if refusal:
+        return "refused", refusal
+    if not answer.text.strip():
+        return "empty", "the answer has no text"
+    return None, ""
 
 
 def _name_tokens(answer: Answer) -> str:
@@ -79,12 +80,7 @@ def _name_tokens(answer: Answer) -> str:
     usage = answer.usage or Usage()
     if usage.reasoning_tokens:
         return f" ({usage.completion_tokens} tokens, {usage.reasoning_tokens} of them reasoning)"
-    tokens = (
-        f"{usage.completion_tokens} tokens" if usage.completion_tokens else "tokens not counted"
-    )
-    return (
-        f" ({tokens}, {len(answer.reasoning)} characters of reasoning)" if answer.reasoning else ""
-    )
+    return f" ({len(answer.reasoning)} characters of reasoning)" if answer.reasoning else ""
 
 
 def _bad(words: str) -> tuple[None, Failure]:

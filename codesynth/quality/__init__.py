@@ -1,1 +1,0 @@
-"""Data quality: what makes a row worth training on."""

@@ -1,0 +1,537 @@
+"""The journal's file: what is in it, who may use it, and that damage anywhere in it is told."""
+
+import contextlib
+import functools
+import itertools
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from codesynth.errors import BusyError, JournalError
+from codesynth.journal import Journal, StoredAnswer, open_to_read
+from codesynth.models import Usage
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "out.journal"
+
+
+def key_of(number: int) -> bytes:
+    return b"%016d" % number
+
+
+def store(path: Path, *bodies: bytes) -> None:
+    with Journal(str(path)) as journal:
+        start = journal.answers
+        journal.put(StoredAnswer(key_of(start + i), body) for i, body in enumerate(bodies))
+
+
+def bodies(path: Path, count: int) -> list[bytes | None]:
+    with Journal(str(path)) as journal:
+        found = [journal.get(key_of(i)) for i in range(count)]
+    return [answer and answer.body for answer in found]
+
+
+@contextlib.contextmanager
+def other_process(script: str, *args: object) -> Iterator["subprocess.Popen[str]"]:
+    """Run a script that has a Journal; it is killed at the end."""
+    start = (
+        "import itertools, os, sys; from codesynth.journal import Journal, StoredAnswer\n"
+        "def key_of(number): return b'%016d' % number\n"
+    )
+    command = [sys.executable, "-c", start + script, *map(str, args)]
+    process = subprocess.Popen(command, stdin=-1, stdout=-1, text=True)
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+HOLD = "with Journal(sys.argv[1]) as journal: print(1, flush=True); sys.stdin.read()"
+PUT_AND_HOLD = """
+with Journal(sys.argv[1]) as journal:
+    for i in range(int(sys.argv[2])):
+        journal.put([StoredAnswer(key_of(i), b'%d' % i)])
+    print(1, flush=True)
+    sys.stdin.read()
+"""
+
+
+# What is in it.
+
+
+@given(st.binary(), st.integers(0, 2**31), st.floats(0, 1e6), st.floats(1, 1e10))
+@settings(deadline=None, max_examples=15)
+def test_an_answer_comes_back_as_it_was(
+    body: bytes, attempts: int, seconds: float, when: float
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        answer = StoredAnswer(b"key", body, attempts, seconds, when)
+        with Journal(f"{folder}/journal") as journal:
+            journal.put([answer])
+        with Journal(f"{folder}/journal") as journal:
+            assert journal.get(b"key") == answer
+            assert journal.get(b"yek") is None
+            assert list(journal.times()) == [(when, seconds)]
+
+
+def test_the_later_of_two_answers_counts(path: Path) -> None:
+    with Journal(str(path)) as journal:
+        for i, body in itertools.product(range(300), (b"old", b"new")):
+            journal.put([StoredAnswer(key_of(i), body)]) if i > 290 else None
+        journal.refresh()
+        assert {journal.get(key_of(i)).body for i in range(291, 300)} == {b"new"}  # type: ignore[union-attr]
+
+
+def test_answers_have_the_time_at_which_they_were_stored(path: Path) -> None:
+    now = 5.5
+    with Journal(str(path), clock=lambda: now) as journal:
+        journal.put([StoredAnswer(b"a", b"", seconds=0.5)])
+        now = 7.25
+        journal.put([StoredAnswer(b"b", b"")])
+        assert list(journal.times()) == [(5.5, 0.5), (7.25, 0.0)]
+
+
+def test_tokens_are_summed_over_all_runs_whatever_an_endpoint_claims(path: Path) -> None:
+    for used in (Usage(10, 1), Usage(30, 3, 99, 99), Usage(2**70, 0)):
+        with Journal(str(path)) as journal:
+            journal.put([StoredAnswer(b"%d" % used.prompt_tokens, b"", used=used)])
+    with Journal(str(path)) as journal:
+        assert (journal.spent(), journal.answers) == (Usage(40 + 2**40, 4), 3)
+
+
+def test_notes_are_remembered_and_replaced(path: Path) -> None:
+    with Journal(str(path)) as journal:
+        assert journal.note("seed") is None
+        journal.set_note("seed", "1")
+        journal.set_note("seed", "zwei \u2028")
+    with Journal(str(path)) as journal:
+        assert journal.note("seed") == "zwei \u2028"
+
+
+def test_a_transaction_that_fails_leaves_nothing(path: Path) -> None:
+    with Journal(str(path)) as journal:
+        with pytest.raises(JournalError), journal.transaction() as db:  # noqa: PT012
+            db.execute("CREATE TABLE batch (id)")
+            db.execute("CREATE TABLE batch (id)")
+        with journal.transaction() as db:
+            db.execute("CREATE TABLE batch (id)")
+        journal.put([StoredAnswer(b"key", b"body")])
+        assert journal.get(b"key") is not None
+
+
+def test_answers_of_any_size_share_their_pages(path: Path) -> None:
+    store(path, *[b"x" * 2100] * 300)
+    assert path.stat().st_size < 1.3 * 300 * 2100
+
+
+def test_two_threads_may_read_and_write_at_once(path: Path) -> None:
+    with Journal(str(path)) as journal:
+
+        def write() -> None:
+            for i in range(120):
+                journal.put([StoredAnswer(key_of(i), key_of(i))])
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        while writer.is_alive():
+            there = journal.answers
+            journal.refresh()
+            found = [journal.get(key_of(i)) for i in range(0, there, 7)]
+            assert [answer and answer.body for answer in found] == [
+                key_of(i) for i in range(0, there, 7)
+            ]
+        writer.join()
+        journal.refresh()
+        assert all(journal.get(key_of(i)) for i in reversed(range(120)))
+
+
+def test_answers_are_found_in_any_order(path: Path) -> None:
+    store(path, *(b"%d" % i for i in range(5000)))
+    order = list(range(5000))
+    random.Random(1).shuffle(order)
+    with Journal(str(path)) as journal:
+        for i in [*order, *range(5000), *reversed(range(5000))]:
+            answer = journal.get(key_of(i))
+            assert answer is not None
+            assert answer.body == b"%d" % i
+
+
+def test_no_more_is_read_ahead_than_fits_into_some_megabytes(path: Path) -> None:
+    store(path, *[b"x" * 500_000] * 120)
+    with Journal(str(path)) as journal:
+        tracemalloc.start()
+        for i in range(0, 120, 2):
+            assert journal.get(key_of(i))
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert most < 20 << 20
+
+
+# Who may use it.
+
+
+def test_a_second_run_is_refused_and_the_lock_ends_with_its_owner(path: Path) -> None:
+    with other_process(HOLD, path) as first:
+        assert first.stdout is not None
+        first.stdout.readline()
+        before = path.read_bytes()
+        with pytest.raises(BusyError, match=r"another run holds .*out\.journal$"):
+            Journal(str(path))
+        assert path.read_bytes() == before
+        first.kill()
+        first.wait()
+        store(path, b"x")
+
+
+def test_a_running_journal_is_read_without_a_lock_and_goes_on(path: Path) -> None:
+    """Read it again and again while each commit goes into the file at once."""
+    script = """
+ticks = itertools.count(1)
+with Journal(sys.argv[1], clock=lambda: next(ticks)) as journal:
+    with journal.transaction() as db:
+        pass
+    print(1, flush=True)
+    for i in itertools.count():
+        journal.put([StoredAnswer(key_of(i), b'%d ' % i * 100)])
+        if os.path.exists(sys.argv[2]):
+            break
+    print(i + 1, flush=True)
+"""
+    stop = path.with_name("stop")
+    with other_process(script, path, stop) as run:
+        assert run.stdout is not None
+        run.stdout.readline()
+        seen = 0
+        for look in range(20):
+            with open_to_read(str(path), answers=look % 5 == 0) as journal:
+                assert journal.answers >= seen
+                seen = journal.answers
+                if look % 5 == 0 and seen:
+                    found = [journal.get(key_of(i)) for i in range(max(0, seen - 50), seen)]
+                    assert [each and each.body.split()[0] for each in found] == [
+                        b"%d" % i for i in range(max(0, seen - 50), seen)
+                    ]
+                with pytest.raises(JournalError, match="readonly"):
+                    journal.set_note("seed", "1")
+        stop.touch()
+        count = int(run.stdout.readline())
+        assert run.wait(10) == 0
+    assert seen > 0
+    assert bodies(path, count) == [b"%d " % i * 100 for i in range(count)]
+
+
+def test_what_a_killed_run_left_in_its_log_is_read_by_other_runs(path: Path) -> None:
+    with other_process(PUT_AND_HOLD, path, 5) as run:
+        assert run.stdout is not None
+        run.stdout.readline()
+        with open_to_read(str(path), answers=True) as journal:
+            assert journal.answers == 1  # the others are less than a second old
+        run.kill()
+        run.wait()
+    with open_to_read(str(path), answers=True) as journal:
+        assert [journal.get(key_of(i)) is not None for i in range(6)] == [True] * 5 + [False]
+    assert not Path(f"{path}-wal").exists()
+
+
+def test_a_finished_journal_is_read_from_a_folder_that_cannot_be_written(path: Path) -> None:
+    store(path, b"x")
+    path.parent.chmod(0o555)
+    path.chmod(0o444)
+    try:
+        before = list(path.parent.iterdir())
+        with open_to_read(str(path), answers=True) as journal:
+            assert journal.get(key_of(0)) is not None
+        assert list(path.parent.iterdir()) == before
+    finally:
+        path.parent.chmod(0o755)
+
+
+@pytest.mark.parametrize("name", [":memory:", "file:x?mode=memory", "a b?#%20"])
+def test_a_name_is_a_path_whatever_it_is(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store(Path(name), b"x")
+    assert bodies(Path(name), 1) == [b"x"]
+    assert (Journal.exists(name), Journal.exists("none")) == (True, False)
+    with open_to_read(name) as journal:
+        assert journal.answers == 1
+
+
+def test_the_log_of_a_linked_journal_is_found(tmp_path: Path, path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    with other_process(PUT_AND_HOLD, link, 3) as run:
+        assert run.stdout is not None
+        run.stdout.readline()
+        run.kill()
+        run.wait()
+    assert Path(f"{path}-wal").stat().st_size > 0
+    with open_to_read(str(link), answers=True) as journal:
+        assert journal.answers == 3
+
+
+KILLED = """
+import os, signal, sqlite3, sys
+from codesynth.journal import Journal
+
+class Connection(sqlite3.Connection):
+    left = 0
+
+    def execute(self, *args):
+        if Connection.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        Connection.left -= 1
+        return super().execute(*args)
+
+connect = sqlite3.connect
+sqlite3.connect = lambda *args, **more: connect(*args, factory=Connection, **more)
+while True:
+    Connection.left += 1
+    if (child := os.fork()) == 0:
+        Journal(f"{sys.argv[1]}/{Connection.left}")
+        os._exit(0)
+    if os.waitpid(child, 0)[1] == 0:
+        break
+"""
+
+
+def test_a_kill_while_it_is_made_leaves_no_ruin(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", KILLED, tmp_path], check=True)
+    made = sorted(path for path in tmp_path.iterdir() if path.name.isdigit())
+    assert len(made) > 10
+    for path in made:
+        store(path, b"x")
+        assert bodies(path, 1) == [b"x"]
+
+
+# Damage.
+
+SIZES = (10, 500, 3000, 17_000)
+ANSWERS = [b"x" * SIZES[i % 4] + b"%d" % i for i in range(20)]
+NOTES = {"seed": "123", "model": "m" * 40}
+State = tuple[list[tuple[bytes, int] | None], dict[str, str | None]]
+
+
+def state(path: Path) -> State:
+    with Journal(str(path)) as journal:
+        found = [journal.get(key_of(i)) for i in range(20)]
+        notes = {name: journal.note(name) for name in NOTES}
+    return [answer and (answer.body, answer.attempts) for answer in found], notes
+
+
+WHOLE: State = ([(body, 3) for body in ANSWERS], dict(NOTES))  # type: ignore[assignment]
+
+
+@functools.cache
+def written() -> dict[str, dict[str, bytes]]:
+    """The files of a journal after a run; and after a kill, when most of it is in the log."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "journal")
+        with Journal(str(path), clock=lambda: 0.5) as journal:  # no second goes by
+            for name, value in NOTES.items():
+                journal.set_note(name, value)
+            for i in range(0, 20, 2):
+                pair = (StoredAnswer(key_of(n), ANSWERS[n], 3) for n in (i, i + 1))
+                journal.put(pair)
+            killed = {suffix: Path(f"{path}{suffix}").read_bytes() for suffix in ("", "-wal")}
+        return {"finished": {"": path.read_bytes()}, "killed": killed}
+
+
+def lay_out(folder: str | Path, files: dict[str, bytes]) -> Path:
+    path = Path(folder, "journal")
+    for suffix, data in files.items():
+        Path(f"{path}{suffix}").write_bytes(data)
+    return path
+
+
+def damaged(data: bytes, at: float, kind: str, seed: int) -> bytes:
+    start = int(at * len(data))
+    if kind == "cut":
+        return data[:start]
+    length = {"flip": 1, "garbage": 200, "zeros": 200, "page": 32768}[kind]
+    end = min(start + length, len(data))
+    if kind == "flip":
+        middle = bytes([data[start] ^ 1 << seed % 8])
+    else:
+        zeros = bytes(end - start)
+        middle = zeros if kind != "garbage" else random.Random(seed).randbytes(end - start)
+    return data[:start] + middle + data[end:]
+
+
+KINDS = st.sampled_from(["flip", "garbage", "zeros", "page", "cut"])
+PLACES = st.floats(0, 1, exclude_max=True) | st.floats(0, 0.001)
+FUZZ = settings(deadline=None, max_examples=40)
+
+
+@given(PLACES, KINDS, st.integers(0, 255))
+@example(0.0, "flip", 0)
+@example(68.1 / 32768, "flip", 0)
+@FUZZ
+def test_damage_to_a_journal_is_told_and_left_as_it_is(at: float, kind: str, seed: int) -> None:
+    data = damaged(written()["finished"][""], at, kind, seed)
+    with tempfile.TemporaryDirectory() as folder:
+        path = lay_out(folder, {"": data})
+        if not Journal.exists(str(path)):
+            return  # cut to nothing: an output that belongs to it is refused then
+        try:
+            found = state(path)
+        except JournalError:
+            assert path.read_bytes() == data
+        else:
+            assert found == WHOLE
+
+
+@given(st.floats(0.0001, 0.7), KINDS.filter(lambda kind: kind != "cut"), st.integers(0, 255))
+@FUZZ
+def test_damage_in_the_log_of_a_killed_run_is_told(at: float, kind: str, seed: int) -> None:
+    files = dict(written()["killed"])
+    files["-wal"] = damaged(files["-wal"], at, kind, seed)
+    with tempfile.TemporaryDirectory() as folder:
+        path = lay_out(folder, files)
+        try:
+            assert state(path) == WHOLE
+        except JournalError as exc:
+            assert "groups of answers are lost" in str(exc)  # noqa: PT017
+            answers, _ = state(path)  # and the next run goes on with the others
+            kept = sum(answer is not None for answer in answers)
+            assert answers == WHOLE[0][:kept] + [None] * (20 - kept)
+
+
+def test_sqlite_alone_passes_over_the_same_damage_in_silence(tmp_path: Path) -> None:
+    files = dict(written()["killed"])
+    files["-wal"] = damaged(files["-wal"], 0.5, "flip", 0)
+    db = sqlite3.connect(lay_out(tmp_path, files))
+    assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert 0 < db.execute("SELECT count(*) FROM answer").fetchone()[0] < 20
+    db.close()
+
+
+@pytest.mark.parametrize("tear", [lambda log: log[:-100], lambda log: log[:-1] + b"?"])
+def test_a_torn_last_transaction_is_no_damage(
+    tmp_path: Path, tear: Callable[[bytes], bytes]
+) -> None:
+    files = dict(written()["killed"])
+    files["-wal"] = tear(files["-wal"])
+    assert state(lay_out(tmp_path, files)) == (WHOLE[0][:18] + [None] * 2, NOTES)
+
+
+def test_frames_of_an_earlier_log_in_the_same_file_are_no_damage(tmp_path: Path) -> None:
+    ticks = itertools.count(1)
+    path = tmp_path / "journal"
+    with Journal(str(path), clock=lambda: next(ticks)) as journal:
+        for i in range(20):
+            journal.put([StoredAnswer(key_of(i), ANSWERS[i], 3)])
+        files = {suffix: Path(f"{path}{suffix}").read_bytes() for suffix in ("", "-wal")}
+    assert len(files["-wal"]) > 2 * 32768
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    assert state(lay_out(copy, files))[0] == WHOLE[0]
+
+
+@pytest.mark.parametrize("what", [key_of(3), b"seed123", ANSWERS[19]])
+def test_an_entry_that_was_changed_is_damage(tmp_path: Path, what: bytes) -> None:
+    data = written()["finished"][""]
+    assert data.count(what) == 1
+    path = lay_out(tmp_path, {"": data.replace(what, what[:-1] + b"?")})
+    with pytest.raises(JournalError, match=r"is damaged: (1 answers are lost|its note \"seed\")"):
+        state(path)
+
+
+def test_answers_that_are_cut_off_are_damage(tmp_path: Path) -> None:
+    data = bytearray(written()["finished"][""])
+    page = int.from_bytes(data[16:18], "big")
+    [branch] = [at for at in range(0, len(data), page) if data[at] == 5]
+    data[branch + 4] -= 1  # of the leaves it leads to
+    with pytest.raises(JournalError, match="is damaged"):
+        Journal(str(lay_out(tmp_path, {"": bytes(data)})))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"x"])
+def test_a_log_without_its_journal_is_forgotten(tmp_path: Path, content: bytes | None) -> None:
+    """Who deletes the journal of a killed run wants to buy its answers again."""
+    path = lay_out(tmp_path, written()["killed"])
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    assert state(path) == ([None] * 20, dict.fromkeys(NOTES))
+
+
+# Other files.
+
+
+def foreign_database(path: Path) -> None:
+    db = sqlite3.connect(path)
+    db.execute("CREATE TABLE answer (key, answer)")
+    db.close()
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda path: path.write_text("dear diary\n" * 100), "is not a database"),
+        (lambda path: path.write_text("hm"), "is not a database"),
+        (foreign_database, "is no journal"),
+        (lambda path: path.mkdir(), "unable to open|disk I/O"),
+    ],
+)
+def test_a_file_that_is_no_journal_is_left_as_it_is(
+    path: Path, make: Callable[[Path], None], says: str
+) -> None:
+    make(path)
+    before = path.is_file() and path.read_bytes()
+    for opened in (Journal, open_to_read):
+        with pytest.raises(JournalError, match=says):
+            opened(str(path))
+    assert before == (path.is_file() and path.read_bytes())
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+def test_a_journal_of_format_1_is_refused_and_left_as_it_is(path: Path) -> None:
+    db = sqlite3.connect(path)
+    for statement in (
+        *("PRAGMA application_id=0x63647379", "PRAGMA user_version=1", "PRAGMA journal_mode=WAL"),
+        "CREATE TABLE note (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
+        "CREATE TABLE answer (number INTEGER PRIMARY KEY, key BLOB NOT NULL, answer BLOB NOT NULL)",
+    ):
+        db.execute(statement)
+    db.close()
+    before = path.read_bytes()
+    for opened in (Journal, open_to_read):
+        with pytest.raises(JournalError, match=r"has format 1; this version .* reads 2\. Use the"):
+            opened(str(path))
+    assert path.read_bytes() == before
+
+
+def test_a_journal_that_is_not_there_is_not_made_by_reading_it(path: Path) -> None:
+    with pytest.raises(JournalError, match="unable to open"):
+        open_to_read(str(path))
+    assert not path.exists()
+
+
+def test_opening_does_not_wait_for_long_where_there_is_nothing_to_wait_for(path: Path) -> None:
+    store(path, b"x")
+    waits: list[float] = []
+    original, time.sleep = time.sleep, waits.append  # type: ignore[assignment]
+    try:
+        open_to_read(str(path), answers=True).__exit__()
+        shutil.copy(path, path.with_name("copy"))
+        open_to_read(str(path.with_name("copy"))).__exit__()
+    finally:
+        time.sleep = original
+    assert waits == []
