@@ -21,6 +21,7 @@ Sleep: TypeAlias = Callable[[float], Awaitable[None]]
 
 MAX_PAUSE = 60.0
 _MAX_PAGES = 100
+_DONE = Reply(200, {}, b"null")
 
 
 class UnknownBatchError(EndpointError):
@@ -72,23 +73,26 @@ class BatchClient:
                 raise EndpointError(f"{self.endpoint.name} has no Batch API: leave out --batch")
             return reply
 
-        return await self._call(f"POST {path}", send, self.shape.file)
+        return await self._call("POST", path, self.shape.file, send)
 
     async def create(self, file: str, uuid: str) -> BatchState:
         """Make a batch of an uploaded file; after a failure, unless it was made all the same."""
         path, body = self.shape.batches, dumps(self.shape.create(file, uuid))
 
+        async def send() -> Reply:
+            return await self.endpoint.request("POST", path, body, timeout=self._timeout)
+
         async def find() -> BatchState | None:
             return await self.find(file, uuid)
 
-        return await self._request("POST", path, self.shape.state, body, before_again=find)
+        return await self._call("POST", path, self.shape.state, send, find)
 
     async def find(self, file: str, uuid: str) -> BatchState | None:
         """Look among all batches for one that was made of a file."""
         query = "?limit=100"
         for _ in range(_MAX_PAGES):
             path = self.shape.batches + query
-            states, query = await self._request("GET", path, self.shape.states)
+            states, query = await self._call("GET", path, self.shape.states)
             for state in states:
                 if uuid == state.uuid or file == state.input_file:
                     return state
@@ -96,92 +100,78 @@ class BatchClient:
                 break
         return None
 
-    async def state(self, batch_id: str) -> BatchState:
+    async def state(self, batch: str) -> BatchState:
         """Ask for a batch.
 
         Raises:
             UnknownBatchError: there is none, even after ``max_outage`` seconds.
         """
-        return await self._request("GET", self._path(batch_id), self.shape.state)
+        return await self._call("GET", f"{self.shape.batches}/{_quote(batch)}", self.shape.state)
 
-    async def cancel(self, batch_id: str) -> None:
+    async def cancel(self, batch: str) -> None:
         """Cancel a batch; one that has ended, or is not there, is left alone."""
-        path = f"{self._path(batch_id)}/cancel"
+        path = f"{self.shape.batches}/{_quote(batch)}/cancel"
 
         async def send() -> Reply:
             reply = await self.endpoint.request("POST", path, b"", timeout=self._timeout)
-            left_alone = reply.status in (400, 404, 409, 422)
-            return Reply(200, {}, b"{}") if left_alone else reply
+            return _DONE if reply.status in (400, 404, 409, 422) else reply
 
-        await self._call(f"POST {path}", send, lambda _: None)
+        await self._call("POST", path, lambda _: None, send)
 
-    async def download(self, file_id: str, file: BinaryIO) -> None:
+    async def download(self, name: str, file: BinaryIO) -> None:
         """Fetch a file of results; raises as ``state`` does."""
-        path = f"/files/{quote(file_id, safe='')}/content"
+        path = f"/files/{_quote(name)}/content"
 
         async def send() -> Reply:
             reply = await self.endpoint.receive_file(path, file, timeout=self._timeout)
-            return Reply(200, {}, b"{}") if reply.status == 200 else reply
+            return _DONE if reply.status == 200 else reply
 
-        await self._call(f"GET {path}", send, lambda _: None)
+        await self._call("GET", path, lambda _: None, send)
 
-    def _path(self, batch_id: str) -> str:
-        return f"{self.shape.batches}/{quote(batch_id, safe='')}"
-
-    async def _request(
+    async def _call(
         self,
         method: str,
         path: str,
         read: Callable[[Any], T],
-        body: bytes = b"",
+        send: Callable[[], Awaitable[Reply]] | None = None,
         before_again: Callable[[], Awaitable[T | None]] | None = None,
     ) -> T:
-        async def send() -> Reply:
-            return await self.endpoint.request(method, path, body, timeout=self._timeout)
-
-        return await self._call(f"{method} {path}", send, read, before_again)
-
-    async def _call(
-        self,
-        what: str,
-        send: Callable[[], Awaitable[Reply]],
-        read: Callable[[Any], T],
-        before_again: Callable[[], Awaitable[T | None]] | None = None,
-    ) -> T:
+        """Send until there is a reply that can be read; ``before_again`` may make it needless."""
         started = self._clock()
         for attempt in count():
             if attempt and before_again and (there := await before_again()) is not None:
                 return there
+            after = 0.0
             try:
-                reply = await send()
-                error, after = self._judge(what, reply)
-                if error is None:
+                if send is not None:
+                    reply = await send()
+                else:
+                    reply = await self.endpoint.request(method, path, b"", timeout=self._timeout)
+                if 200 <= reply.status < 300:
                     return read(read_json(reply.body))
+                error, after = self._read_refusal(f"{method} {path}", reply)
             except NoReply as exc:
-                error, after = EndpointError(exc.message), None
+                error = EndpointError(exc.message)
                 if exc.permanent:
                     raise error from exc
             except ValueError as exc:
-                error, after = EndpointError(f"{what}: {exc}"), None
+                error = EndpointError(f"{self.endpoint.name}: {method} {path}: {exc}")
             if self._clock() - started >= self._max_outage:
                 raise error
-            await self.sleep(max(pause(attempt), after or 0.0))
+            await self.sleep(max(pause(attempt), after))
         raise AssertionError
 
-    def _judge(self, what: str, reply: Reply) -> tuple[EndpointError | None, float | None]:
-        """Tell what may pass, and after how many seconds; None where the call has succeeded.
-
-        Raises:
-            EndpointError: it is refused for good.
-        """
-        if 200 <= reply.status < 300:
-            return None, None
+    def _read_refusal(self, call: str, reply: Reply) -> tuple[EndpointError, float]:
+        """Return an error that may pass, and the pause that the endpoint asks for; raise others."""
         words = find_words(reply.body, self.endpoint.without_secrets) or "no reason given"
-        text = f"{self.endpoint.name} refuses {what} ({reply.status}): {words}"
+        text = f"{self.endpoint.name} refuses {call} ({reply.status}): {words}"
+        if reply.status == 404:  # what was made a moment ago may not be known yet
+            return UnknownBatchError(text), 0.0
         outcome = read_outcome(reply.status, reply.headers, reply.body)
-        if reply.status == 404:
-            return UnknownBatchError(text), None
         if outcome.quota or not outcome.retry:
-            fix = ". Set OPENAI_API_KEY" if reply.status == 401 else ""
-            raise EndpointError(text + fix)
-        return EndpointError(text), outcome.retry_after
+            raise EndpointError(text + (". Set OPENAI_API_KEY" if reply.status == 401 else ""))
+        return EndpointError(text), outcome.retry_after or 0.0
+
+
+def _quote(name: str) -> str:
+    return quote(name, safe="")

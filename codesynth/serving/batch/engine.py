@@ -99,7 +99,7 @@ class BatchEngine:
         if self._budget is not None and self.waiting.holds(request.key):
             reserved = self._budget.reserve(request.body)
         self.waiting.add(request, reserved)
-        if self.waiting.unsent == self._size:
+        if self.waiting.unsent >= self._size and not self._changed.is_set():
             self._call(self._changed.set)
 
     def end_requests(self, error: BaseException | None) -> None:
@@ -110,8 +110,9 @@ class BatchEngine:
 
     def drain(self, grace: float | None) -> None:
         """Send nothing more. Batches go on without us, so nothing is waited for."""
-        self._stopped = True
-        self._call(self._work.cancel)
+        if not self._stopped:
+            self._stopped = True
+            self._call(self._work.cancel)
 
     def close(self) -> None:
         """Stop; what is under way is found again by the next run."""

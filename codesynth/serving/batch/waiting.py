@@ -79,7 +79,7 @@ class Waiting:
         expected = "UPDATE row SET request = ?, reserved = ? WHERE key = ? AND request IS NULL"
         if not self._run(expected, [(data, reserved, request.key)]):
             new = "INSERT INTO row (key, batch, attempts, request) VALUES (?, ?, 0, ?)"
-            self.unsent += self._run(new, [(request.key, UNSENT, data)])
+            self._run(new, [(request.key, UNSENT, data)], unsent=1)
 
     def holds(self, key: bytes) -> bool:
         """Tell whether a key is in a batch, or waits for one."""
@@ -101,7 +101,8 @@ class Waiting:
     def assign(self, batch: int, rows: Iterable[tuple[int, float | None]]) -> None:
         """Put unsent rows into a batch: their numbers, with the money set aside for each."""
         changes = ((batch, reserved, number) for number, reserved in rows)
-        self.unsent -= self._run("UPDATE row SET batch = ?, reserved = ? WHERE number = ?", changes)
+        query = "UPDATE row SET batch = ?, reserved = ? WHERE number = ?"
+        self._run(query, changes, unsent=-1)
 
     def note(self, number: int, failure: Failure) -> None:
         """Note why a row got no answer."""
@@ -115,11 +116,14 @@ class Waiting:
         """Let the rows of a batch wait for another one; forget keys without a request."""
         self._run("DELETE FROM row WHERE batch = ? AND request IS NULL", [(batch,)])
         query = "UPDATE row SET batch = ?, attempts = attempts + ? WHERE batch = ?"
-        self.unsent += self._run(query, [(UNSENT, attempts, batch)])
+        self._run(query, [(UNSENT, attempts, batch)], unsent=1)
 
-    def _run(self, query: str, values: Iterable[tuple[Any, ...]]) -> int:
+    def _run(self, query: str, values: Iterable[tuple[Any, ...]], *, unsent: int = 0) -> int:
+        """Change rows, and ``unsent`` by so much for each of them; return their number."""
         with self._lock, _translated():
-            return self._db.executemany(query, values).rowcount
+            changed = self._db.executemany(query, values).rowcount
+            self.unsent += unsent * changed
+            return changed
 
     def _fetch(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         with self._lock, _translated():
