@@ -14,7 +14,7 @@ from codesynth.codec import dumps, loads
 from codesynth.commands import CommandSpec, Notes
 from codesynth.errors import CodesynthError, ConfigError
 from codesynth.estimate import Estimate, Spread
-from codesynth.journal import Journal, JournaledServing, journal_exists
+from codesynth.journal import Journal, JournaledServing
 from codesynth.models import Failure, Record, Request, Stats
 from codesynth.pipeline import Part, RowFilter, RowWindow, Shard, Stop, Task
 from codesynth.process import DRAIN_SECONDS, signals
@@ -49,7 +49,7 @@ def ask(settings: AskSettings, name: str, prepare: Callable[[Notes], CommandSpec
         files = stack.enter_context(Files(settings.output, settings.failures))
         path = _journal_path(settings)
         files.reject_shared_paths(settings.inputs, path)
-        if path is None or not journal_exists(path):
+        if path is None or not Journal.exists(path):
             files.refuse_existing(overwrite=settings.overwrite)
         journal = stack.enter_context(Journal(path)) if path is not None else None
         spec = prepare(journal.note if journal is not None else lambda _: None)
@@ -375,6 +375,8 @@ def _dry_run(settings: AskSettings, name: str, spec: CommandSpec) -> int:
     stats, failed = Stats(), 0
     model = OFFLINE_MODEL if settings.offline else settings.model
     if model is None:
+        if not settings.base_urls:
+            raise ConfigError("--dry-run needs --model NAME, or a --base-url that lists one")
         model = _endpoint(settings, None).model
     task = spec.task(settings, model)
     with Files(None, settings.failures) as files:

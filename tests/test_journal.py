@@ -102,7 +102,7 @@ def run(
 ) -> dict[int, Response]:
     others = [open_to_read(str(other), answers=True) for other in also]
     with Journal(str(path)) as journal:
-        serving = JournaledServing(journal, asked, read_completion, also=others)
+        serving = JournaledServing(journal, asked, also=others)
         with serving.generate(requests(texts)) as stream:
             responses = list(stream)
     for other in others:
@@ -142,7 +142,7 @@ def test_lines_added_removed_moved_or_doubled_are_known_by_what_they_ask(
 
 
 @given(st.lists(st.text("ab", max_size=2)), st.lists(st.text("ab", max_size=2)))
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=10)
 def test_a_rerun_asks_just_what_there_is_more_of(first: list[str], then: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "journal")
@@ -206,7 +206,7 @@ def test_a_body_that_is_no_answer_any_more_is_asked_again_and_the_new_one_counts
 def test_a_request_without_a_key_is_asked_and_not_kept(path: Path) -> None:
     asked = Asked()
     with Journal(str(path)) as journal:
-        serving = JournaledServing(journal, asked, read_completion)
+        serving = JournaledServing(journal, asked)
         for _ in range(2):
             items = [replace(each, key=b"") for each in requests("a")]
             assert len(list(serving.generate(items))) == 1
@@ -237,7 +237,7 @@ def test_somebody_is_told_before_the_first_new_request_only(path: Path) -> None:
 def test_a_later_stream_of_the_same_serving_knows_the_answers_of_an_earlier_one(path: Path) -> None:
     asked = Asked()
     with Journal(str(path)) as journal:
-        serving = JournaledServing(journal, asked, read_completion)
+        serving = JournaledServing(journal, asked)
         for texts in ("ab", "abc", "cba"):
             assert len(list(serving.generate(requests(texts)))) == len(texts)
     assert asked.texts == ["a", "b", "c"]
@@ -289,9 +289,7 @@ def copied(path: Path) -> Path:
 
 def test_an_answer_is_stored_before_it_is_handed_on(path: Path) -> None:
     with Journal(str(path)) as journal:
-        for response in JournaledServing(journal, Asked(), read_completion).generate(
-            requests("abcde")
-        ):
+        for response in JournaledServing(journal, Asked()).generate(requests("abcde")):
             assert response.request.body.decode() not in newly_asked(copied(path), "abcde")
 
 
@@ -301,7 +299,7 @@ def test_what_came_before_the_end_of_the_run_is_stored_and_handed_on_first(path:
         raise EndpointError("dead")
 
     with Journal(str(path)) as journal:
-        stream = JournaledServing(journal, Asked(), read_completion).generate(broken())
+        stream = JournaledServing(journal, Asked()).generate(broken())
         assert [next(stream).request.body for _ in range(2)] == [b"a", b"b"]
         for _ in range(2):
             with pytest.raises(EndpointError, match="dead"):
@@ -320,7 +318,7 @@ def test_all_that_is_waiting_goes_into_one_transaction(path: Path) -> None:
             put(stored)
 
         journal.put = counted  # type: ignore[method-assign]
-        stream = JournaledServing(journal, asked, read_completion).generate(requests("a" * 700))
+        stream = JournaledServing(journal, asked).generate(requests("a" * 700))
         assert asked.ended.wait(10)
         assert len(list(stream)) == 700
         assert groups == [512, 188]
@@ -335,7 +333,7 @@ def test_where_an_answer_cannot_be_stored_nothing_is_handed_on_and_the_sending_e
     asked = Asked()
     with Journal(str(path)) as journal:
         journal.put = full  # type: ignore[method-assign]
-        stream = JournaledServing(journal, asked, read_completion).generate(requests("abc"))
+        stream = JournaledServing(journal, asked).generate(requests("abc"))
         for _ in range(2):
             with pytest.raises(JournalError, match="full"):
                 next(stream)
@@ -355,7 +353,7 @@ def test_a_stream_can_be_waited_for_and_drained(path: Path) -> None:
 
     asked = Asked()
     with Journal(str(path)) as journal:
-        with JournaledServing(journal, asked, read_completion).generate(slow()) as stream:
+        with JournaledServing(journal, asked).generate(slow()) as stream:
             assert stream.wait(10)
             assert next(stream).request.body == b"a"
             assert not stream.wait(0.01)
@@ -371,7 +369,7 @@ def test_a_stream_can_be_waited_for_and_drained(path: Path) -> None:
 def test_leaving_or_dropping_a_stream_closes_the_one_behind_it(path: Path) -> None:
     asked = Asked()
     with Journal(str(path)) as journal:
-        serving = JournaledServing(journal, asked, read_completion)
+        serving = JournaledServing(journal, asked)
         with serving.generate(requests("ab")) as stream:
             next(stream)
         assert asked.closed
@@ -392,7 +390,7 @@ def test_what_is_stored_while_nothing_comes_can_be_read_by_others(path: Path) ->
 
     with Journal(str(path), clock=lambda: now[0]) as journal:
         journal.put([])
-        stream = JournaledServing(journal, Asked(), read_completion).generate(slow())
+        stream = JournaledServing(journal, Asked()).generate(slow())
         assert len([next(stream), next(stream)]) == 2
 
         def seen() -> int:

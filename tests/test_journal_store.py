@@ -75,7 +75,7 @@ with Journal(sys.argv[1]) as journal:
 
 
 @given(st.binary(), st.integers(0, 2**31), st.floats(0, 1e6), st.floats(1, 1e10))
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=8)
 def test_an_answer_comes_back_as_it_was(
     body: bytes, attempts: int, seconds: float, when: float
 ) -> None:
@@ -217,7 +217,7 @@ with Journal(sys.argv[1], clock=lambda: next(ticks)) as journal:
         assert run.stdout is not None
         run.stdout.readline()
         seen = 0
-        for look in range(20):
+        for look in range(15):
             with open_to_read(str(path), answers=look % 5 == 0) as journal:
                 assert journal.answers >= seen
                 seen = journal.answers

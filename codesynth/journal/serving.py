@@ -19,6 +19,7 @@ from codesynth.models import (
     Usage,
 )
 from codesynth.serving import ChatServing, LLMServing, ResponseStream
+from codesynth.serving.answers import read_completion
 
 _GROUP = 512  # answers in one transaction, at most
 
@@ -39,7 +40,7 @@ class JournaledServing:
         self,
         journal: Journal,
         serving: LLMServing,
-        read: ReadBody,
+        read: ReadBody = read_completion,
         *,
         also: Sequence[Journal] = (),
         before_asking: Callable[[], None] = lambda: None,
@@ -61,7 +62,8 @@ class JournaledServing:
     @property
     def _chat(self) -> ChatServing:
         if not isinstance(self._serving, ChatServing):
-            raise AttributeError("the serving behind the journal names no model")
+            words = "the serving behind the journal names no model"
+            raise AttributeError(words)  # noqa: TRY004 - hasattr and ChatServing ask for it
         return self._serving
 
     def generate(self, requests: Iterable[Request | Response]) -> ResponseStream:

@@ -37,7 +37,8 @@ _TABLES = (
         file TEXT, id TEXT)""",
 )
 _TOTAL = """SELECT number, prompt_sum, completion_sum FROM answer ORDER BY number DESC LIMIT 1"""
-# LIMIT rather than BETWEEN: no page is read that a run may just be writing.
+_PLACE = "CREATE TEMP TABLE IF NOT EXISTS place (key PRIMARY KEY, number) WITHOUT ROWID"
+# Here and below LIMIT ends the reading before the pages that a run may just be writing.
 _INDEX = """INSERT OR REPLACE INTO place SELECT key, number
     FROM (SELECT * FROM answer WHERE number > ? LIMIT ?)
     WHERE check_sum = crc(key, body, attempts) ORDER BY key, number"""
@@ -66,11 +67,11 @@ class StoredAnswer(NamedTuple):
 class Journal:
     """Answers by key, and notes for the next run; usable from several threads.
 
-    Open a journal once in a process: a POSIX lock goes with any descriptor that is closed.
+    Open a journal once in a process: closing any descriptor of the file lets go of the lock.
 
     Args:
         path: made where it does not exist.
-        read_only: see ``open_to_read``. What a run stored in the last second may be missing.
+        read_only: see ``open_to_read``.
         clock: seconds since the epoch.
 
     Attributes:
@@ -204,7 +205,7 @@ class Journal:
 
     def times(self) -> Iterator[tuple[float, float]]:
         """Yield when each answer was stored, and how many seconds its last attempt took."""
-        query = "SELECT time, seconds FROM answer WHERE number <= ? ORDER BY number"
+        query = "SELECT time, seconds FROM answer ORDER BY number LIMIT ?"
         with self._translated():
             yield from self._db.execute(query, (self.answers,))
 
@@ -242,13 +243,12 @@ class Journal:
         with self._translated():
             if not self._refreshed:
                 self._db.create_function("crc", 3, _crc, deterministic=True)
-                self._do("CREATE TEMP TABLE place (key PRIMARY KEY, number) WITHOUT ROWID")
-                self._refreshed = True
+                self._do(_PLACE)
             before, after = self._indexed, self.answers
             lost = after - before - self._db.execute(_INDEX, (before, after - before)).rowcount
             if lost:
                 raise self._damaged(f"{lost} answers are lost or changed")
-            self._indexed = after
+            self._indexed, self._refreshed = after, True
             average = self._file.stat().st_size // max(1, after)
             self._block = max(1, min(_BLOCK, _BLOCK_BYTES // (average + 1)))
 
@@ -299,6 +299,8 @@ class Journal:
 
 def open_to_read(path: str, *, answers: bool = False) -> Journal:
     """Open a journal without a lock; a run may go on writing to it.
+
+    What that run stored in the last second may be missing.
 
     Args:
         answers: they will be looked for. What a killed run left in its log is taken before, for

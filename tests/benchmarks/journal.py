@@ -1,17 +1,19 @@
-"""What the journal costs: rows a second with it and without, and its bytes to those of answers.
+"""What the journal costs: time a row, rows a second with it and without, and bytes on the disk.
 
     python tests/benchmarks/journal.py
 
 The endpoint answers at once, so nothing hides behind its latency: with a real one the journal's
 share is smaller by as much as that is slower. Sizes are those of the file after a run; while one
-lasts, up to 8 MB of log are beside it. It takes about two minutes. TMPDIR chooses the disk.
+lasts, up to 32 MB of log are beside it. It takes about two minutes. TMPDIR chooses the disk.
+``--store`` measures the store alone.
 """
 
 import argparse
-import json
 import tempfile
+import time
 from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -19,12 +21,67 @@ from statistics import median
 from measure import Server, Table, gen_code, interleave, spend, spread, verdict, write_rows
 from server import completion
 
-from codesynth.models import Usage
-from codesynth.serving.journal import Journal
+from codesynth.journal import Journal, JournaledServing, StoredAnswer
+from codesynth.models import Record, Request
+from codesynth.serving.stream import Channel, EngineStream
 
 THROUGHPUT, BYTES = 0.9, 1.3
 CONCURRENCIES = (64, 256)
 SIZES = (300, 1_200, 2_100, 4_200, 8_400)
+
+
+class Nobody:
+    """A serving that is asked nothing: all is known."""
+
+    max_unfinished = 512
+
+    def generate(self, requests: Iterator[Request]) -> EngineStream:
+        self.channel = Channel()
+        return EngineStream(requests, self, self.channel)
+
+    def end_requests(self, error: BaseException | None) -> None:
+        self.channel.finish(error)
+
+    def close(self) -> None:
+        pass
+
+
+def store(folder: Path, count: int) -> Table:
+    """Store answers that came in another order than they were asked for; read them all again."""
+    path, body, random = str(folder / "store.journal"), completion().payload, Random(3)
+    keys = [random.randbytes(16) for _ in range(count)]
+    table = [["a row", "CPU", "wall"]]
+
+    def measure(name: str, started: tuple[float, float]) -> None:
+        cpu, wall = time.process_time() - started[0], time.perf_counter() - started[1]
+        table.append([name, f"{cpu / count * 1e6:.1f} us", f"{wall / count * 1e6:.1f} us"])
+
+    def now() -> tuple[float, float]:
+        return time.process_time(), time.perf_counter()
+
+    for group in (8, 64, 512):
+        Path(path).unlink(missing_ok=True)
+        order = sorted(range(count), key=lambda i: i + random.uniform(0, 512))
+        with Journal(path) as journal:
+            started = now()
+            for start in range(0, count, group):
+                journal.put(StoredAnswer(keys[i], body) for i in order[start : start + group])
+            measure(f"store, {group} in a commit", started)
+    with Journal(path) as journal:
+        started = now()
+        journal.refresh()
+        measure("find out where they are", started)
+        started = now()
+        for key in keys:
+            assert journal.get(key)
+        measure("read", started)
+        record = Record(0, b"{}", {})
+        requests = (Request(record, i, b"", key) for i, key in enumerate(keys))
+        started = now()
+        stream = JournaledServing(journal, Nobody()).generate(requests)
+        assert sum(response.cached for response in stream) == count
+        measure("read, as the serving hands it on", started)
+    return Table(f"The store alone, {count:,} answers of {len(body):,} bytes", table)
 
 
 def speed(folder: Path, count: int, runs: int) -> Table:
@@ -51,11 +108,10 @@ def speed(folder: Path, count: int, runs: int) -> Table:
 
 
 def command_bytes(folder: Path) -> tuple[float, float]:
-    """Weigh the journal that the last run left: bytes of an answer, bytes for it."""
+    """Weigh the journal that the last run left: bytes of an answer's body, bytes for it."""
     out = folder / "out.jsonl"
     rows = out.read_bytes().count(b"\n")
-    answer = json.loads(completion().payload)["choices"][0]["message"]["content"]
-    return len(answer.encode()), out.with_suffix(".journal").stat().st_size / rows
+    return len(completion().payload), out.with_suffix(".journal").stat().st_size / rows
 
 
 def file_bytes(folder: Path, sizes: list[int]) -> float:
@@ -65,8 +121,7 @@ def file_bytes(folder: Path, sizes: list[int]) -> float:
     with Journal(str(path)) as journal:
         for start in range(0, len(sizes), 64):
             some = sizes[start : start + 64]
-            answers = [["x" * size, "stop", "test-model", 1, [100, 300], None] for size in some]
-            journal.put((random.randbytes(16), answer, Usage(100, 300)) for answer in answers)
+            journal.put(StoredAnswer(random.randbytes(16), b"x" * size) for size in some)
     size = path.stat().st_size
     path.unlink()
     return size / len(sizes)
@@ -92,7 +147,8 @@ def size(folder: Path, count: int) -> Table:
 
 
 def tables(folder: Path, quick: bool) -> Iterator[Table]:
-    """Measure both."""
+    """Measure all."""
+    yield store(folder, 20_000 if quick else 100_000)
     yield speed(folder, 5_000 if quick else 20_000, 3 if quick else 5)
     yield size(folder, 2_000 if quick else 10_000)
 
@@ -100,9 +156,11 @@ def tables(folder: Path, quick: bool) -> Iterator[Table]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure what the journal costs.")
     parser.add_argument("--quick", action="store_true", help="fewer rows")
+    parser.add_argument("--store", action="store_true", help="the store alone")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="codesynth-journal-") as folder:
-        for table in tables(Path(folder), options.quick):
+        found = tables(Path(folder), options.quick)
+        for table in islice(found, 1 if options.store else None):
             print(table, flush=True)
 
 
