@@ -7,15 +7,15 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from codesynth import pipeline
 from codesynth.codec import dumps, loads
 from codesynth.commands import CommandSpec, Notes
 from codesynth.errors import CodesynthError, ConfigError
 from codesynth.estimate import Estimate, Spread
-from codesynth.journal import Journal, JournaledServing
-from codesynth.models import Failure, Record, Request, Stats
+from codesynth.journal import BatchLog, Journal, JournaledServing
+from codesynth.models import Endpoint, Failure, Record, Request, Stats
 from codesynth.pipeline import Part, RowFilter, RowWindow, Shard, Stop, Task
 from codesynth.process import DRAIN_SECONDS, signals
 from codesynth.progress import Progress
@@ -26,8 +26,11 @@ from codesynth.serving.limits import Budget, Price
 from codesynth.settings import AskSettings, RowSettings
 from codesynth.storage import Files, check_inputs, sibling_path
 
+if TYPE_CHECKING:
+    from codesynth.serving.offline import PracticeEndpoint
+
 EXIT_OK, EXIT_FAILED_ROWS, EXIT_LIMIT = 0, 3, 5
-OFFLINE_MODEL = "offline"
+OFFLINE_MODEL, OFFLINE_URL = "offline", "http://offline/v1"
 
 
 def ask(settings: AskSettings, name: str, prepare: Callable[[Notes], CommandSpec]) -> int:
@@ -60,11 +63,13 @@ def ask(settings: AskSettings, name: str, prepare: Callable[[Notes], CommandSpec
         task = spec.task(settings, model)
         serving: LLMServing = endpoint
         if journal is not None:
-            serving = _journaled(run, spec, task, journal, endpoint)
+            serving = _journaled(run, settings, spec, task, journal, endpoint)
         run.remarks, run.tally = spec.remarks, spec.tally
         if settings.estimate is not None:
             return _estimate(run, settings, spec, task, serving)
         code = run.execute(spec.records(), task, serving, spec.filters())
+        if journal is not None:
+            _tell_open(run, journal)
         if spec.quota is not None and spec.quota.exhausted:
             run.say(spec.quota.explanation())
         return code
@@ -79,23 +84,29 @@ def _journal_path(settings: AskSettings) -> str | None:
 def _budget(settings: AskSettings, journal: Journal | None) -> Budget | None:
     if settings.price is None:
         return None
-    body = settings.params.body("", [])
     return Budget(
         Price(*settings.price),
         settings.max_cost,
         earlier=journal.spent() if journal is not None else None,
-        max_tokens=body.get("max_completion_tokens") or body.get("max_tokens"),
+        max_tokens=settings.most_tokens,
     )
 
 
-def _endpoint(settings: AskSettings, budget: Budget | None) -> APILLMServing:
-    transport = None
-    if settings.offline:
-        from codesynth.serving.offline import PracticeEndpoint, read_faults
+def _transport(settings: AskSettings) -> PracticeEndpoint | None:
+    if not settings.offline:
+        return None
+    from codesynth.serving.offline import PracticeEndpoint, read_faults
 
-        transport = PracticeEndpoint(read_faults(os.environ.get("CODESYNTH_OFFLINE", "")))
+    return PracticeEndpoint(read_faults(os.environ.get("CODESYNTH_OFFLINE", "")))
+
+
+def _endpoints(settings: AskSettings) -> list[Endpoint]:
+    return [Endpoint(OFFLINE_URL)] if settings.offline else settings.endpoints(os.environ)
+
+
+def _endpoint(settings: AskSettings, budget: Budget | None) -> APILLMServing:
     return APILLMServing(
-        "http://offline/v1" if settings.offline else settings.endpoints(os.environ),
+        _endpoints(settings),
         OFFLINE_MODEL if settings.offline else settings.model,
         params=settings.params,
         concurrency=settings.concurrency or None,
@@ -106,7 +117,7 @@ def _endpoint(settings: AskSettings, budget: Budget | None) -> APILLMServing:
         max_retries=settings.max_retries,
         max_outage=settings.max_outage,
         budget=budget,
-        transport=transport,
+        transport=_transport(settings),
     )
 
 
@@ -118,18 +129,65 @@ def _model(settings: AskSettings, endpoint: APILLMServing, journal: Journal | No
     return endpoint.model
 
 
+def _behind_journal(
+    run: Run, settings: AskSettings, journal: Journal, endpoint: APILLMServing
+) -> LLMServing:
+    """Choose what answers the rows that the journal does not know; collect open batches."""
+    log = BatchLog(journal)
+    if not (settings.batch or settings.cancel or log.open()):
+        return endpoint
+    from codesynth.serving.batch import BatchClient, BatchOptions, BatchServing, Withholding
+
+    client = BatchClient(
+        _endpoints(settings)[0],
+        timeout=settings.timeout,
+        connect_timeout=settings.connect_timeout,
+        max_outage=settings.max_outage,
+        transport=_transport(settings),
+    )
+    options = BatchOptions(
+        size=settings.batch_size,
+        max_retries=settings.max_retries,
+        wait=not settings.no_wait,
+        budget=run.budget,
+    )
+    batches = BatchServing(client, log, options)
+    run.progress.status = batches.status
+    if settings.batch and not settings.cancel:
+        return batches
+    held, words = batches.collect(cancel=settings.cancel)
+    if settings.cancel:
+        rest = words or "No batch is open"
+        return Withholding(
+            endpoint, lambda _: True, f"{rest}. Run without --cancel to ask for them"
+        )
+    return Withholding(endpoint, held, words)
+
+
+def _tell_open(run: Run, journal: Journal) -> None:
+    """Say after a stop that batches go on."""
+    if ids := [batch.id for batch in BatchLog(journal).open() if batch.id]:
+        words = f"{len(ids)} batches go on: {one_line(', '.join(ids))}"
+        run.say(f"{words}. Run again to collect them, or with --cancel to end them")
+
+
 def _journaled(
-    run: Run, spec: CommandSpec, task: Task, journal: Journal, endpoint: APILLMServing
+    run: Run,
+    settings: AskSettings,
+    spec: CommandSpec,
+    task: Task,
+    journal: Journal,
+    endpoint: APILLMServing,
 ) -> LLMServing:
     """Put the journal in front of the endpoint; refuse to replace another job's output."""
     run.job = Job(run, journal, {**spec.identity, "model": endpoint.model}, spec.total)
-    serving = JournaledServing(journal, endpoint, before_asking=endpoint.check_model)
     job = run.job.text
     if journal.answers and journal.note("job") not in (None, job):
         _tell_change(run, spec, task, journal)
     for name, value in {**spec.notes, "model": endpoint.model, "job": job}.items():
         journal.set_note(name, value)
-    return serving
+    behind = _behind_journal(run, settings, journal, endpoint)
+    return JournaledServing(journal, behind, before_asking=endpoint.check_model)
 
 
 def _tell_change(run: Run, spec: CommandSpec, task: Task, journal: Journal) -> None:

@@ -18,7 +18,6 @@ from codesynth.journal import BatchLog, Journal, JournaledServing
 from codesynth.models import Record, Request, Response
 from codesynth.serving.answers import read_completion
 from codesynth.serving.batch import BatchClient, BatchOptions, BatchServing, Withholding
-from codesynth.serving.http import EndpointClient
 from codesynth.serving.stream import IteratorStream
 
 PROMPTS = [f"task {i}" for i in range(10)]
@@ -72,7 +71,7 @@ class Bench:
     @contextmanager
     def opened(self, **options: Any) -> Iterator[tuple[Journal, BatchServing]]:
         client = BatchClient(
-            EndpointClient(self.server.base_url, connect_timeout=5.0, streaming=True),
+            self.server.base_url,
             timeout=10.0,
             sleep=self.clock.sleep,
             clock=lambda: self.clock.now,
@@ -83,7 +82,7 @@ class Bench:
     def run(self, prompts: list[str] = PROMPTS, **options: Any) -> list[Response]:
         """Run to the end; each request has its response."""
         with self.opened(**options) as (journal, serving):
-            journaled = JournaledServing(journal, serving, read_completion)
+            journaled = JournaledServing(journal, serving)
             requests = (request(i, prompt) for i, prompt in enumerate(prompts))
             responses = sorted(journaled.generate(requests), key=lambda r: r.request.position)
             assert [each.request.position for each in responses] == list(range(len(prompts)))
@@ -285,12 +284,12 @@ def test_a_wrong_key_ends_the_run_at_once(bench: Bench) -> None:
 
 
 def test_without_waiting_a_run_sends_all_and_a_later_one_collects(bench: Bench) -> None:
-    with pytest.raises(LimitReached, match="10 requests are in open batches: batch_0, batch_1, b"):
+    with pytest.raises(LimitReached, match=r"10 requests are in open batches: batch_0, batch_1, b"):
         bench.run(size=4, wait=False)
     assert bench.sizes() == [4, 4, 2]
     assert bench.server.calls["GET /batches/*"] == 0
     bench.server.batches[1].fault = Fault(polls=1)
-    with pytest.raises(LimitReached, match="4 requests are in open batches: batch_1. Run"):
+    with pytest.raises(LimitReached, match=r"4 requests are in open batches: batch_1\. Run"):
         bench.run(size=4, wait=False)
     bench.texts(size=4, wait=False)
     assert bench.sizes() == [4, 4, 2]
@@ -330,9 +329,9 @@ def test_another_serving_is_not_asked_what_is_in_open_batches(bench: Bench) -> N
     with bench.opened() as (journal, serving):
         held, words = serving.collect()
         withholding = Withholding(Answering(asked), held, words)
-        journaled = JournaledServing(journal, withholding, read_completion)
+        journaled = JournaledServing(journal, withholding)
         stream = journaled.generate(request(i, prompt) for i, prompt in enumerate(PROMPTS))
-        with pytest.raises(LimitReached, match="2 rows have no answer yet. 2 requests are in op"):
+        with pytest.raises(LimitReached, match=r"2 rows have no answer yet\. 2 requests are in op"):
             deque(stream)
     assert asked == PROMPTS[4:]
     bench.texts()

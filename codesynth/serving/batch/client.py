@@ -11,9 +11,10 @@ from urllib.parse import quote
 
 from codesynth.codec import dumps
 from codesynth.errors import EndpointError
+from codesynth.models import Endpoint
 from codesynth.serving.answers import find_words, read_json
 from codesynth.serving.batch.shapes import BatchState, shape_for
-from codesynth.serving.http import EndpointClient, FormFile, NoReply, Reply
+from codesynth.serving.http import AsyncBaseTransport, EndpointClient, FormFile, NoReply, Reply
 from codesynth.serving.outcomes import read_outcome
 
 T = TypeVar("T")
@@ -44,21 +45,26 @@ class BatchClient:
     call for ``max_outage`` seconds. EndpointError is raised then, and where a call is refused.
 
     Args:
-        endpoint: made with ``streaming``.
         timeout: seconds for one attempt.
         sleep, clock: in seconds.
+        transport: sends the requests, in place of connections of our own.
     """
 
     def __init__(
         self,
-        endpoint: EndpointClient,
+        endpoint: Endpoint | str,
         *,
+        connect_timeout: float = 10.0,
         timeout: float = 600.0,
         max_outage: float = 300.0,
         sleep: Sleep = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
+        transport: AsyncBaseTransport | None = None,
     ) -> None:
-        self.endpoint, self.shape = endpoint, shape_for(endpoint.name)
+        self.endpoint = EndpointClient(
+            endpoint, connect_timeout=connect_timeout, streaming=True, transport=transport
+        )
+        self.shape = shape_for(self.endpoint.name)
         self._timeout, self._max_outage = timeout, max_outage
         self.sleep, self._clock = sleep, clock
 
