@@ -155,12 +155,11 @@ def _behind_journal(
     run.progress.status = batches.status
     if settings.batch and not settings.cancel:
         return batches
+    opened = len(log.open())
     held, words = batches.collect(cancel=settings.cancel)
     if settings.cancel:
-        rest = words or "No batch is open"
-        return Withholding(
-            endpoint, lambda _: True, f"{rest}. Run without --cancel to ask for them"
-        )
+        done = f"{opened} batches were cancelled. Run without --cancel to ask for the rest"
+        return Withholding(endpoint, lambda _: True, words or done)
     return Withholding(endpoint, held, words)
 
 

@@ -448,7 +448,7 @@ class InstructionsSettings(AskSettings):
         super().check()
         if self.batch and self.accepted is not None:
             raise ConfigError(
-                "--accepted asks until enough rows are accepted, but --batch sends all rows at once: "
+                "--accepted asks until enough rows are accepted, but --batch sends all at once: "
                 "use -n"
             )
         if self.unordered and (self.novelty is not None or self.accepted is not None):

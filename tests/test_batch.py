@@ -13,11 +13,12 @@ from support.batches import BatchServer, Fault
 from support.replies import completion, text_for
 
 from codesynth.codec import dumps
-from codesynth.errors import EndpointError, LimitReached
+from codesynth.errors import EndpointError, InputError, LimitReached, OutputError
 from codesynth.journal import BatchLog, Journal, JournaledServing
 from codesynth.models import Record, Request, Response
 from codesynth.serving.answers import read_completion
 from codesynth.serving.batch import BatchClient, BatchOptions, BatchServing, Withholding
+from codesynth.serving.batch.shapes import BatchShape
 from codesynth.serving.stream import IteratorStream
 
 PROMPTS = [f"task {i}" for i in range(10)]
@@ -335,3 +336,122 @@ def test_another_serving_is_not_asked_what_is_in_open_batches(bench: Bench) -> N
             deque(stream)
     assert asked == PROMPTS[4:]
     bench.texts()
+
+
+def test_batches_are_cancelled_and_what_they_did_is_kept(bench: Bench) -> None:
+    bench.server.faults = [Fault(polls=9, answered=0.5), Fault(polls=9, answered=0.0)]
+    with pytest.raises(LimitReached):
+        bench.run(size=5, wait=False)
+    with bench.opened() as (journal, serving):
+        _, words = serving.collect(cancel=True)
+        assert words == ""
+        assert journal.answers == 2
+    assert [batch.status for batch in bench.server.batches] == ["cancelled", "cancelled"]
+    bench.texts()
+    assert bench.sizes() == [5, 5, 8]
+
+
+def test_a_batch_that_nobody_knows_any_more_is_given_up_by_cancelling(bench: Bench) -> None:
+    with pytest.raises(LimitReached):
+        bench.run(wait=False)
+    bench.server.batches.clear()
+    with pytest.raises(EndpointError, match=r"no such batch: batch_0\. --cancel gives the batch"):
+        bench.run()
+    with bench.opened() as (_, serving):
+        serving.collect(cancel=True)
+    bench.texts()
+
+
+def make_intent(bench: Bench, *, is_made: bool, is_uploaded: bool = True) -> None:
+    """Leave a journal as a kill leaves it just before the id of a batch is noted."""
+    with bench.opened() as (journal, _):
+        log, requests = BatchLog(journal), [request(i, text) for i, text in enumerate(PROMPTS)]
+        batch = log.add("the-uuid", {each.key: 0 for each in requests})
+        if is_uploaded:
+            lines = [BatchShape().line(each.key, each.body) + b"\n" for each in requests]
+            bench.server.files["file-a"] = b"".join(lines)
+            log.note_file(batch, "file-a")
+    if is_made:
+        bench.server.create(BatchShape().create("file-a", "the-uuid"))
+        for number in range(3):  # of other people; the list has two on a page
+            bench.server.files[f"file-{number}"] = b""
+            bench.server.create(BatchShape().create(f"file-{number}", "another"))
+
+
+@pytest.mark.parametrize("keeps", ["metadata", "input_file"])
+def test_a_batch_that_was_made_just_before_a_kill_is_found_again(bench: Bench, keeps: str) -> None:
+    make_intent(bench, is_made=True)
+    setattr(
+        bench.server.batches[0], {"metadata": "input_file", "input_file": "metadata"}[keeps], ""
+    )
+    bench.texts()
+    assert bench.server.calls["POST /batches"] == 0
+    assert bench.server.calls["GET /batches"] == 2
+
+
+def test_a_batch_that_was_not_made_before_a_kill_is_made_now(bench: Bench) -> None:
+    make_intent(bench, is_made=False)
+    bench.texts()
+    assert bench.sizes() == [10]
+    assert bench.clock.pauses[:2] == [1, 2]  # it might have come late
+
+
+def test_a_batch_that_was_not_even_uploaded_is_not_looked_for(bench: Bench) -> None:
+    make_intent(bench, is_made=False, is_uploaded=False)
+    bench.texts()
+    assert bench.server.calls["GET /batches"] == 0
+
+
+def test_a_run_that_ends_amid_the_results_takes_the_others_later(bench: Bench) -> None:
+    prompts = [f"task {i}" for i in range(3000)]
+    with bench.opened() as (journal, serving):
+        requests = (request(i, prompt) for i, prompt in enumerate(prompts))
+        with JournaledServing(journal, serving).generate(requests) as stream:
+            taken = [next(stream) for _ in range(700)]
+        assert len(BatchLog(journal).open()) == 1
+        assert 700 <= journal.answers < 3000
+    assert all(each.error is None for each in taken)
+    bench.texts(prompts)
+    assert bench.sizes() == [3000]
+    with bench.opened() as (journal, _):
+        assert journal.answers == 3000
+
+
+def test_a_stop_does_not_wait_for_batches(bench: Bench) -> None:
+    bench.server.faults = [Fault(polls=10**9)]
+    with bench.opened() as (journal, serving):
+        requests = (request(i, prompt) for i, prompt in enumerate(PROMPTS))
+        stream = JournaledServing(journal, serving).generate(requests)
+        while not bench.server.batches:
+            stream.wait(0.01)
+        stream.drain(None)
+        assert list(stream) == []
+    bench.server.batches[0].fault = Fault()
+    bench.texts()
+    assert bench.sizes() == [10]
+
+
+def test_a_second_stream_works_after_the_first(bench: Bench) -> None:
+    with bench.opened(size=4) as (journal, serving):
+        streams = [
+            JournaledServing(journal, serving).generate(
+                request(i, prompt) for i, prompt in enumerate(prompts)
+            )
+            for prompts in (PROMPTS, ["another"])
+        ]
+        assert [len(list(stream)) for stream in streams] == [10, 1]
+
+
+def test_a_failing_source_of_rows_ends_the_stream_with_its_error(bench: Bench) -> None:
+    def requests() -> Iterator[Request]:
+        yield request(0, "task")
+        raise InputError("the input ends in the middle of a line")
+
+    with bench.opened() as (journal, serving), pytest.raises(InputError, match="in the middle"):
+        list(JournaledServing(journal, serving).generate(requests()))
+    assert bench.server.batches == []
+
+
+def test_two_requests_with_one_key_are_a_mistake_that_is_told(bench: Bench) -> None:
+    with bench.opened() as (_, serving), pytest.raises(OutputError, match="UNIQUE"):
+        list(serving.generate([request(0, "task"), request(1, "task")]))

@@ -11,7 +11,9 @@ with the same words.
 
 import json
 import re
+import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -70,6 +72,7 @@ class Batch:
     fault: Fault
     status: str = "validating"
     polls: int = 0
+    seen: int = 1
     answered: list[str] = field(default_factory=list)
     output: str | None = None
     error: str | None = None
@@ -77,6 +80,14 @@ class Batch:
 
     def is_over(self) -> bool:
         return self.status in {"completed", "failed", "expired", "cancelled"}
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # a client that was killed
+            super().handle_error(*_)
 
 
 class BatchServer:
@@ -88,6 +99,8 @@ class BatchServer:
             A negative status does what is asked, but says that it went wrong.
         calls: method and path of each call so far; ids are left out.
         chats: prompts that were asked for online.
+        delay: seconds before a call is looked at; ``now`` is the call that came last, if it is not
+            answered.
     """
 
     def __init__(self) -> None:
@@ -97,6 +110,8 @@ class BatchServer:
         self.batches: list[Batch] = []
         self.calls: Counter[str] = Counter()
         self.chats: list[str] = []
+        self.delay: Callable[[], float] = lambda: 0.0
+        self.now = ""
         self.errors: list[Exception] = []
         self.id_of: Callable[[int], str] = lambda n: f"batch_{n}"
         self.lock = threading.RLock()
@@ -110,13 +125,15 @@ class BatchServer:
                 server._serve(self, b"")
 
             def do_POST(self) -> None:
-                server._serve(self, self.rfile.read(int(self.headers["content-length"])))
+                length = int(self.headers["content-length"])
+                body = self.rfile.read(length)
+                if len(body) == length:  # else the client was killed
+                    server._serve(self, body)
 
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
+        self._http = _Server(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,))
 
     @property
@@ -149,6 +166,8 @@ class BatchServer:
         path = urlsplit(handler.path)
         place = path.path.removeprefix("/v1")
         call = re.sub(r"/(batches|files)/[^/]+", r"/\1/*", place)
+        self.now = f"{handler.command} {call}"
+        time.sleep(self.delay())
         with self.lock:
             self.calls[f"{handler.command} {call}"] += 1
             status = self.refuse(handler.command, call, self.calls[f"{handler.command} {call}"])
@@ -167,6 +186,7 @@ class BatchServer:
         handler.send_header("content-length", str(len(data)))
         handler.end_headers()
         handler.wfile.write(data)
+        self.now = ""
 
     def _answer(
         self, handler: BaseHTTPRequestHandler, place: str, query: str, body: bytes
@@ -183,7 +203,7 @@ class BatchServer:
             case "GET", ["files", name, "content"]:
                 return self._download(name)
             case "POST", ["batches"]:
-                return self._create(json.loads(body))
+                return self.create(json.loads(body))
             case "GET", ["batches"]:
                 return self._list(query)
             case "GET", ["batches", name]:
@@ -221,7 +241,7 @@ class BatchServer:
             return 200, content[: len(content) * 2 // 3]
         return 200, content
 
-    def _create(self, about: Any) -> tuple[int, Any]:
+    def create(self, about: Any) -> tuple[int, Any]:
         assert about["endpoint"] == "/v1/chat/completions"
         assert about["completion_window"] == "24h"
         lines = [json.loads(line) for line in self.files[about["input_file_id"]].splitlines()]
@@ -252,7 +272,9 @@ class BatchServer:
         batch.polls += 1
         if batch.polls <= batch.fault.missing:
             return 404, {"error": {"message": "not there yet"}}
-        if not batch.is_over():
+        if batch.is_over():
+            batch.seen += 1
+        else:
             if batch.cancelled:
                 self._end(batch, "cancelled")
             elif batch.polls > batch.fault.missing + batch.fault.polls:
@@ -296,8 +318,7 @@ class BatchServer:
     def _describe(self, batch: Batch) -> dict[str, Any]:
         fault, total = batch.fault, len(batch.requests)
         errors = [{"code": c, "message": m, "line": n} for c, m, n in fault.errors]
-        seen = batch.polls - fault.missing - fault.polls - 1
-        is_late = batch.is_over() and seen < fault.late
+        is_late = batch.is_over() and batch.seen <= fault.late
         failed = total - len(batch.answered) if batch.error else 0
         described = {
             "id": batch.id,

@@ -22,6 +22,11 @@ Sleep: TypeAlias = Callable[[float], Awaitable[None]]
 
 MAX_PAUSE = 60.0
 _MAX_PAGES = 100
+_FIXES = {
+    401: ". Set OPENAI_API_KEY",
+    400: ". Try a smaller --batch-size",
+    413: ". Try a smaller --batch-size",
+}
 _DONE = Reply(200, {}, b"null")
 
 
@@ -170,12 +175,12 @@ class BatchClient:
     def _read_refusal(self, call: str, reply: Reply) -> tuple[EndpointError, float]:
         """Return an error that may pass, and the pause that the endpoint asks for; raise others."""
         words = find_words(reply.body, self.endpoint.without_secrets) or "no reason given"
-        text = f"{self.endpoint.name} refuses {call} ({reply.status}): {words}"
+        text = f"{self.endpoint.name} refuses {call} ({reply.status}): {words.rstrip('.')}"
         if reply.status == 404:  # what was made a moment ago may not be known yet
             return UnknownBatchError(text), 0.0
         outcome = read_outcome(reply.status, reply.headers, reply.body)
         if outcome.quota or not outcome.retry:
-            raise EndpointError(text + (". Set OPENAI_API_KEY" if reply.status == 401 else ""))
+            raise EndpointError(f"{text}{_FIXES.get(reply.status, '')}")
         return EndpointError(text), outcome.retry_after or 0.0
 
 
