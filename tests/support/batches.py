@@ -219,7 +219,7 @@ class BatchServer:
             head, _, content = part.partition(b"\r\n\r\n")
             name = re.search(rb'name="(\w+)"', head)
             assert name is not None
-            parts[name[1].decode()] = content.removesuffix(b"\r\n")
+            parts[name[1].decode()] = content[:-2]
         assert parts["purpose"] == b"batch"
         name = self._store(parts["file"])
         return 200, {"id": name, "object": "file", "bytes": len(parts["file"]), "purpose": "batch"}
