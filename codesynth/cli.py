@@ -22,7 +22,6 @@ from codesynth import settings as told
 from codesynth.errors import CodesynthError
 from codesynth.options import GROUPS, MORE, Option
 from codesynth.process import EXIT_PIPE, redirect_to_devnull
-from codesynth.settings import RowSettings
 from codesynth.version import __version__
 
 _EXIT_USAGE, _EXIT_INTERRUPTED = 2, 130
@@ -99,7 +98,7 @@ def _main(
 
 
 def _command(
-    name: str, kind: type[RowSettings], about: str, examples: str
+    name: str, kind: type[Any], about: str, examples: str
 ) -> Callable[[Callable[[Any], int]], None]:
     """Declare a command from the fields of its settings; what is decorated runs it."""
 
@@ -181,7 +180,7 @@ def _checker(least: float | None) -> Callable[[Any], Any]:
     return check
 
 
-def _make(kind: type[RowSettings], values: dict[str, Any]) -> RowSettings:
+def _make(kind: type[Any], values: dict[str, Any]) -> Any:
     """Make the settings, with the environment in the place of what is not given."""
     made = {}
     for each in dataclasses.fields(kind):
@@ -305,6 +304,22 @@ def _gen(settings: told.GenSettings) -> int:
     from codesynth import commands, run
 
     return run.ask(settings, "gen", lambda _: commands.gen_spec(settings))
+
+
+@_command(
+    "verify",
+    told.VerifySettings,
+    "Run each row's code against its tests, in a sandbox, and write what happened.",
+    """
+codesynth verify sft.jsonl --keep passed -o clean.jsonl
+codesynth gen-code new.jsonl --samples 4 | codesynth verify --best > best.jsonl
+codesynth verify HumanEval.jsonl --test-key test --input-key canonical_solution
+""",
+)
+def _verify(settings: told.VerifySettings) -> int:
+    from codesynth import run
+
+    return run.verify(settings)
 
 
 @_command(

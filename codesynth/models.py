@@ -181,7 +181,8 @@ class Row:
     Attributes:
         line: of the output, or the failure line.
         failure: why it is a failure line.
-        subject: what filters look at; empty without filters.
+        subject: what filters look at.
+        answer: the model's text, for the failure line of a row that a filter rejects.
         raw_bytes: so many bytes of ``line`` are those of the input row, its end left out.
         number: line number in the input, from 1; 0 for a generation.
     """
@@ -189,6 +190,7 @@ class Row:
     line: bytes
     failure: Failure | None = None
     subject: str = ""
+    answer: str = ""
     raw_bytes: int = 0
     number: int = 0
 

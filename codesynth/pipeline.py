@@ -43,7 +43,7 @@ class Task(Protocol):
         """Read the new columns from a response without an error, or say why there are none."""
         ...
 
-    def subject(self, columns: dict[str, Any]) -> str:
+    def subject(self, record: Record, columns: dict[str, Any]) -> str:
         """Choose the text that the filters look at."""
         ...
 
@@ -195,15 +195,22 @@ def read_response(response: Response, task: Task) -> dict[str, Any] | Failure:
     return columns
 
 
-def make_row(response: Response, task: Task) -> Row:
-    """Make a row's line: the input row's own bytes and the new columns, or a failure line."""
+def make_row(response: Response, task: Task, *, filtered: bool = False) -> Row:
+    """Make a row's line: the input row's own bytes and the new columns, or a failure line.
+
+    Args:
+        filtered: filters will look at the row.
+    """
     record = response.request.record
     columns = read_response(response, task)
+    text = response.answer.text if response.answer is not None else None
     if isinstance(columns, Failure):
-        text = response.answer.text if response.answer is not None else None
         return Row(failure_line(record, columns, text), columns, number=record.line or 0)
     line, raw_bytes = row_line(record, columns)
-    return Row(line, None, task.subject(columns), raw_bytes, record.line or 0)
+    if not filtered:
+        return Row(line)
+    subject = task.subject(record, columns)
+    return Row(line, None, subject, text or "", raw_bytes, record.line or 0)
 
 
 def run(
@@ -241,6 +248,7 @@ def run(
         RunError: a row was lost or doubled.
     """
     lines = _Lines(sink, stats, window, filters, ordered=ordered)
+    filtered = bool(filters) or window is not None
     requests = make_requests(records, task, stats, stop, part)
     stream = responses(serving.generate(requests), stop)
     try:
@@ -250,7 +258,7 @@ def run(
                 sink.flush()
                 continue
             count_tokens(stats, response)
-            row = make_row(response, task)
+            row = make_row(response, task, filtered=filtered)
             if row.failure is not None:
                 on_failure(response.request.record, row.failure)
             lines.put(response.request.position, row)

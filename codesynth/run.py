@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codesynth import pipeline
@@ -14,6 +17,7 @@ from codesynth.codec import dumps, loads
 from codesynth.commands import CommandSpec, Notes
 from codesynth.errors import CodesynthError, ConfigError
 from codesynth.estimate import Estimate, Spread
+from codesynth.filters import Selection
 from codesynth.journal import BatchLog, Journal, JournaledServing
 from codesynth.models import Endpoint, Failure, Record, Request, Stats
 from codesynth.pipeline import Part, RowFilter, RowWindow, Shard, Stop, Task
@@ -23,14 +27,16 @@ from codesynth.serving import LLMServing
 from codesynth.serving.answers import one_line
 from codesynth.serving.client import APILLMServing
 from codesynth.serving.limits import Budget, Price
-from codesynth.settings import AskSettings, RowSettings
-from codesynth.storage import Files, check_inputs, sibling_path
+from codesynth.settings import AskSettings, RowSettings, VerifySettings
+from codesynth.storage import Files, Output, check_inputs, read_records, sibling_path
+from codesynth.verify import SandboxServing, SandboxSettings, VerifyTask
 
 if TYPE_CHECKING:
     from codesynth.serving.offline import PracticeEndpoint
 
 EXIT_OK, EXIT_FAILED_ROWS, EXIT_LIMIT = 0, 3, 5
 OFFLINE_MODEL, OFFLINE_URL = "offline", "http://offline/v1"
+_LONGEST_LOOK = 1 << 20
 
 
 def ask(settings: AskSettings, name: str, prepare: Callable[[Notes], CommandSpec]) -> int:
@@ -73,6 +79,66 @@ def ask(settings: AskSettings, name: str, prepare: Callable[[Notes], CommandSpec
         if spec.quota is not None and spec.quota.exhausted:
             run.say(spec.quota.explanation())
         return code
+
+
+def verify(settings: VerifySettings) -> int:
+    """Run ``verify``; return the exit code.
+
+    Raises:
+        CodesynthError: nothing could be done, or not to the end; see its ``exit_code``.
+        BrokenPipeError: the reader of standard output went away.
+    """
+    settings.check()
+    check_inputs(settings.inputs)
+    with Files(settings.output, settings.failures) as files:
+        files.reject_shared_paths(settings.inputs, None)
+        if not _is_verified(files.output, settings.output_key):
+            files.refuse_existing(overwrite=settings.overwrite)
+        sandbox = SandboxSettings(
+            python=settings.python,
+            timeout=settings.timeout,
+            memory_mb=settings.memory,
+            unsafe=settings.unsafe,
+        )
+        serving = SandboxServing(sandbox, settings.jobs)
+        task = VerifyTask(
+            test_key=settings.test_key,
+            code_key=settings.input_key,
+            instruction_key=settings.instruction_key,
+            output_key=settings.output_key,
+        )
+        run = Run(settings, "verify", files, lambda: None)
+        run.say_if(settings.unsafe, "--unsafe: the code runs without a sandbox, with your rights")
+        run.tally = task.statuses
+        run.fewest_rows = 0 if settings.overwrite else files.output.count_rows()
+        records = itertools.islice(read_records(settings.inputs), settings.limit)
+        selection = Selection(settings.keep, best=settings.best)
+        code = run.execute(records, task, serving, [selection])
+        run.say_if(bool(selection.first), f"first rejected: {selection.first}")
+        run.say_if(
+            bool(count := task.statuses["no_tests"]),
+            f"{count} rows have no tests. Name their column with --test-key, or make tests with "
+            "codesynth gen-tests",
+        )
+        run.say_if(
+            bool(count := task.statuses["unsupported"]),
+            f"{count} rows are not Python: verify runs only Python",
+        )
+        return code
+
+
+def _is_verified(output: Output, key: str) -> bool:
+    """Tell whether what is there was written by ``verify``, which can write it again at no cost."""
+    if output.path is None or not (output.exists() or output.has_leftover):
+        return False
+    with open(output.path if output.exists() else output.partial, "rb") as file:
+        head = file.read(_LONGEST_LOOK)
+    if output.path.suffix == ".gz":
+        try:
+            head = zlib.decompressobj(wbits=31).decompress(head)
+        except zlib.error:
+            return False
+    return dumps(key) + b':{"status":' in head.partition(b"\n")[0]
 
 
 def _journal_path(settings: AskSettings) -> str | None:
@@ -192,7 +258,7 @@ def _journaled(
 def _tell_change(run: Run, spec: CommandSpec, task: Task, journal: Journal) -> None:
     """Say what a changed model, template or parameter will cost, before it does."""
     words = f"the requests have changed since {journal.path} was written"
-    if spec.quota is not None or any(not os.path.isfile(name) for name in run.settings.inputs):
+    if spec.quota is not None or not all(Path(name).is_file() for name in run.settings.inputs):
         run.say(f"{words}: its {journal.answers} answers are used where they fit")
         return
     journal.refresh()
@@ -248,7 +314,7 @@ class Job:
     ) -> None:
         self._output, self._journal = run.files.output, journal
         self.text = dumps(identity, sort_keys=True).decode()
-        self._note = f"finished {os.path.basename(run.settings.output or '')}"
+        self._note = f"finished {Path(run.settings.output or '').name}"
         if run.settings.overwrite or not self._output.exists():
             self._rows = 0
             return
@@ -262,8 +328,8 @@ class Job:
         changed = [name for name in before if loads(self.text).get(name) != before[name]]
         if changed:
             raise ConfigError(
-                f"{self._output.path} was made with another {' and another '.join(changed)}. Choose "
-                "another -o, or replace it with --overwrite"
+                f"{self._output.path} was made with other {' and '.join(changed)}. Choose another "
+                "-o, or replace it with --overwrite"
             )
         self._rows = self._output.count_rows()
         expected = total()
@@ -307,6 +373,7 @@ class Run:
         self.remarks: tuple[str, ...] = ()
         self.tally: Counter[str] = Counter()
         self.job: Job | None = None
+        self.fewest_rows = 0
         self.stats = Stats()
         self.part: Part = Shard(*settings.shard)
         self._stop = Stop()
@@ -393,6 +460,12 @@ class Run:
         if complete:
             if self.job is not None:
                 self.job.finish(stats.ok)
+            if stats.ok < self.fewest_rows:
+                raise ConfigError(
+                    f"{self.files.output.path} has {self.fewest_rows} rows, this run only "
+                    f"{stats.ok}. Replace it with --overwrite, or choose another -o. The new rows "
+                    f"are in {self.files.output.partial}"
+                )
             self.files.commit()
         self._summarize()
         if not complete:

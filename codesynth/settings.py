@@ -6,6 +6,7 @@ these fields; a new option goes here and nowhere else.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from codesynth.options import (
     RESUME,
     SPEED,
     complete_languages,
+    complete_statuses,
     complete_templates,
     option,
     read_body,
@@ -34,6 +36,7 @@ from codesynth.options import (
     read_price,
     read_ratio,
     read_shard,
+    read_statuses,
     read_text,
 )
 
@@ -549,17 +552,91 @@ class GenSettings(AskSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LookSettings:
-    """What the commands that look at rows are told: no RowSettings, since they make no rows."""
+class VerifySettings(RowSettings):
+    """What ``verify`` is told."""
 
-    inputs: list[str] = option(
-        [], IN, "[FILE]...", "Outputs and failures files: JSONL, also .gz. Default: -, stdin."
+    input_key: str = option(
+        "generated_code", IN, "--input-key KEY", "Column with the code. Default: generated_code."
+    )
+    output_key: str = option(
+        "verification", IN, "--output-key KEY", "Column to write. Default: verification."
     )
     instruction_key: str | None = option(
         None,
         IN,
         "--instruction-key KEY",
-        "Column with the instruction. Default: instruction, generated_instruction or prompt.",
+        "Column with the instruction, whose doctests are tests too. Default: instruction, "
+        "generated_instruction or prompt.",
+    )
+    test_key: str | None = option(
+        None,
+        CHECK,
+        "--test-key KEY",
+        "Column with the tests: asserts (a text or a list), check(candidate), test functions, "
+        "unittest classes, or pairs of input and output. Default: the doctests.",
+    )
+    keep: frozenset[str] | None = option(
+        None,
+        CHECK,
+        "--keep STATUS,...",
+        "Keep only rows with these statuses: passed, failed, error, timeout, syntax_error, "
+        "no_tests, unsupported. Default: all.",
+        parse=read_statuses,
+        complete=complete_statuses,
+    )
+    best: bool = option(
+        False,
+        CHECK,
+        "--best",
+        "Keep only the first answer to each instruction that passed its tests.",
+    )
+    python: str = option(
+        sys.executable,
+        CHECK,
+        "--python PATH",
+        "Python interpreter that runs the rows, such as one of a virtual environment with the "
+        "libraries that they use. Default: the one that runs codesynth.",
+    )
+    timeout: float = option(
+        10.0, CHECK, "--timeout S", "Seconds that a row may take. Default: 10.", least=0.1
+    )
+    memory: int = option(
+        512, CHECK, "--memory MB", "Memory that a row may use. Default: 512.", least=64
+    )
+    unsafe: bool = option(
+        False,
+        CHECK,
+        "--unsafe",
+        "Run the code without a sandbox. It can do all that you can do.",
+    )
+    jobs: int | None = option(
+        None,
+        SPEED,
+        "-j, --concurrency N",
+        "Rows that run at the same time. Default: one per processor core.",
+        least=1,
+    )
+
+    @property
+    def new_columns(self) -> list[str]:
+        """Name the columns that the run adds."""
+        return [self.output_key]
+
+    def check(self) -> None:
+        """See that the options go together; see ``RowSettings.check``."""
+        super().check()
+        if self.keep is not None and self.best:
+            raise ConfigError("--best keeps only rows that passed: drop --keep")
+        if self.unordered and self.best:
+            raise ConfigError("--best needs the rows in order: drop --unordered")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookSettings:
+    """What the commands that look at rows are told: no RowSettings, since they make no rows."""
+
+    inputs: list[str] = option(
+        [], IN, "[FILE]...", "Outputs and failures files: JSONL, also .gz. Default: -, stdin."
     )
     code_key: str | None = option(
         None,
@@ -575,13 +652,8 @@ class LookSettings:
     )
 
     @property
-    def instruction_keys(self) -> tuple[str, ...]:
-        """Columns in which the instruction is looked for; the first that is there counts."""
-        return (self.instruction_key or "instruction", "generated_instruction", "prompt")
-
-    @property
     def code_keys(self) -> tuple[str, ...]:
-        """Columns in which the code is looked for."""
+        """Columns in which the code is looked for; the first that is there counts."""
         return (self.code_key or "generated_code", "code", "canonical_solution")
 
     @property
@@ -598,9 +670,9 @@ class ShowSettings(LookSettings):
         [],
         PICK,
         "--where CONDITION",
-        "Show only rows with KEY=VALUE or KEY!=VALUE, with a value for KEY, or with none (!KEY). "
-        "A dot leads into an object: verification.status=failed. Given several times, all must "
-        "hold.",
+        "Show only rows for which this holds: KEY=VALUE, KEY!=VALUE, KEY (it has a value) or !KEY "
+        "(it has none). A dot leads into an object: verification.status=failed. May be given "
+        "several times.",
         parse=read_condition,
     )
     limit: int | None = option(
@@ -630,6 +702,12 @@ class ReportSettings(LookSettings):
         "[FILE]...",
         "Outputs, failures files and journals; JSONL also as .gz. Default: -, stdin.",
     )
+    instruction_key: str | None = option(
+        None,
+        IN,
+        "--instruction-key KEY",
+        "Column with the instruction. Default: instruction, generated_instruction or prompt.",
+    )
     output: str | None = option(
         None, IN, "-o, --output PATH", "File for the page. Default: stdout."
     )
@@ -643,3 +721,8 @@ class ReportSettings(LookSettings):
         "Price per million tokens, of prompts and of answers. Default: the page tells no cost.",
         parse=read_price,
     )
+
+    @property
+    def instruction_keys(self) -> tuple[str, ...]:
+        """Columns in which the instruction is looked for; the first that is there counts."""
+        return (self.instruction_key or "instruction", "generated_instruction", "prompt")

@@ -13,6 +13,7 @@ from support.faults import FAULTS
 from codesynth import models
 from codesynth.errors import ConfigError, EndpointError
 from codesynth.models import Record, Request, Response
+from codesynth.serving import attempts
 from codesynth.serving.client import APILLMServing
 
 
@@ -46,7 +47,10 @@ def ask(endpoint: Endpoint, *prompts: str, **options: object) -> dict[str, Respo
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_each_fault_becomes_what_the_contract_says(name: str, endpoint: Endpoint) -> None:
+def test_each_fault_becomes_what_the_contract_says(
+    name: str, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts, "_BACKOFF", lambda state: 0.0)
     fault = FAULTS[name]
     endpoint.plan = lambda request: (
         echo(request) if request.prompt == "good" else fault.plan(request)

@@ -8,7 +8,6 @@ import socket
 import time
 from collections import Counter
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ from support.endpoint import (
     spawned,
     text_for,
 )
-from support.faults import FAULTS, Fault, Mixed
+from support.faults import FAULTS, Mixed
 from support.faults.content import CONTENT, gzip_bomb
 from support.faults.status import STATUS
 from support.faults.wire import WIRE
@@ -194,27 +193,6 @@ def test_a_request_that_is_no_http_is_an_error(endpoint: Endpoint) -> None:
 
 def test_no_two_faults_share_a_name() -> None:
     assert len(FAULTS) == len(WIRE) + len(CONTENT) + len(STATUS)
-
-
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
-def test_a_fault_can_be_played(fault: Fault) -> None:
-    headers = {"host": "127.0.0.1:1"}
-    body = wire_request("p").partition(b"\r\n\r\n")[2]
-    request = Received("POST", "/v1/chat/completions", headers, body, 1, 1, 1, 1, 0.0)
-    steps = list(islice(fault.plan(request).steps(), 5))
-    assert all(isinstance(step, (bytes, float, int)) for step in steps)
-    assert fault.slow <= (fault.kinds[0] == "timeout")
-
-
-# Three that the standard library's client does not know, and one that takes a second.
-LEFT_OUT = {"gzip", "gzip_chunked", "103_hints_first", "answer_50mb"}
-USABLE = {name for name, fault in FAULTS.items() if fault.kinds == ("ok",)} - LEFT_OUT
-
-
-@pytest.mark.parametrize("name", sorted(USABLE))
-def test_a_usable_answer_holds_the_text_it_claims(endpoint: Endpoint, name: str) -> None:
-    endpoint.plan = FAULTS[name].plan
-    assert usable_text(ask(endpoint, "p")) == FAULTS[name].text("p")
 
 
 def test_healing_ends_after_its_attempts(endpoint: Endpoint) -> None:

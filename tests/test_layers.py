@@ -12,7 +12,18 @@ ONLINE = {"serving.http", "serving.answers", "serving.limits", *SERVING}
 ALLOWED: dict[str, set[str]] = {
     "cli": {"settings", "options", "process", "commands", "run", "serving.answers", "verify"}
     | {"report", "scale"},
-    "run": {"settings", "estimate", "commands", "pipeline", "process", "progress", "journal", "storage", "verify"}
+    "run": {
+        "settings",
+        "estimate",
+        "commands",
+        "pipeline",
+        "process",
+        "progress",
+        "journal",
+        "storage",
+        "verify",
+        "filters",
+    }
     | {"serving", "serving.answers", "serving.client", "serving.limits", "serving.offline"}
     | {"serving.batch"},
     "commands": {"settings", "operators", "filters", "pipeline", "storage", "verify"},

@@ -3,5 +3,6 @@
 from codesynth.filters.contamination import ContaminationFilter
 from codesynth.filters.novelty import NoveltyFilter
 from codesynth.filters.quota import Quota
+from codesynth.filters.selection import Selection
 
-__all__ = ["ContaminationFilter", "NoveltyFilter", "Quota"]
+__all__ = ["ContaminationFilter", "NoveltyFilter", "Quota", "Selection"]

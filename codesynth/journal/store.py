@@ -7,6 +7,7 @@ power cut. SQLite's exclusive lock keeps a second run out and ends with the proc
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 import time
@@ -89,9 +90,13 @@ class Journal:
     """
 
     def __init__(
-        self, path: str, *, read_only: bool = False, clock: Callable[[], float] = time.time
+        self,
+        path: str | os.PathLike[str],
+        *,
+        read_only: bool = False,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        self.path, self._clock = path, clock
+        self.path, self._clock = os.fspath(path), clock
         self._lock = threading.RLock()
         self._refreshed = False
         self._indexed = self._last = 0
@@ -101,7 +106,7 @@ class Journal:
         with self._translated():
             self._db = sqlite3.connect(
                 f"{self._file.as_uri()}?mode=ro&immutable=1" if read_only else self._file,
-                timeout=1.0,  # others may just be taking what a killed run left
+                timeout=0.3,  # others may just be taking what a killed run left
                 isolation_level=None,
                 check_same_thread=False,
                 uri=read_only,
@@ -110,7 +115,7 @@ class Journal:
                 if read_only:
                     self._check_format()
                 else:
-                    self._take(_log_of(path))
+                    self._take(_log_of(self.path))
                 self.answers, *spent = (self._do(_TOTAL) or [(0, 0, 0)])[0]
                 self._spent = Usage(*spent)
             except BaseException:

@@ -142,7 +142,7 @@ class ChatTask:
         turns = [m for m in response.request.messages if m.get("role") != "system"]
         if subject is not None and len(turns) == 1:
             turns = [{"role": "user", "content": subject}]
-        return [*turns, {"role": "assistant", "content": self.subject(columns)}]
+        return [*turns, {"role": "assistant", "content": self._text(columns)}]
 
     def _meta(
         self, response: Response, first: Mapping[str, Any], last: Mapping[str, Any]
@@ -161,8 +161,11 @@ class ChatTask:
         about["prompt_sha256"] = sha256(dumps(response.request.messages)).hexdigest()
         return {**about, **last}
 
-    def subject(self, columns: Mapping[str, Any]) -> str:
+    def subject(self, record: Record, columns: Mapping[str, Any]) -> str:
         """Choose the text that the filters look at: the operator's one column, or all of them."""
+        return self._text(columns)
+
+    def _text(self, columns: Mapping[str, Any]) -> str:
         names = self.operator.columns
         if len(names) == 1 and isinstance(columns.get(names[0]), str):
             return str(columns[names[0]])

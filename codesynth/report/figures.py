@@ -1,62 +1,50 @@
 """What a report tells: counted in one pass over the files, in bounded memory."""
 
 import math
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from hashlib import blake2b
-from itertools import accumulate, zip_longest
+from itertools import zip_longest
+from operator import sub
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 from codesynth.filters.rouge_index import RougeIndex
 from codesynth.filters.words import words
+from codesynth.journal import open_to_read
 from codesynth.models import META_KEY, Record, Usage
-from codesynth.report.rows import clean, find, first_text, headline, outcome, parts
+from codesynth.report.rows import clean, first_text, headline, outcome, parts
 from codesynth.settings import ReportSettings
 from codesynth.storage import read_records
 
 LEAST_SIMILARITY = 0.4
 """To look for less takes several times as long: nearly all texts share so many words."""
-_MOST_TEXTS, _MOST_QUERIES, _MOST_NAMES, _MOST_CHARACTERS = 10_000, 500, 200, 4000
-_TITLES = {
-    "ok": "Verification",
-    "rejected": "Rejected rows, by reason",
-    "failed": "Failed rows, by kind",
-    "unreadable": "Lines that are no rows",
-}
+_MOST_TEXTS, _MOST_QUERIES, _MOST_NAMES, _STEPS = 10_000, 500, 200, 120
+_MOST_CHARACTERS = 4000  # of each text on the page
+_NAN = math.nan
 
-
-class Numbers(Counter[int]):
-    """Counts of numbers; they are rounded to three digits, so there are few different ones."""
-
-    def add(self, value: float) -> None:
-        """Count a number from 0."""
-        self[round(value if value < 1000 else float(f"{value:.3g}"))] += 1
-
-    def quantile(self, share: float) -> int:
-        """Tell the number that ``share`` of all numbers do not exceed."""
-        sums = accumulate(self[number] for number in sorted(self))
-        found = (
-            n for n, seen in zip(sorted(self), sums, strict=True) if seen >= share * self.total()
-        )
-        return next(found)
+Shown: TypeAlias = tuple[str, str, list[tuple[str, str, str]]]
+"""A row for the page: its headline, how its instruction begins, its parts."""
 
 
 class Texts:
     """Counts of equal texts, in a sample by digest: of equal texts all are in it, or none.
 
     Attributes:
+        total: texts counted.
         every: one of so many different texts is in the sample; it grows with the texts.
         kept: how many are equal, and how they begin, by digest.
     """
 
     def __init__(self) -> None:
-        self.every = 1
+        self.total, self.every = 0, 1
         self.kept: dict[int, tuple[int, str]] = {}
 
     def add(self, text: str) -> None:
         """Count a text."""
+        self.total += 1
         data = text.encode("utf-8", "surrogatepass")
         digest = int.from_bytes(blake2b(data, digest_size=8).digest())
         if digest % self.every == 0:
@@ -66,24 +54,20 @@ class Texts:
             self.every *= 2
             self.kept = {d: kept for d, kept in self.kept.items() if d % self.every == 0}
 
-    def similarity(self) -> Numbers:
+    @property
+    def different(self) -> int:
+        """Number of different texts, an estimate where ``every`` is above 1."""
+        return round(self.total * len(self.kept) / sum(count for count, _ in self.kept.values()))
+
+    def similarity(self) -> Counter[int]:
         """Compare up to 500 texts with all others: ROUGE-L with the closest one, in percent."""
-        texts, numbers = [head for _, head in self.kept.values()], Numbers()
+        heads = (self.kept[digest][1] for digest in sorted(self.kept))  # in no order of theirs
+        texts = [found for head in heads if (found := words(head))]
         asked, index = min(_MOST_QUERIES, len(texts) // 2), RougeIndex(LEAST_SIMILARITY)
         for text in texts[asked:]:
-            index.add(words(text))
-        for text in texts[:asked]:
-            found = index.closest(words(text))
-            numbers.add(100 * found[0] if found is not None else 0)
-        return numbers
-
-
-class Shown(NamedTuple):
-    """A row for the page; its texts are harmless in a terminal, not yet in HTML."""
-
-    headline: str
-    begin: str
-    parts: list[tuple[str, str, str]]
+            index.add(text)
+        closest = map(index.closest, texts[:asked])
+        return Counter(0 if found is None else round(100 * found[0]) for found in closest)
 
 
 class Figures:
@@ -91,21 +75,26 @@ class Figures:
 
     Attributes:
         counts: of names, by title.
-        numbers: by title and unit.
-        usage: tokens of the rows in the outputs; of all answers, where journals are given.
-        history: of the journals; see ``Journal.history``.
+        numbers: how many rows have a number, rounded to three digits; by title and unit.
+        tokens: of the rows in the outputs: prompt, completion, reasoning.
+        spent: tokens of all answers in the journals; None without a journal.
+        history: of the journals: (seconds since the epoch, answers per second, in flight).
     """
 
     def __init__(self, told: ReportSettings) -> None:
-        self.told = told
+        self.told, self._random = told, Random(0)  # noqa: S311
         self.counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        self.numbers: defaultdict[tuple[str, str], Numbers] = defaultdict(Numbers)
-        self.instructions, self.codes, self.usage = Texts(), Texts(), Usage()
-        self.journals = [path for path in told.inputs if _is_journal(path)]
+        self.numbers: defaultdict[tuple[str, str], Counter[int]] = defaultdict(Counter)
+        self.instructions, self.codes = Texts(), Texts()
+        self.tokens = dict.fromkeys(("prompt", "completion", "reasoning"), 0)
+        self.spent: Usage | None = None
+        self.history: list[tuple[float, float, float]] = []
         self._samples: defaultdict[tuple[str, str], list[Shown]] = defaultdict(list)
-        self._random = Random(0)  # noqa: S311
-        for record in read_records([path for path in told.inputs if path not in self.journals]):
+        journals = [path for path in told.inputs if _is_journal(path)]
+        for record in read_records([path for path in told.inputs if path not in journals]):
             self._add(record)
+        if journals:
+            self._read(journals)
 
     def sample(self) -> list[Shown]:
         """Return some rows, as many as possible of each outcome."""
@@ -115,61 +104,85 @@ class Figures:
     def _add(self, record: Record) -> None:
         fate, label = outcome(record)
         self._count("Rows", fate)
-        label = self._count(_TITLES[fate], label)
-        kept, place = (
-            self._samples[fate, label],
-            self._random.randrange(self.counts[_TITLES[fate]][label]),
-        )
-        if len(kept) < self.told.rows:
-            kept.append(self._show(record))
-        elif place < len(kept):
-            kept[place] = self._show(record)
+        title = f"Rows {fate}, by {'verification' if fate == 'ok' else 'kind'}"
+        label = self._count(title, label)
+        kept, most = self._samples[fate, label], self.told.rows
+        place = self._random.randrange(self.counts[title][label])
+        if place < most:
+            replaced = 1 if len(kept) == most else 0
+            kept[place : place + replaced] = [self._show(record)]
         if fate == "ok":
             self._measure(record.fields)
-
-    def _show(self, record: Record) -> Shown:
-        begin = (first_text(record.fields, self.told.instruction_keys) or "")[:150]
-        return Shown(
-            headline(record), clean(begin), list(parts(record, self.told, _MOST_CHARACTERS))
-        )
 
     def _count(self, title: str, name: str) -> str:
         """Count a name, as "other" where there are too many different ones already."""
         counter = self.counts[title]
-        name = name if name in counter or len(counter) < _MOST_NAMES else "other"
+        name = name[:100] if name in counter or len(counter) < _MOST_NAMES else "other"
         counter[name] += 1
         return name
 
+    def _show(self, record: Record) -> Shown:
+        keys, row = self.told.instruction_keys, record.fields
+        begin = first_text(row, keys) or first_text(_inner(row, "input"), keys) or ""
+        texts = list(parts(record, self.told, _MOST_CHARACTERS))
+        return headline(record), clean(begin[:150]), texts
+
     def _measure(self, row: Mapping[str, Any]) -> None:
-        if (instruction := first_text(row, self.told.instruction_keys)) is not None:
-            self.instructions.add(instruction)
-            self.numbers["Length of the instructions", "characters"].add(len(instruction))
-        if (code := first_text(row, self.told.code_keys)) is not None:
-            self.codes.add(code)
-            self.numbers["Length of the code", "lines"].add(code.count("\n") + 1)
-        if language := row.get("language") or find(row, f"{META_KEY}.language"):
-            self._count("Language", str(language)[:40])
-        run, passed = (
-            _number(row, "verification.tests_run"),
-            _number(row, "verification.tests_passed"),
-        )
-        names = ("prompt_tokens", "completion_tokens", "reasoning_tokens")
-        used = [_number(row, f"{META_KEY}.usage.{name}") for name in names]
-        self.usage += Usage(*(0 if math.isnan(n) else int(n) for n in used))
-        for title, unit, value in (
+        instruction = first_text(row, self.told.instruction_keys)
+        code = first_text(row, self.told.code_keys)
+        for text, texts in (instruction, self.instructions), (code, self.codes):
+            if text is not None:
+                texts.add(text)
+        about, tests = _inner(row, META_KEY), _inner(row, "verification")
+        if language := row.get("language") or about.get("language"):
+            self._count("Languages", str(language))
+        usage = {name: _number(_inner(about, "usage"), f"{name}_tokens") for name in self.tokens}
+        for name, number in usage.items():
+            self.tokens[name] += 0 if math.isnan(number) else int(number)
+        run, passed = _number(tests, "tests_run"), _number(tests, "tests_passed")
+        reasoning = (usage["reasoning"] or _NAN) / (usage["completion"] or _NAN)
+        characters = _NAN if instruction is None else len(instruction)
+        lines = _NAN if code is None else code.count("\n") + 1
+        for title, unit, number in (
+            ("Length of the instructions", "characters", characters),
+            ("Length of the code", "lines", lines),
+            ("Length of the answers", "tokens", usage["completion"]),
+            ("Reasoning", "% of an answer's tokens", 100 * reasoning),
             ("Tests run", "tests per row", run),
-            ("Tests passed", "% of the tests of a row", 100 * passed / (run or math.nan)),
+            ("Tests passed", "% of the tests of a row", 100 * passed / (run or _NAN)),
             ("Agreement", "% of the answers to one instruction", 100 * _number(row, "agreement")),
-            ("Length of the answers", "tokens", used[1]),
-            ("Reasoning", "% of an answer's tokens", 100 * (used[2] or math.nan) / (used[1] or 1)),
         ):
-            if not math.isnan(value):
-                self.numbers[title, unit].add(value)
+            if not math.isnan(number):
+                rounded = round(number if number < 1000 else float(f"{number:.3g}"))
+                self.numbers[title, unit][rounded] += 1
+
+    def _read(self, paths: list[str]) -> None:
+        """Read tokens, and the pace over time, of journals; their runs may go on meanwhile."""
+        self.spent, ends, spans = Usage(), array("d"), array("d")  # seconds; 16 bytes an answer
+        for path in paths:
+            with open_to_read(path) as journal:
+                self.spent += journal.spent()
+                for end, took in journal.times():
+                    ends.append(end)
+                    spans.append(took)
+        first = min(map(sub, ends, spans), default=0)
+        width = max(1, math.ceil((max(ends, default=0) - first) / _STEPS))
+        answers, busy = Counter[int](), defaultdict[int, float](float)
+        for end, took in zip(ends, spans, strict=True):
+            answers[int((end - first) // width)] += 1
+            busy[int((end - first) // width)] += took
+        for i in range(max(answers, default=-1) + 1):
+            self.history.append((first + i * width, answers[i] / width, busy[i] / width))
 
 
-def _number(row: Mapping[str, Any], path: str) -> float:
-    value = find(row, path)
-    return value if isinstance(value, int | float) and 0 <= value < 2**53 else math.nan
+def _inner(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = fields.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _number(fields: Mapping[str, Any], name: str) -> float:
+    value = fields.get(name)
+    return value if isinstance(value, (int, float)) and 0 <= value < 2**53 else _NAN
 
 
 def _is_journal(path: str) -> bool:

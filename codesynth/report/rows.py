@@ -8,8 +8,9 @@ from codesynth.codec import dumps
 from codesynth.models import REJECTIONS, Record
 from codesynth.settings import LookSettings
 
-_BRIEF = 300  # characters of a value that is not there to be read, such as an object
+_LINE, _BRIEF = 80, 300  # characters of a text for a line, of an object that is not for reading
 _TESTS = ("signature", "test", "test_list", "generated_tests")
+NOT_VERIFIED = "not verified"
 _UNUSUAL = re.compile(r"[^ -~\n\t]")
 
 
@@ -58,15 +59,17 @@ def outcome(record: Record) -> tuple[str, str]:
     if isinstance(record.fields.get("error"), dict) and "input" in record.fields:
         kind = as_text(find(record.fields, "error.kind"))
         return "rejected" if kind in REJECTIONS else "failed", kind
-    return "ok", as_text(find(record.fields, "verification.status") or "not verified")
+    return "ok", as_text(find(record.fields, "verification.status") or NOT_VERIFIED)
 
 
 def headline(record: Record) -> str:
     """Say where a row is and what became of it: ``a.jsonl:3: failed: empty: no text``."""
     fate, label = outcome(record)
     error = record.error.message if record.error else find(record.fields, "error.message")
-    words = f"verification {label}" if fate == "ok" else f"{fate}: {label}: {error}"
-    return clean(f"{record.where}: {words}")
+    words = f"{fate}: {label}: {error}"
+    if fate == "ok":
+        words = label if label == NOT_VERIFIED else f"verification {label}"
+    return clean(f"{record.where}: {words}", _BRIEF).replace("\n", " ")
 
 
 def first_text(fields: Mapping[str, Any], names: Sequence[str]) -> str | None:
@@ -82,13 +85,16 @@ def parts(record: Record, told: LookSettings, most: int | None) -> Iterator[tupl
     columns, brief = dict(record.fields), []
     if record.error is not None:
         columns = {"line": record.raw.decode(errors="replace")}
-    elif outcome(record)[0] != "ok" and isinstance(row := columns.pop("input"), dict):
-        columns = {**row, **{f"failure: {name}": value for name, value in columns.items()}}
+    elif outcome(record)[0] != "ok":
+        row, failure = columns.pop("input"), columns.items()
+        columns = {**row} if isinstance(row, dict) else {"input": row}
+        columns |= {f"failure: {name}": value for name, value in failure}
     for name, value in columns.items():
-        if isinstance(value, str) and (len(value) > _BRIEF or "\n" in value):
+        if isinstance(value, str) and (len(value) > _LINE or "\n" in value):
             kind = "code" if name in (*told.code_keys, *_TESTS) else "text"
             kind = "reasoning" if name in told.reasoning_keys else kind
-            yield kind, clean(name), clean(value, most)
+            lines = f" ({value.count(chr(10)) + 1:,} lines)" if "\n" in value else ""
+            yield kind, clean(name) + lines, clean(value, most)
         else:
             brief.append(f"{clean(name)}: {clean(value, most and _BRIEF)}".replace("\n", " "))
     if brief:

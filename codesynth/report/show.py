@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
+from heapq import nlargest
 from itertools import islice
 from random import Random
 from typing import TextIO
@@ -17,7 +18,6 @@ from codesynth.settings import ShowSettings
 from codesynth.storage import read_records
 
 _MOST_CHARACTERS, _MOST_COLORED = 20_000, 100_000  # of a text; to color more takes seconds
-_STYLES = {"head": "bold reverse", "title": "bold cyan", "note": "dim"}
 
 
 def show(told: ShowSettings) -> int:
@@ -34,27 +34,20 @@ def show(told: ShowSettings) -> int:
             write(f"===== {headline(record)}\n", "head")
             for kind, title, text in parts(record, told, most):
                 write(f"--- {title}", "title")
-                if kind == "reasoning" and not told.full:
-                    text = f"[{len(text.splitlines()):,} lines; --full shows them]"
-                write(f"{text.rstrip()}\n", kind)
+                folded = kind == "reasoning" and not told.full
+                write("[--full shows it]\n" if folded else f"{text.rstrip()}\n", kind)
     return 0
 
 
 def choose(told: ShowSettings) -> Iterable[Record]:
     """Choose the rows to show, in the order of the files."""
-    rows: Iterator[Record] = (
-        record
-        for record in read_records(told.inputs)
-        if all(matches(record.fields, condition) for condition in told.where)
-    )
-    rows = islice(rows, told.limit)
+    rows = (r for r in read_records(told.inputs) if all(matches(r.fields, c) for c in told.where))
+    first = islice(rows, told.limit)
     if told.sample is None:
-        return rows
-    draw, kept = Random(told.seed), list(islice(rows, told.sample))  # noqa: S311
-    for number, record in enumerate(rows, told.sample):
-        if (place := draw.randrange(number + 1)) < told.sample:
-            kept[place] = record
-    return sorted(kept, key=lambda record: record.index)
+        return first
+    random = Random(told.seed)  # noqa: S311
+    drawn = nlargest(told.sample, first, key=lambda _: random.random())
+    return sorted(drawn, key=lambda record: record.index)
 
 
 def _painter(out: TextIO) -> Callable[[str, str], None]:
@@ -66,9 +59,10 @@ def _painter(out: TextIO) -> Callable[[str, str], None]:
         Console(file=out, force_terminal=True),
         Syntax("", "python", theme="ansi_dark"),
     )
+    styles = {"head": "bold reverse", "title": "bold cyan", "note": "dim"}
 
     def write(text: str, kind: str) -> None:
-        painted = Text(text, _STYLES.get(kind, ""))
+        painted = Text(text, styles.get(kind, ""))
         if kind == "code" and len(text) < _MOST_COLORED:
             painted = python.highlight(text)
         console.print(painted, soft_wrap=True)  # the pager breaks long lines itself
@@ -82,9 +76,9 @@ def _pager() -> Iterator[TextIO]:
     command = shlex.split(os.environ.get("PAGER") or "less")
     command = command if shutil.which(command[0]) else ["cat"]
     env = {"LESS": "FRX", **os.environ}
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # in the pager it means something else
     with (
         contextlib.suppress(BrokenPipeError),  # the reader has seen enough
         subprocess.Popen(command, stdin=subprocess.PIPE, encoding="utf-8", env=env) as pager,  # noqa: S603
     ):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the pager
         yield pager.stdin  # type: ignore[misc]  # it is a pipe

@@ -124,4 +124,7 @@ def explain(endpoint: EndpointClient, outcome: Outcome, model: str | None = None
             f"endpoint does not know the model or the path (404): {words}. "
             f"Check --model {model} and --base-url {name}"
         )
-    return EndpointError(f"{name} {words} ({status}). Is --base-url right?")
+    if status is None:
+        return EndpointError(f"{words}. Is the endpoint running, and is --base-url right?")
+    fix = ". Is --base-url right?" if status < 500 else ""
+    return EndpointError(f"{name} answers {status}: {words}{fix}")

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 from codesynth.codec import dumps
 from codesynth.errors import ConfigError
@@ -20,12 +20,12 @@ def sibling_path(out: str, suffix: str) -> str:
     """Name a file that belongs to an output: ``suffix`` in place of the output's own.
 
     >>> sibling_path("data/sft.jsonl", ".journal"), sibling_path("data/sft.jsonl.gz", ".journal")
-    ('data/sft.journal', 'data/sft.gz.journal')
+    ('data/sft.journal', 'data/sft.jsonl.journal')
     """
-    path = Path(out)
-    stem = Path(path.name.removesuffix(".gz")).stem
-    packed = ".gz" if path.name.endswith(".gz") and path.name != ".gz" else ""
-    return str(path.with_name(f"{stem}{packed}{suffix}"))
+    return str(Path(out).with_suffix(suffix))
+
+
+StrPath: TypeAlias = str | os.PathLike[str]
 
 
 class Files:
@@ -94,8 +94,7 @@ class Files:
             there = self.output.path
         if there is not None:
             raise ConfigError(
-                f"{there} exists, but no journal of it. Move it away, or replace it with "
-                "--overwrite"
+                f"{there} exists, but not its journal. Move it away, or replace it with --overwrite"
             )
 
     def start(self) -> None:
@@ -160,10 +159,16 @@ class JSONLStorage:
     True
     """
 
-    def __init__(self, source: str | Sequence[str], out: str, failures: str | None = None) -> None:
-        self.paths = [source] if isinstance(source, str) else list(source)
-        self._out = out
-        self._failures = failures
+    def __init__(
+        self,
+        source: StrPath | Sequence[StrPath],
+        out: StrPath,
+        failures: StrPath | None = None,
+    ) -> None:
+        several = [source] if isinstance(source, (str, os.PathLike)) else source
+        self.paths = [os.fspath(path) for path in several]
+        self._out = os.fspath(out)
+        self._failures = os.fspath(failures) if failures is not None else None
 
     def read(self, output_type: str = "dict") -> list[dict[str, Any]]:
         """Read all rows, as DataFlow's storages do.

@@ -2,6 +2,6 @@
 
 from codesynth.verify.sandbox import SandboxSettings
 from codesynth.verify.serving import SandboxServing
-from codesynth.verify.task import STATUSES, Selection, VerifyTask
+from codesynth.verify.task import STATUSES, VerifyTask
 
-__all__ = ["STATUSES", "SandboxServing", "SandboxSettings", "Selection", "VerifyTask"]
+__all__ = ["STATUSES", "SandboxServing", "SandboxSettings", "VerifyTask"]

@@ -1,35 +1,29 @@
-"""A pool of sandboxes as a serving: a request is a trial, its response a verdict."""
+"""A pool of sandboxes as a serving: a request is a trial, its response the verdict."""
 
 from __future__ import annotations
 
 import os
-import queue
 import threading
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
-from codesynth.errors import ConfigError
 from codesynth.models import Request, Response
 from codesynth.serving.stream import Channel, EngineStream
-from codesynth.verify.sandbox import Sandbox, SandboxSettings
+from codesynth.verify.sandbox import BROKEN, Sandbox, SandboxSettings
 
-BROKEN = (
-    b'{"status":"error","tests_run":0,"tests_passed":0,"message":"the sandbox broke down",'
-    b'"results":"","seconds":0.0}'
-)
 ROWS_AHEAD = 32
 """Rows held for each sandbox, so that a slow row does not stop the others."""
 
 
 class SandboxServing:
-    """Runs each request in one of ``jobs`` sandboxes, by default one for each core.
+    """Runs each request in one of ``jobs`` sandboxes; by default one for each core.
 
     Raises:
         ConfigError: no sandbox can be made here.
     """
 
     def __init__(self, settings: SandboxSettings, jobs: int | None = None) -> None:
-        self._settings = settings
-        self._jobs = jobs or len(os.sched_getaffinity(0))
+        self._settings, self._jobs = settings, jobs or len(os.sched_getaffinity(0))
         Sandbox(settings).close()
 
     def generate(self, requests: Iterable[Request | Response]) -> EngineStream:
@@ -39,14 +33,61 @@ class SandboxServing:
 
 
 class _Pool:
-    """The engine: one thread for each sandbox, started when there is work for it."""
+    """The engine: threads, each with a sandbox of its own."""
 
     def __init__(self, settings: SandboxSettings, jobs: int, channel: Channel) -> None:
-        self._settings, self._jobs, self._channel = settings, jobs, channel
-        self._waiting: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
+        self._settings, self._channel = settings, channel
+        self._executor = ThreadPoolExecutor(jobs, "codesynth-verify")
+        self._mine = threading.local()
         self._sandboxes: set[Sandbox] = set()
-        self._threads = self._idle = 0
         self._error: BaseException | None = None
-        self._draining = self._closed = False
+        self._closed = False
         self.max_unfinished = ROWS_AHEAD * jobs
+
+    def submit(self, request: Request) -> None:
+        """Take a request."""
+        try:
+            self._executor.submit(self._run, request)
+        except RuntimeError:
+            return  # it drains
+
+    def end_requests(self, error: BaseException | None) -> None:
+        """Wait until all requests are answered, and end the stream."""
+        self._executor.shutdown()
+        for sandbox in self._sandboxes:
+            sandbox.close()
+        self._channel.finish(self._error or error)
+
+    def drain(self, grace: float | None) -> None:
+        """Start no more rows; after ``grace`` seconds end those that run."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        threading.Thread(target=self.end_requests, args=(None,), daemon=True).start()
+        if grace is not None:
+            timer = threading.Timer(grace, self.close)
+            timer.daemon = True
+            timer.start()
+
+    def close(self) -> None:
+        """End the rows that run."""
+        self._closed = True
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        for sandbox in list(self._sandboxes):
+            sandbox.kill()
+
+    def _run(self, request: Request) -> None:
+        """Run a row in the thread's own sandbox."""
+        try:
+            sandbox: Sandbox | None = getattr(self._mine, "sandbox", None)
+            if sandbox is None:
+                self._mine.sandbox = sandbox = Sandbox(self._settings)
+                self._sandboxes.add(sandbox)
+            verdict = None if self._closed else sandbox.judge(request.body)
+            if verdict is None:
+                self._mine.sandbox = None
+                self._sandboxes.discard(sandbox)
+                sandbox.close()
+            if not self._closed:
+                self._channel.put(Response(request, verdict or BROKEN))
+        except BaseException as exc:  # it is raised in the caller's thread
+            self._error = self._error or exc
+            self.drain(None)

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 from uuid import uuid4
 
 from codesynth.errors import EndpointError, LimitReached
@@ -20,10 +20,8 @@ from codesynth.serving.batch.client import MAX_PAUSE, BatchClient, UnknownBatchE
 from codesynth.serving.batch.results import Results
 from codesynth.serving.batch.shapes import BatchState
 from codesynth.serving.batch.waiting import UNSENT, Waiting, scratch_file
+from codesynth.serving.limits import Budget
 from codesynth.serving.stream import Channel
-
-if TYPE_CHECKING:
-    from codesynth.serving.limits import Budget
 
 _log = logging.getLogger(__name__)
 MAX_BYTES = 100_000_000

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from codesynth.errors import EndpointError
 from codesynth.journal import BatchLog, OpenBatch, StoredAnswer
@@ -13,11 +12,9 @@ from codesynth.models import Failure, Response, Usage
 from codesynth.serving.batch.client import BatchClient, pause
 from codesynth.serving.batch.shapes import BatchResult, BatchState
 from codesynth.serving.batch.waiting import Waiting, WaitingRow, scratch_file
+from codesynth.serving.limits import Budget
 from codesynth.serving.outcomes import Outcome, read_outcome
 from codesynth.serving.stream import Channel
-
-if TYPE_CHECKING:
-    from codesynth.serving.limits import Budget
 
 _log = logging.getLogger(__name__)
 _GROUP = 200

@@ -173,7 +173,7 @@ class Connection(asyncio.BufferedProtocol):
             self._status.set_result(self._parser.get_status_code())
         self.close()
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
+    def get_buffer(self, sizehint: int) -> memoryview:
         """Lend the buffer."""
         return self._buffer
 

@@ -15,7 +15,7 @@ import httpx
 
 from codesynth.errors import ConfigError
 from codesynth.models import Endpoint, FailureKind
-from codesynth.serving.http.connect_errors import is_out_of_files, is_permanent, reason_of
+from codesynth.serving.http.connect_errors import explain, is_out_of_files
 from codesynth.serving.http.connection import ResponseTooLarge, StaleConnection
 from codesynth.serving.http.files import FormFile, write_body
 from codesynth.serving.http.proxies import create_transport
@@ -96,6 +96,13 @@ class EndpointClient:
         for secret in self._secrets:
             text = text.replace(secret, "[secret]")
         return text
+
+    def redact(self, body: bytes) -> bytes:
+        """Take out secrets of a body that is kept; see ``without_secrets``."""
+        for secret in self._secrets:
+            if (written := secret.encode()) in body:
+                body = body.replace(written, b"[secret]")
+        return body
 
     async def request(
         self,
@@ -214,13 +221,10 @@ class EndpointClient:
         if isinstance(error, httpx.ProxyError):
             return NoReply("connection", words, unreachable=True, permanent=True)
         if isinstance(error, httpx.ConnectError):
-            return NoReply(
-                "connection",
-                f"cannot connect to {self.name}: {reason_of(error)}",
-                unreachable=True,
-                permanent=is_permanent(error),
-                out_of_files=is_out_of_files(error),
-            )
+            why, permanent = explain(error)
+            text = f"cannot connect to {self.name}: {why}"
+            full = is_out_of_files(error)
+            return NoReply("connection", text, True, permanent=permanent, out_of_files=full)
         if isinstance(error, (ResponseTooLarge, httpx.DecodingError)):
             return NoReply("bad_response", words)
         return NoReply("connection", words, stale=isinstance(error, StaleConnection))

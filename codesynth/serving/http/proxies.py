@@ -11,7 +11,7 @@ import urllib.request
 import httpx
 
 from codesynth.errors import ConfigError
-from codesynth.serving.http.connect_errors import find_cause, reason_of
+from codesynth.serving.http.connect_errors import explain, find_cause
 from codesynth.serving.http.transport import IDLE_SECONDS, Transport, create_ssl_context
 
 
@@ -30,12 +30,11 @@ class _ProxiedTransport(httpx.AsyncHTTPTransport):
         try:
             return await super().handle_async_request(request)
         except httpx.ConnectError as exc:
-            if find_cause(exc, ssl.SSLError) is not None:
+            if isinstance(find_cause(exc), ssl.SSLError):  # behind the proxy
                 raise
-            why = f"cannot connect to {self._name}: {reason_of(exc)}"
-            raise httpx.ProxyError(
-                f"{why}. To go without it, set NO_PROXY={request.url.host}"
-            ) from exc
+            why = f"cannot connect to {self._name}: {explain(exc)[0]}"
+            fix = f"To go without it, set NO_PROXY={request.url.host}"
+            raise httpx.ProxyError(f"{why}. {fix}") from exc
         except httpx.ProxyError as exc:
             raise httpx.ProxyError(f"{self._name} refuses: {exc}") from exc
 

@@ -12,22 +12,24 @@ if TYPE_CHECKING:
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 DEFINITIONS = (*FUNCTIONS, ast.ClassDef)
-GIVEN = (*DEFINITIONS, ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign)
-UNIT, REACH = "__codesynth_unit__", "__codesynth_reach__"
+REACH = "__codesynth_reach__"
 OTHER_LANGUAGE = re.compile(
     r"\s*(#include|#!.*\b(ba)?sh\b|<\?php|//|/\*|package \w|using [\w.]+;|import .*[;'\"{]|public "
     r"|(pub )?fn \w|func \w|(export )?(async )?function\b|(const|let|var) \w|use [\w:]+;|struct \w)"
 )
 """How code in another language than Python begins."""
-PYTEST = re.compile(r"pytest\.(mark|fixture|param)|from pytest|pytest as|def (setup|teardown)_")
-"""What only pytest can run."""
+ONLY_PYTEST = re.compile(
+    r"pytest\.(mark\.(?!asyncio)|fixture|param)|from pytest|pytest as|def (setup|teardown)_"
+    r"|(?m:^class Test\w*(\(object\)|\(\))?:)|(?m:^(async )?def test\w*\([^)=]*[\w\]](,\s*)?\))"
+)
+"""What only pytest can run: marks, fixtures, classes that are not unittest's, arguments."""
 
 
 def parse(text: str) -> ast.Module | SyntaxError:
     """Parse a program and see that it compiles; return what is wrong with one that does not."""
     try:
         tree = ast.parse(text)
-        compile(tree, "solution.py", "exec", dont_inherit=True)
+        compile(tree, "", "exec", dont_inherit=True)
     except SyntaxError as exc:
         return exc
     except (ValueError, RecursionError, MemoryError) as exc:
@@ -35,23 +37,32 @@ def parse(text: str) -> ast.Module | SyntaxError:
     return tree
 
 
-def program(code: str, instruction: str) -> ast.Module:
-    """Read code; if the instruction is a stub, code may be its body, or use its imports.
+def without_guard(tree: ast.Module) -> ast.Module:
+    """Leave out ``if __name__ == "__main__"``."""
+    guards = [
+        one for one in tree.body if isinstance(one, ast.If) and "__name__" in ast.dump(one.test)
+    ]
+    tree.body = [one for one in tree.body if one not in guards]
+    return tree
 
-    HumanEval's solutions are bodies. Raises the code's own SyntaxError where nothing compiles.
+
+def program(code: str, instruction: str) -> tuple[list[ast.stmt], ast.Module]:
+    """Read code, and what of the instruction is to run before it.
+
+    If the instruction is a stub, code may be its body, as in HumanEval, or use its imports. Raises
+    the code's own SyntaxError where nothing compiles.
     """
     own, stub = parse(code), parse(instruction)
-    is_stub = isinstance(stub, ast.Module) and any(isinstance(n, DEFINITIONS) for n in stub.body)
-    if isinstance(own, ast.Module):
-        if is_stub and not code.lstrip().startswith("from __future__"):
-            own.body = [*(n for n in stub.body if isinstance(n, GIVEN)), *own.body]
-        return own
-    bodies = (code, textwrap.indent(textwrap.dedent(code), "    ")) if is_stub else ()
-    for body in bodies:
-        whole = parse(f"{instruction.rstrip()}\n{body}")
-        if isinstance(whole, ast.Module):
-            return whole
-    raise own
+    if isinstance(stub, ast.Module) and any(isinstance(one, DEFINITIONS) for one in stub.body):
+        if isinstance(own, ast.Module):
+            return [one for one in stub.body if not isinstance(one, ast.Expr)], own
+        for body in (code, textwrap.indent(textwrap.dedent(code), "    ")):
+            whole = parse(f"{instruction.rstrip()}\n{body}")
+            if isinstance(whole, ast.Module):
+                return [], whole
+    if isinstance(own, SyntaxError):
+        raise own
+    return [], own
 
 
 def imports(tree: ast.AST) -> dict[str, set[str]]:
@@ -83,59 +94,54 @@ def examples(text: str) -> list[list[doctest.Example]]:
 
 
 class Tests(ast.NodeTransformer):
-    """A text of tests, prepared to be run. Raises SyntaxError where it is no Python.
+    """A text of tests, taken apart. Raises SyntaxError where it is no Python.
 
-    A unit is a statement with asserts, of the text itself or of its ``check(candidate)``; it is put
-    into ``with UNIT:``, so that one that fails does not hide the next. ``REACH()`` is put before
-    each assert. Calls of the tests are taken out, for the tests are called anyway.
+    Attributes:
+        steps: statements to run, each with whether it is a test by itself: whether it has asserts,
+            or calls a function that has. ``check(candidate)`` is replaced by its statements, and
+            what calls a test function is left out.
+        argument: the name of the candidate; empty where there is no ``check``.
+        functions, classes: names of test functions and of classes.
     """
 
     def __init__(self, text: str) -> None:
-        self.text, self.tree = text, ast.parse(text)
-        self.units = 0
-        self.functions = [one for one in self.tree.body if isinstance(one, FUNCTIONS)]
-        self.tests = [one.name for one in self.functions if one.name.startswith("test")]
-        self.classes = [one.name for one in self.tree.body if isinstance(one, ast.ClassDef)]
-        self._asserting = {
-            one.name
-            for one in self.functions
-            if any(isinstance(n, ast.Assert) for n in ast.walk(one))
-        } - {"check"}
-        calls = [name for one in self.tree.body for name in _called(one)]
-        self.has_check = any(one.name == "check" for one in self.functions) and "check" not in calls
-        out = {*self.tests, "unittest.main", "main"}
-        for holder in (self.tree, *(one for one in self.functions if one.name == "check")):
-            holder.body = [self._wrap(one) for one in holder.body if not out & set(_called(one))]
-        self.visit(self.tree)
-        ast.fix_missing_locations(self.tree)
+        tree = without_guard(ast.parse(text))
+        self.text, self.imports, self.argument = text, imports(tree), ""
+        functions: dict[str, ast.FunctionDef | ast.AsyncFunctionDef] = {}
+        for one in tree.body:
+            if isinstance(one, FUNCTIONS):  # a list of tests may hold two of one name
+                one.name += f"_{len(functions)}" * (one.name in functions)
+                functions[one.name] = one
+        self.functions = [name for name in functions if name.startswith("test")]
+        self.classes = [one.name for one in tree.body if isinstance(one, ast.ClassDef)]
+        self.needs_pytest = ONLY_PYTEST.search(text) is not None
+        asserting = {name for name, one in functions.items() if has_assert(one)}
+        body, check = tree.body, functions.get("check")
+        if check is not None and check.args.args and "Return(" not in ast.dump(check):
+            self.argument = check.args.args[0].arg
+            body = [one for one in body if "check" not in called(one)] + check.body
+        steps = [(one, called(one)) for one in body]
+        self.steps = [
+            (one, not isinstance(one, DEFINITIONS) and (bool(asserting & calls) or has_assert(one)))
+            for one, calls in steps
+            if not calls & {*self.functions, "main"}
+        ]
 
-    @property
-    def needs_pytest(self) -> bool:
-        """Tell fixtures, parameters and marks, which only pytest knows."""
-        arguments = [one.args for one in self.functions if one.name in self.tests]
-        return bool(PYTEST.search(self.text)) or any(
-            len(one.args) > len(one.defaults) for one in arguments
-        )
-
-    def _wrap(self, node: ast.stmt) -> ast.stmt:
-        has_assert = any(isinstance(one, ast.Assert) for one in ast.walk(node))
-        if isinstance(node, DEFINITIONS) or not (
-            has_assert or self._asserting & set(_called(node))
-        ):
-            return node
-        self.units += 1
-        return ast.copy_location(ast.With([ast.withitem(ast.Name(UNIT, ast.Load()))], [node]), node)
-
-    def visit_Assert(self, node: ast.Assert) -> list[ast.stmt]:  # noqa: N802
+    def visit_Assert(self, node: ast.Assert) -> list[ast.stmt]:
         """Put ``REACH()`` before an assert."""
         reach = ast.Expr(ast.Call(ast.Name(REACH, ast.Load()), [], []))
-        return [ast.copy_location(reach, node), node]
+        return [ast.fix_missing_locations(ast.copy_location(reach, node)), node]
 
 
-def _called(node: ast.stmt) -> list[str]:
-    """Name the functions that a statement calls itself."""
+def has_assert(node: ast.AST) -> bool:
+    """Tell whether there is an assert in a piece of Python."""
+    return any(isinstance(one, ast.Assert) for one in ast.walk(node))
+
+
+def called(node: ast.stmt) -> set[str]:
+    """Name the functions and methods that a statement calls itself."""
+    if isinstance(node, DEFINITIONS):
+        return set()
     calls = [one.func for one in ast.walk(node) if isinstance(one, ast.Call)]
-    is_call = not isinstance(node, DEFINITIONS)
-    return [
-        ast.unparse(one) for one in calls if is_call and isinstance(one, (ast.Name, ast.Attribute))
-    ]
+    names = {one.id for one in calls if isinstance(one, ast.Name)}
+    return names | {one.attr for one in calls if isinstance(one, ast.Attribute)}

@@ -198,7 +198,7 @@ PACKED = {
     "gzip_chunked": usable(payload(gzip.compress, headers=GZIP, framing="chunked")),
     "gzip_torn": bad(payload(lambda body: gzip.compress(body)[:-60], headers=GZIP), "connection"),
     "gzip_not_at_all": bad(payload(bytes, headers=GZIP), "connection"),
-    "gzip_bomb": bad(lambda request: gzip_bomb(1024), "connection"),
+    "gzip_bomb": bad(lambda request: gzip_bomb(160), "connection"),
     "deflate": bad(payload(zlib.compress, headers={"content-encoding": "deflate"}), "ok"),
     "encoding_identity": usable(payload(bytes, headers={"content-encoding": "identity"})),
     "encoding_unknown": bad(

@@ -1,0 +1,52 @@
+"""Keep rows by what ``verify`` found."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from codesynth.codec import loads
+from codesynth.models import Failure, Row
+
+_INSTRUCTIONS = 100_000
+"""So many instructions with an answer are remembered: answers to one stand near each other."""
+
+
+class Selection:
+    """The filter of ``verify --keep`` and ``--best``; looks at ``VerifyTask.subject``.
+
+    Args:
+        keep: statuses whose rows are kept; None keeps all.
+        best: keep the first that passed of several answers to one instruction.
+
+    Attributes:
+        first: the first row that was rejected, and why; empty if none was.
+    """
+
+    def __init__(self, keep: frozenset[str] | None, *, best: bool) -> None:
+        self._keep = frozenset({"passed"}) if best else keep
+        self._best = best
+        self._answered: dict[Any, None] = {}
+        self.first = ""
+
+    def reject(self, row: Row) -> Failure | None:
+        """Say why a row is not kept."""
+        reason = self._reason(loads(row.subject))
+        if reason is None:
+            return None
+        self.first = self.first or f"line {row.number}: {reason}"
+        return Failure("not_kept", reason)
+
+    def _reason(self, told: dict[str, Any]) -> str | None:
+        if self._keep is not None and told["status"] not in self._keep:
+            return f"{told['status']}: {told['message']}".removesuffix(": ")
+        if not self._best:
+            return None
+        if told["group"] in self._answered:
+            return "an earlier answer to the same instruction passed"
+        self._answered[told["group"]] = None
+        if len(self._answered) > _INSTRUCTIONS:
+            del self._answered[next(iter(self._answered))]
+        return None
+
+    def note_failed(self) -> None:
+        """Take no note: a row that failed is no answer."""

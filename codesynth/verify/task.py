@@ -1,0 +1,109 @@
+"""A row -> its code and tests -> what happened when they ran. Nothing is run here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+from codesynth.codec import dumps, loads
+from codesynth.models import Ask, Failure, Record, Response
+
+STATUSES = ("passed", "failed", "error", "timeout", "syntax_error", "no_tests", "unsupported")
+INSTRUCTION_KEYS = ("instruction", "generated_instruction", "prompt")
+"""Columns looked in, in this order, where no instruction key is given."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyTask:
+    """Sends code and tests as a trial, and reads the verdict into a column.
+
+    Attributes:
+        test_key: the column with the tests; None takes the doctests.
+        statuses: counts the verdicts.
+    """
+
+    test_key: str | None = None
+    code_key: str = "generated_code"
+    instruction_key: str | None = None
+    output_key: str = "verification"
+    statuses: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(STATUSES, 0)))
+
+    def ask(self, record: Record) -> Ask | Failure:
+        """Write the trial of a row, see ``inside.trial.run``."""
+        row = record.fields
+        code = row.get(self.code_key)
+        if not isinstance(code, str):
+            words = f'no text in the column "{self.code_key}". Try --input-key'
+            return Failure("not_a_string" if self.code_key in row else "missing_key", words)
+        if self.output_key in row:
+            words = f'the row has "{self.output_key}" already. Try another --output-key'
+            return Failure("existing_key", words)
+        try:
+            tests = read_tests(row.get(self.test_key) if self.test_key else None, row)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            words = f'the tests in "{self.test_key}" are neither text, a list of texts nor pairs'
+            return Failure("not_a_string", words)
+        told = {"code": code, "instruction": self._instruction(record)}
+        named = {name: row.get(name) for name in ("entry_point", "language")}
+        body = dumps({**told, **named, **tests})
+        return Ask(body, body)
+
+    def columns(self, response: Response) -> dict[str, Any]:
+        """Read the verdict."""
+        verdict = loads(response.body)
+        self.statuses[verdict["status"]] += 1
+        return {self.output_key: verdict}
+
+    def subject(self, record: Record, columns: Mapping[str, Any]) -> str:
+        """Tell the filters which instruction a row answers, and its verdict."""
+        told = self._instruction(record)
+        group = record.index if told is None else blake2b(told.encode(errors="replace")).hexdigest()
+        return dumps({"group": group, **columns[self.output_key]}).decode()
+
+    def _instruction(self, record: Record) -> str | None:
+        keys = (self.instruction_key,) if self.instruction_key else INSTRUCTION_KEYS
+        found = map(record.fields.get, keys)
+        return next((text for text in found if isinstance(text, str)), None)
+
+
+def read_tests(column: Any, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Recognise tests from what they are; return the trial's ``test``, ``pairs``, ``function``.
+
+    They are a text; a list of texts (MBPP, with ``test_setup_code`` and ``test_imports``); an
+    object with ``inputs`` and ``outputs`` (APPS, with ``fn_name``); a list of objects with
+    ``input`` and ``output`` (LiveCodeBench, whose ``metadata`` may name a function); or one of
+    these as JSON.
+
+    Raises:
+        ValueError, TypeError, KeyError, AttributeError: they are something else.
+    """
+    if isinstance(column, str) and column.lstrip()[:2] in ('{"', "[{", '["'):
+        column = loads(column)
+    if column is None or isinstance(column, str):
+        return {"test": column, "pairs": None, "function": None}
+    if isinstance(column, dict) and "inputs" in column:
+        name = column.get("fn_name")
+        pairs = list(zip(column["inputs"], column["outputs"], strict=True))
+    elif isinstance(column, list) and all(isinstance(one, str) for one in column):
+        setup = [row.get("test_setup_code"), *(row.get("test_imports") or ())]
+        text = "\n".join(one for one in [*setup, *column] if isinstance(one, str))
+        return {"test": text, "pairs": None, "function": None}
+    else:
+        cases = column if isinstance(column, list) else [column]
+        name, pairs = None, [(one["input"], one["output"]) for one in cases]
+        if cases[0].get("testtype") == "functional":
+            told = row.get("metadata") or {}
+            name = (loads(told) if isinstance(told, str) else told).get("func_name")
+            name = name or row["entry_point"]
+            pairs = [([*map(loads, a.split("\n"))], loads(b)) for a, b in pairs]
+    if name is None:
+        pairs = [(_lines(given), _lines(wanted)) for given, wanted in pairs]
+    return {"test": None, "pairs": pairs, "function": name}
+
+
+def _lines(text: Any) -> str:
+    """Join a list of lines, as APPS has them."""
+    return "\n".join(map(str, text)) if isinstance(text, list) else str(text)

@@ -1,0 +1,145 @@
+"""``codesynth show``: what people read of rows, and what their terminal gets."""
+
+import json
+import os
+import pty
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import hostile
+from support.command import COMMAND, codesynth
+
+ROWS = [
+    {"id": 1, "verification": {"status": "passed"}, "level": "easy"},
+    {"id": 2, "verification": {"status": "failed"}, "level": None},
+    {"id": 3, "verification": {"status": "failed"}, "a.b": "x", "level": "hard"},
+    {"id": "4", "ok": True, "list": [1, 2]},
+]
+
+
+def written(path: Path, rows: list[Any]) -> Path:
+    path.write_bytes(b"".join(json.dumps(row).encode() + b"\n" for row in rows))
+    return path
+
+
+def shown(text: bytes) -> list[int]:
+    """Number the lines of the file that are shown."""
+    return [int(number) for number in re.findall(rb"^===== \S+?:(\d+)", text, re.MULTILINE)]
+
+
+def on_a_terminal(*args: object, pager: str) -> tuple[int, bytes]:
+    """Run the command with a terminal for its standard output; return what that received."""
+    ours, theirs = pty.openpty()
+    env = {**os.environ, "PAGER": pager, "TERM": "xterm-256color"}
+    command = [*COMMAND, *map(str, args)]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=theirs, env=env) as process:
+        os.close(theirs)
+        received = b""
+        try:
+            while data := os.read(ours, 1 << 16):
+                received += data
+        except OSError:  # how a terminal tells that nobody writes to it any more
+            pass
+    os.close(ours)
+    return process.returncode, received
+
+
+@pytest.mark.parametrize(
+    ("conditions", "lines"),
+    [
+        ([], [1, 2, 3, 4]),
+        (["verification.status=failed"], [2, 3]),
+        (["verification.status!=failed"], [1, 4]),
+        (["verification.status=failed", "level"], [3]),
+        (["level"], [1, 3]),
+        (["!level"], [2, 4]),
+        (["a.b=x"], [3]),
+        (["id=1"], [1]),
+        (["id=4"], [4]),
+        (["ok=true"], [4]),
+        (["list=[1,2]"], [4]),
+        (["verification.status.x=1"], []),
+    ],
+)
+def test_where_chooses_rows(tmp_path: Path, conditions: list[str], lines: list[int]) -> None:
+    path = written(tmp_path / "a.jsonl", ROWS)
+    options = [word for condition in conditions for word in ("--where", condition)]
+    assert shown(codesynth("show", path, *options).out) == lines
+
+
+@pytest.mark.parametrize("condition", ["", "=x", "!", "!a=x"])
+def test_a_condition_that_cannot_be_read_is_refused(condition: str) -> None:
+    done = codesynth("show", "--where", condition)
+    assert (done.code, "error.kind=truncated" in done.err) == (2, True)
+
+
+def test_a_sample_depends_on_the_seed_alone_and_keeps_the_order(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.jsonl", [{"id": i} for i in range(1000)])
+    one = shown(codesynth("show", path, "--sample", 10, "--seed", 5).out)
+    assert one == shown(codesynth("show", path, "--sample", 10, "--seed", 5).out) == sorted(one)
+    assert len(one) == 10
+    assert max(one) > 100
+    assert one != shown(codesynth("show", path, "--sample", 10, "--seed", 6).out)
+    assert max(shown(codesynth("show", path, "--limit", 20, "--sample", 10).out)) <= 20
+
+
+def test_a_failure_is_shown_with_its_reason_its_answer_and_its_input_row(tmp_path: Path) -> None:
+    error = {"kind": "truncated", "message": "the answer was cut", "attempts": 1}
+    row = {"instruction": "Add\ntwo.", "input": "mine"}
+    path = written(
+        tmp_path / "f.jsonl", [{"input": row, "line": 812, "error": error, "answer": "def\na"}]
+    )
+    text = codesynth("show", path).out.decode()
+    assert f"===== {path}:1: failed: truncated: the answer was cut\n" in text
+    assert "--- instruction (2 lines)\nAdd\ntwo.\n" in text
+    assert "--- failure: answer (2 lines)\ndef\na\n" in text
+    assert "input: mine\nfailure: line: 812\n" in text
+
+
+def test_reasoning_and_long_texts_are_folded_until_they_are_asked_for(tmp_path: Path) -> None:
+    path = written(
+        tmp_path / "a.jsonl", [{"reasoning": "Hm.\nSo.", "generated_code": "x" * 30_000}]
+    )
+    brief, full = codesynth("show", path).out, codesynth("show", path, "--full").out
+    assert b"--- reasoning (2 lines)\n[--full shows it]\n" in brief
+    assert b"[... 10,000 more characters]" in brief
+    assert b"--- reasoning (2 lines)\nHm.\nSo.\n" in full
+    assert b"x" * 30_000 in full
+    named = codesynth("show", path, "--reasoning-key", "generated_code", "--code-key", "reasoning")
+    assert b"--- generated_code\n[--full shows it]\n" in named.out
+
+
+def test_a_pipe_gets_nothing_that_a_terminal_would_obey(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"\n".join(hostile.rows()))
+    done = codesynth("show", path, "--full")
+    assert (done.code, done.err) == (0, "")
+    assert len(shown(done.out)) == len(hostile.rows())
+    odd = {c for c in done.out.decode() if not c.isprintable()}
+    assert odd == {"\n"}
+    assert "\\x1b[2J\\x1b]0;ran\\x07\\x9b31m\\x08\\r\\u202egnp.exe" in done.out.decode()
+
+
+def test_a_terminal_gets_colors_and_nothing_else_to_obey(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"\n".join(hostile.rows()))
+    code, received = on_a_terminal("show", path, "--full", pager="cat")
+    assert (code, len(shown(re.sub(rb"\x1b\[[\d;]*m", b"", received)))) == (0, len(hostile.rows()))
+    assert b"\x1b[1;36m--- generated_code" in received
+    rest = re.sub(r"\x1b\[[\d;]*m|\r\n", "", received.decode())
+    assert rest.isprintable()
+
+
+def test_leaving_the_pager_ends_the_command(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.jsonl", [{"code": "x\n" * 100}] * 3000)
+    code, received = on_a_terminal("show", path, pager="head -n 1")
+    assert (code, received.count(b"\n"), b"Traceback" in received) == (0, 1, False)
+
+
+def test_without_a_pager_the_terminal_gets_the_text(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.jsonl", ROWS)
+    code, received = on_a_terminal("show", path, pager="no-such-pager")
+    assert (code, b"verification passed" in received) == (0, True)

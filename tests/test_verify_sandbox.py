@@ -1,0 +1,281 @@
+"""Hostile programs in the sandbox: none passes, outlives its limit or reaches the outside."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.programs import programs
+from support.verify import verify
+
+from codesynth.errors import ConfigError
+from codesynth.verify import SandboxServing, SandboxSettings
+
+MARKER = f"hostile-marker-{os.getpid()}"
+TIMEOUT = 0.7
+SLACK = 3.0
+"""Seconds that ending 64 busy processes may take on a busy machine."""
+INSTRUCTION = '''\
+def add(a, b):
+    """Add two numbers, or join two lists or texts.
+
+    >>> add(2, 3)
+    5
+    >>> add(2, 3) == 5
+    True
+    >>> abs(add(0.5, 0.25) - 0.75) < 1e-9
+    True
+    """
+'''
+CHECK = """\
+def check(candidate):
+    assert candidate(2, 3) == 5
+    assert candidate(-1, 1) in (0,)
+    assert 4 in [candidate(1, 3)]
+    assert abs(candidate(0.5, 0.25) - 0.75) < 1e-9
+    assert not candidate(0, 0)
+    assert candidate([1], [2]) == [1, 2]
+    assert 2 in candidate([1], [2])
+    assert candidate("a", "b").startswith("ab")
+"""
+UNITTEST = """\
+import unittest
+
+class TestAdd(unittest.TestCase):
+    def test_numbers(self):
+        self.assertEqual(add(2, 3), 5)
+        self.assertAlmostEqual(add(0.5, 0.25), 0.75)
+
+    def test_lists(self):
+        self.assertIn(2, add([1], [2]))
+"""
+PYTEST = """\
+import pytest
+
+@pytest.mark.parametrize("a, b, sum", [(2, 3, 5), ([1], [2], [1, 2])])
+def test_add(a, b, sum):
+    assert add(a, b) == sum
+"""
+HONEST = "def add(a, b):\n    return a + b\n"
+FORGERS = programs("hostile_verdict.txt")
+"""Those that are after the verdict: they meet every kind of test."""
+NAMES = ("files", "memory", "network", "processes")
+PROGRAMS = {k: v for name in NAMES for k, v in programs(f"hostile_{name}.txt").items()} | FORGERS
+
+
+@dataclass
+class Outside:
+    """The world around the sandbox while the programs ran."""
+
+    folder: Path
+    received: list[object]
+    pauses: list[float]
+    verdicts: dict[str, list[dict[str, Any]]]
+
+
+@contextmanager
+def listening(received: list[object]) -> Iterator[int]:
+    """Listen on a TCP and a UDP port of one number and on a Unix socket; note who came."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as stream,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams,
+        socket.socket(socket.AF_UNIX) as local,
+    ):
+        port = stream.getsockname()[1]
+        datagrams.bind(("127.0.0.1", port))
+        local.bind(f"\0{MARKER}")
+        local.listen()
+        yield port
+        for server in (stream, datagrams, local):
+            server.setblocking(False)
+        for receive in (stream.accept, local.accept, lambda: datagrams.recv(64)):
+            with suppress(BlockingIOError):
+                received.append(receive())
+
+
+@contextmanager
+def watching_the_host(pauses: list[float]) -> Iterator[None]:
+    """Start a process again and again, and note how long that takes."""
+    stopped = threading.Event()
+
+    def watch() -> None:
+        while not stopped.wait(0.2):
+            started = time.monotonic()
+            subprocess.run(["/bin/true"], check=True)
+            pauses.append(time.monotonic() - started)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    yield
+    stopped.set()
+    watcher.join()
+
+
+@pytest.fixture(scope="module")
+def outside(tmp_path_factory: pytest.TempPathFactory) -> Outside:
+    """Run every program, those after the verdict against every kind of test, and honest rows."""
+    seen = Outside(tmp_path_factory.mktemp("outside"), [], [], {})
+    (seen.folder / "secret").write_text(MARKER, encoding="ascii")
+    names, rows = [], []
+    given = {"instruction": INSTRUCTION, "entry_point": "add"}
+    with listening(seen.received) as port, watching_the_host(seen.pauses):
+        for name, program in PROGRAMS.items():
+            code = program["generated_code"].replace("{port}", str(port))
+            code = code.replace("{marker}", MARKER).replace("{folder}", str(seen.folder))
+            kinds = (CHECK, UNITTEST, PYTEST, None) if name in FORGERS else (CHECK,)
+            rows += [{"generated_code": code, "test": kind, **given} for kind in kinds]
+            rows.append({"generated_code": HONEST, "test": CHECK, **given})
+            names += [name] * len(kinds) + ["honest"]
+        settings = SandboxSettings(timeout=TIMEOUT, memory_mb=160)
+        for name, verdict in zip(names, verify(rows, settings), strict=True):
+            seen.verdicts.setdefault(name, []).append(verdict)
+    return seen
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_hostile_program_neither_passes_nor_outlives_its_limit(
+    outside: Outside, name: str
+) -> None:
+    for verdict in outside.verdicts[name]:
+        assert verdict["status"] in ("failed", "error", "timeout", "syntax_error"), verdict
+        assert verdict["seconds"] < TIMEOUT + SLACK
+        assert "FOUND" not in verdict["message"]
+        assert "LEAKED" not in verdict["message"]
+
+
+def test_an_honest_row_after_a_hostile_one_passes(outside: Outside) -> None:
+    bad = [verdict for verdict in outside.verdicts["honest"] if verdict["status"] != "passed"]
+    assert bad == []
+
+
+def test_hostile_programs_leave_no_file(outside: Outside) -> None:
+    places = [outside.folder, Path("/tmp"), Path("/dev/shm"), Path("/var/tmp"), Path.home()]
+    assert [path for place in places for path in place.glob(f"*{MARKER}*")] == []
+    assert [path.name for path in outside.folder.iterdir()] == ["secret"]
+    assert (outside.folder / "secret").read_text(encoding="ascii") == MARKER
+
+
+def test_hostile_programs_send_nothing_outside(outside: Outside) -> None:
+    assert outside.received == []
+
+
+def test_hostile_programs_leave_no_process(outside: Outside) -> None:
+    assert commands_with(MARKER) == []
+
+
+def test_the_host_stays_usable(outside: Outside) -> None:
+    assert max(outside.pauses) < 5
+
+
+def test_memory_counts_what_is_used_and_not_what_is_reserved() -> None:
+    reserve = "import mmap\nspace = mmap.mmap(-1, 1 << 30, flags=mmap.MAP_PRIVATE)\nspace[0] = 1\n"
+    use = "import mmap\nspace = mmap.mmap(-1, 1 << 30)\nspace.write(b'x' * (1 << 30))\n"
+    settings = SandboxSettings(memory_mb=600, timeout=20)
+    verdicts = verify([{"generated_code": code} for code in (reserve, use)], settings)
+    assert [verdict["status"] for verdict in verdicts] == ["no_tests", "error"]
+    assert verdicts[1]["message"] == "the code used more than 600 MB of memory"
+
+
+BOMB = """\
+import os, signal
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+for _ in range(10_000):
+    try:
+        if os.fork() == 0:
+            os.setsid()
+            signal.pause()
+    except OSError:
+        pass
+"""
+
+
+def test_ten_thousand_forks_between_two_honest_rows_disturb_neither() -> None:
+    honest = {"generated_code": HONEST, "test": "assert add(1, 2) == 3"}
+    rows = [honest, {"generated_code": BOMB, "test": "assert True"}, honest]
+    verdicts = verify(rows, SandboxSettings(timeout=5), jobs=1)
+    assert [verdicts[0]["status"], verdicts[2]["status"]] == ["passed", "passed"]
+
+
+def test_unsafe_gives_the_same_verdicts() -> None:
+    rows = [
+        {"generated_code": HONEST, "test": "assert add(1, 2) == 3"},
+        {"generated_code": HONEST, "test": "assert add(1, 2) == 4"},
+        {"generated_code": "open('left', 'w').close()\nimport os\nos._exit(0)"},
+        {"generated_code": "import os\nassert os.listdir() == []"},
+        {"generated_code": "while True:\n    pass"},
+    ]
+    verdicts = verify(rows, SandboxSettings(unsafe=True, timeout=1), jobs=1)
+    statuses = [verdict["status"] for verdict in verdicts]
+    assert statuses == ["passed", "failed", "error", "no_tests", "timeout"]
+
+
+def test_killing_codesynth_ends_its_sandboxes() -> None:
+    script = """
+from codesynth.models import Record, Request
+from codesynth.verify import SandboxServing, SandboxSettings, VerifyTask
+record = Record(0, b"", {"generated_code": "import time; time.sleep(600)"})
+serving = SandboxServing(SandboxSettings(timeout=671.25), jobs=1)
+request = Request(record, 0, VerifyTask().ask(record).body)
+with serving.generate([request]) as stream:
+    print("started", flush=True)
+    list(stream)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as run:
+        assert run.stdout is not None
+        if run.stdout.readline() != b"started\n":
+            pytest.skip("there is no sandbox")
+        run.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 5
+    while commands_with('"timeout": 671.25') and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert commands_with('"timeout": 671.25') == []
+
+
+def commands_with(text: str) -> list[str]:
+    """List the command lines of all processes that hold a text."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            found.append((process / "cmdline").read_bytes().decode("utf-8", "replace"))
+    return [command for command in found if text in command]
+
+
+def test_without_bubblewrap_nothing_runs_and_the_message_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"apt-get install bubblewrap.*--unsafe") as info:
+        SandboxServing(SandboxSettings(), 1)
+    assert info.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("echo 'bwrap: no permission to make one' >&2\nexit 1", r"no permission.*userns.*--unsafe"),
+        ('while [ "$1" != -- ]; do shift; done\nshift\nexec "$@"', "no sandbox here"),
+    ],
+)
+def test_a_bubblewrap_that_builds_no_walls_is_found_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str, message: str
+) -> None:
+    bubblewrap = tmp_path / "bwrap"
+    bubblewrap.write_text(f"#!/bin/sh\n{script}\n")
+    bubblewrap.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match=message):
+        SandboxServing(SandboxSettings(), 1)
+
+
+def test_python_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--python .*none: no Python interpreter of 3\.9"):
+        SandboxServing(SandboxSettings(python=str(tmp_path / "none")), 1)

@@ -1,0 +1,190 @@
+"""What verify says about rows: each form of tests, honest code, and code that plays tricks."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.programs import programs
+from support.verify import verify
+
+ADD = "def add(a, b):\n    return a + b\n"
+SUM = "a, b = map(int, input().split())\nprint(a + b)\n"
+METHOD = "class Solution:\n    def add(self, a, b):\n        return a + b\n"
+CHECK = """\
+def check(candidate):
+    assert candidate(1, 2) == 3
+    assert candidate(1, 1) == 3
+    for i in range(9):
+        assert candidate(i, i) == 2 * i
+"""
+UNITTEST = """\
+import unittest
+
+class TestAdd(unittest.TestCase):
+    def test_a(self):
+        add(1, None)
+    def test_b(self):
+        self.assertEqual(add(1, 1), 3)
+    def test_c(self):
+        self.assertEqual(add(1, 1), 2)
+"""
+PYTEST = """\
+import pytest
+
+@pytest.mark.parametrize("a", [1, 2, None])
+def test_add(a):
+    assert add(a, 1) == 2
+"""
+FORMS: dict[str, tuple[str, str, object, dict[str, Any]]] = {
+    # name: (results, code, tests, other columns)
+    "asserts": (
+        ".F.",
+        ADD,
+        "assert add(1, 2) == 3\nassert add(1, 1) == 3\nassert add(0, 0) == 0",
+        {},
+    ),
+    "list of asserts": (".F", ADD, ["assert add(1, 2) == 3", "assert add(1, 1) == 3"], {}),
+    "set-up code (MBPP)": (".", ADD, ["assert add(*x) == 3"], {"test_setup_code": "x = 1, 2"}),
+    "two tests of one name": (
+        ".F",
+        ADD,
+        ["def test_a():\n    assert add(1, 2) == 3", "def test_a():\n    assert add(1, 2) == 4"],
+        {},
+    ),
+    "check of HumanEval": (
+        ".F.",
+        ADD,
+        CHECK,
+        {"entry_point": "add"},
+    ),
+    "unittest": (
+        "EF.",
+        ADD,
+        UNITTEST,
+        {},
+    ),
+    "pytest": (
+        ".FE",
+        ADD,
+        PYTEST,
+        {},
+    ),
+    "input and output (APPS)": (
+        ".F",
+        SUM,
+        {"inputs": ["1 2\n", "3 4"], "outputs": ["3\n", "8"]},
+        {},
+    ),
+    "the same as JSON": (".", SUM, json.dumps({"inputs": ["1 2\n"], "outputs": ["3\n"]}), {}),
+    "lists of lines": (".", SUM, {"inputs": [["1 2"]], "outputs": [["3"]]}, {}),
+    "input and output (LiveCodeBench)": (
+        "..",
+        SUM + "import sys\nif __name__ == '__main__':\n    sys.exit(0)\n",
+        [{"input": "1 2", "output": "3", "testtype": "stdin"}, {"input": "1 1\n", "output": "2.0"}],
+        {},
+    ),
+    "calls of a function": (
+        ".F",
+        ADD,
+        {"fn_name": "add", "inputs": [[1, 2], [1, 1]], "outputs": [3, 3]},
+        {},
+    ),
+    "calls of a method": (
+        ".",
+        METHOD,
+        {"fn_name": "add", "inputs": [[[1], [2]]], "outputs": [[1, 2]]},
+        {},
+    ),
+    "calls by LiveCodeBench": (
+        ".",
+        METHOD,
+        [{"input": "[1]\n[2]", "output": "[1, 2]", "testtype": "functional"}],
+        {"metadata": '{"func_name": "add"}'},
+    ),
+    "pairs that raise": ("EE", "print(1 / 0)", {"inputs": ["", ""], "outputs": ["", ""]}, {}),
+}
+HONEST, STATUSES = programs("honest.txt"), programs("statuses.txt")
+HUMAN_EVAL = Path(__file__).parents[2] / "shared" / "data" / "HumanEval.jsonl"
+
+
+@pytest.fixture(scope="module")
+def verdicts() -> dict[str, dict[str, Any]]:
+    rows = {
+        name: {"generated_code": c, "test": t, **more} for name, (_, c, t, more) in FORMS.items()
+    }
+    rows |= HONEST | STATUSES
+    return dict(zip(rows, verify(rows.values()), strict=True))
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_each_test_has_a_letter_in_every_form(verdicts: dict[str, Any], name: str) -> None:
+    verdict, letters = verdicts[name], FORMS[name][0]
+    assert verdict["results"] == letters, verdict
+    assert verdict["tests_run"] == len(letters)
+    assert verdict["tests_passed"] == letters.count(".")
+    first = letters.strip(".")[:1]
+    assert verdict["status"] == {"": "passed", "F": "failed", "E": "error"}[first]
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_right_code_passes_whatever_its_tests_do_with_it(
+    verdicts: dict[str, Any], name: str
+) -> None:
+    verdict = verdicts[name]
+    assert (verdict["status"], verdict["message"]) == ("passed", "")
+    assert verdict["tests_run"] == verdict["tests_passed"] > 0
+
+
+@pytest.mark.parametrize("name", STATUSES)
+def test_status_of(verdicts: dict[str, Any], name: str) -> None:
+    assert verdicts[name]["status"] == name.partition(": ")[0], verdicts[name]
+
+
+def test_code_that_cannot_be_a_program_is_a_syntax_error() -> None:
+    rows = [{"generated_code": code} for code in ("x = '\0'", "x = '\ud800'", "(" * 5000)]
+    assert {verdict["status"] for verdict in verify(rows)} == {"syntax_error"}
+
+
+def test_the_message_quotes_what_failed(verdicts: dict[str, Any]) -> None:
+    assert verdicts["asserts"]["message"] == "assert add(1, 1) == 3: AssertionError"
+    assert verdicts["unittest"]["message"].startswith(
+        "add(1, None): TypeError: unsupported operand"
+    )
+    name = "failed: doctest_of_a_stub_that_does_not_hold"
+    assert verdicts[name]["message"] == "AssertionError: >>> double(2) expected 4, got 6"
+    words = "AssertionError: input '3 4': expected '8', got '7\\n'"
+    assert verdicts["input and output (APPS)"]["message"] == words
+
+
+def test_a_message_shows_what_a_terminal_would_obey() -> None:
+    code = r"raise ValueError('\x1b[2J\u202epassed\x9b31m\u2028\ud800')"
+    (verdict,) = verify([{"generated_code": code}])
+    assert verdict["message"] == r"ValueError: \x1b[2J\u202epassed\x9b31m \ud800"
+
+
+def test_tests_of_no_known_form_are_a_failure_of_the_row() -> None:
+    tests = ({"a": 1}, [1], 7, {"inputs": ["1"], "outputs": []}, [{"input": "1"}])
+    verdicts = verify([{"generated_code": ADD, "test": test} for test in tests])
+    assert {verdict["kind"] for verdict in verdicts} == {"not_a_string"}
+
+
+BODIES = ("None", "0", "True", "[]", "''")
+
+
+@pytest.mark.skipif(not HUMAN_EVAL.exists(), reason="HumanEval is not there")
+def test_all_of_human_eval_passes_and_no_constant_does() -> None:
+    tasks = [json.loads(line) for line in HUMAN_EVAL.read_text(encoding="utf-8").splitlines()]
+    rows, right = [], []
+    for number, task in enumerate(tasks):
+        given = {"instruction": task["prompt"], **{n: task[n] for n in ("test", "entry_point")}}
+        wrong = f"    return {BODIES[number % len(BODIES)]}\n"
+        for code in (
+            task["canonical_solution"],
+            task["prompt"] + task["canonical_solution"],
+            wrong,
+        ):
+            rows.append({"generated_code": code, **given})
+            right.append(code != wrong)
+    passed = [verdict["status"] == "passed" for verdict in verify(rows)]
+    assert passed == right
