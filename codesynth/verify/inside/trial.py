@@ -62,7 +62,7 @@ def judge(row: dict[str, Any], results: Results, used: set[str]) -> dict[str, An
         tests = source.Tests(row.get("test") or "")
     except SyntaxError as exc:
         return verdict("error", "", f"the tests, line {exc.lineno}: {exc.msg}")
-    used.update(source.imports(code), tests.imports)
+    used.update(source.imports(code), tests.imports, ["pytest"] * tests.needs_pytest)
     examples = [] if row.get("test") or pairs else all_examples(instruction, row["code"])
     guard = Guard([*used], tests.text)
     results.expect(len(pairs or ()) + sum(map(len, examples)) + tests.count)
@@ -122,6 +122,8 @@ def run_examples(groups: list[list[Any]], module: ModuleType, results: Results) 
 def run_tests(tests: source.Tests, module: ModuleType, results: Results, entry: str | None) -> None:
     """Run tests in a module with the code's names: the text, functions, classes."""
     space, reached, path = vars(module), list[None](), os.path.abspath(TEST_FILE)
+    if "pytest" not in sys.modules and (tests.needs_pytest or "pytest" in tests.imports):
+        raise LookupError("the tests need pytest: install it where --python points")
     for name, taken in tests.imports.items():
         if name not in sys.modules and taken and taken <= {*space, "*"}:
             sys.modules[name] = module  # it is not installed: the code is meant
