@@ -18,11 +18,9 @@ def main() -> None:
         if text is None:
             from codesynth.cli import app
 
-            app()
-        elif sys.stdout is None:
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            app(prog_name="codesynth")
         else:
-            print(text, end="", flush=True)
+            _print(text)
     except BrokenPipeError:
         redirect_to_devnull(1)
         sys.exit(EXIT_PIPE)
@@ -38,6 +36,12 @@ def main() -> None:
                     stream.flush()  # the interpreter's own, at the exit, would make it exit 120
             except OSError:
                 redirect_to_devnull(fd)
+
+
+def _print(text: str) -> None:
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    print(text, end="", flush=True)
 
 
 def _ready_text(args: list[str]) -> str | None:

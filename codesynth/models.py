@@ -161,6 +161,7 @@ class Response:
         attempts: requests sent for it; 0 where none was.
         seconds: of the last attempt, from sending to the last byte; 0 where that is not known.
         cached: answered by the journal, so nothing was sent in this run.
+        stored: answered in this run, and in the journal already.
     """
 
     request: Request
@@ -170,6 +171,7 @@ class Response:
     attempts: int = 0
     seconds: float = 0.0
     cached: bool = False
+    stored: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +181,8 @@ class Row:
     Attributes:
         line: of the output, or the failure line.
         failure: why it is a failure line.
-        subject: what filters look at; empty without filters.
+        subject: what filters look at.
+        answer: the model's text, for the failure line of a row that a filter rejects.
         raw_bytes: so many bytes of ``line`` are those of the input row, its end left out.
         number: line number in the input, from 1; 0 for a generation.
     """
@@ -187,6 +190,7 @@ class Row:
     line: bytes
     failure: Failure | None = None
     subject: str = ""
+    answer: str = ""
     raw_bytes: int = 0
     number: int = 0
 
@@ -235,6 +239,7 @@ class Stats:
     Attributes:
         rows: read so far.
         all_read: there are no more.
+        requests: names all that the undivided job asks, once all is read.
         answered: rows whose response has come; those not written yet wait for their turn.
         cached: answered by the journal; ``saved`` are the tokens of these.
         attempts: requests sent.
@@ -243,6 +248,7 @@ class Stats:
 
     rows: int = 0
     all_read: bool = False
+    requests: str = ""
     answered: int = 0
     ok: int = 0
     failures: Counter[str] = field(default_factory=Counter)

@@ -180,18 +180,21 @@ def read_language(text: str) -> str:
 
 
 def complete_templates() -> list[str]:
+    """Name the built-in templates."""
     from codesynth.operators.templates import template_names
 
     return template_names()
 
 
 def complete_languages() -> list[str]:
+    """Name the languages whose code can be recognised."""
     from codesynth.operators.languages import language_names
 
     return language_names()
 
 
 def complete_statuses() -> list[str]:
+    """Name the statuses of ``verify``."""
     from codesynth.verify import STATUSES
 
     return list(STATUSES)

@@ -143,7 +143,7 @@ def make_requests(
     Equal requests are told apart by how often they came before in the undivided job, so that the
     answers of its parts fit however the job is divided the next time.
     """
-    seen = Occurrences()
+    seen, every = Occurrences(), blake2b(digest_size=16)
     for number, record in enumerate(records):
         if stop.asked:
             return
@@ -153,6 +153,7 @@ def make_requests(
             key = blake2b(ask.identity, digest_size=16).digest()
             if before := seen.count(key):
                 key += before.to_bytes(4, "big")
+        every.update(key or b"bad row")
         if not part.has(number):
             continue
         position = stats.rows
@@ -161,6 +162,7 @@ def make_requests(
             yield Request(record, position, ask.body, key, ask.messages)
         else:
             yield Response(Request(record, position, b""), error=ask)
+    stats.requests = every.hexdigest()
     stats.all_read = True
 
 
@@ -195,15 +197,22 @@ def read_response(response: Response, task: Task) -> dict[str, Any] | Failure:
     return columns
 
 
-def make_row(response: Response, task: Task) -> Row:
-    """Make a row's line: the input row's own bytes and the new columns, or a failure line."""
+def make_row(response: Response, task: Task, *, filtered: bool = False) -> Row:
+    """Make a row's line: the input row's own bytes and the new columns, or a failure line.
+
+    Args:
+        filtered: filters will look at the row.
+    """
     record = response.request.record
     columns = read_response(response, task)
+    text = response.answer.text if response.answer is not None else None
     if isinstance(columns, Failure):
-        text = response.answer.text if response.answer is not None else None
         return Row(failure_line(record, columns, text), columns, number=record.line or 0)
     line, raw_bytes = row_line(record, columns)
-    return Row(line, None, task.subject(record, columns), raw_bytes, record.line or 0)
+    if not filtered:
+        return Row(line)
+    subject = task.subject(record, columns)
+    return Row(line, None, subject, subject if text is None else text, raw_bytes, record.line or 0)
 
 
 def run(
@@ -241,6 +250,7 @@ def run(
         RunError: a row was lost or doubled.
     """
     lines = _Lines(sink, stats, window, filters, ordered=ordered)
+    filtered = bool(filters) or window is not None
     requests = make_requests(records, task, stats, stop, part)
     stream = responses(serving.generate(requests), stop)
     try:
@@ -250,7 +260,7 @@ def run(
                 sink.flush()
                 continue
             count_tokens(stats, response)
-            row = make_row(response, task)
+            row = make_row(response, task, filtered=filtered)
             if row.failure is not None:
                 on_failure(response.request.record, row.failure)
             lines.put(response.request.position, row)

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.replies import Reply, code_for, completion, error, healing
 from support.command import KEY, bare, codesynth, instructions
 from support.endpoint import Endpoint
 from support.faults import FAULTS
-from faults.fault import always
+from support.faults.fault import always
+from support.replies import Reply, code_for, completion, error, healing
 
 
 @pytest.mark.parametrize(

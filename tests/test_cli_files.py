@@ -46,7 +46,6 @@ def test_no_file_is_used_for_two_things(tmp_path: Path) -> None:
         ("-o", rows),
         ("-o", tmp_path / "link.jsonl"),
         ("-o", rows, "--overwrite"),
-        ("-o", rows, "--dry-run", "--overwrite"),
         ("--failures", rows),
         ("-o", out, "--failures", rows),
         ("-o", out, "--failures", out),

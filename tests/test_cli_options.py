@@ -1,6 +1,5 @@
 """Options of the command: what each changes in the requests, the rows and the exit code."""
 
-import json
 import os
 import re
 import subprocess
@@ -8,11 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.replies import Reply, completion, healing
 from support.command import Finished, bare, codesynth, finished, instructions, lines
 from support.endpoint import Endpoint
 from support.faults import FAULTS
-
+from support.replies import Reply, completion, healing
 from update_help import COMMANDS
 
 from codesynth import __version__

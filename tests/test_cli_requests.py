@@ -29,7 +29,7 @@ def test_gen_instructions_asks_10_times_with_3_examples(endpoint: Endpoint) -> N
 
 def test_examples_differ_and_are_a_function_of_seed_and_number(endpoint: Endpoint) -> None:
     def prompts(*options: object) -> list[str]:
-        done = generate(None, "--dry-run", "-n", 6, "-k", 4, *options)
+        done = generate(None, "--dry-run", "--model", "m", "-n", 6, "-k", 4, *options)
         return [row["body"]["messages"][0]["content"] for row in done.rows]
 
     first = prompts("--seed", 5)
@@ -60,7 +60,7 @@ def test_the_pool_is_read_from_files_in_order(packed: bool, tmp_path: Path) -> N
         data = b"\xef\xbb\xbf" + lines({"prompt": f"{i}a"}, {"prompt": f"{i}b"})
         paths[-1].write_bytes(gzip.compress(data) if packed else data)
     template = bare(tmp_path, "{examples}")
-    done = generate(None, *paths, "-n", 1, "-k", 6, "--dry-run", "-t", template)
+    done = generate(None, *paths, "-n", 1, "-k", 6, "--dry-run", "--model", "m", "-t", template)
     [row] = done.rows
     examples = re.findall(r"^\d[ab]$", row["body"]["messages"][0]["content"], re.MULTILINE)
     assert sorted(examples) == ["0a", "0b", "1a", "1b", "2a", "2b"]

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.replies import code_for, completion, error
 from support.command import KEY, bare, codesynth, finished, instructions, lines
 from support.endpoint import Endpoint
 from support.faults import FAULTS, Mixed
+from support.replies import code_for, completion, error
 
 
 def outcome(endpoint: Endpoint, tmp_path: Path, stdin: bytes, *options: object) -> Any:

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import IO, cast
 
 import pytest
-from support.replies import FOREVER, Reply, Received, completion, echo
 from support.command import COMMAND, bare, finished, instructions, lines, started
 from support.endpoint import Endpoint
+from support.replies import FOREVER, Received, Reply, completion, echo
 
 
 def written(process: "subprocess.Popen[bytes]", data: bytes) -> None:

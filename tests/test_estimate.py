@@ -1,5 +1,7 @@
 """What a whole job would take, by some of its rows."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +24,7 @@ def test_the_rows_are_spread_evenly_and_are_as_many_as_asked_for(
     count = data.draw(st.integers(1, total))
     chosen = [number for number in range(total) if Spread(count, total).has(number)]
     assert len(chosen) == count
-    gaps = {b - a for a, b in zip(chosen, chosen[1:], strict=False)}
+    gaps = {b - a for a, b in itertools.pairwise(chosen)}
     assert max(gaps, default=0) - min(gaps, default=0) <= 1
 
 

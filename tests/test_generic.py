@@ -25,7 +25,7 @@ def read(answer: str, prefix: str = "", **require: str) -> dict[str, Any] | Fail
     [
         '{"score": 4, "reason": "good"}',
         '```json\n{"score": 4, "reason": "good"}\n```',
-        'Sure! Here is my verdict:\n\n```\n{\n  "score": 4,\n  "reason": "good",\n}\n```\nHope it helps.',
+        'Sure! Here it is:\n\n```\n{\n  "score": 4,\n  "reason": "good",\n}\n```\nHope it helps.',
         'The set {1, 2} is fine, so: {"score": 4, "reason": "good"} as asked.',
         '{"note": {"deep": [1, 2]}}\n{"score": 4, "reason": "good"}',
     ],

@@ -2,27 +2,26 @@
 
 import asyncio
 import json
-import random
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.replies import code_for, completion
 from support.command import KEY, instructions, lines
 from support.endpoint import Endpoint
+from support.replies import code_for, completion
 
+import codesynth
 from codesynth import (
     APILLMServing,
     CodeInstructionGenerator,
     CodeInstructionToCodeGenerator,
+    Journal,
+    JournaledServing,
     JSONLStorage,
-    OfflineEndpoint,
+    PracticeEndpoint,
     models,
 )
-from codesynth.errors import ConfigError, EndpointError
-from codesynth.operators.instructions import sample
-from codesynth.storage import Pool
+from codesynth.errors import ConfigError, EndpointError, RunError
 
 
 class ForeignStorage:
@@ -66,8 +65,8 @@ def api(endpoint: Endpoint, **options: Any) -> APILLMServing:
     return APILLMServing(models.Endpoint(endpoint.base_url, KEY), **options)
 
 
-def offline(task: Any) -> APILLMServing:
-    return APILLMServing(models.Endpoint("http://offline/v1"), app=OfflineEndpoint(task))
+def offline() -> APILLMServing:
+    return APILLMServing("http://offline/v1", transport=PracticeEndpoint())
 
 
 # With others' storages and servings.
@@ -113,7 +112,7 @@ def test_columns_are_the_callers(key: str) -> None:
 def test_a_column_of_a_foreign_storage_is_never_overwritten() -> None:
     storage = ForeignStorage({"instruction": "a"}, {"instruction": "b", "generated_code": "old"})
     serving = ForeignServing()
-    with pytest.raises(ConfigError, match='the rows have "generated_code" already'):
+    with pytest.raises(ConfigError, match='the rows already have "generated_code"'):
         CodeInstructionToCodeGenerator(serving).run(storage)
     assert (storage.written, serving.prompts) == ([], [])
 
@@ -150,7 +149,7 @@ def test_an_object_with_build_prompt_is_a_template() -> None:
 )
 def test_a_wrong_template_is_told_when_the_operator_is_made(template: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        CodeInstructionGenerator(None, template)
+        CodeInstructionGenerator(ForeignServing(), template)
 
 
 def test_a_column_that_no_row_has_is_told_before_anything_is_asked() -> None:
@@ -179,9 +178,9 @@ def test_ours_stream_through_files(endpoint: Endpoint, tmp_path: Path) -> None:
 def test_both_steps_follow_one_another_without_a_network(tmp_path: Path) -> None:
     paths = [str(tmp_path / name) for name in ("pool.jsonl", "new.jsonl", "code.jsonl")]
     (tmp_path / "pool.jsonl").write_bytes(lines({"prompt": "a"}, {"x": 1}, {"prompt": "b"}))
-    made = CodeInstructionGenerator(offline("instruction"), num_few_shot=2, num_generate=5)
+    made = CodeInstructionGenerator(offline(), num_few_shot=2, num_generate=5)
     made.run(JSONLStorage(paths[0], paths[1]))
-    coder = CodeInstructionToCodeGenerator(offline("code"))
+    coder = CodeInstructionToCodeGenerator(offline())
     coder.run(JSONLStorage(paths[1], paths[2]), input_key="generated_instruction")
     rows = [json.loads(line) for line in (tmp_path / "code.jsonl").read_bytes().splitlines()]
     assert [list(row) for row in rows] == [["generated_instruction", "generated_code"]] * 5
@@ -213,37 +212,52 @@ def test_an_endpoint_that_refuses_everyone_is_raised(endpoint: Endpoint, tmp_pat
 # Few-shot sampling.
 
 
+def prompts(number: int, seed: int) -> list[str]:
+    """Ask for new instructions; return the prompts, which hold their examples alone."""
+    serving = ForeignServing()
+    pool = ForeignStorage(*({"prompt": f"p{i}"} for i in range(20)))
+    CodeInstructionGenerator(serving, "{examples}", num_generate=number, seed=seed).run(pool)
+    return serving.prompts
+
+
 def test_a_prompts_examples_depend_on_seed_and_number_alone() -> None:
-    pool = [f"p{i}" for i in range(20)]
-    whole = CodeInstructionGenerator(num_generate=50, seed=3)
-    records = list(whole.records(pool))
-    assert [record.index for record in records] == list(range(50))
-    shorter = list(CodeInstructionGenerator(num_generate=7, seed=3).records(pool))
-    assert shorter == records[:7]
-    random.seed(1)
-    assert list(whole.records(pool)) == records
-    assert list(CodeInstructionGenerator(num_generate=50, seed=4).records(pool)) != records
-
-
-def test_examples_are_drawn_without_replacement_and_evenly() -> None:
-    drawn = [sample(0, i, 10, 3) for i in range(2000)]
-    assert all(len(set(chosen)) == 3 for chosen in drawn)
-    counts = Counter(n for chosen in drawn for n in chosen)
-    assert set(counts) == set(range(10))
-    assert max(counts.values()) - min(counts.values()) < 150
-    assert sorted(sample(0, 0, 3, 3)) == [0, 1, 2]
-
-
-def test_a_generation_knows_the_lines_of_its_examples(tmp_path: Path) -> None:
-    path = tmp_path / "pool.jsonl"
-    path.write_bytes(b'\n{"prompt":"a"}\n{}\n{"prompt":"b"}\n')
-    operator = CodeInstructionGenerator(num_few_shot=2, num_generate=1)
-    [record] = operator.records(Pool([str(path)], "prompt"))
-    assert sorted(zip(record.examples, record.fields["examples"], strict=True)) == [
-        *((2, "a"), (4, "b"))
-    ]
+    whole = prompts(50, seed=3)
+    assert prompts(7, seed=3) == whole[:7]
+    assert prompts(50, seed=4) != whole
 
 
 def test_a_pool_smaller_than_a_prompt_is_told_with_both_numbers() -> None:
+    storage = ForeignStorage({"prompt": "a"}, {"prompt": "b"})
     with pytest.raises(ConfigError, match="the pool has 2 usable rows, but a prompt takes 3"):
-        CodeInstructionGenerator().records(["a", "b"])
+        CodeInstructionGenerator(ForeignServing()).run(storage)
+
+
+def test_a_run_in_which_every_row_failed_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_bytes(lines({"text": "a"}, {"text": "b"}))
+    storage = JSONLStorage(tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    with pytest.raises(RunError, match=r"all 2 rows failed; the first: .*in.jsonl:1: missing_key"):
+        CodeInstructionToCodeGenerator(offline()).run(storage)
+
+
+def test_generated_instructions_are_read_without_naming_the_column(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_bytes(lines({"generated_instruction": "a"}))
+    storage = JSONLStorage(tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    CodeInstructionToCodeGenerator(offline()).run(storage)
+    assert len((tmp_path / "out.jsonl").read_bytes().splitlines()) == 1
+
+
+def test_a_journal_in_front_buys_nothing_twice(endpoint: Endpoint, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_bytes(instructions("a", "b", "a"))
+    outputs = []
+    for name in ("first.jsonl", "second.jsonl"):
+        with Journal(tmp_path / "answers.journal") as journal:
+            operator = CodeInstructionToCodeGenerator(JournaledServing(journal, api(endpoint)))
+            operator.run(JSONLStorage(tmp_path / "in.jsonl", tmp_path / name))
+        outputs.append((tmp_path / name).read_bytes())
+    assert outputs[0] == outputs[1]
+    assert len(endpoint.received) == 3
+
+
+def test_the_public_names_are_shown() -> None:
+    assert {"APILLMServing", "JournaledServing", "JSONLStorage"} <= set(dir(codesynth))
+    assert all(getattr(codesynth, name).__doc__ for name in codesynth.__all__ if name[0] != "_")

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from codesynth import pipeline
 from codesynth.errors import ConfigError, EndpointError, OutputError, RunError
 from codesynth.models import Answer, Ask, Failure, Record, Request, Response, Row, Stats, Usage
-from codesynth.storage.columns import read_text
 from codesynth.pipeline import Shard, Stop, make_requests
 from codesynth.serving import LLMServing, ResponseStream
 from codesynth.serving.stream import IteratorStream
 from codesynth.storage import parse_record
+from codesynth.storage.columns import read_text
 
 
 class Copy:
@@ -31,7 +31,7 @@ class Copy:
         text = response.answer.text if response.answer is not None else ""
         return {"y": text.strip()} if text.strip() else Failure("empty", "nothing")
 
-    def subject(self, columns: Mapping[str, Any]) -> str:
+    def subject(self, record: Record, columns: Mapping[str, Any]) -> str:
         return str(columns["y"])
 
 
@@ -173,8 +173,7 @@ def test_equal_requests_are_numbered_over_the_undivided_job() -> None:
     texts = ["a", "b", "a", "a", "b", b"{}", "a"]
     whole = list(make_requests(records(*texts), Copy(), Stats(), Stop()))
     parts = [
-        list(make_requests(records(*texts), Copy(), Stats(), Stop(), Shard(i, 3)))
-        for i in range(3)
+        list(make_requests(records(*texts), Copy(), Stats(), Stop(), Shard(i, 3))) for i in range(3)
     ]
     dealt = [parts[i % 3][i // 3] for i in range(len(texts))]
     assert [isinstance(each, Request) and each.key for each in dealt] == [

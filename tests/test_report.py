@@ -104,10 +104,14 @@ def test_a_page_runs_its_own_script_alone_and_loads_nothing(tmp_path: Path, bad:
 
 def test_a_text_of_ten_megabytes_takes_four_thousand_characters(tmp_path: Path) -> None:
     row = {"instruction": "<b>" * 3_500_000, "generated_code": "x\n" * 5_000_000}
-    page = made(tmp_path / "a.html", written(tmp_path / "a.jsonl", [row]))
-    assert (tmp_path / "a.html").stat().st_size < 50_000
-    assert "[... 9,996,000 more characters]" in "".join(page.texts["pre"])
+    error = {"kind": "k" * 10_000_000, "message": "<m>\n" * 2_500_000}
+    verified = {"verification": {"status": "s" * 10_000_000}, "language": "l" * 10_000_000}
+    rows = [row, {"input": row, "line": 1, "error": error, "answer": "<a>" * 3_500_000}, verified]
+    page = made(tmp_path / "a.html", written(tmp_path / "a.jsonl", rows))
+    assert (tmp_path / "a.html").stat().st_size < 120_000
+    assert "[... 10,496,000 more characters]" in "".join(page.texts["pre"])
     assert "the largest 10,500,000." in "".join(page.texts["p"])
+    assert max(len(text) for tag in ("th", "b") for text in page.texts[tag]) < 400
 
 
 def test_the_page_tells_what_became_of_the_rows(tmp_path: Path) -> None:

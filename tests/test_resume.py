@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.replies import Reply, Received, completion, echo, error
 from benchmarks.crash import Crash
 from support.command import KEY, bare, codesynth, instructions, lines, started
 from support.endpoint import Endpoint
 from support.job import ABC, Job
+from support.replies import Received, Reply, completion, echo, error
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def job(tmp_path: Path, endpoint: Endpoint) -> Job:
 
 def fates(request: Received) -> Reply:
     """Answer, or fail in the way that the prompt names."""
-    answers: dict[str, Answer] = {
+    answers: dict[str, Reply] = {
         "truncated": completion("half", "length"),
         "refused": completion(None, refusal=f"no, {KEY}"),
         "filtered": completion("", "content_filter"),
@@ -95,14 +95,14 @@ def test_lines_may_be_added_removed_moved_and_doubled(job: Job, then: str, new: 
     job.run()
     job.asked()
     job.write(list(then))
-    job.run()
+    job.run(*([] if len(then) >= len(ABC) else ["--overwrite"]))
     assert (job.asked(), job.texts()) == (new, list(then))
 
 
 def test_an_answer_outlives_a_run_that_did_not_need_it(job: Job) -> None:
     job.run()
     job.write(["d"])
-    job.run()
+    job.run("--overwrite")
     job.write(ABC)
     job.asked()
     job.run()
@@ -128,7 +128,7 @@ def test_limits_and_more_generations_go_on(tmp_path: Path, endpoint: Endpoint) -
     seed = json.loads(twice[0])["_codesynth"]["seed"]
     assert run("-n", 200) == run("-n", 200, "--seed", seed)
     assert len(endpoint.received) == 200
-    run("-n", 200, "--seed", seed + 1)
+    run("-n", 200, "--seed", seed + 1, "--overwrite")
     assert len(endpoint.received) > 300
 
 
@@ -171,14 +171,14 @@ def test_a_pipe_may_name_a_journal(job: Job) -> None:
 def test_a_changed_request_is_told_with_its_price(job: Job, options: tuple[object, ...]) -> None:
     job.run()
     job.asked()
-    told = job.run(*options).err
+    told = job.run(*options, "--overwrite").err
     assert f"have changed since {job.journal} was written" in told
     assert "0 of its 3 answers fit, 3 requests are new" in told
     assert job.asked() == "abc"
     job.write(["a", "d"])
     with job.rows.open("ab") as file:
         file.write(b"no json\n")
-    told = job.run("--model", "test-model", code=3).err
+    told = job.run("--model", "test-model", "--overwrite", code=3).err
     assert "1 of its 6 answers fit, 1 requests are new" in told
     assert "have changed" not in job.run(code=3).err
 
@@ -186,7 +186,7 @@ def test_a_changed_request_is_told_with_its_price(job: Job, options: tuple[objec
 def test_a_changed_template_is_told(job: Job) -> None:
     job.run()
     bare(job.folder, "Do: {instruction}")
-    assert "0 of its 3 answers fit, 3 requests are new" in job.run().err
+    assert "0 of its 3 answers fit, 3 requests are new" in job.run("--overwrite").err
 
 
 def test_a_changed_request_is_told_where_the_input_cannot_be_counted(job: Job) -> None:
@@ -203,7 +203,7 @@ def test_a_changed_request_is_not_the_unusable_one(job: Job) -> None:
         echo(request) if "max_tokens" in request.json else completion("half", "length")
     )
     job.run(code=3)
-    job.run("--max-tokens", 4000)
+    job.run("--max-tokens", 4000, "--overwrite")
     assert job.texts() == ABC
 
 
@@ -211,14 +211,14 @@ def test_a_model_that_was_swapped_is_told_before_the_first_new_request(job: Job)
     job.run()
     job.endpoint.models = ["swapped"]
     job.run()
-    job.write(["a", "d"])
+    job.write(["a", "d", "e"])
     job.asked()
     told = job.run(code=2).err
     assert "lists the model swapped, but the journal has answers of test-model" in told
     assert job.asked() == ""
     assert job.texts() == ABC
-    job.run("--model", "swapped")
-    assert job.asked() == "ad"
+    job.run("--model", "swapped", "--overwrite")
+    assert job.asked() == "ade"
 
 
 def test_an_output_without_its_journal_is_refused(job: Job) -> None:
@@ -246,12 +246,12 @@ def test_without_a_journal_an_output_is_replaced_on_demand_only(job: Job) -> Non
     assert job.asked() == "abc"
 
 
-def test_overwrite_forgets_the_journal(job: Job) -> None:
+def test_overwrite_keeps_the_journal(job: Job) -> None:
     job.run()
     job.asked()
     job.write(["a"])
     job.run("--overwrite")
-    assert (job.asked(), job.texts()) == ("a", ["a"])
+    assert (job.asked(), job.texts()) == ("", ["a"])
     job.run()
     assert job.asked() == ""
 
@@ -352,9 +352,8 @@ def test_a_second_run_on_one_of_the_files_ends_at_once(job: Job) -> None:
             ),
             (*other, "--failures", job.failures),
         ):
-            begun = time.monotonic()
             done = codesynth(*job.args(*options), endpoint=job.endpoint)
-            assert (done.code, time.monotonic() - begun < 1) == (4, True), done.err
+            assert done.code == 4, done.err
             assert "another run holds" in done.err
         assert (job.files(), process.poll()) == (before, None)
         process.kill()

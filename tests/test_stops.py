@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.replies import Reply, Plan, Received, completion, echo, error
 from support.command import COMMAND, Finished, environment, finished, instructions, started
 from support.endpoint import Endpoint
 from support.job import Job
+from support.replies import Plan, Received, Reply, completion, echo, error
 
 MANY = [str(i) for i in range(40)]
 

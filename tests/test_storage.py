@@ -5,6 +5,8 @@ import itertools
 import json
 import os
 import resource
+import shutil
+import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -16,16 +18,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codesynth.codec import dumps, loads
-from codesynth.errors import InputError, OutputError, RunError
-from codesynth.storage import (
-    Pool,
-    Reorder,
-    check_inputs,
-    read_records,
-    splice,
-    take_member,
-)
+from codesynth.codec import loads
+from codesynth.errors import ConfigError, InputError, OutputError, RunError
+from codesynth.models import META_KEY, Failure, Record, Row
+from codesynth.storage import Pool, Reorder, check_inputs, read_records, records, row_line
+from codesynth.storage.columns import read_text
 
 TEXT = st.text(st.characters(exclude_categories=[]), max_size=20)
 NUMBER = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -139,79 +136,80 @@ def test_inputs_are_checked_without_being_read(tmp_path: Path) -> None:
             check_inputs([str(tmp_path / name)])
 
 
-# One line changed.
+# Rows out.
 
 
-@given(row=ROW, key=TEXT, value=VALUE, space=SPACE)
-def test_splice_keeps_every_byte(row: dict[str, Any], key: str, value: Any, space: str) -> None:
-    row.pop(key, None)
-    raw = spaced(row, space)
-    line = splice(raw, key, dumps(value))
-    assert line.startswith(raw[:-1].rstrip())
-    assert json.loads(line) == {**row, key: json.loads(json.dumps(value))}
-
-
-@given(row=ROW, key=TEXT, value=VALUE, space=SPACE, place=st.integers(0, 4))
-def test_take_member_gives_both_parts_as_they_were(
-    row: dict[str, Any], key: str, value: Any, space: str, place: int
+@given(row=ROW, columns=ROW, space=SPACE)
+def test_a_row_keeps_every_byte_of_the_input_row(
+    row: dict[str, Any], columns: dict[str, Any], space: str
 ) -> None:
-    row.pop(key, None)
+    row = {key: value for key, value in row.items() if key not in columns}
+    raw = spaced(row, space)
+    line, length = row_line(Record(0, raw, row), columns)
+    assert line.startswith(raw[:-1].rstrip())
+    assert json.loads(line) == {**row, **json.loads(json.dumps(columns))}
+    assert json.loads(line[:length] + b"}") == row
+
+
+@given(row=ROW, value=VALUE, space=SPACE, place=st.integers(0, 4))
+def test_an_earlier_step_s_object_becomes_the_input_of_the_new_one(
+    row: dict[str, Any], value: Any, space: str, place: int
+) -> None:
+    row.pop(META_KEY, None)
     members = list(row.items())
-    members.insert(place, (key, value))
-    rest, taken = take_member(spaced(dict(members), space), key)
-    assert json.loads(rest) == row
-    assert json.loads(taken) == value
-    text = spaced(row, space).decode()
-    for name, member in row.items():
-        assert f"{json.dumps(name)}{space}:{space}" in text
-        assert spaced({"": member}, space)[2:-1].strip(b'": \t') in rest
+    members.insert(place, (META_KEY, value))
+    whole = dict(members)
+    line, _ = row_line(Record(0, spaced(whole, space), whole), {META_KEY: {"n": 1}})
+    assert json.loads(line) == {**row, META_KEY: {"n": 1, "input": value}}
 
 
-def test_take_member_takes_numbers_as_they_are_written() -> None:
-    raw = b'{"a":1.00,"m":{"n":123456789012345678901234567890,"x":[1E2]},"m":-0.0,"b":"}{"}'
-    assert take_member(raw, "m") == (b'{"a":1.00,"b":"}{"}', b"-0.0")
-    deep = b"[" * 5000 + b"]" * 5000
-    assert take_member(b'{"m":%b}' % deep, "m") == (b"{}", deep)
-    with pytest.raises(KeyError):
-        take_member(raw, "none")
+def test_an_earlier_step_s_numbers_stay_as_they_are_written() -> None:
+    raw = b'{"a":1.00,"_codesynth":{"n":123456789012345678901234567890,"x":[1E2]},"b":"}{"}'
+    line, _ = row_line(Record(0, raw, {META_KEY: {}}), {META_KEY: {"n": 1}})
+    assert line == (
+        b'{"a":1.00,"b":"}{","_codesynth":{"n":1,"input":'
+        b'{"n":123456789012345678901234567890,"x":[1E2]}}}'
+    )
 
 
-# The order of lines.
+# The order of rows.
 
 
-@given(st.permutations(range(12)), st.integers(0, 40), st.integers(0, 12))
-def test_lines_come_out_in_order_whatever_came_first(
+def row(i: int) -> Row:
+    failure = None if i % 3 else Failure("timeout", "late", None, i)
+    return Row(b'{"i":%d}' % i, failure, f"subject\n{i}", "answer", i, i + 1)
+
+
+@given(st.permutations(range(12)), st.integers(0, 90), st.integers(0, 12))
+def test_rows_come_out_in_order_whatever_came_first(
     order: list[int], memory: int, missing: int
 ) -> None:
     reorder = Reorder(memory)
     came = [i for i in order if i != missing]
-    put = [list(reorder.put(i, i % 3 > 0, b"line %d" % i)) for i in came]
+    put = [list(reorder.put(i, row(i))) for i in came]
     out = list(itertools.chain(*put))
     assert len(out) == missing if missing < 12 else 12
     out += reorder.rest()
-    assert out == [(i % 3 > 0, b"line %d" % i) for i in range(12) if i != missing]
-    for i, lines in zip(came, put, strict=True):
-        assert not lines or lines[0][1] == b"line %d" % i
+    assert out == [row(i) for i in range(12) if i != missing]
+    for i, rows in zip(came, put, strict=True):
+        assert not rows or rows[0] == row(i)
 
 
 def test_what_waits_beyond_its_memory_is_on_the_disk_and_is_used_again() -> None:
     reorder = Reorder(memory=0)
     for start in (0, 100, 200):
         for i in range(start + 99, start, -1):
-            assert not list(reorder.put(i, True, b"%d" % i))
-        out = [line for _, line in reorder.put(start, True, b"%d" % start)]
-        assert out == [b"%d" % i for i in range(start, start + 100)]
+            assert not list(reorder.put(i, row(i)))
+        assert list(reorder.put(start, row(start))) == [row(i) for i in range(start, start + 100)]
 
 
 def test_a_row_answered_twice_is_a_bug() -> None:
     reorder = Reorder()
-    assert len(list(reorder.put(0, True, b""))) == 1
-    for position in (2, 0, 2):
-        if position == 2 and not reorder._waiting:
-            assert not list(reorder.put(2, True, b""))
-            continue
+    assert len(list(reorder.put(0, row(0)))) == 1
+    assert not list(reorder.put(2, row(2)))
+    for position in (0, 2):
         with pytest.raises(RunError, match=f"row {position} was answered twice"):
-            list(reorder.put(position, True, b""))
+            list(reorder.put(position, row(position)))
 
 
 def test_a_full_temporary_folder_is_told(tmp_path: Path) -> None:
@@ -219,9 +217,59 @@ def test_a_full_temporary_folder_is_told(tmp_path: Path) -> None:
     rows.write_bytes(gzip.compress(b'{"prompt":"%b"}\n' % (b"x" * 1000) * 100))
     with files_limited_to(20_000):
         with pytest.raises(OutputError, match="temporary file: File too large"):
-            list(Reorder(memory=0).put(1, True, b"x" * 30_000))
+            list(Reorder(memory=0).put(1, Row(b"x" * 30_000)))
         with pytest.raises(OutputError, match="Set TMPDIR to a folder with room"):
             Pool([str(rows)], "prompt")
+
+
+# Other formats, and lines without end.
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("rows.json", b'[\n  {"prompt": "a"},\n  {"prompt": "b"}\n]\n', "a JSON array"),
+        ("rows", b' [{"prompt": "a"}, {"prompt": "b"}]', "a JSON array"),
+        ("rows.csv", b'prompt,n\n"a, b",1\nb,2\n', "a CSV file"),
+        ("rows.txt", b"prompt,n\na,1\nb,2\n", "a CSV file"),
+        ("rows.tsv", b"prompt\tn\na\t1\nb\t2\n", "a TSV file"),
+        ("it's.csv", b"prompt\na\nb\n", "a CSV file"),
+    ],
+)
+def test_another_format_is_refused_with_a_command_that_converts_it(
+    name: str, content: bytes, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(content)
+    with pytest.raises(ConfigError, match=f"{name} is {kind}, not JSONL. Convert it: ") as caught:
+        list(read_records([name]))
+    command = str(caught.value).partition("Convert it: ")[2]
+    if command.startswith("jq") and shutil.which("jq") is None:
+        pytest.skip("jq is not installed")
+    subprocess.run(["bash", "-c", command], check=True)
+    assert [str(record.fields["prompt"])[0] for record in read_records(["rows.jsonl"])] == [
+        "a",
+        "b",
+    ]
+
+
+def test_parquet_is_known_by_its_first_bytes(tmp_path: Path) -> None:
+    (tmp_path / "rows").write_bytes(b"PAR1\x00\x00")
+    with pytest.raises(ConfigError, match="is a parquet file"):
+        list(read_records([str(tmp_path / "rows")]))
+
+
+def test_a_line_without_end_is_a_failure_and_the_next_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "MAX_LINE_BYTES", 1 << 20)
+    path = tmp_path / "rows"
+    path.write_bytes(b'{"a":1}\n{"a":"' + b"x" * (5 << 20) + b'"}\n{"a":2}\n')
+    first, long, last = read_records([str(path)])
+    assert (first.fields, last.fields, last.line) == ({"a": 1}, {"a": 2}, 3)
+    assert long.error is not None
+    assert (long.error.kind, long.error.message) == ("invalid_json", "the line has more than 1 MB")
+    assert len(long.raw) == 1000
 
 
 # The pool.
@@ -239,11 +287,13 @@ def test_a_pool_gives_the_texts_of_the_good_rows(
         return
     pool = Pool([str(path) for path in paths], "p")
     records = list(read_records([str(path) for path in paths]))
-    good = [record for record in records if isinstance(record.text("p"), str)]
-    assert list(pool) == [record.text("p") for record in good]
+    good = [record for record in records if isinstance(read_text(record, "p"), str)]
+    assert list(pool) == [read_text(record, "p") for record in good]
     assert [pool.line(i) for i in range(len(pool))] == [record.line for record in good]
     bad = [(record.source, record.line, record.raw) for record in pool.bad_records()]
-    assert bad == [(r.source, r.line, r.raw) for r in records if not isinstance(r.text("p"), str)]
+    assert bad == [
+        (r.source, r.line, r.raw) for r in records if not isinstance(read_text(r, "p"), str)
+    ]
 
 
 def test_a_pool_is_a_sequence(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from codesynth.storage import (
     Files,
     JSONLStorage,
     Output,
-    beside,
+    sibling_path,
 )
 
 
@@ -191,12 +191,12 @@ def test_output_and_failures_are_two_files(out: str | None, failures: str, tmp_p
 @pytest.mark.parametrize(
     ("out", "name"),
     [
-        *(("a.jsonl", "a.x"), ("a", "a.x"), ("d.d/a", "d.d/a.x"), ("a.jsonl.gz", "a.x")),
+        *(("a.jsonl", "a.x"), ("a", "a.x"), ("d.d/a", "d.d/a.x"), ("a.jsonl.gz", "a.jsonl.x")),
         *((".jsonl", ".jsonl.x"), ("a.b.jsonl", "a.b.x"), ("../a.gz", "../a.x")),
     ],
 )
 def test_a_name_beside_takes_the_suffixs_place(out: str, name: str) -> None:
-    assert beside(out, ".x") == name
+    assert sibling_path(out, ".x") == name
 
 
 def test_storage_reads_and_writes_rows(tmp_path: Path) -> None:
@@ -209,3 +209,36 @@ def test_storage_reads_and_writes_rows(tmp_path: Path) -> None:
     (tmp_path / "rows").write_bytes(b"{}\n[]\n")
     with pytest.raises(ConfigError, match="rows:2: expected a JSON object, found an array"):
         storage.read()
+
+
+def test_a_rerun_keeps_the_mode_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    path.touch()
+    path.chmod(0o664)
+    output = Output(str(path))
+    output.start()
+    output.write(b"{}")
+    output.commit()
+    output.close()
+    assert path.stat().st_mode & 0o777 == 0o664
+
+
+def test_a_flush_that_fails_still_lets_go_of_the_lock(tmp_path: Path) -> None:
+    output = Output(str(tmp_path / "out"))
+    output.start()
+    output.write(b"x" * 10_000)
+    with files_limited_to(100), pytest.raises(OutputError):
+        output.close()
+    Output(str(tmp_path / "out")).close()
+
+
+def test_the_rows_of_a_finished_file_are_counted(tmp_path: Path) -> None:
+    for name in ("out.jsonl", "out.jsonl.gz"):
+        output = Output(str(tmp_path / name))
+        output.start()
+        for _ in range(3):
+            output.write(b"{}")
+        assert output.count_rows() == 0
+        output.commit()
+        assert (output.exists(), output.count_rows()) == (True, 3)
+        output.close()

@@ -3,10 +3,10 @@
 from collections import Counter
 
 from codesynth.models import Failure, Record
-from codesynth.operators.chat import Parsed
 from codesynth.operators import tests as made
+from codesynth.operators.chat import Parsed
 
-ANSWER = '''Here are the tests:
+ANSWER = """Here are the tests:
 
 ```python
 import math
@@ -27,11 +27,11 @@ def test_a_fraction_is_kept():
 def test_nothing():
     mean([1])
 ```
-'''
+"""
 
 
 def operator(num_tests: int = 8) -> made.TestsOperator:
-    return made.TestsOperator(made.tests_template(None), num_tests=num_tests, dropped=Counter())
+    return made.TestsOperator(made.tests_template(None, ""), num_tests=num_tests, dropped=Counter())
 
 
 def row(instruction: str = "Return the mean of a list of numbers.") -> Record:
@@ -50,8 +50,10 @@ def test_each_test_stands_by_itself_with_the_imports_it_needs() -> None:
         "generated_tests": [
             "assert mean([1, 3]) == 2",
             "import math\nassert math.isclose(mean([0.1, 0.2]), 0.15)",
-            "from fractions import Fraction\ndef test_a_fraction_is_kept():\n"
-            "    assert mean([Fraction(1, 2)]) == Fraction(1, 2)",
+            (
+                "from fractions import Fraction\ndef test_a_fraction_is_kept():\n"
+                "    assert mean([Fraction(1, 2)]) == Fraction(1, 2)"
+            ),
         ],
         "signature": "def mean(values: list[float]) -> float:",
     }
@@ -74,15 +76,23 @@ def test_no_more_tests_are_kept_than_were_asked_for() -> None:
 
 
 def test_the_instruction_s_own_signature_comes_first() -> None:
-    record = row('Complete this:\n\ndef mean(\n    xs: list[float],\n) -> float:\n    """Mean."""\n')
-    assert parse(ANSWER, record).columns["signature"] == "def mean(\n    xs: list[float],\n) -> float:"
+    record = row(
+        'Complete this:\n\ndef mean(\n    xs: list[float],\n) -> float:\n    """Mean."""\n'
+    )
+    assert (
+        parse(ANSWER, record).columns["signature"] == "def mean(\n    xs: list[float],\n) -> float:"
+    )
     prompt = operator().prompt(record)
     assert isinstance(prompt, str)
     assert "It is: def mean(" in prompt
 
 
 def test_an_answer_without_a_usable_test_is_a_failure() -> None:
-    for answer in ("I cannot.", "```python\ndef f(x): ...\nassert True\n```", "```python\nx = 1\n```"):
+    for answer in (
+        "I cannot.",
+        "```python\ndef f(x): ...\nassert True\n```",
+        "```python\nx = 1\n```",
+    ):
         failure = operator().parse(answer, row())
         assert isinstance(failure, Failure), failure
         assert failure.kind == "no_code"

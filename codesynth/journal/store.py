@@ -7,7 +7,11 @@ power cut. SQLite's exclusive lock keeps a second run out and ends with the proc
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import sqlite3
+import struct
+import sys
 import threading
 import time
 import zlib
@@ -25,6 +29,7 @@ _CHECKPOINT_SECONDS = 1.0
 _BLOCK, _BLOCK_BYTES, _KEPT_BLOCKS = 128, 256 << 10, 32
 _TRIES, _TRY_SECONDS = 5, 0.1
 _NEAR = 1024  # requests that are made one after the other may have been answered so far apart
+_LOCK = "hhqqi"  # struct flock of Linux: type, whence, start, length, process
 _MAX_TOKENS = 1 << 40  # their sums fit into SQLite's 64 bits
 _TABLES = (
     f"PRAGMA application_id={_APPLICATION_ID}",
@@ -33,6 +38,8 @@ _TABLES = (
     # Numbered from 1 without a gap. The sums are of all answers so far: the last one has the total.
     """CREATE TABLE answer (number INTEGER PRIMARY KEY, prompt_sum INTEGER, completion_sum INTEGER,
         time REAL, seconds REAL, key BLOB, attempts INTEGER, check_sum INTEGER, body BLOB)""",
+    """CREATE TABLE batch (number INTEGER PRIMARY KEY, uuid TEXT, requests INTEGER, keys BLOB,
+        file TEXT, id TEXT)""",
 )
 _TOTAL = """SELECT number, prompt_sum, completion_sum FROM answer ORDER BY number DESC LIMIT 1"""
 _PLACE = "CREATE TEMP TABLE IF NOT EXISTS place (key PRIMARY KEY, number) WITHOUT ROWID"
@@ -87,9 +94,13 @@ class Journal:
     """
 
     def __init__(
-        self, path: str, *, read_only: bool = False, clock: Callable[[], float] = time.time
+        self,
+        path: str | os.PathLike[str],
+        *,
+        read_only: bool = False,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        self.path, self._clock = path, clock
+        self.path, self._clock = os.fspath(path), clock
         self._lock = threading.RLock()
         self._refreshed = False
         self._indexed = self._last = 0
@@ -99,7 +110,7 @@ class Journal:
         with self._translated():
             self._db = sqlite3.connect(
                 f"{self._file.as_uri()}?mode=ro&immutable=1" if read_only else self._file,
-                timeout=1.0,  # others may just be taking what a killed run left
+                timeout=0.3,  # others may just be taking what a killed run left
                 isolation_level=None,
                 check_same_thread=False,
                 uri=read_only,
@@ -108,7 +119,7 @@ class Journal:
                 if read_only:
                     self._check_format()
                 else:
-                    self._take(_log_of(path))
+                    self._take(_log_of(self.path))
                 self.answers, *spent = (self._do(_TOTAL) or [(0, 0, 0)])[0]
                 self._spent = Usage(*spent)
             except BaseException:
@@ -157,6 +168,16 @@ class Journal:
             return Path(path).stat().st_size > 1  # SQLite takes a single byte for nothing
         except OSError:
             return False
+
+    @staticmethod
+    def is_held(path: str) -> bool:
+        """Tell whether another process holds a journal, here or elsewhere, without a lock."""
+        if sys.platform != "linux":
+            return False
+        with open(path, "rb") as file:
+            question = struct.pack(_LOCK, fcntl.F_WRLCK, 0, 0, 0, 0)
+            answer = fcntl.fcntl(file, fcntl.F_GETLK, question)
+        return bool(struct.unpack(_LOCK, answer)[0] != fcntl.F_UNLCK)
 
     def __enter__(self) -> Self:
         return self

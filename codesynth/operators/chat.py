@@ -161,7 +161,7 @@ class ChatTask:
         about["prompt_sha256"] = sha256(dumps(response.request.messages)).hexdigest()
         return {**about, **last}
 
-    def subject(self, record: Record, columns: Mapping[str, Any]) -> str:  # noqa: ARG002
+    def subject(self, record: Record, columns: Mapping[str, Any]) -> str:
         """Choose the text that the filters look at: the operator's one column, or all of them."""
         return self._text(columns)
 

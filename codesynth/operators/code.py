@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from codesynth.models import Failure, Message, Record
 from codesynth.operators.chat import Parsed, read_conversation
-from codesynth.storage.columns import read_text
 from codesynth.operators.extract import extract_code
 from codesynth.operators.languages import Language
 from codesynth.operators.templates import Template, load_template
+from codesynth.storage.columns import read_text
 
 TEMPLATE = "code_instruction_to_code"
 BUILT_IN = f"prompts/{TEMPLATE}.txt"

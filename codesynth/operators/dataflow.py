@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Protocol
 
 from codesynth import pipeline
@@ -125,7 +125,8 @@ class CodeInstructionGenerator:
         operator = InstructionOperator(self._fill, output_key)
         if isinstance(storage, JSONLStorage):
             pool = storage.pool(input_key)
-            _stream(operator, self._records(pool, pool.line), self.llm_serving, storage)
+            asked = chain(pool.bad_records(), self._records(pool, pool.line))
+            _stream(operator, asked, self.llm_serving, storage)
             return [output_key]
         rows = storage.read("dict")
         texts = [row.get(input_key) for row in rows]
@@ -238,7 +239,7 @@ def _stream(
         pipeline.run(records, task, serving, files, stats=stats, stop=Stop(), on_failure=note)
         files.commit()
     if stats.failed == stats.rows > 0:
-        raise RunError(f"every one of {stats.rows} rows failed; the first: {first[0]}")
+        raise RunError(f"all {stats.rows} rows failed; the first: {first[0]}")
 
 
 def _in_memory(

@@ -10,29 +10,24 @@ from dataclasses import dataclass
 
 from codesynth.errors import ConfigError
 
-# Characters; longer texts count as invalid. Parsers can take time that grows with the square of a
-# text: `compile` takes 6 s for 12,000 lines of `def f(): pass`.
+# Characters; longer texts count as invalid: `compile` takes 6 s for 12,000 lines `def f(): pass`
 _MOST_PYTHON, _MOST_OTHER = 50_000, 10_000
 
 _NAMES = """
-ada/adb/ads assembly/asm/nasm awk bash/sh/shell/zsh/ksh batch/bat/cmd c/h clojure/clj/cljs
-cobol/cob/cbl cpp/c++/cc/cxx/hpp/cuda/cu crystal csharp/c#/cs css/scss/sass/less dart
-dockerfile/docker elixir/ex/exs elm erlang/erl fortran/f90/f95/f77 fsharp/f#/fs go/golang
-graphql/gql groovy haskell/hs html/htm/vue java javascript/js/jsx/mjs/cjs/node/nodejs json
-julia/jl kotlin/kt/kts latex/tex lisp/commonlisp/common-lisp/elisp lua makefile/make/mk
-markdown/md matlab/octave nim objective-c/objc/objectivec ocaml/ml pascal/delphi perl/pl/pm php
-powershell/ps1/pwsh prolog python/py/python3/py3/python2/py2/ipython/pyi r racket/rkt ruby/rb
-rust/rs scala scheme/scm solidity/sol sql/postgresql/postgres/mysql/sqlite/plsql/plpgsql/tsql
-swift tcl terraform/tf/hcl text/txt/plaintext/plain toml typescript/ts/tsx vb/vbnet/vb.net/vba
-verilog/systemverilog/sv vhdl xml yaml/yml zig
+ada assembly/asm/nasm awk bash/sh/shell/zsh batch/bat/cmd c/h clojure/clj cobol cpp/c++/cc/cxx/hpp
+crystal csharp/c#/cs css/scss dart dockerfile/docker elixir/ex/exs elm erlang/erl fortran/f90
+fsharp/f#/fs go/golang graphql groovy haskell/hs html/htm/vue java javascript/js/jsx/mjs/node json
+julia/jl kotlin/kt/kts latex/tex lisp/common-lisp/elisp lua makefile/make markdown/md matlab/octave
+nim objective-c/objc/objectivec ocaml/ml pascal/delphi perl/pl/pm php powershell/ps1 prolog
+python/py/python3/py3/python2/ipython/pyi r racket/rkt ruby/rb rust/rs scala scheme/scm solidity/sol
+sql/postgresql/postgres/mysql/sqlite/plsql/plpgsql swift tcl terraform/tf/hcl text/txt/plaintext
+toml typescript/ts/tsx vb/vbnet/vb.net/vba verilog/systemverilog vhdl xml yaml/yml zig
 """
 _ALIASES = {name: names.split("/")[0] for names in _NAMES.split() for name in names.split("/")}
 
-_BESIDE_CODE = """
-bash batch powershell console terminal text output stdout stdin input log markdown mermaid json
-yaml toml ini csv xml diff pycon
-"""
-BESIDE_CODE = frozenset(_BESIDE_CODE.split())
+BESIDE_CODE = re.compile(
+    "bash|batch|console|csv|diff|ini|json|log|markdown|output|powershell|pycon|text|toml|xml|yaml"
+)
 """Languages of commands, data, output and notes: what stands beside code in an answer."""
 
 
@@ -45,11 +40,7 @@ class Language:
 
 
 def find_language(name: str) -> Language:
-    """Find a language by any of its names.
-
-    Raises:
-        ConfigError: the name is unknown, or its parser does not fit the version of tree-sitter.
-    """
+    """Find a language by any of its names; ConfigError if there is none, or its parser is unfit."""
     known = _ALIASES.get(name.strip().lower())
     if known is None:
         raise ConfigError(f'unknown language "{name}"; known: {", ".join(language_names())}')
@@ -62,13 +53,9 @@ def language_names() -> list[str]:
 
 
 def language_of(info: str) -> str:
-    """Name the language that a fence names, or its file name does; empty where there is nothing.
-
-    >>> language_of("{.py .numberLines}"), language_of("src/server.rs"), language_of("")
-    ('python', 'rust', '')
-    """
-    word = re.search(r"[\w+#./-]*[\w+#]", info)
-    name = word[0].lower().lstrip("./") if word else ""
+    """Name the language that the words after a fence name, or their file name; else empty."""
+    word = re.search(r"[\w+#][\w+#./-]*", info)
+    name = word[0].lower() if word else ""
     return _ALIASES.get(name) or _ALIASES.get(name.rpartition(".")[2], name)
 
 
@@ -103,10 +90,9 @@ def _load(name: str) -> Language:
     parsers = [tree_sitter.Parser(language) for language in languages]
 
     def is_valid(code: str) -> bool:
-        if len(code) > _MOST_OTHER:
-            return False
         data = code.encode("utf-8", "replace")
-        return not all(parser.parse(data).root_node.has_error for parser in parsers)
+        trees = (parser.parse(data) for parser in parsers)
+        return len(data) <= _MOST_OTHER and not all(tree.root_node.has_error for tree in trees)
 
     return Language(name, is_valid)
 

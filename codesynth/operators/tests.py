@@ -13,10 +13,10 @@ from typing import NamedTuple
 from codesynth.models import Failure, Record
 from codesynth.operators.chat import Parsed
 from codesynth.operators.code import instruction_key
-from codesynth.storage.columns import read_text
 from codesynth.operators.extract import extract_code
 from codesynth.operators.languages import find_language
 from codesynth.operators.templates import Template, load_template
+from codesynth.storage.columns import read_text
 
 TEMPLATE = "instruction_to_tests"
 OUTPUT_KEY = "generated_tests"
@@ -36,7 +36,7 @@ class _Statement(NamedTuple):
     text: str
 
 
-def tests_template(text: str | None, name: str = "<prompt_template>") -> Template:
+def tests_template(text: str | None, name: str) -> Template:
     """Check a template for tests; None is the built-in one. Any column may be a placeholder.
 
     Raises:

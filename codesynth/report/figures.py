@@ -117,7 +117,7 @@ class Figures:
     def _count(self, title: str, name: str) -> str:
         """Count a name, as "other" where there are too many different ones already."""
         counter = self.counts[title]
-        name = name if name in counter or len(counter) < _MOST_NAMES else "other"
+        name = name[:100] if name in counter or len(counter) < _MOST_NAMES else "other"
         counter[name] += 1
         return name
 
@@ -135,7 +135,7 @@ class Figures:
                 texts.add(text)
         about, tests = _inner(row, META_KEY), _inner(row, "verification")
         if language := row.get("language") or about.get("language"):
-            self._count("Languages", str(language)[:40])
+            self._count("Languages", str(language))
         usage = {name: _number(_inner(about, "usage"), f"{name}_tokens") for name in self.tokens}
         for name, number in usage.items():
             self.tokens[name] += 0 if math.isnan(number) else int(number)

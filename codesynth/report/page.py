@@ -84,9 +84,9 @@ def _tiles(figures: Figures) -> Iterator[tuple[str, str]]:
         yield f"{statuses['passed'] / verified:.1%}", "of the verified rows passed"
     for name, texts in ("instructions", figures.instructions), ("codes", figures.codes):
         if texts.total:
-            about = name if texts.every == 1 else f"{name} (estimated)"
-            yield f"{texts.different:,}", f"different {about}"
-            yield f"{1 - texts.different / texts.total:.1%}", f"of the {about} repeat another"
+            about = "" if texts.every == 1 else " (estimated)"
+            yield f"{texts.different:,}", f"different {name}{about}"
+            yield f"{1 - texts.different / texts.total:.1%}", f"of the {name} repeat another{about}"
     prompt, answer, reasoning = figures.tokens.values()
     if reasoning and answer:
         yield f"{reasoning / answer:.0%}", "of the answer tokens are reasoning"

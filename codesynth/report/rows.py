@@ -69,7 +69,7 @@ def headline(record: Record) -> str:
     words = f"{fate}: {label}: {error}"
     if fate == "ok":
         words = label if label == NOT_VERIFIED else f"verification {label}"
-    return clean(f"{record.where}: {words}")
+    return clean(f"{record.where}: {words}", _BRIEF).replace("\n", " ")
 
 
 def first_text(fields: Mapping[str, Any], names: Sequence[str]) -> str | None:

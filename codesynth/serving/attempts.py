@@ -28,7 +28,7 @@ _LOAD = {
 }
 """What a status says of the endpoint's load."""
 _NOBODY = frozenset({"connection", "timeout", "server_error"})
-"""A row that ends so before the first answer stops the run: nobody is there to answer others."""
+"""Before the first answer, a row that ends so stops the run; see ``Asker._is_nobody_there``."""
 
 
 @dataclass(slots=True, eq=False)
@@ -79,6 +79,7 @@ class Asker:
         self._endpoints, self._admission = endpoints, admission
         self._timeout, self._max_retries, self._clock = timeout, max_retries, clock
         self._answered = False
+        self._failing = 0  # rows whose first attempt failed
         self._suspicion = asyncio.Lock()
         self._looked_into = False
         self._fatal: EndpointError | None = None
@@ -95,10 +96,19 @@ class Asker:
         if outcome.retry:  # tenacity costs nothing where all is well
             outcome = await self._retry(row, outcome)
         failure = outcome.failure
-        if failure is not None and failure.kind in _NOBODY and not self._answered:
+        if failure is not None and self._is_nobody_there(failure):
             raise explain(self._endpoints[row.avoid or 0], outcome, _model_of(row))
         error = failure and replace(failure, attempts=row.attempts)
         return Response(row.request, outcome.body, outcome.answer, error, row.attempts, row.seconds)
+
+    def _is_nobody_there(self, failure: Failure) -> bool:
+        """Tell whether a row that has used up its attempts shows that no other can succeed.
+
+        A single row that gets errors or times out may be to blame itself.
+        """
+        if self._answered or failure.kind not in _NOBODY:
+            return False
+        return failure.kind == "connection" or self._failing > 1
 
     async def _retry(self, row: Row, outcome: Outcome) -> Outcome:
         first = [outcome]
@@ -147,6 +157,7 @@ class Asker:
             self._answered = True
             row.avoid = None
             return outcome
+        self._failing += row.attempts == 1
         if advice.stop or (outcome.quota and not advice.elsewhere):
             raise explain(endpoint, outcome, _model_of(row))
         row.avoid, row.outage = permit.replica, advice.is_outage
@@ -170,7 +181,8 @@ class Asker:
         except NoReply as exc:
             row.fresh = exc.stale
             return _read_no_reply(exc)
-        outcome = read_outcome(reply.status, reply.headers, reply.body, endpoint.without_secrets)
+        body = endpoint.redact(reply.body)
+        outcome = read_outcome(reply.status, reply.headers, body, endpoint.without_secrets)
         denied = outcome.denied and not (outcome.retry and row.counted <= self._max_retries)
         failure = outcome.failure
         if failure is not None and failure.kind == "rejected" and not (denied or outcome.retry):

@@ -92,6 +92,14 @@ class APILLMServing:
             self._model = self._discover()
         return self._model
 
+    @property
+    def load(self) -> tuple[int, int] | None:
+        """How many requests are in flight, and how many may be; None while no stream is open."""
+        if self._thread is None:
+            return None
+        status = self._thread.admission.status
+        return status.in_flight, status.limit
+
     def assume_model(self, name: str) -> None:
         """Take the model of an earlier run, unless one was named; see ``check_model``."""
         if self._model is None:
@@ -113,7 +121,7 @@ class APILLMServing:
     def generate(self, requests: Iterable[Request | Response]) -> EngineStream:
         """Answer each request, in any order; see ``LLMServing``."""
         channel = Channel()
-        return EngineStream(requests, OnlineEngine(self._join(), channel), channel)
+        return EngineStream(requests, OnlineEngine(self._enter_thread(), channel), channel)
 
     def generate_from_input(
         self, user_inputs: list[str], system_prompt: str | None = None
@@ -135,14 +143,14 @@ class APILLMServing:
                 answers[response.request.position] = response.answer.text
         return answers
 
-    def _join(self) -> LoopThread:
+    def _enter_thread(self) -> LoopThread:
         """Become a user of the thread that runs, or of a new one."""
         with self._lock:
-            if self._thread is None or not self._thread.join():
+            if self._thread is None or not self._thread.enter():
                 if self._thread is not None:
                     self._thread.thread.join()  # it still closes the connections
                 self._thread = self._start()
-                self._thread.join()
+                self._thread.enter()
             return self._thread
 
     def _start(self) -> LoopThread:
@@ -162,7 +170,7 @@ class APILLMServing:
 
     def _discover(self) -> str:
         """Ask for the only model; on the loop, as the connections belong to it."""
-        thread = self._join()
+        thread = self._enter_thread()
 
         async def ask() -> str:
             try:

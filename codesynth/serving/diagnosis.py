@@ -126,4 +126,5 @@ def explain(endpoint: EndpointClient, outcome: Outcome, model: str | None = None
         )
     if status is None:
         return EndpointError(f"{words}. Is the endpoint running, and is --base-url right?")
-    return EndpointError(f"{name} answers {status}: {words}")
+    fix = ". Is --base-url right?" if status < 500 else ""
+    return EndpointError(f"{name} answers {status}: {words}{fix}")

@@ -37,7 +37,7 @@ class LoopThread:
         self._ended = False
         self._lock = threading.Lock()
         self.engines: set[OnlineEngine] = set()
-        admission.on_room = self._employ
+        admission.on_room = self._start_workers
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self._run, name="codesynth-loop", daemon=True)
         self.thread.start()
@@ -51,7 +51,7 @@ class LoopThread:
         self.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         self.loop.close()
 
-    def join(self) -> bool:
+    def enter(self) -> bool:
         """Become a user; False where the last one has left, so that this loop is ending."""
         with self._lock:
             self._users += not self._ended
@@ -69,9 +69,9 @@ class LoopThread:
             finally:
                 self.loop.call_soon(self.loop.stop)
 
-    def _employ(self) -> None:
+    def _start_workers(self) -> None:
         for engine in self.engines:
-            engine.employ()
+            engine.start_workers()
 
     def call(self, function: Callable[..., object], *args: object) -> None:
         """Call a function on the loop, unless it has ended; from any thread."""
@@ -103,7 +103,7 @@ class OnlineEngine:
             return
         self._inbox.append(request)
         if self._idle or len(self._workers) < self._thread.admission.workers:
-            self._thread.call(self.employ)
+            self._thread.call(self.start_workers)
 
     def end_requests(self, error: BaseException | None) -> None:
         """Take note that no request will follow."""
@@ -122,7 +122,7 @@ class OnlineEngine:
 
     # On the event loop.
 
-    def employ(self) -> None:
+    def start_workers(self) -> None:
         """Wake idle workers, or start new ones, for what is in the inbox."""
         if self._drained:
             self._inbox.clear()
@@ -167,7 +167,7 @@ class OnlineEngine:
     def _end_requests(self, error: BaseException | None) -> None:
         self._error = self._error or error
         self._no_more = True
-        self.employ()
+        self.start_workers()
         self._finish_if_done()
 
     def _drain(self, grace: float | None) -> None:

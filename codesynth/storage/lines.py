@@ -58,7 +58,7 @@ def failure_line(record: Record, failure: Failure, answer: str | None = None) ->
 def rejection_line(row: Row, reason: Failure) -> bytes:
     """Write the failure line of a row that was complete but is not wanted."""
     return _failure_line(
-        row.line[: row.raw_bytes] + b"}", row.number or None, reason, row.subject or None
+        row.line[: row.raw_bytes] + b"}", row.number or None, reason, row.answer or None
     )
 
 

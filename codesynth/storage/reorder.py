@@ -44,7 +44,7 @@ class Reorder:
             return
         if position < self._next or position in self._waiting:
             raise RunError(f"row {position} was answered twice. This is a bug")
-        size = len(row.line) + len(row.subject)
+        size = _size(row)
         if self._bytes + size <= self._memory or position == self._next:
             self._waiting[position] = row
             self._bytes += size
@@ -65,7 +65,7 @@ class Reorder:
     def _take(self, position: int) -> Row | None:
         row = self._waiting.pop(position, None)
         if row is not None:
-            self._bytes -= len(row.line) + len(row.subject)
+            self._bytes -= _size(row)
             return row
         return self._unspill(position) if self._spilled else None
 
@@ -79,7 +79,7 @@ class Reorder:
         if place >= len(self._places):
             self._places.frombytes(bytes(8 * (place + 1 - len(self._places))))
         failure = astuple(row.failure) if row.failure is not None else None
-        about = dumps([failure, row.subject, row.raw_bytes, row.number])
+        about = dumps([failure, row.subject, row.answer, row.raw_bytes, row.number])
         self._places[place] = self._disk.append(b"%b\t%b" % (about, row.line)) + 1
         self._spilled += 1
 
@@ -90,5 +90,9 @@ class Reorder:
         about, _, line = self._disk.line(self._places[place] - 1).partition(b"\t")
         self._places[place] = 0
         self._spilled -= 1
-        failure, subject, raw_bytes, number = loads(about)
-        return Row(line, Failure(*failure) if failure else None, subject, raw_bytes, number)
+        failure, *rest = loads(about)
+        return Row(line, Failure(*failure) if failure else None, *rest)
+
+
+def _size(row: Row) -> int:
+    return len(row.line) + len(row.subject) + len(row.answer)

@@ -25,10 +25,10 @@ from random import Random
 
 sys.path.append(str(Path(__file__).parents[1]))
 
-from answers import Received
-from command import COMMAND, bare, environment, instructions
-from endpoint import Endpoint
-from faults.mixed import Mixed
+from support.command import COMMAND, bare, environment, instructions
+from support.endpoint import Endpoint
+from support.faults.mixed import Mixed
+from support.replies import Received
 
 from codesynth.models import UNUSABLE_ANSWERS
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.endpoint import Endpoint
 
 from codesynth.__main__ import main
+from support.endpoint import Endpoint
 
 KEY = "sk-secret-key"
 COMMAND = [sys.executable, "-m", "codesynth"]

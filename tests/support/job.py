@@ -4,9 +4,9 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from support.replies import code_for
 from support.command import Finished, bare, codesynth, instructions
 from support.endpoint import Endpoint
+from support.replies import code_for
 
 ABC = ["a", "b", "c"]
 

@@ -429,7 +429,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def read_rate_headers(headers: Mapping[str, str]) -> RateHeaders | None:
-    """Read OpenAI's ``x-ratelimit-remaining-requests`` and ``-reset-requests``, if both are there."""
+    """Read ``x-ratelimit-remaining-requests`` and ``-reset-requests``, if both are there."""
     remaining = headers.get("x-ratelimit-remaining-requests")
     reset = headers.get("x-ratelimit-reset-requests")
     if not remaining or not reset or not remaining.isdecimal():
