@@ -122,11 +122,7 @@ def run_examples(groups: list[list[Any]], module: ModuleType, results: Results) 
 def run_tests(tests: source.Tests, module: ModuleType, results: Results, entry: str | None) -> None:
     """Run tests in a module with the code's names: the text, functions, classes."""
     space, reached, path = vars(module), list[None](), os.path.abspath(TEST_FILE)
-    if "pytest" not in sys.modules and (tests.needs_pytest or "pytest" in tests.imports):
-        raise LookupError("the tests need pytest: install it where --python points")
-    for name, taken in tests.imports.items():
-        if name not in sys.modules and taken and taken <= {*space, "*"}:
-            sys.modules[name] = module  # it is not installed: the code is meant
+    resolve_imports(tests, module)
     if tests.argument:
         functions = [one for one in space.values() if inspect.isfunction(one)]
         space[tests.argument] = eval(entry, space) if entry else functions[-1]
@@ -151,6 +147,15 @@ def run_tests(tests: source.Tests, module: ModuleType, results: Results, entry: 
     for name in tests.functions:
         results.run(partial(run_function, space[name]))
     run_cases([space[name] for name in tests.classes if hasattr(space[name], "debug")], results)
+
+
+def resolve_imports(tests: source.Tests, module: ModuleType) -> None:
+    """Let a module that is not installed mean the code, if it has the names."""
+    if "pytest" not in sys.modules and (tests.needs_pytest or "pytest" in tests.imports):
+        raise LookupError("the tests need pytest: install it where --python points")
+    for name, taken in tests.imports.items():
+        if name not in sys.modules and taken and taken <= {*vars(module), "*"}:
+            sys.modules[name] = module
 
 
 def run_function(function: Any) -> None:
