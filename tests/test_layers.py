@@ -23,7 +23,6 @@ ALLOWED: dict[str, set[str]] = {
         "journal",
         "storage",
         "verify",
-        "filters",
     }
     | {"serving", "serving.answers", "serving.client", "serving.limits", "serving.offline"}
     | {"serving.batch"},

@@ -63,7 +63,8 @@ def _options(kind: type) -> dict[str, Option]:
 
 def _table(title: str, options: dict[str, Option]) -> str:
     rows = [
-        f"| `{usage.replace('|', chr(92) + '|')}` | {option.help} |" for usage, option in options.items()
+        f"| `{usage.replace('|', chr(92) + '|')}` | {option.help} |"
+        for usage, option in options.items()
     ]
     return "\n".join([f"**{title}**\n", "| option | meaning |", "| --- | --- |", *rows, ""])
 

@@ -1,4 +1,4 @@
-"""How often ``verify --agree --best`` keeps a right answer, where all tests are right or some wrong.
+"""How often ``verify --agree --best`` keeps a right answer, with right tests and with wrong ones.
 
     python tests/benchmarks/agree.py ANSWERS.jsonl [SEEDS]
     python tests/benchmarks/agree.py --offline [INSTRUCTIONS]
@@ -27,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -218,7 +218,8 @@ def real(path: str, seeds: int, folder: Path) -> None:
         chosen = random.Random("agree")
         made = {text: mixed(tests, wrong, chosen) for text, (_, tests) in parts.items()}
         split_rows = [
-            row | {"test": made[row["instruction"]], "test_setup_code": parts[row["instruction"]][0]}
+            row
+            | {"test": made[row["instruction"]], "test_setup_code": parts[row["instruction"]][0]}
             for row in rows
         ]
         kept = verified(split_rows, folder, "--agree", "--best")
@@ -250,7 +251,9 @@ def compare_ways(
         is_right = (row["instruction"], row["generated_code"]) in right
         groups[row["instruction"]].append((passed_tests(row["verification"]), is_right))
     print(f"of questions with a right answer, {seeds} draws of a third of the tests made wrong:")
-    found = {text: group for text, group in groups.items() if any(is_right for _, is_right in group)}
+    found = {
+        text: group for text, group in groups.items() if any(is_right for _, is_right in group)
+    }
     for name, way in WAYS.items():
         kept = total = lone = 0
         for seed in range(seeds):
@@ -268,9 +271,7 @@ def compare_ways(
 def drawn(passed: frozenset[int], count: int, rng: random.Random) -> frozenset[int]:
     """Take of the right and the wrong version of each test the one that is drawn."""
     wrong = set(rng.sample(range(1, count + 1), round(count / 3)))
-    return frozenset(
-        i for i in range(1, count + 1) if (i + count if i in wrong else i) in passed
-    )
+    return frozenset(i for i in range(1, count + 1) if (i + count if i in wrong else i) in passed)
 
 
 # The practice endpoint.

@@ -128,7 +128,7 @@ class Results:
 
     def _judge(self, result: BatchResult) -> Outcome:
         if result.status:
-            redact = self._client.endpoint.without_secrets
+            redact = self._client.endpoint.secrets.hide
             return read_outcome(result.status, {}, result.body, redact)
         expired = "expired" in result.message
         failure = Failure("timeout" if expired else "server_error", result.message)
@@ -180,7 +180,7 @@ class Results:
             self.give_back(batch, attempts=0)
             text = "; ".join(words.values()) or "no reason given"
             raise EndpointError(
-                f"{batch.id} has failed: {self._client.endpoint.without_secrets(text)}"
+                f"{batch.id} has failed: {self._client.endpoint.secrets.hide(text)}"
             )
         for line, row in enumerate(self._waiting.rows(batch.number), 1):
             if line in lines:
