@@ -1,5 +1,6 @@
 """The task of verify: what is sent to a sandbox, and what is told to the filters."""
 
+from collections import Counter
 from typing import Any
 
 from codesynth.codec import loads
@@ -39,7 +40,7 @@ def test_the_verdict_becomes_the_column_and_is_counted() -> None:
     columns = task.columns(Response(request, VERDICT))
     assert not isinstance(columns, Failure)
     assert columns == {"checked": loads(VERDICT)}
-    assert task.statuses == {"failed": 1}
+    assert task.statuses == Counter(failed=1)
 
 
 def test_answers_to_one_instruction_are_one_group() -> None:

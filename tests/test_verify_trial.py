@@ -11,6 +11,31 @@ from support.verify import verify
 ADD = "def add(a, b):\n    return a + b\n"
 SUM = "a, b = map(int, input().split())\nprint(a + b)\n"
 METHOD = "class Solution:\n    def add(self, a, b):\n        return a + b\n"
+CHECK = """\
+def check(candidate):
+    assert candidate(1, 2) == 3
+    assert candidate(1, 1) == 3
+    for i in range(9):
+        assert candidate(i, i) == 2 * i
+"""
+UNITTEST = """\
+import unittest
+
+class TestAdd(unittest.TestCase):
+    def test_a(self):
+        add(1, None)
+    def test_b(self):
+        self.assertEqual(add(1, 1), 3)
+    def test_c(self):
+        self.assertEqual(add(1, 1), 2)
+"""
+PYTEST = """\
+import pytest
+
+@pytest.mark.parametrize("a", [1, 2, None])
+def test_add(a):
+    assert add(a, 1) == 2
+"""
 FORMS: dict[str, tuple[str, str, object, dict[str, Any]]] = {
     # name: (results, code, tests, other columns)
     "asserts": (
@@ -30,24 +55,19 @@ FORMS: dict[str, tuple[str, str, object, dict[str, Any]]] = {
     "check of HumanEval": (
         ".F.",
         ADD,
-        "def check(candidate):\n    assert candidate(1, 2) == 3\n    assert candidate(1, 1) == 3\n"
-        "    for i in range(9):\n        assert candidate(i, i) == 2 * i\n",
+        CHECK,
         {"entry_point": "add"},
     ),
     "unittest": (
         "EF.",
         ADD,
-        "import unittest\nclass T(unittest.TestCase):\n"
-        "    def test_a(self):\n        add(1, None)\n"
-        "    def test_b(self):\n        self.assertEqual(add(1, 1), 3)\n"
-        "    def test_c(self):\n        self.assertEqual(add(1, 1), 2)\n",
+        UNITTEST,
         {},
     ),
     "pytest": (
         ".FE",
         ADD,
-        "import pytest\n@pytest.mark.parametrize('a', [1, 2, None])\n"
-        "def test_a(a):\n    assert add(a, 1) == 2\n",
+        PYTEST,
         {},
     ),
     "input and output (APPS)": (

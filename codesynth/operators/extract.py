@@ -27,9 +27,9 @@ _TAGS = {f"<{each}>": f"</{each}>" for each in ("think", "thinking", "thought", 
 _TAGS |= {"[THINK]": "[/THINK]", "◁think▷": "◁/think▷"}
 _OPENING = re.compile(rf"\s*+({'|'.join(map(re.escape, _TAGS))})")
 
-_FENCE = re.compile(r"\n([ \t\d.)*+-]*+)(```+|~~~+)([^\n]*)")
+_FENCE = re.compile(r"\n([ \t\d.)*+-]*+)(```+(?![^`\n]*`)|~~~+)([^\n]*)")
 _INDENT = re.compile(r"\s*(?:(?:[-*+]|\d{1,9}[.)])\s+)?")  # of a fence, in an item of a list too
-_NAMES_PYTHON = re.compile(r"(?m)\b[Pp]ython(?! if)|^[ \t]*(?:async )?def \w+\(")
+_NAMES_PYTHON = re.compile(r"(?m)\b[Pp]ython|^[ \t]*(?:async )?def \w+\(")
 _STATEMENT = re.compile(r"(?!(?:else|elif|except|finally)\b)[^\s)\]}]")
 _COMPOUND = re.compile(r"(?m)^(?:async )?(?:def|class|for|while|if|with|try|from)\b")
 _SPAN = re.compile(r"`[^`\n]*`|\\[(\[](?:(?!\\[()\[\]]).)*\\[)\]]")  # code, or a formula
@@ -52,6 +52,7 @@ class ExtractedCode:
     code: str
     blocks: int
     taken: int | None
+    language: str = ""
 
 
 class Block(NamedTuple):
@@ -84,8 +85,7 @@ def split_reasoning(text: str) -> tuple[str | None, str]:
 def find_blocks(text: str) -> list[Block]:
     """Find the fenced blocks by CommonMark 0.31, section 4.5; the text's end is an end, too.
 
-    Beyond it, a fence may be indented by any amount, as in lists, and a block may hold blocks whose
-    fences name a language, as in a README.
+    Beyond it, a fence may be indented by any amount, and a block hold blocks that name a language.
     """
     blocks: list[Block] = []
     opening, margin, depth = None, 0, 0
@@ -93,7 +93,7 @@ def find_blocks(text: str) -> list[Block]:
         indent, run, info = fence.groups()
         width = len(indent.expandtabs(4))
         if opening is None:
-            if _INDENT.fullmatch(indent) and (run[0] != "`" or "`" not in info):
+            if _INDENT.fullmatch(indent):
                 opening, margin, depth = fence, width, 0
         elif run.startswith(opening[2]) and width < margin + 4 and not indent.strip():
             if info.strip():
@@ -134,7 +134,7 @@ def extract_code(
     if not filled:
         return Failure("no_code", "the code block is empty")
     block = filled[0] if len(filled) == 1 else _choose(filled, instruction, language)
-    return ExtractedCode(block.text, len(blocks), blocks.index(block))
+    return ExtractedCode(block.text, len(blocks), blocks.index(block), block.language)
 
 
 def _choose(blocks: list[Block], instruction: str, language: Language | None) -> Block:
@@ -152,7 +152,7 @@ def _choose(blocks: list[Block], instruction: str, language: Language | None) ->
 
 def _unfenced(text: str, language: Language) -> str:
     """Take the code out of a text without a fence; empty if it is words."""
-    run = _longest_run(text) if language is PYTHON else ""
+    run = _longest_run(text) if language.name == PYTHON.name else ""
     rest = text[text.rfind(run) + len(run) :]
     if _COMPOUND.search(run) and (not rest.strip() or _are_words(rest)):
         return run

@@ -16,7 +16,7 @@ from codesynth.models import Failure, Request, Response
 from codesynth.serving.answers import read_json
 from codesynth.serving.diagnosis import check_model, explain, explain_outage
 from codesynth.serving.http import EndpointClient, NoReply
-from codesynth.serving.limits import Admission, AttemptResult, Drained, read_rate_headers
+from codesynth.serving.limits import Admission, AttemptResult, Drained
 from codesynth.serving.limits.admission import Kind
 from codesynth.serving.outcomes import Outcome, read_outcome
 
@@ -24,8 +24,11 @@ _log = logging.getLogger(__name__)
 _BACKOFF = wait_random_exponential(multiplier=0.5, max=30)
 _LOAD: dict[int, Kind] = {
     429: "overload",
-    **dict.fromkeys((503, 529), "busy"),
-    **dict.fromkeys((500, 502, 504), "down"),
+    503: "busy",
+    529: "busy",
+    500: "down",
+    502: "down",
+    504: "down",
 }
 """What a status says of the endpoint's load."""
 _NOBODY = frozenset({"connection", "timeout", "server_error"})
@@ -202,7 +205,6 @@ class Asker:
             usage=outcome.answer.usage if outcome.answer else None,
             answer_bytes=len(outcome.body),
             billed=outcome.billed,
-            rates=read_rate_headers(reply.headers),
         )
 
     async def _suspect(self, endpoint: EndpointClient, row: Row, outcome: Outcome) -> None:

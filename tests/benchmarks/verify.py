@@ -19,14 +19,17 @@ from codesynth.models import Record, Request
 from codesynth.verify import SandboxServing, SandboxSettings, VerifyTask
 
 TESTS = "\n".join(f"assert add({i}, 1) == {i + 1}" for i in range(10))
+UNITTEST = """\
+import unittest
+
+class TestAdd(unittest.TestCase):
+    def test(self):
+        self.assertEqual(add(1, 2), 3)
+"""
 ROWS = {
     "plain asserts": ("def add(a, b):\n    return a + b\n", TESTS),
     "numpy": ("import numpy as np\n\ndef add(a, b):\n    return int(np.add(a, b))\n", TESTS),
-    "unittest": (
-        "def add(a, b):\n    return a + b\n",
-        "import unittest\nclass T(unittest.TestCase):\n    def test(self):\n"
-        "        self.assertEqual(add(1, 2), 3)\n",
-    ),
+    "unittest": ("def add(a, b):\n    return a + b\n", UNITTEST),
 }
 WARM = 20
 """Rows before the count: the server imports what rows import often."""
@@ -68,8 +71,8 @@ def verify(code: str, test: str, count: int) -> tuple[float, float]:
 
 def sandbox_seconds() -> float:
     """Count the CPU of the sandboxes of this process, whichever thread started them."""
-    threads = os.listdir("/proc/self/task")
-    return sum(cpu_seconds(os.getpid(), thread) for thread in threads)
+    threads = Path("/proc/self/task").iterdir()
+    return sum(cpu_seconds(os.getpid(), thread.name) for thread in threads)
 
 
 def fork_milliseconds(module: str | None) -> float:

@@ -39,6 +39,8 @@ def run_example(example: doctest.Example, space: dict[str, Any]) -> None:
 
 def run_cases(cases: list[type[unittest.TestCase]], results: Results) -> None:
     """Run the tests of classes of unittest."""
+    if not cases:
+        return
     import unittest
 
     class Result(unittest.TestResult):
@@ -72,10 +74,8 @@ def run_cases(cases: list[type[unittest.TestCase]], results: Results) -> None:
 
 def run_pytest(tests: Tests, module: ModuleType, results: Results) -> None:
     """Run the functions and classes of a text by pytest; ``module`` has run the text itself."""
-    try:
-        import pytest
-    except ImportError:
-        raise LookupError("the tests need pytest: install it where --python points") from None
+    import pytest
+
     must_fail = AssertionError("test_codesynth_must_fail")
 
     def fail() -> None:
@@ -157,8 +157,9 @@ def _be_program(code: Any, given: Any, function: str | None, output: Any, errors
     except BaseException:
         status = 1
         traceback.print_exc(file=errors)
-    for file in (sys.stdout, sys.__stdout__, output, errors):
-        file.flush()
+    files: list[Any] = [sys.stdout, sys.__stdout__, output, errors]
+    for one in files:
+        one.flush()
     os._exit(status)
 
 

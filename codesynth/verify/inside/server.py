@@ -22,6 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from shutil import rmtree
 
 from . import trial
@@ -79,7 +80,7 @@ class Server:
         for line in self._trials:
             with mmap.mmap(-1, 1 << 16) as memory:
                 started = time.monotonic()
-                pid = self._fork(lambda line=line, memory=memory: trial.run(line, memory))
+                pid = self._fork(partial(trial.run, line, memory))
                 reason = self._wait(pid, started + self._timeout)
                 seconds = round(time.monotonic() - started, 4)
                 verdict = read_record(memory, reason, self._end(pid))
@@ -157,7 +158,7 @@ class Server:
         if name in self._imports or len(self._imports) < MOST_NAMES:
             self._imports[name] += 1
         if self._imports[name] == ROWS_BEFORE_IMPORT:
-            pid = self._fork(lambda: _try_import(name))
+            pid = self._fork(partial(_try_import, name))
             reason = self._wait(pid, time.monotonic() + IMPORT_SECONDS)
             if self._end(pid) == 0 and not reason:
                 importlib.import_module(name)

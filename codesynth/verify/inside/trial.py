@@ -13,6 +13,7 @@ import re
 import sys
 import warnings
 from contextlib import suppress
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -34,133 +35,127 @@ def run(line: bytes, memory: mmap.mmap) -> None:
     """Run a row and write its record.
 
     Args:
-        line: a JSON object; its fields are named in ``sandbox.FIELDS``.
+        line: a JSON object with ``code``; it may have ``instruction``, ``language``, ``test`` (a
+            text), ``pairs`` (of input and output), ``function`` (for these) and ``entry_point``.
         memory: gets the record.
     """
     process, loaded, row = os.getpid(), set(sys.modules), json.loads(line)
     warnings.simplefilter("ignore")
-    trial = Trial(row, Results(memory, row["test"] or ""))
-    record = trial.verdict()
-    record["imports"] = sorted(trial.imports & set(sys.modules) - loaded)[:50]
+    used: set[str] = set()
+    record = judge(row, Results(memory, row.get("test") or ""), used)
+    record["imports"] = sorted(used & set(sys.modules) - loaded)[:50]
     if os.getpid() == process:  # not a copy that the code has forked
         memory.write(b"\n" + json.dumps(record).encode())
 
 
-class Trial:
-    """The code and the tests of one row."""
+def judge(row: dict[str, Any], results: Results, used: set[str]) -> dict[str, Any]:
+    """Run a row and say what came of it; add the modules that it imports to ``used``."""
+    instruction, pairs = row.get("instruction") or "", row.get("pairs")
+    try:
+        stub, code = source.program(row["code"], instruction)
+    except SyntaxError as exc:
+        told = str(row.get("language") or "python").lower()
+        if source.OTHER_LANGUAGE.match(row["code"]) or not told.startswith(("py", "en")):
+            return verdict("unsupported", "", "the code is not Python")
+        return verdict("syntax_error", "", f"line {exc.lineno}: {exc.msg}")
+    try:
+        tests = source.Tests(row.get("test") or "")
+    except SyntaxError as exc:
+        return verdict("error", "", f"the tests, line {exc.lineno}: {exc.msg}")
+    used.update(source.imports(code), tests.imports, ["pytest"] * tests.needs_pytest)
+    examples = [] if row.get("test") or pairs else all_examples(instruction, row["code"])
+    guard = Guard([*used], tests.text)
+    results.expect(len(pairs or ()) + sum(map(len, examples)) + tests.count)
+    try:
+        if pairs:
+            program = compile(code, CODE_FILE, "exec")
+            for given, wanted in pairs:
+                results.run(partial(run_pair, program, given, wanted, row.get("function")))
+        else:
+            module = load(stub, source.without_guard(code))
+            run_examples(examples, module, results)
+            run_tests(tests, module, results, row.get("entry_point"))
+    except BaseException as exc:
+        results.finish(exc)
+        if not results.letters:
+            return verdict("error", "", results.describe(exc))
+    problem = next((letter for letter in results.letters if letter != "."), None)
+    if problem is not None:
+        return verdict("failed" if problem == "F" else "error", results.letters, results.message)
+    equals_any = "unittest.mock" in used - {*tests.imports} and "ANY" in row["code"]
+    if results.letters and not pairs and (equals_any or guard.is_broken() or can_not_fail()):
+        return verdict("error", results.letters, "the code interferes with its tests")
+    return verdict("passed" if results.letters else "no_tests", results.letters)
 
-    def __init__(self, row: dict[str, Any], results: Results) -> None:
-        self._row, self._results = row, results
-        self._module = ModuleType("__main__")
-        self.imports: set[str] = set()
 
-    def verdict(self) -> dict[str, Any]:
-        """Run the tests and say what came of it."""
-        row, results = self._row, self._results
-        try:
-            given, code = source.program(row["code"], row["instruction"] or "")
-        except SyntaxError as exc:
-            told = str(row["language"] or "python").lower()
-            if source.OTHER_LANGUAGE.match(row["code"]) or not told.startswith(("py", "en")):
-                return verdict("unsupported", "", "the code is not Python")
-            return verdict("syntax_error", "", f"line {exc.lineno}: {exc.msg}")
-        try:
-            tests = source.Tests(row["test"] or "")
-        except SyntaxError as exc:
-            return verdict("error", "", f"the tests, line {exc.lineno}: {exc.msg}")
-        self.imports.update(source.imports(code), tests.imports)
-        examples = [] if row["test"] or row["pairs"] else self._examples()
-        guard = Guard([*self.imports], tests.text)
-        equals_any = "unittest.mock" in source.imports(code) and "ANY" in row["code"]
-        try:
-            if row["pairs"]:
-                self._run_pairs(compile(code, CODE_FILE, "exec"))
-            else:
-                self._load(given, source.without_guard(code))
-                self._run(tests, examples)
-        except BaseException as exc:
-            results.finish(exc)
-            if not results.letters:
-                return verdict("error", "", results.describe(exc))
-        problem = next((letter for letter in results.letters if letter != "."), None)
-        if problem is not None:
-            status = "failed" if problem == "F" else "error"
-            return verdict(status, results.letters, results.message)
-        is_spoilt = equals_any or guard.is_broken() or not must_fail_fails()
-        if results.letters and not row["pairs"] and is_spoilt:
-            return verdict("error", results.letters, "the code interferes with its tests")
-        return verdict("passed" if results.letters else "no_tests", results.letters)
+def all_examples(instruction: str, code: str) -> list[list[Any]]:
+    """Collect the doctests of the instruction, and those that the code adds."""
+    groups = source.examples(instruction)
+    known = {(one.source, one.want) for group in groups for one in group}
+    for group in source.examples(code):
+        if not {(one.source, one.want) for one in group} <= known:
+            groups.append(group)
+    return groups if any(one.want for group in groups for one in group) else []
 
-    def _run_pairs(self, code: Any) -> None:
-        self._results.expect(len(self._row["pairs"]))
-        for given, wanted in self._row["pairs"]:
-            self._results.run(lambda a=given, b=wanted: run_pair(code, a, b, self._row["function"]))
 
-    def _load(self, given: list[ast.stmt], code: ast.Module) -> None:
-        """Run the code, as ``__main__`` and as the module ``solution``."""
-        space = vars(self._module)
-        space["__file__"] = sys.argv[0] = os.path.abspath(CODE_FILE)
-        sys.path.insert(0, os.getcwd())
-        sys.modules["solution"] = sys.modules["__main__"] = self._module
-        for one in given:
-            with suppress(Exception):
-                exec(compile(ast.Module([one], []), "", "exec"), space)
-        exec(compile(code, space["__file__"], "exec"), space)
+def load(stub: list[ast.stmt], code: ast.Module) -> ModuleType:
+    """Run the code, as ``__main__`` and as the module ``solution``."""
+    module = ModuleType("__main__")
+    module.__file__ = sys.argv[0] = os.path.abspath(CODE_FILE)
+    sys.path.insert(0, os.getcwd())
+    sys.modules["solution"] = sys.modules["__main__"] = module
+    for one in stub:
+        with suppress(Exception):
+            exec(compile(ast.Module([one], []), "", "exec"), vars(module))
+    exec(compile(code, module.__file__, "exec"), vars(module))
+    return module
 
-    def _run(self, tests: source.Tests, examples: list[list[Any]]) -> None:
-        space, results = vars(self._module), self._results
-        results.expect(sum(map(len, examples)))
-        for group in examples:
-            names = dict(space)
-            for one in group:
-                results.run(lambda one=one, names=names: run_example(one, names))
-        for name, taken in tests.imports.items():
-            if name not in sys.modules and taken and taken <= {*space, "*"}:
-                sys.modules[name] = self._module  # it is not installed: the code is meant
-        run_tests(tests, self._module, results, self._row["entry_point"])
 
-    def _examples(self) -> list[list[Any]]:
-        """Collect the doctests of the instruction, and those that the code adds."""
-        groups = source.examples(self._row["instruction"] or "")
-        known = {(one.source, one.want) for group in groups for one in group}
-        for group in source.examples(self._row["code"]):
-            if not {(one.source, one.want) for one in group} <= known:
-                groups.append(group)
-        return groups if any(one.want for group in groups for one in group) else []
+def run_examples(groups: list[list[Any]], module: ModuleType, results: Results) -> None:
+    """Run doctests, those of one docstring in one copy of the code's names."""
+    for group in groups:
+        names = dict(vars(module))
+        for example in group:
+            results.run(partial(run_example, example, names))
 
 
 def run_tests(tests: source.Tests, module: ModuleType, results: Results, entry: str | None) -> None:
     """Run tests in a module with the code's names: the text, functions, classes."""
-    space, reached = vars(module), list[None]()
+    space, reached, path = vars(module), list[None](), os.path.abspath(TEST_FILE)
+    resolve_imports(tests, module)
     if tests.argument:
         functions = [one for one in space.values() if inspect.isfunction(one)]
         space[tests.argument] = eval(entry, space) if entry else functions[-1]
-    space[source.REACH] = lambda: reached.append(None)
-    results.expect(sum(is_test for _, is_test in tests.steps))
-    results.expect(0 if tests.needs_pytest else len(tests.functions))
+    space[source.REACH] = partial(reached.append, None)
 
     def run_step(step: ast.stmt) -> None:
         is_loop = isinstance(step, ast.For) and "Try(" not in ast.dump(step)
         tree = ast.Module([step], [])
-        code = compile(tests.visit(tree) if is_loop else tree, os.path.abspath(TEST_FILE), "exec")
         reached.clear()
-        exec(code, space)
+        exec(compile(tests.visit(tree) if is_loop else tree, path, "exec"), space)
         if is_loop and source.has_assert(step) and not reached:
             raise AssertionError("no assert was reached")
 
     for step, is_test in tests.steps:
         if is_test:
-            results.run(lambda step=step: run_step(step))
+            results.run(partial(run_step, step))
         else:
             run_step(step)
     if tests.needs_pytest:
         run_pytest(tests, module, results)
         return
     for name in tests.functions:
-        results.run(lambda name=name: run_function(space[name]))
-    cases = [one for one in map(space.get, tests.classes) if hasattr(one, "debug")]
-    if cases:
-        run_cases(cases, results)
+        results.run(partial(run_function, space[name]))
+    run_cases([space[name] for name in tests.classes if hasattr(space[name], "debug")], results)
+
+
+def resolve_imports(tests: source.Tests, module: ModuleType) -> None:
+    """Let a module that is not installed mean the code, if it has the names."""
+    if "pytest" not in sys.modules and (tests.needs_pytest or "pytest" in tests.imports):
+        raise LookupError("the tests need pytest: install it where --python points")
+    for name, taken in tests.imports.items():
+        if name not in sys.modules and taken and taken <= {*vars(module), "*"}:
+            sys.modules[name] = module
 
 
 def run_function(function: Any) -> None:
@@ -170,15 +165,15 @@ def run_function(function: Any) -> None:
         importlib.import_module("asyncio").run(made)
 
 
-def must_fail_fails() -> bool:
+def can_not_fail() -> bool:
     """Run tests that must fail as the row's own were run."""
     for needed, tests in MUST_FAIL.items():
         if needed in sys.modules:
             results = Results(mmap.mmap(-1, 4096), tests.text)
             run_tests(tests, ModuleType("must_fail"), results, None)
             if set(results.letters) != {"F"}:
-                return False
-    return True
+                return True
+    return False
 
 
 class Guard:
@@ -193,13 +188,8 @@ class Guard:
         self._tests, self._classes = tests, list[type]()
         self._build_class = builtins.__build_class__
         builtins.__build_class__ = self._note_class
-        names = [
-            "builtins",
-            "unittest.case",
-            "doctest",
-            *imports,
-            *(f"{n}.testing" for n in imports),
-        ]
+        names = ["builtins", "unittest.case", "doctest"]
+        names += [name for one in imports for name in (one, f"{one}.testing")]
         self._modules = {one: sys.modules[one] for one in names if one in sys.modules}
         spaces: list[Any] = [vars(one) for one in self._modules.values()]
         for name in self._modules.keys() & {"unittest.case", "doctest"}:

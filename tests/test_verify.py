@@ -1,0 +1,180 @@
+"""``codesynth verify`` as a command: what it keeps, where the rest goes, how it ends."""
+
+import gzip
+import json
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.command import codesynth, lines, started
+
+from codesynth.errors import ConfigError
+from codesynth.verify import SandboxServing, SandboxSettings
+
+STUB = 'def one() -> int:\n    """Return one.\n\n    >>> one()\n    1\n    """'
+GOOD = {"instruction": STUB, "generated_code": "def one():\n    return 1"}
+BAD = {"instruction": STUB, "generated_code": "def one():\n    return 2"}
+BROKEN = {"instruction": STUB, "generated_code": "def one(:"}
+SLEEPY = {"generated_code": "import time\ntime.sleep(60)"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _sandboxed() -> None:
+    """Skip where no sandbox can be made."""
+    try:
+        SandboxServing(SandboxSettings(), 1)
+    except ConfigError as exc:
+        pytest.skip(str(exc))
+
+
+def rows_of(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def test_the_column_is_added_and_the_row_passes_byte_for_byte() -> None:
+    row = b'{"big": 123456789012345678901234567890, "generated_code":"x = 1" , "f": 1e400}'
+    done = codesynth("verify", stdin=row + b"\n")
+    assert done.code == 0
+    assert done.out.startswith(row[:-1] + b',"verification":{"status":"no_tests"')
+    assert "1 rows have no tests" in done.err
+    assert "--test-key" in done.err
+
+
+def test_rows_that_are_not_kept_are_rejected_and_not_failed(tmp_path: Path) -> None:
+    failures = tmp_path / "failures.jsonl"
+    stdin = lines(GOOD, BAD, BROKEN)
+    done = codesynth("verify", "--keep", "passed", "--failures", failures, stdin=stdin)
+    assert done.code == 0
+    assert [row["verification"]["status"] for row in done.rows] == ["passed"]
+    wrong, torn = rows_of(failures)
+    assert (wrong["line"], wrong["error"]["kind"], wrong["input"]) == (2, "not_kept", BAD)
+    words = "failed: AssertionError: >>> one() expected 1, got 2"
+    assert wrong["error"]["message"] == words
+    assert json.loads(torn["answer"])["status"] == "syntax_error"
+    assert "3 in: 1 ok, 2 rejected, 0 failed" in done.err
+    assert "1 passed, 1 failed, 1 syntax_error" in done.err
+    assert f"first rejected: line 2: {words}" in done.err
+
+
+def test_all_rows_are_kept_where_nothing_else_is_said() -> None:
+    done = codesynth("verify", stdin=lines(BAD, BROKEN, GOOD))
+    statuses = [row["verification"]["status"] for row in done.rows]
+    assert (done.code, statuses) == (0, ["failed", "syntax_error", "passed"])
+
+
+def test_best_keeps_the_first_of_each_instruction_that_passed(tmp_path: Path) -> None:
+    other = {
+        "instruction": STUB.replace("one", "uno"),
+        "generated_code": "def uno():\n    return 1",
+    }
+    stdin = lines(BAD, {**GOOD, "n": 1}, {**GOOD, "n": 2}, {**other, "n": 3}, {**other, "n": 4})
+    failures = tmp_path / "failures.jsonl"
+    done = codesynth("verify", "--best", "--failures", failures, stdin=stdin)
+    assert [row["n"] for row in done.rows] == [1, 3]
+    assert [row["line"] for row in rows_of(failures)] == [1, 3, 5]
+
+
+def test_bad_lines_are_failures_in_their_place(tmp_path: Path) -> None:
+    failures = tmp_path / "failures.jsonl"
+    stdin = b"no json\n" + lines({"code": 1}, {**GOOD, "verification": 1}, GOOD)
+    done = codesynth("verify", "--failures", failures, stdin=stdin)
+    assert (done.code, len(done.rows)) == (3, 1)
+    kinds = [row["error"]["kind"] for row in rows_of(failures)]
+    assert kinds == ["invalid_json", "missing_key", "existing_key"]
+    assert "first failure: <stdin>:1: invalid_json" in done.err
+
+
+def test_rows_in_another_language_are_told_once() -> None:
+    row = {"generated_code": "function one() {\n  return 1;\n}"}
+    done = codesynth("verify", stdin=lines(row, row))
+    assert [each["verification"]["status"] for each in done.rows] == ["unsupported"] * 2
+    assert done.err.count("2 rows are not Python") == 1
+
+
+def test_a_shard_and_a_limit_are_parts_of_the_same_rows() -> None:
+    stdin = lines(*[{**GOOD, "n": n} for n in range(6)])
+    done = codesynth("verify", "--shard", "1/2", "--limit", 5, stdin=stdin)
+    assert [row["n"] for row in done.rows] == [1, 3]
+
+
+def test_a_rerun_repeats_quietly_but_not_with_fewer_rows(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    for _ in range(2):
+        assert codesynth("verify", "-o", out, stdin=lines(GOOD, BAD)).code == 0
+    done = codesynth("verify", "-o", out, stdin=lines(GOOD))
+    assert (done.code, "has 2 rows, this run only 1" in done.err) == (2, True)
+    assert (len(rows_of(out)), len(rows_of(tmp_path / "out.jsonl.partial"))) == (2, 1)
+    assert codesynth("verify", "-o", out, "--overwrite", stdin=lines(GOOD)).code == 0
+    assert len(rows_of(out)) == 1
+
+
+def test_after_a_kill_the_same_command_starts_afresh(tmp_path: Path) -> None:
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_bytes(lines(GOOD, GOOD, SLEEPY))
+    partial = out.with_name("out.jsonl.partial")
+    with started("verify", source, "-o", out, "-j", 1) as process:
+        deadline = time.monotonic() + 20
+        while not (partial.exists() and partial.stat().st_size) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert partial.stat().st_size
+    source.write_bytes(lines(GOOD))
+    assert codesynth("verify", source, "-o", out).code == 0
+    assert (len(rows_of(out)), partial.exists()) == (1, False)
+
+
+def test_an_interrupt_ends_the_rows_that_run(tmp_path: Path) -> None:
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_bytes(lines(GOOD, *[SLEEPY] * 4))
+    partial = out.with_name("out.jsonl.partial")
+    with started("verify", source, "-o", out, "-j", 2, "--timeout", 500) as process:
+        deadline = time.monotonic() + 20
+        while not (partial.exists() and partial.stat().st_size) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=10) == 130
+    assert (out.exists(), len(rows_of(partial))) == (False, 1)
+
+
+@pytest.mark.parametrize("cut", [slice(10), slice(-9)])
+def test_a_torn_gzip_file_is_replaced_only_if_it_is_its_own(tmp_path: Path, cut: slice) -> None:
+    out = tmp_path / "out.jsonl.gz"
+    row = {**GOOD, "verification": {"status": "passed"}}
+    whole = gzip.compress(json.dumps(row, separators=(",", ":")).encode() * 50)
+    out.with_name("out.jsonl.gz.partial").write_bytes(whole[cut])
+    is_known = cut == slice(-9)
+    assert codesynth("verify", "-o", out, stdin=lines(GOOD)).code == (0 if is_known else 2)
+
+
+def test_what_another_command_left_is_not_replaced(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    partial = out.with_name("out.jsonl.partial")
+    partial.write_bytes(lines({"generated_code": "an answer that was paid for"}))
+    done = codesynth("verify", "-o", out, stdin=lines(GOOD))
+    assert (done.code, "--overwrite" in done.err) == (2, True)
+    assert b"paid for" in partial.read_bytes()
+
+
+def test_without_bubblewrap_it_exits_2_and_says_what_to_install(tmp_path: Path) -> None:
+    done = codesynth("verify", stdin=lines(GOOD), env={"PATH": str(tmp_path)})
+    assert (done.code, done.out) == (2, b"")
+    assert "Install bubblewrap" in done.err
+    assert codesynth("verify", "--unsafe", stdin=lines(GOOD), env={"PATH": str(tmp_path)}).code == 0
+
+
+def test_options_that_exclude_each_other_are_refused() -> None:
+    for options in (("--best", "--keep", "failed"), ("--best", "--unordered")):
+        assert codesynth("verify", *options, stdin=b"").code == 2
+    assert codesynth("verify", "--keep", "good", stdin=b"").code == 2
+
+
+def test_the_offline_pipe_yields_only_rows_whose_doctests_pass() -> None:
+    seeds = Path(__file__).parents[1] / "samples" / "seeds.jsonl"
+    new = codesynth("gen-instructions", seeds, "-n", 20, "--seed", 1, "--offline")
+    code = codesynth("gen-code", "--offline", "--samples", 2, stdin=new.out)
+    kept = codesynth("verify", "--best", stdin=code.out)
+    assert len(kept.rows) > 10
+    assert all(row["verification"]["tests_passed"] > 1 for row in kept.rows)
