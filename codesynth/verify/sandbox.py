@@ -46,7 +46,8 @@ PROCESSES, GRACE = 64, 10.0
 UNSAFE = "or pass --unsafe to run the code with your own rights"
 HELP = (
     "Switch user namespaces on (sysctl -w kernel.unprivileged_userns_clone=1, on Ubuntu "
-    "kernel.apparmor_restrict_unprivileged_userns=0; in a container allow unshare and mount)"
+    "kernel.apparmor_restrict_unprivileged_userns=0; in a container allow unshare and mount), "
+    "install libseccomp if it is missing (apt-get install libseccomp2)"
 )
 BROKEN = (
     b'{"status":"error","tests_run":0,"tests_passed":0,"message":"the sandbox broke down",'
