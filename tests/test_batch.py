@@ -455,3 +455,17 @@ def test_a_failing_source_of_rows_ends_the_stream_with_its_error(bench: Bench) -
 def test_two_requests_with_one_key_are_a_mistake_that_is_told(bench: Bench) -> None:
     with bench.opened() as (_, serving), pytest.raises(OutputError, match="UNIQUE"):
         list(serving.generate([request(0, "task"), request(1, "task")]))
+
+
+def test_the_bar_shows_batches_requests_and_time(bench: Bench) -> None:
+    bench.server.faults = [Fault(polls=3), Fault(polls=3)]
+    seen = []
+    with bench.opened(size=6) as (journal, serving):
+        assert serving.status() == ""
+        requests = (request(i, prompt) for i, prompt in enumerate(PROMPTS))
+        stream = JournaledServing(journal, serving).generate(requests)
+        while not stream.wait(0.0):
+            seen.append(serving.status())
+        assert len(list(stream)) == len(PROMPTS)
+        assert serving.status() == ""
+    assert "2 batches for 0 min: 0 of 10 requests done" in seen

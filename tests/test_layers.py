@@ -47,7 +47,8 @@ ALLOWED: dict[str, set[str]] = {
     "serving.http": {"serving.http"},
     "serving.limits": {"serving.limits"},
     "serving.offline": {"serving.offline"},
-    "serving.batch": {"serving.batch", "serving.http", "serving.answers", "journal", *SERVING},
+    "serving.batch": {"serving.batch", "serving.http", "serving.answers", "serving.outcomes"}
+    | {"serving.limits", "journal", *SERVING},
     "journal": {"journal", "serving.answers", *SERVING},
     "storage": {"storage"},
     "estimate": {"progress"},

@@ -71,7 +71,7 @@ class BatchClient:
         )
         self.shape = shape_for(self.endpoint.name)
         self._timeout, self._max_outage = timeout, max_outage
-        self.sleep, self._clock = sleep, clock
+        self.sleep, self.clock = sleep, clock
 
     async def upload(self, file: BinaryIO, name: str) -> str:
         """Upload a file of requests; return its id."""
@@ -148,7 +148,7 @@ class BatchClient:
         before_again: Callable[[], Awaitable[T | None]] | None = None,
     ) -> T:
         """Send until there is a reply that can be read; ``before_again`` may make it needless."""
-        started = self._clock()
+        started = self.clock()
         for attempt in count():
             if attempt and before_again and (there := await before_again()) is not None:
                 return there
@@ -167,7 +167,7 @@ class BatchClient:
                     raise error from exc
             except ValueError as exc:
                 error = EndpointError(f"{self.endpoint.name}: {method} {path}: {exc}")
-            if self._clock() - started >= self._max_outage:
+            if self.clock() - started >= self._max_outage:
                 raise error
             await self.sleep(max(pause(attempt), after))
         raise AssertionError

@@ -77,6 +77,7 @@ class BatchEngine:
         self._results = Results(client, log, self.waiting, channel, budget, retries)
         self._open: dict[int, OpenBatch] = {}
         self._done: dict[int, int] = {}
+        self._started = client.clock()
         self._at_once = sys.maxsize
         self._too_dear = self._stopped = False
         self._error: BaseException | None = None
@@ -250,28 +251,37 @@ class BatchEngine:
             await self._ended.wait()  # it is known then which of its rows this run asks for
         if self._options.cancel:
             await self._client.cancel(batch.id)
-        for attempt in count():
-            try:
-                state = await self._client.state(batch.id)
-            except UnknownBatchError as exc:
-                if not self._options.cancel:
-                    raise EndpointError(f"{exc}. --cancel gives the batch up") from exc
-                state = BatchState(batch.id, "cancelled", batch.file, results=0)
-            self._done[batch.number] = state.results or 0
-            if state.status != "open":
-                break
-            if not self._options.wait:
+        try:
+            state = await self._wait_for_end(batch)
+            if state is None:
                 return
-            await self._client.sleep(pause(attempt))
-        _log.info("%s: %s", batch.id, state.status)
-        accepted = await self._results.take(batch, state)
+            accepted = await self._results.take(batch, state)
+        except UnknownBatchError as exc:
+            if not self._options.cancel:
+                raise EndpointError(f"{exc}. --cancel gives the batch up") from exc
+            await self._results.give_back(batch)
+            accepted = True
         if not accepted:  # more tokens than may be waiting there at a time
             self._at_once = max(1, len(self._open) - 1)
             if len(self._open) == 1:
                 self._size = max(1, batch.requests // 2)
                 await self._client.sleep(MAX_PAUSE)
-        del self._open[batch.number], self._done[batch.number]
+        del self._open[batch.number]
+        self._done.pop(batch.number, None)
         self._too_dear = False
+
+    async def _wait_for_end(self, batch: OpenBatch) -> BatchState | None:
+        """Look at a batch until it has ended; once only, and perhaps None, where nobody waits."""
+        for attempt in count():
+            state = await self._client.state(batch.id)
+            self._done[batch.number] = state.results or 0
+            if state.status != "open":
+                _log.info("%s: %s", batch.id, state.status)
+                return state
+            if not self._options.wait:
+                return None
+            await self._client.sleep(pause(attempt))
+        raise AssertionError
 
     def _describe_open(self) -> str:
         ids = [batch.id for batch in self._open.values()]
@@ -283,6 +293,8 @@ class BatchEngine:
 
     def status(self) -> str:
         """Word how the batches go, for the bar."""
-        requests = sum(batch.requests for batch in list(self._open.values()))
-        done = sum(list(self._done.values()))
-        return f"{len(self._open)} batches: {done} of {requests} requests done"
+        if not (batches := list(self._open.values())):
+            return ""
+        requests, done = sum(batch.requests for batch in batches), sum(list(self._done.values()))
+        minutes = (self._client.clock() - self._started) / 60
+        return f"{len(batches)} batches for {minutes:.0f} min: {done} of {requests} requests done"

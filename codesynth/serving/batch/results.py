@@ -10,14 +10,14 @@ from codesynth.errors import EndpointError
 from codesynth.journal import BatchLog, OpenBatch, StoredAnswer
 from codesynth.models import Failure, Response, Usage
 from codesynth.serving.batch.client import BatchClient, pause
-from codesynth.serving.batch.shapes import BatchResult, BatchState
+from codesynth.serving.batch.shapes import BatchError, BatchResult, BatchState
 from codesynth.serving.batch.waiting import Waiting, WaitingRow, scratch_file
 from codesynth.serving.limits import Budget
 from codesynth.serving.outcomes import Outcome, read_outcome
 from codesynth.serving.stream import Channel
 
 _log = logging.getLogger(__name__)
-_GROUP = 200
+_GROUP = 500
 """Lines whose answers are committed in one transaction."""
 _MAX_QUEUED = 1000
 """Responses that the caller has not taken: reading is faster than writing rows."""
@@ -32,7 +32,6 @@ class Results:
 
     Args:
         max_retries: batches that a row may be in after its first one.
-        reserving: money was set aside for each row.
     """
 
     def __init__(
@@ -59,30 +58,49 @@ class Results:
         async with self._turn:
             seen = await self._read_files(batch, state)
             if state.status == "failed" and not seen:
-                if any(_is_limit(error.code, error.message) for error in state.errors):
-                    self.give_back(batch, attempts=0)
+                if any(_is_limit(error) for error in state.errors):
+                    await self.give_back(batch)
                     return False
-                self._fail_lines(batch, state)
-            self.give_back(batch, attempts=1, status=state.status)
+                await self._fail_lines(batch, state)
+            await self.give_back(
+                batch, f"{batch.id} is {state.status} without an answer to this row"
+            )
             return True
+
+    async def give_back(self, batch: OpenBatch, failed: str = "") -> None:
+        """Close a batch; let its rows that have no answer wait for another one.
+
+        Args:
+            failed: counts as an attempt, with these words; rows that have had enough fail.
+        """
+        for row in self._waiting.rows(batch.number):
+            if failed and row.attempts >= self._max_retries:
+                failure = row.failure or Failure("server_error", failed)
+                await self._hand_on(row, Outcome(failure=failure, billed=False))
+            else:
+                self._settle(row, None, billed=False)
+        await self._commit()
+        self._waiting.give_back(batch.number, attempts=int(bool(failed)))
+        self._log.close(batch)
 
     async def _read_files(self, batch: OpenBatch, state: BatchState) -> int:
         """Read each file once, also those that come late; return the number of results."""
         read: set[str] = set()
-        seen = 0
-        for look in range(_LOOKS + 1):
+        seen = look = 0
+        while True:
             for file in state.files:
                 if file not in read:
                     read.add(file)
                     seen += await self._read_file(batch, file)
-            expected = batch.requests if state.results is None else state.results
+            counted = state.results if state.status != "completed" else None
+            expected = batch.requests if counted is None else counted
             if seen >= expected or state.status == "failed" or look == _LOOKS:
-                break
+                return seen
             await self._client.sleep(pause(look))
+            look += 1
             state = await self._client.state(batch.id)
-        return seen
 
-    async def _read_file(self, batch: OpenBatch, file_id: str) -> int:
+    async def _read_file(self, batch: OpenBatch, name: str) -> int:
         """Read a file, again where it is damaged; return the number of its results.
 
         Raises:
@@ -91,40 +109,36 @@ class Results:
         for attempt in range(3):
             good = bad = 0
             with scratch_file() as file:
-                await self._client.download(file_id, file)
+                await self._client.download(name, file)
                 for line in file:
                     try:
-                        self._read(batch, self._client.shape.result(line))
+                        await self._read(batch, self._client.shape.result(line))
                         good += 1
                     except ValueError:
                         bad += bool(line.strip())
-                    if len(self._group) >= _GROUP:
-                        await self._hand_on()
-            await self._hand_on()
+            await self._commit()
             if not bad:
                 return good
             await self._client.sleep(pause(attempt))
         if not good:
-            raise EndpointError(
-                f"{batch.id}: the file {file_id} holds no results. Run again to retry"
-            )
-        _log.warning("%s: %d lines of the file %s cannot be read", batch.id, bad, file_id)
+            raise EndpointError(f"{batch.id}: the file {name} holds no results. Run again to retry")
+        _log.warning("%s: %d lines of the file %s cannot be read", batch.id, bad, name)
         return good
 
-    def _read(self, batch: OpenBatch, result: BatchResult) -> None:
+    async def _read(self, batch: OpenBatch, result: BatchResult) -> None:
         row = self._waiting.find(result.key, batch.number)
         if row is None:  # it was in a file before
             return
         outcome = self._judge(result)
         self._answered = self._answered or outcome.answer is not None
         if row.request and (outcome.quota or (outcome.denied and not self._answered)):
-            self.give_back(batch, attempts=0)
+            await self.give_back(batch)
             words = outcome.failure.message if outcome.failure else ""
             raise EndpointError(f"{batch.id}: every request is refused: {words}")
         if outcome.retry and row.request and outcome.failure:
             self._waiting.note(row.number, outcome.failure)
         else:
-            self._group.setdefault(row.number, (row, outcome))
+            await self._hand_on(row, outcome)
 
     def _judge(self, result: BatchResult) -> Outcome:
         if result.status:
@@ -134,32 +148,36 @@ class Results:
         failure = Failure("timeout" if expired else "server_error", result.message)
         return Outcome(failure=failure, retry=True, billed=False)
 
-    async def _hand_on(self) -> None:
-        """Commit the answers read so far, then hand on their rows."""
+    async def _hand_on(self, row: WaitingRow, outcome: Outcome) -> None:
+        """Take what has become of a row; it is handed on with a group of others."""
+        self._group.setdefault(row.number, (row, outcome))
+        if len(self._group) >= _GROUP:
+            await self._commit()
+
+    async def _commit(self) -> None:
+        """Store the answers of the group, then hand on its rows."""
         group, self._group = self._group, {}
-        self._log.keep(
+        stored = [
             StoredAnswer(
                 row.key, outcome.body, row.attempts + 1, used=outcome.answer.usage or Usage()
             )
             for row, outcome in group.values()
             if outcome.answer is not None
-        )
+        ]
+        if stored:
+            self._log.keep(stored)
         self._waiting.drop(group)
         for row, outcome in group.values():
-            self._finish(row, outcome)
+            answer, attempts = outcome.answer, row.attempts + 1
+            self._settle(row, answer.usage if answer else None, billed=outcome.billed)
+            if row.request is not None:
+                error = outcome.failure and replace(outcome.failure, attempts=attempts)
+                self._channel.put(
+                    Response(row.request, outcome.body, answer, error, attempts, stored=True)
+                )
         while self._channel.waiting > _MAX_QUEUED and not self._channel.closed:  # noqa: ASYNC110
             await asyncio.sleep(0.01)  # the caller is in another thread
         await asyncio.sleep(0)
-
-    def _finish(self, row: WaitingRow, outcome: Outcome) -> None:
-        usage = outcome.answer.usage if outcome.answer is not None else None
-        self._settle(row, usage, billed=outcome.billed)
-        if row.request is not None:
-            attempts = row.attempts + 1
-            error = outcome.failure and replace(outcome.failure, attempts=attempts)
-            body, answer = outcome.body, outcome.answer
-            stored = answer is not None
-            self._channel.put(Response(row.request, body, answer, error, attempts, stored=stored))
 
     def _settle(self, row: WaitingRow, usage: Usage | None, *, billed: bool) -> None:
         if self._budget is not None:
@@ -168,38 +186,23 @@ class Results:
             elif usage is not None:
                 self._budget.spent += self._budget.price.of(usage)
 
-    def _fail_lines(self, batch: OpenBatch, state: BatchState) -> None:
+    async def _fail_lines(self, batch: OpenBatch, state: BatchState) -> None:
         """Fail the rows for which a batch was refused.
 
         Raises:
             EndpointError: it was refused as a whole.
         """
-        words = {error.line: f"{error.code}: {error.message}" for error in state.errors}
-        lines = {line for line in words if line is not None}
-        if not lines:
-            self.give_back(batch, attempts=0)
+        redact = self._client.endpoint.secrets.hide
+        words = {error.line: redact(f"{error.code}: {error.message}") for error in state.errors}
+        if not any(words):
+            await self.give_back(batch)
             text = "; ".join(words.values()) or "no reason given"
-            raise EndpointError(
-                f"{batch.id} has failed: {self._client.endpoint.secrets.hide(text)}"
-            )
+            raise EndpointError(f"{batch.id} has failed: {text}")
         for line, row in enumerate(self._waiting.rows(batch.number), 1):
-            if line in lines:
-                self._waiting.drop([row.number])
-                self._finish(row, Outcome(failure=Failure("rejected", words[line]), billed=False))
-
-    def give_back(self, batch: OpenBatch, *, attempts: int, status: str = "") -> None:
-        """Close a batch; let its rows without an answer wait for another one, or fail."""
-        for row in self._waiting.rows(batch.number):
-            if attempts and row.attempts >= self._max_retries:
-                words = f"{batch.id} is {status} without an answer to this row"
-                failure = row.failure or Failure("server_error", words)
-                self._waiting.drop([row.number])
-                self._finish(row, Outcome(failure=failure, billed=False))
-            else:
-                self._settle(row, None, billed=False)
-        self._waiting.give_back(batch.number, attempts)
-        self._log.close(batch)
+            if line in words:
+                failure = Failure("rejected", words[line])
+                await self._hand_on(row, Outcome(failure=failure, billed=False))
 
 
-def _is_limit(code: str, message: str) -> bool:
-    return code == "token_limit_exceeded" or "enqueued token" in message.lower()
+def _is_limit(error: BatchError) -> bool:
+    return error.code == "token_limit_exceeded" or "enqueued token" in error.message.lower()

@@ -20,8 +20,8 @@ class FormFile(httpx.AsyncByteStream):
         headers: that go with the body.
 
     >>> import io
-    >>> FormFile({"purpose": "batch"}, "a.jsonl", io.BytesIO(b"{}")).headers["content-length"]
-    '283'
+    >>> FormFile({"purpose": "batch"}, "a.jsonl", io.BytesIO(b"{}")).headers["content-type"][:30]
+    'multipart/form-data; boundary='
     """
 
     def __init__(self, fields: Mapping[str, str], name: str, file: BinaryIO) -> None:
