@@ -85,6 +85,20 @@ class CommandSpec:
         )
 
 
+def prepare(settings: AskSettings, recall: Notes) -> CommandSpec:
+    """Prepare the command whose settings these are."""
+    match settings:
+        case InstructionsSettings():
+            return instructions_spec(settings, recall)
+        case CodeSettings():
+            return code_spec(settings)
+        case TestsSettings():
+            return tests_spec(settings)
+        case GenSettings():
+            return gen_spec(settings)
+    raise TypeError(f"{type(settings).__name__} belongs to no command")
+
+
 def instructions_spec(settings: InstructionsSettings, recall: Notes) -> CommandSpec:
     """Prepare ``gen-instructions``; without a seed, with the one of the earlier run."""
     seed = settings.seed

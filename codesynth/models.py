@@ -239,6 +239,7 @@ class Stats:
     Attributes:
         rows: read so far.
         all_read: there are no more.
+        requests: names all that the undivided job asks, once all is read.
         answered: rows whose response has come; those not written yet wait for their turn.
         cached: answered by the journal; ``saved`` are the tokens of these.
         attempts: requests sent.
@@ -247,6 +248,7 @@ class Stats:
 
     rows: int = 0
     all_read: bool = False
+    requests: str = ""
     answered: int = 0
     ok: int = 0
     failures: Counter[str] = field(default_factory=Counter)

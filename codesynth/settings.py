@@ -7,9 +7,10 @@ these fields; a new option goes here and nowhere else.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
 
 from codesynth.codec import loads
 from codesynth.errors import ConfigError
@@ -285,6 +286,13 @@ class AskSettings(RowSettings):
     no_journal: bool = option(
         False, RESUME, "--no-journal", "Keep no journal: a later run asks, and pays, again."
     )
+    also_journal: list[str] = option(
+        [],
+        RESUME,
+        "--also-journal PATH",
+        "Take answers from this journal too; what is used is copied into the run's own journal. "
+        "May be given several times.",
+    )
     max_cost: float | None = option(
         None,
         RESUME,
@@ -299,6 +307,21 @@ class AskSettings(RowSettings):
         "--price IN,OUT",
         "Price per million tokens, of prompts and of answers.",
         parse=read_price,
+    )
+    ray: int | None = option(
+        None,
+        SPEED,
+        "--ray N",
+        "Divide the job into N parts, run them on a Ray cluster (RAY_ADDRESS, else this machine), "
+        "and join them into OUT.",
+        least=1,
+    )
+    log_json: str | None = option(
+        None,
+        MORE,
+        "--log-json PATH",
+        "Add one JSON line a second to this file: rows, failures by kind, requests in flight, "
+        "tokens, cost.",
     )
     estimate: int | None = option(
         None,
@@ -358,8 +381,55 @@ class AskSettings(RowSettings):
             raise ConfigError("--max-cost needs --price IN,OUT")
         if self.estimate is not None and self.shard != (0, 1):
             raise ConfigError("--estimate is about the whole job: drop --shard")
+        if self.also_journal and self.journal is None and (self.output is None or self.no_journal):
+            raise ConfigError("--also-journal needs a journal of the run's own: -o or --journal")
+        if self.ray is not None:
+            self._check_ray()
         if self.journal is not None and self.no_journal:
             raise ConfigError("--journal and --no-journal exclude each other")
+
+    def part(self, number: int, of: int, output: str, also_journal: list[str]) -> Self:
+        """Make the settings of one part of the job, for a process in whatever folder.
+
+        Args:
+            also_journal: further journals for it to take answers from.
+        """
+        template = self.prompt_template
+        if template is not None and Path(template).exists():
+            template = _absolute([template])[0]
+        return replace(
+            self,
+            shard=(number, of),
+            output=output,
+            inputs=_absolute(self.inputs),
+            also_journal=_absolute([*self.also_journal, *also_journal]),
+            decontaminate=_absolute(self.decontaminate),
+            prompt_template=template,
+            max_cost=self.max_cost and self.max_cost / of,
+            ray=None,
+            journal=None,
+            failures=None,
+            log_json=None,
+            quiet=True,
+        )
+
+    def share(self, number: int) -> Self:
+        """Divide the limits among so many processes that run at the same time."""
+        return replace(
+            self,
+            concurrency=self.concurrency // number,
+            rpm=self.rpm and self.rpm / number,
+            tpm=self.tpm and self.tpm / number,
+        )
+
+    def _check_ray(self) -> None:
+        """See that the job can be divided among processes on several machines."""
+        if self.output is None or self.no_journal:
+            raise ConfigError("--ray needs -o OUT and its journal, on a disk that all nodes share")
+        if "-" in self.inputs:
+            raise ConfigError("--ray needs INPUT files that all nodes can read: not standard input")
+        if self.unordered or self.shard != (0, 1) or self.estimate is not None:
+            raise ConfigError("--ray divides a whole job: drop --unordered, --shard, --estimate")
 
     def _check_batch(self) -> None:
         no_journal = self.journal is None and (self.output is None or self.no_journal)
@@ -376,6 +446,10 @@ class AskSettings(RowSettings):
             raise ConfigError(
                 "--batch with --max-cost needs --max-tokens to know what may be spent"
             )
+
+
+def _absolute(paths: Sequence[str]) -> list[str]:
+    return [str(Path(path).absolute()) for path in paths]
 
 
 def _split_header(text: str) -> tuple[str, str]:
@@ -449,13 +523,21 @@ class InstructionsSettings(AskSettings):
     def check(self) -> None:
         """See that the options go together; see ``RowSettings.check``."""
         super().check()
+        if self.novelty is not None or self.accepted is not None:
+            if self.unordered:
+                raise ConfigError(
+                    "--novelty and --accepted need the rows in order: drop --unordered"
+                )
+            if self.ray is not None:
+                raise ConfigError(
+                    "--novelty and --accepted compare each row with all before it, so the job "
+                    "cannot be divided: drop --ray"
+                )
         if self.batch and self.accepted is not None:
             raise ConfigError(
                 "--accepted asks until enough rows are accepted, but --batch sends all at once: "
                 "use -n"
             )
-        if self.unordered and (self.novelty is not None or self.accepted is not None):
-            raise ConfigError("--novelty and --accepted need the rows in order: drop --unordered")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -573,7 +655,8 @@ class VerifySettings(RowSettings):
         CHECK,
         "--test-key KEY",
         "Column with the tests: asserts (a text or a list), check(candidate), test functions, "
-        "unittest classes, or pairs of input and output. Default: the doctests.",
+        "unittest classes, or pairs of input and output. Default: generated_tests, which gen-tests "
+        "writes, else the doctests.",
     )
     keep: frozenset[str] | None = option(
         None,
@@ -588,7 +671,26 @@ class VerifySettings(RowSettings):
         False,
         CHECK,
         "--best",
-        "Keep only the first answer to each instruction that passed its tests.",
+        "Keep only the first answer to each instruction that passed its tests; with --agree, one "
+        "answer of the largest group.",
+    )
+    agree: bool = option(
+        False,
+        CHECK,
+        "--agree",
+        "Compare the answers to each instruction, for tests that may be wrong. Adds the columns "
+        "pass_rate (share of the tests that the answer passed) and agreement (share of the answers "
+        "that passed the same tests). With --best, the kept answer is from the group with the most "
+        "answers times passed tests. A test that every answer fails does not count. Compared are "
+        "answers that are not more than 1,000 rows apart; rows are held back until then.",
+    )
+    pairs: bool = option(
+        False,
+        CHECK,
+        "--pairs",
+        "Write preference pairs instead of rows: an answer that passed as chosen, one to the same "
+        "instruction that failed as rejected, and the instruction as prompt. With --agree, answers "
+        "of the largest group count as passed.",
     )
     python: str = option(
         sys.executable,
@@ -620,15 +722,19 @@ class VerifySettings(RowSettings):
     @property
     def new_columns(self) -> list[str]:
         """Name the columns that the run adds."""
-        return [self.output_key]
+        return [self.output_key, *(("pass_rate", "agreement") if self.agree else ())]
 
     def check(self) -> None:
         """See that the options go together; see ``RowSettings.check``."""
         super().check()
         if self.keep is not None and self.best:
             raise ConfigError("--best keeps only rows that passed: drop --keep")
-        if self.unordered and self.best:
-            raise ConfigError("--best needs the rows in order: drop --unordered")
+        if self.pairs and (self.best or self.keep is not None):
+            raise ConfigError("--pairs chooses the answers itself: drop --best and --keep")
+        if self.unordered and (self.best or self.agree or self.pairs):
+            raise ConfigError(
+                "--best, --agree and --pairs need the rows in order: drop --unordered"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -726,3 +832,39 @@ class ReportSettings(LookSettings):
     def instruction_keys(self) -> tuple[str, ...]:
         """Columns in which the instruction is looked for; the first that is there counts."""
         return (self.instruction_key or "instruction", "generated_instruction", "prompt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatusSettings:
+    """What ``status`` is told."""
+
+    inputs: list[str] = option(
+        [], IN, "PART...", "Outputs or journals of runs, also of some that are running."
+    )
+    price: tuple[float, float] | None = option(
+        None,
+        MORE,
+        "--price IN,OUT",
+        "Price per million tokens, of prompts and of answers. Default: no cost is shown.",
+        parse=read_price,
+    )
+    json: bool = option(False, MORE, "--json", "Print JSON instead of a table.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinSettings:
+    """What ``join`` is told."""
+
+    inputs: list[str] = option(
+        [], IN, "PART...", "Outputs of all parts of one job (--shard I/N), in any order."
+    )
+    output: str | None = option(
+        None, IN, "-o, --output PATH", "File for the rows. Default: stdout."
+    )
+    failures: str | None = option(
+        None,
+        IN,
+        "--failures PATH",
+        "File for rows that failed. Default with -o: OUT.failures.jsonl.",
+    )
+    overwrite: bool = option(False, IN, "--overwrite", "Replace OUT.")

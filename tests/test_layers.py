@@ -16,13 +16,13 @@ ALLOWED: dict[str, set[str]] = {
         "settings",
         "estimate",
         "commands",
+        "filters",
         "pipeline",
         "process",
         "progress",
         "journal",
         "storage",
         "verify",
-        "filters",
     }
     | {"serving", "serving.answers", "serving.client", "serving.limits", "serving.offline"}
     | {"serving.batch"},

@@ -162,7 +162,7 @@ class BatchClient:
 
     def _read_refusal(self, call: str, reply: Reply) -> tuple[EndpointError, float]:
         """Return an error that may pass, and the pause that the endpoint asks for; raise others."""
-        words = find_words(reply.body, self.endpoint.without_secrets) or "no reason given"
+        words = find_words(reply.body, self.endpoint.secrets.hide) or "no reason given"
         text = f"{self.endpoint.name} refuses {call} ({reply.status}): {words.rstrip('.')}"
         if reply.status == 404 and not call.startswith("POST /files"):
             return UnknownBatchError(text), 0.0  # what was just made may not be known yet

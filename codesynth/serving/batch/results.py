@@ -144,7 +144,7 @@ class Results:
 
     def _judge(self, result: BatchResult) -> Outcome:
         if result.status:
-            redact = self._client.endpoint.without_secrets
+            redact = self._client.endpoint.secrets.hide
             return read_outcome(result.status, {}, result.body, redact)
         expired = "expired" in result.message
         failure = Failure("timeout" if expired else "server_error", result.message)
@@ -194,7 +194,7 @@ class Results:
         Raises:
             EndpointError: it was refused as a whole.
         """
-        redact = self._client.endpoint.without_secrets
+        redact = self._client.endpoint.secrets.hide
         words = {error.line: redact(f"{error.code}: {error.message}") for error in state.errors}
         if not any(words):
             await self.give_back(batch)

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 from urllib.parse import parse_qsl
@@ -20,6 +20,7 @@ from codesynth.serving.http.connection import ResponseTooLarge, StaleConnection
 from codesynth.serving.http.files import FormFile, write_body
 from codesynth.serving.http.proxies import create_transport
 from codesynth.serving.http.reply import Reply, read_reply
+from codesynth.serving.http.secrets import Secrets
 from codesynth.serving.http.transport import MAX_RESPONSE_BYTES, RequestHead, Transport
 from codesynth.version import __version__
 
@@ -27,8 +28,6 @@ _REDIRECTS = frozenset({301, 302, 307, 308})
 _PERMANENT_REDIRECTS = frozenset({301, 308})
 _MAX_REDIRECTS = 3
 _OWN_HEADERS = frozenset({"content-length", "transfer-encoding", "connection", "host"})
-_SHORTEST_SECRET = 6
-"""A header's value that is shorter ("true", "1") is no secret: messages would lose their words."""
 
 
 @dataclass(eq=False)
@@ -63,6 +62,7 @@ class EndpointClient:
 
     Attributes:
         name: its URL without secrets, for messages.
+        secrets: takes them out of what is printed or stored.
 
     Raises:
         ConfigError: the URL, the key or a header cannot be used.
@@ -83,26 +83,11 @@ class EndpointClient:
         self._url = url.copy_with(userinfo=b"", fragment=None)
         self.name = str(self._url.copy_with(query=None)).rstrip("/")
         self._headers = _make_headers(url, key.strip(), endpoint.headers)
-        self._secrets = _find_secrets(
-            {key.strip(), url.password},
-            [self._headers.get("authorization", ""), *endpoint.headers.values()],
-        )
+        sent = {"authorization": self._headers.get("authorization", ""), **endpoint.headers}
+        self.secrets = Secrets([key.strip(), url.password], sent)
         self._heads: dict[tuple[str, str], RequestHead] = {}
         self._connect_timeout, self._streaming = connect_timeout, streaming
         self._given = self._transport = transport
-
-    def without_secrets(self, text: str) -> str:
-        """Take out the key and other secrets, where a server has quoted them."""
-        for secret in self._secrets:
-            text = text.replace(secret, "[secret]")
-        return text
-
-    def redact(self, body: bytes) -> bytes:
-        """Take out secrets of a body that is kept; see ``without_secrets``."""
-        for secret in self._secrets:
-            if (written := secret.encode()) in body:
-                body = body.replace(written, b"[secret]")
-        return body
 
     async def request(
         self,
@@ -214,7 +199,7 @@ class EndpointClient:
 
     def _translate(self, error: httpx.HTTPError) -> NoReply:
         """Word an error of the transport, and tell what it means."""
-        words = self.without_secrets(str(error)) or type(error).__name__
+        words = self.secrets.hide(str(error)) or type(error).__name__
         if isinstance(error, httpx.ConnectTimeout):
             text = f"cannot connect to {self.name} within {self._connect_timeout:g} s"
             return NoReply("timeout", text, unreachable=True)
@@ -280,15 +265,6 @@ def _make_headers(url: httpx.URL, key: str, own: Mapping[str, str]) -> httpx.Hea
 
 def _is_printable(text: str) -> bool:
     return text.isascii() and text.isprintable()
-
-
-def _find_secrets(keys: Iterable[str], headers: Iterable[str]) -> list[str]:
-    """List what no message may show, the longest first, with the parts of ``Bearer ...``."""
-    found = {key for key in keys if key}
-    for value in headers:
-        parts = (value.strip(), *value.split())
-        found.update(part for part in parts if len(part) >= _SHORTEST_SECRET)
-    return sorted(found - {"Bearer"}, key=len, reverse=True)
 
 
 def _redirect_target(url: httpx.URL, reply: Reply) -> httpx.URL | None:
