@@ -28,8 +28,8 @@ PROBE = 2.0
 """Factor of a step from a limit that is known to work."""
 PROBE_GAIN = 1.25
 """Times the answers a second that a probe must bring."""
-RAMP_SECONDS, RAMP_SPEED = 0.25, 1000.0
-"""A raised limit is filled in so many seconds at least, at so many requests a second at most."""
+RAMP_SECONDS = 0.25
+"""In which a raised limit is filled, so that the first refusals come before all is sent."""
 COOLDOWN_SECONDS = 0.5
 """For which a refused request keeps its slot, while the usual latency is not known."""
 SMALLEST_STEP = 0.02
@@ -154,7 +154,7 @@ class Concurrency:
 
     def __init__(self, maximum: int, log: Callable[[str], None]) -> None:
         self._maximum, self._log = float(maximum), log
-        self.limit = self._logged = float(min(START, maximum))
+        self.limit = float(min(START, maximum))
         self.in_flight = 0
         self._number = 0  # of the last request sent
         self._phase: Literal["explore", "steady", "compare"] = "explore"
@@ -170,7 +170,7 @@ class Concurrency:
         self._rest, self._rest_until = 2.0, math.inf
         self._explored = 0.0  # when slow start ended
         self._before, self._rate_before, self._fallen = 1.0, 0.0, False  # the comparison
-        self._ramp_from, self._ramp_start, self._ramp_seconds = 0.0, 0.0, RAMP_SECONDS
+        self._ramp_from = self._ramp_start = 0.0
         self._outdated = 0  # refusals of requests up to this number are of a higher limit
         self._overshoot = 0  # as are these, but they tell how many were accepted
         self._kind: Kind = "overload"
@@ -185,13 +185,13 @@ class Concurrency:
             self._cooldowns.popleft()
         used = self.in_flight + len(self._cooldowns)
         room = self.limit - self._ramp_from
-        ramp = min(1.0, (now - self._ramp_start) / self._ramp_seconds)
+        ramp = min(1.0, (now - self._ramp_start) / RAMP_SECONDS)
         if used < max(1, int(self._ramp_from + room * ramp)):
             return 0.0
         self._sample.full = True
         wait = self._cooldowns[0] - now if self._cooldowns else math.inf
         if used < int(self.limit):
-            due = self._ramp_start + self._ramp_seconds * (used + 1 - self._ramp_from) / room
+            due = self._ramp_start + RAMP_SECONDS * (used + 1 - self._ramp_from) / room
             wait = min(wait, max(due - now, 0.001))
         return wait
 
@@ -293,7 +293,6 @@ class Concurrency:
         if int(limit) != int(self.limit):
             self._log(f"limit {self.limit:.0f} -> {limit:.0f}: {why}")
         self._ramp_from, self._ramp_start = min(self.limit, limit), now
-        self._ramp_seconds = max(RAMP_SECONDS, (limit - self._ramp_from) / RAMP_SPEED)
         if limit < self.limit:
             self._outdated = self._number
             self._breaker.restart()
@@ -395,9 +394,6 @@ class Concurrency:
     def _judge_comparison(self, now: float, sent: int, refused: int) -> None:
         """Tell refusals at random from refusals for load, if there are enough of them yet."""
         why = self._words(sent, refused) + " with less in flight"
-        if refused >= 12 and refused > 0.5 * sent:
-            self._hold(now, self.limit, why)
-            return
         expected = self._rate_before * sent
         fewer = refused < 0.7 * expected
         done = sent >= 300 or (sent >= 20 and now > self._sample.since + max(4, 4 * self._latency))
@@ -428,6 +424,6 @@ class Concurrency:
     def _close(self, now: float) -> None:
         resume = self._breaker.close(self._number)
         self._cooldowns.clear()
-        self.limit = 1.0
         self._hold(now, resume, "accepted again")
+        self._ramp_from = 1.0
         self._outdated = self._number
