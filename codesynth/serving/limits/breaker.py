@@ -7,10 +7,13 @@ import math
 FIRST_PAUSE = 0.1
 """Seconds from the opening to the first trial, and the shortest pause between two."""
 PAUSE_GROWTH = 0.3
-"""Part of the time since the opening that the next pause lasts: 8 trials in the first 5 seconds."""
+"""Part of the time since the opening that the next pause lasts: 8 trials in the first second."""
+EARLY_PAUSE = 0.25
+"""Seconds between trials before the first answer, so that a dead endpoint is found out as soon as
+one row has used up its attempts."""
 PATIENCE = 3.0
 """Times as long as a refusal takes: a trial that is not back then has been accepted."""
-LONGEST_PAUSE = 60.0
+LONGEST_WISH = 60.0
 """Seconds; a server that asks for more is tried nevertheless."""
 AGREEMENT = 1.1
 """Seconds by which two Retry-After headers may name different moments, as they are rounded up."""
@@ -29,6 +32,7 @@ class Breaker:
         self.is_open = False
         self._opened, self._opened_number = 0.0, 0
         self._closed_number, self._answered = 0, 0  # answers to requests since it closed
+        self._ever = False
         self._resume = 1.0
         self._next, self._trial = -math.inf, math.inf
         self._patience = 0.0
@@ -62,6 +66,7 @@ class Breaker:
 
     def answered(self, number: int) -> bool:
         """Take an answer; tell whether it is that of a trial."""
+        self._ever = True
         self._answered += number > self._closed_number
         if self.is_open:
             return number > self._opened_number
@@ -97,7 +102,9 @@ class Breaker:
 
     def sent(self, now: float) -> None:
         """Note that a trial is sent."""
-        self._next = now + max(FIRST_PAUSE, PAUSE_GROWTH * (now - self._opened))
+        self._next = now + (
+            max(FIRST_PAUSE, PAUSE_GROWTH * (now - self._opened)) if self._ever else EARLY_PAUSE
+        )
         self._trial = now
 
     def refused(self, now: float, number: int, latency: float, retry_after: float | None) -> None:
@@ -115,4 +122,4 @@ class Breaker:
             self._trusted = abs(moment - self._moment) < AGREEMENT
             self._heard, self._moment = now, moment
         if self._trusted:
-            self._next = max(self._next, now + min(LONGEST_PAUSE, retry_after + 0.05))
+            self._next = max(self._next, now + min(LONGEST_WISH, retry_after + 0.05))

@@ -22,14 +22,16 @@ START = 24
 """Requests in flight at the beginning: few enough for small endpoints to refuse only once."""
 SLOW_START = 4.0
 """Factor of each step: five steps reach 1,024, so 30-second answers need no ten minutes."""
+STEP_SECONDS = 10.0
+"""A step is judged after the first answers, at the latest after so long; else after a latency."""
 SLOW_START_GAIN = 1.5
 """Times the answers a second that such a step must bring; less is a queue that only grows."""
 PROBE = 2.0
 """Factor of a step from a limit that is known to work."""
 PROBE_GAIN = 1.25
 """Times the answers a second that a probe must bring."""
-RAMP_SECONDS, RAMP_SPEED = 0.25, 1000.0
-"""A raised limit is filled in so many seconds at least, at so many requests a second at most."""
+RAMP_SECONDS = 0.25
+"""In which a raised limit is filled, so that the first refusals come before all is sent."""
 COOLDOWN_SECONDS = 0.5
 """For which a refused request keeps its slot, while the usual latency is not known."""
 SMALLEST_STEP = 0.02
@@ -80,8 +82,8 @@ class _Step(NamedTuple):
 class _Sample:
     """Counts what came back since the limit was set."""
 
-    def __init__(self, since: float, first: int, skip: int = 0) -> None:
-        self.since, self.first, self.skip = since, first, skip
+    def __init__(self, since: float, first: int) -> None:
+        self.since, self.first = since, first
         self.refused = self.answered = 0
         self.full = False  # the limit was reached, so it mattered
         self._latencies = 0.0
@@ -154,7 +156,7 @@ class Concurrency:
 
     def __init__(self, maximum: int, log: Callable[[str], None]) -> None:
         self._maximum, self._log = float(maximum), log
-        self.limit = self._logged = float(min(START, maximum))
+        self.limit = float(min(START, maximum))
         self.in_flight = 0
         self._number = 0  # of the last request sent
         self._phase: Literal["explore", "steady", "compare"] = "explore"
@@ -166,13 +168,12 @@ class Concurrency:
         self._cooldowns: deque[float] = deque()  # moments at which slots become free
         self._latency, self._answers = 0.0, 0
         self._refused_at = math.inf  # limit at the last refusal
-        self._peak = self._known = 0.0  # highest limit; highest one that slow start has passed
+        self._peak = 0.0  # highest limit since the last cut of many
         self._rest, self._rest_until = 2.0, math.inf
         self._explored = 0.0  # when slow start ended
         self._before, self._rate_before, self._fallen = 1.0, 0.0, False  # the comparison
-        self._ramp_from, self._ramp_start, self._ramp_seconds = 0.0, 0.0, RAMP_SECONDS
+        self._ramp_from = self._ramp_start = 0.0
         self._outdated = 0  # refusals of requests up to this number are of a higher limit
-        self._overshoot = 0  # as are these, but they tell how many were accepted
         self._kind: Kind = "overload"
 
     def wait(self, now: float) -> float:
@@ -185,13 +186,13 @@ class Concurrency:
             self._cooldowns.popleft()
         used = self.in_flight + len(self._cooldowns)
         room = self.limit - self._ramp_from
-        ramp = min(1.0, (now - self._ramp_start) / self._ramp_seconds)
+        ramp = min(1.0, (now - self._ramp_start) / RAMP_SECONDS)
         if used < max(1, int(self._ramp_from + room * ramp)):
             return 0.0
         self._sample.full = True
         wait = self._cooldowns[0] - now if self._cooldowns else math.inf
         if used < int(self.limit):
-            due = self._ramp_start + self._ramp_seconds * (used + 1 - self._ramp_from) / room
+            due = self._ramp_start + RAMP_SECONDS * (used + 1 - self._ramp_from) / room
             wait = min(wait, max(due - now, 0.001))
         return wait
 
@@ -236,12 +237,7 @@ class Concurrency:
         if self._breaker.is_open:
             return
         sample, outweigh = self._sample, self._random.outweigh
-        if number > sample.first or self._lower is not None or self._phase != "explore":
-            sample.add_answer(latency)
-        if sample.skip and sample.answered >= sample.skip:
-            self._count(now)
-        if number <= self._overshoot:
-            self.limit = self._peak = self.limit + outweigh
+        sample.add_answer(latency)
         if number > self._outdated and self._is_additive and sample.full:
             unit = min(1.0, self.limit)
             above = (self.limit - self._refused_at) / max(STEEP * unit, self._refused_at / 2)
@@ -265,9 +261,6 @@ class Concurrency:
             return
         self._cooldowns.append(now + (self._latency or COOLDOWN_SECONDS) / min(1.0, self.limit))
         if number <= self._outdated:
-            if number <= self._overshoot:
-                self.limit = self._peak = max(1.0, self.limit - 1)
-                self._refused_at = min(self._refused_at, self.limit)
             return
         most = max(8 + 16 * self._random.share, self.limit / 16)
         if self._breaker.should_open(number, latency, most, after):
@@ -285,20 +278,19 @@ class Concurrency:
     def _least(self) -> float:
         return min(1.0, max(1e-3, self._latency / SLOWEST))
 
-    def _count(self, now: float, skip: int = 0) -> None:
-        self._sample = _Sample(now, self._number, skip)
+    def _count(self, now: float) -> None:
+        self._sample = _Sample(now, self._number)
 
-    def _set(self, now: float, limit: float, why: str, skip: int = 0) -> None:
+    def _set(self, now: float, limit: float, why: str) -> None:
         limit = max(self._least, min(limit, self._maximum))
         if int(limit) != int(self.limit):
             self._log(f"limit {self.limit:.0f} -> {limit:.0f}: {why}")
         self._ramp_from, self._ramp_start = min(self.limit, limit), now
-        self._ramp_seconds = max(RAMP_SECONDS, (limit - self._ramp_from) / RAMP_SPEED)
         if limit < self.limit:
             self._outdated = self._number
             self._breaker.restart()
         self.limit = limit
-        self._count(now, skip)
+        self._count(now)
 
     def _hold(self, now: float, limit: float, why: str, safe: float = 1.0) -> None:
         """Go on with additive increase; ``safe`` is the part of the limit that is grown fast to."""
@@ -306,14 +298,12 @@ class Concurrency:
         self._refused_at = safe * limit
         self._set(now, limit, why)
         self._peak = self.limit
-        self._known = max(self._known, self.limit)
 
     def _explore(
         self, now: float, limit: float, why: str, factor: float, lower: _Step | None = None
     ) -> None:
         self._phase, self._lower, self._factor = "explore", lower, factor
-        # A probe starts from a full house: what was sent before would count for it.
-        self._set(now, limit, why, int(self.limit) if lower and factor == PROBE else 0)
+        self._set(now, limit, why)
 
     def _judge_step(self, now: float, sent: int, refused: int) -> None:
         """End a step of slow start or a probe, if it can be judged yet."""
@@ -324,13 +314,11 @@ class Concurrency:
             limit = min(self.limit, max(accepted, floor))
             self._hold(now, limit, self._words(sent, refused), FALLEN)
             self._explored = now
-            if accepted > floor:
-                self._overshoot = self._number
             return
         slow = self._factor == SLOW_START
-        due = self._ramp_start + min(1.0, self._latency) if slow else sample.since + self._latency
+        due = self._ramp_start + min(STEP_SECONDS, self._latency)
         least = max(5.0, self.limit / 8) if slow else max(8.0, self.limit / 4)
-        if sample.skip or now < due or sample.answered < least:
+        if now < due or sample.answered < least:
             return
         if not sample.full:
             self._count(now)
@@ -356,7 +344,7 @@ class Concurrency:
         self._random.learn(now, sent, refused)
         if lower is None and first:
             self._random.share = 0.0
-        self._rest, self._known = 2.0, self.limit
+        self._rest = 2.0
         if self.limit >= self._maximum:
             self._hold(now, self.limit, "the maximum")
             return
@@ -375,7 +363,7 @@ class Concurrency:
                 self._hold(now, self.limit, self._words(sent, refused))
                 return
             self._before, self._rate_before, self._fallen = self.limit, refused / sent, fallen
-            self._phase, self._overshoot = "compare", 0
+            self._phase = "compare"
             peak = int(self._peak) or self._peak
             self._set(now, peak * COMPARISON, self._words(sent, refused) + "; comparing")
         elif self._rest_until < math.inf:
@@ -386,8 +374,6 @@ class Concurrency:
                 return
             step = _Step(self.limit, sample.rate(now), 0.0)
             self._explore(now, PROBE * self.limit, "a probe", PROBE, step)
-        elif self.limit > 1.25 * self._known:
-            self._explore(now, self.limit, "a probe", PROBE)
         elif sent > MEMORY:
             sample.first += sent // 2
             sample.refused //= 2
@@ -395,9 +381,6 @@ class Concurrency:
     def _judge_comparison(self, now: float, sent: int, refused: int) -> None:
         """Tell refusals at random from refusals for load, if there are enough of them yet."""
         why = self._words(sent, refused) + " with less in flight"
-        if refused >= 12 and refused > 0.5 * sent:
-            self._hold(now, self.limit, why)
-            return
         expected = self._rate_before * sent
         fewer = refused < 0.7 * expected
         done = sent >= 300 or (sent >= 20 and now > self._sample.since + max(4, 4 * self._latency))
@@ -428,6 +411,6 @@ class Concurrency:
     def _close(self, now: float) -> None:
         resume = self._breaker.close(self._number)
         self._cooldowns.clear()
-        self.limit = 1.0
         self._hold(now, resume, "accepted again")
+        self._ramp_from = 1.0
         self._outdated = self._number
