@@ -99,7 +99,7 @@ def test_rows_keep_their_order_and_their_bytes_where_groups_are_mixed() -> None:
     ]
 
 
-@pytest.mark.parametrize("limits", [{"most_rows": 10}, {"most_bytes": 2_500}])
+@pytest.mark.parametrize("limits", [{"most_rows": 10}, {"most_bytes": 1_500}])
 def test_the_window_holds_a_bounded_number_of_rows_and_bytes(limits: dict[str, int]) -> None:
     window = GroupWindow(Agreement("verification", best=True), **limits)
     held = 0

@@ -127,6 +127,8 @@ def test_a_serving_of_ours_plugs_in_there(endpoint: Endpoint) -> None:
         *("a", None, "c")
     ]
     assert serving.generate_from_input([]) == []
+    serving.generate_from_input(user_inputs=["d"], json_schema={"type": "object"})
+    assert endpoint.received[-1].json["response_format"]["type"] == "json_schema"
     assert endpoint.received[0].json["messages"][0] == {"role": "system", "content": "Be brief."}
     assert {request.json["model"] for request in endpoint.received} == {"test-model"}
 
@@ -199,15 +201,16 @@ def test_a_prompted_generator_asks_our_serving_for_the_schema(endpoint: Endpoint
     assert asked["response_format"]["json_schema"]["schema"] == {"type": "object"}
 
 
-def test_the_three_stream_through_our_files(tmp_path: Path) -> None:
+@pytest.mark.parametrize("serving", [offline, WishfulServing])
+def test_the_three_stream_through_our_files(serving: Any, tmp_path: Path) -> None:
     task = "Take the words of the text, reverse their order, and return the first one."
     rows = lines({"code": "x = 1", "messages": CHAT, "raw_content": task}, {"n": 1})
     (tmp_path / "in.jsonl").write_bytes(rows)
     for number, operator in enumerate(
         (
-            CodeCodeToInstructionGenerator(offline()),
-            CodeEnhancementInstructionGenerator(offline()),
-            PromptedGenerator(offline(), user_prompt="Write code: "),
+            CodeCodeToInstructionGenerator(serving()),
+            CodeEnhancementInstructionGenerator(serving()),
+            PromptedGenerator(serving(), user_prompt="Write code: "),
         )
     ):
         out = tmp_path / f"{number}.jsonl"
