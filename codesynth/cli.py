@@ -13,6 +13,7 @@ import os
 import sys
 import typing
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -22,7 +23,6 @@ from codesynth import settings as told
 from codesynth.errors import CodesynthError
 from codesynth.options import GROUPS, MORE, Option
 from codesynth.process import EXIT_PIPE, redirect_to_devnull
-from codesynth.settings import RowSettings
 from codesynth.version import __version__
 
 _EXIT_USAGE, _EXIT_INTERRUPTED = 2, 130
@@ -99,7 +99,7 @@ def _main(
 
 
 def _command(
-    name: str, kind: type[RowSettings], about: str, examples: str
+    name: str, kind: type[Any], about: str, examples: str
 ) -> Callable[[Callable[[Any], int]], None]:
     """Declare a command from the fields of its settings; what is decorated runs it."""
 
@@ -181,7 +181,7 @@ def _checker(least: float | None) -> Callable[[Any], Any]:
     return check
 
 
-def _make(kind: type[RowSettings], values: dict[str, Any]) -> RowSettings:
+def _make(kind: type[Any], values: dict[str, Any]) -> Any:
     """Make the settings, with the environment in the place of what is not given."""
     made = {}
     for each in dataclasses.fields(kind):
@@ -243,6 +243,18 @@ def _log_to_stderr() -> Iterator[None]:
         logger.removeHandler(handler)
 
 
+def _ask(settings: told.AskSettings, name: str) -> int:
+    """Run a command that asks a model, in this process or on a Ray cluster."""
+    from codesynth import commands, run
+
+    prepare = partial(commands.prepare, settings)
+    if settings.ray is None:
+        return run.ask(settings, name, prepare)
+    from codesynth.scale.ray import run_parts
+
+    return run.ask(settings, name, prepare, partial(run_parts, name))
+
+
 @_command(
     "gen-instructions",
     told.InstructionsSettings,
@@ -254,11 +266,7 @@ codesynth gen-instructions pool.jsonl.gz -k 5 --temperature 1 > new.jsonl
 """,
 )
 def _gen_instructions(settings: told.InstructionsSettings) -> int:
-    from codesynth import commands, run
-
-    return run.ask(
-        settings, "gen-instructions", lambda recall: commands.instructions_spec(settings, recall)
-    )
+    return _ask(settings, "gen-instructions")
 
 
 @_command(
@@ -272,9 +280,7 @@ codesynth gen-instructions seeds.jsonl | codesynth gen-code > sft.jsonl
 """,
 )
 def _gen_code(settings: told.CodeSettings) -> int:
-    from codesynth import commands, run
-
-    return run.ask(settings, "gen-code", lambda _: commands.code_spec(settings))
+    return _ask(settings, "gen-code")
 
 
 @_command(
@@ -287,9 +293,7 @@ codesynth gen-instructions seeds.jsonl | codesynth gen-tests > tested.jsonl
 """,
 )
 def _gen_tests(settings: told.TestsSettings) -> int:
-    from codesynth import commands, run
-
-    return run.ask(settings, "gen-tests", lambda _: commands.tests_spec(settings))
+    return _ask(settings, "gen-tests")
 
 
 @_command(
@@ -302,9 +306,7 @@ codesynth gen new.jsonl -t judge_difficulty --json --require difficulty:integer
 """,
 )
 def _gen(settings: told.GenSettings) -> int:
-    from codesynth import commands, run
-
-    return run.ask(settings, "gen", lambda _: commands.gen_spec(settings))
+    return _ask(settings, "gen")
 
 
 @_command(
@@ -314,7 +316,7 @@ def _gen(settings: told.GenSettings) -> int:
     """
 codesynth verify sft.jsonl --keep passed -o clean.jsonl
 codesynth gen-code new.jsonl --samples 4 | codesynth verify --best > best.jsonl
-codesynth gen-tests new.jsonl | codesynth gen-code --samples 4 | codesynth verify --agree --best > best.jsonl
+codesynth gen-code tested.jsonl --samples 4 | codesynth verify --agree --best > best.jsonl
 codesynth verify HumanEval.jsonl --test-key test --input-key canonical_solution
 """,
 )
@@ -353,3 +355,34 @@ def _report(settings: told.ReportSettings) -> int:
     from codesynth.report.page import report
 
     return report(settings)
+
+
+@_command(
+    "status",
+    told.StatusSettings,
+    "Show how far the parts of a job are: rows, failures, tokens, speed. It disturbs no run.",
+    """
+codesynth status sft.*.journal
+codesynth status sft.*.journal --price 0.15,0.6 --json
+""",
+)
+def _status(settings: told.StatusSettings) -> int:
+    from codesynth.scale.status import status
+
+    return status(settings)
+
+
+@_command(
+    "join",
+    told.JoinSettings,
+    "Put the outputs of all parts of a job together, in the order of the undivided job.",
+    """
+codesynth gen-code big.jsonl --shard 0/2 -o sft.0.jsonl
+codesynth gen-code big.jsonl --shard 1/2 -o sft.1.jsonl
+codesynth join sft.0.jsonl sft.1.jsonl -o sft.jsonl
+""",
+)
+def _join(settings: told.JoinSettings) -> int:
+    from codesynth.scale.join import join
+
+    return join(settings)

@@ -85,6 +85,20 @@ class CommandSpec:
         )
 
 
+def prepare(settings: AskSettings, recall: Notes) -> CommandSpec:
+    """Prepare the command whose settings these are."""
+    match settings:
+        case InstructionsSettings():
+            return instructions_spec(settings, recall)
+        case CodeSettings():
+            return code_spec(settings)
+        case TestsSettings():
+            return tests_spec(settings)
+        case GenSettings():
+            return gen_spec(settings)
+    raise TypeError(f"{type(settings).__name__} belongs to no command")
+
+
 def instructions_spec(settings: InstructionsSettings, recall: Notes) -> CommandSpec:
     """Prepare ``gen-instructions``; without a seed, with the one of the earlier run."""
     seed = settings.seed
@@ -236,14 +250,13 @@ def _benchmarks(settings: AskSettings) -> ContaminationFilter | None:
     if not settings.decontaminate:
         return None
     with contextlib.ExitStack() as stack:
-        lines = {
-            name: (
-                (number, raw)
-                for number, _, raw in read_lines(stack.enter_context(open_text(name)), name)
-            )
-            for name in settings.decontaminate
-        }
-        return ContaminationFilter(lines, settings.ngram)
+        benchmarks = {}
+        for name in settings.decontaminate:
+            stream = open_text(name)
+            stack.callback(stream.close)
+            lines = read_lines(stream, name)
+            benchmarks[name] = ((number, raw) for number, _, raw in lines)
+        return ContaminationFilter(benchmarks, settings.ngram)
 
 
 def _accept(_: str) -> None:

@@ -161,6 +161,7 @@ class Response:
         attempts: requests sent for it; 0 where none was.
         seconds: of the last attempt, from sending to the last byte; 0 where that is not known.
         cached: answered by the journal, so nothing was sent in this run.
+        stored: answered in this run, and in the journal already.
     """
 
     request: Request
@@ -170,6 +171,7 @@ class Response:
     attempts: int = 0
     seconds: float = 0.0
     cached: bool = False
+    stored: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +245,7 @@ class Stats:
     Attributes:
         rows: read so far.
         all_read: there are no more.
+        requests: names all that the undivided job asks, once all is read.
         answered: rows whose response has come; those not written yet wait for their turn.
         cached: answered by the journal; ``saved`` are the tokens of these.
         attempts: requests sent.
@@ -251,6 +254,7 @@ class Stats:
 
     rows: int = 0
     all_read: bool = False
+    requests: str = ""
     answered: int = 0
     ok: int = 0
     failures: Counter[str] = field(default_factory=Counter)

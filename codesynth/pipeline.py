@@ -143,7 +143,7 @@ def make_requests(
     Equal requests are told apart by how often they came before in the undivided job, so that the
     answers of its parts fit however the job is divided the next time.
     """
-    seen = Occurrences()
+    seen, every = Occurrences(), blake2b(digest_size=16)
     for number, record in enumerate(records):
         if stop.asked:
             return
@@ -153,6 +153,7 @@ def make_requests(
             key = blake2b(ask.identity, digest_size=16).digest()
             if before := seen.count(key):
                 key += before.to_bytes(4, "big")
+        every.update(key or b"bad row")
         if not part.has(number):
             continue
         position = stats.rows
@@ -161,6 +162,7 @@ def make_requests(
             yield Request(record, position, ask.body, key, ask.messages)
         else:
             yield Response(Request(record, position, b""), error=ask)
+    stats.requests = every.hexdigest()
     stats.all_read = True
 
 

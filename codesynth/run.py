@@ -9,8 +9,10 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from codesynth import pipeline
 from codesynth.codec import dumps, loads
@@ -18,8 +20,9 @@ from codesynth.commands import CommandSpec, Notes
 from codesynth.errors import CodesynthError, ConfigError
 from codesynth.estimate import Estimate, Spread
 from codesynth.filters import AGREEMENT_COLUMNS, Agreement, GroupWindow, Pairs, Selection
-from codesynth.journal import Journal, JournaledServing
-from codesynth.models import Failure, Record, Request, Stats
+from codesynth.journal import BatchLog, Journal, JournaledServing, open_to_read
+from codesynth.models import Endpoint, Failure, Record, Request, Stats
+from codesynth.notes import RunNotes, fates_note, job_note
 from codesynth.pipeline import Part, RowFilter, RowWindow, Shard, Stop, Task
 from codesynth.process import DRAIN_SECONDS, signals
 from codesynth.progress import Progress
@@ -31,17 +34,30 @@ from codesynth.settings import AskSettings, RowSettings, VerifySettings
 from codesynth.storage import Files, Output, check_inputs, read_records, sibling_path
 from codesynth.verify import INSTRUCTION_KEYS, SandboxServing, SandboxSettings, VerifyTask
 
+if TYPE_CHECKING:
+    from codesynth.serving.offline import PracticeEndpoint
+
 EXIT_OK, EXIT_FAILED_ROWS, EXIT_LIMIT = 0, 3, 5
-OFFLINE_MODEL = "offline"
+OFFLINE_MODEL, OFFLINE_URL = "offline", "http://offline/v1"
 _LONGEST_LOOK = 1 << 20
 
 
-def ask(settings: AskSettings, name: str, prepare: Callable[[Notes], CommandSpec]) -> int:
+Divide: TypeAlias = Callable[["Run", AskSettings, CommandSpec], int]
+"""Runs a command as parts of a divided job, and finishes the run; returns the exit code."""
+
+
+def ask(
+    settings: AskSettings,
+    name: str,
+    prepare: Callable[[Notes], CommandSpec],
+    divide: Divide | None = None,
+) -> int:
     """Run a command that asks a model; return the exit code.
 
     Args:
         name: of the command.
         prepare: makes its spec from what an earlier run has noted.
+        divide: asks in place of this process.
 
     Raises:
         CodesynthError: nothing could be done, or not to the end; see its ``exit_code``.
@@ -54,23 +70,29 @@ def ask(settings: AskSettings, name: str, prepare: Callable[[Notes], CommandSpec
     with contextlib.ExitStack() as stack:
         files = stack.enter_context(Files(settings.output, settings.failures))
         path = _journal_path(settings)
-        files.reject_shared_paths(settings.inputs, path)
+        files.reject_shared_paths(settings.inputs, path, settings.log_json)
         if path is None or not Journal.exists(path):
             files.refuse_existing(overwrite=settings.overwrite)
         journal = stack.enter_context(Journal(path)) if path is not None else None
         spec = prepare(journal.note if journal is not None else lambda _: None)
-        run = Run(settings, name, files, spec.total, _budget(settings, journal))
-        endpoint = _endpoint(settings, run.budget)
+        run = Run(settings, name, files, spec.total, _budget(settings, journal), settings.log_json)
+        endpoint = make_endpoint(settings, run.budget)
         run.say_if(settings.offline, "--offline: a practice endpoint answers, no model")
         model = _model(settings, endpoint, journal)
         task = spec.task(settings, model)
         serving: LLMServing = endpoint
         if journal is not None:
-            serving = _journaled(run, spec, task, journal, endpoint)
+            also = _also(settings, journal, stack) if divide is None else ()
+            serving = _journaled(run, settings, spec, task, journal, endpoint, also)
+        run.notes.load = lambda: endpoint.load
         run.remarks, run.tally = spec.remarks, spec.tally
+        if divide is not None:
+            return divide(run, replace(settings, model=model), spec)
         if settings.estimate is not None:
             return _estimate(run, settings, spec, task, serving)
         code = run.execute(spec.records(), task, serving, spec.filters())
+        if journal is not None:
+            _tell_open(run, journal)
         if spec.quota is not None and spec.quota.exhausted:
             run.say(spec.quota.explanation())
         return code
@@ -162,23 +184,30 @@ def _journal_path(settings: AskSettings) -> str | None:
 def _budget(settings: AskSettings, journal: Journal | None) -> Budget | None:
     if settings.price is None:
         return None
-    body = settings.params.body("", [])
     return Budget(
         Price(*settings.price),
         settings.max_cost,
         earlier=journal.spent() if journal is not None else None,
-        max_tokens=body.get("max_completion_tokens") or body.get("max_tokens"),
+        max_tokens=settings.most_tokens,
     )
 
 
-def _endpoint(settings: AskSettings, budget: Budget | None) -> APILLMServing:
-    transport = None
-    if settings.offline:
-        from codesynth.serving.offline import PracticeEndpoint, read_faults
+def _transport(settings: AskSettings) -> PracticeEndpoint | None:
+    if not settings.offline:
+        return None
+    from codesynth.serving.offline import PracticeEndpoint, read_faults
 
-        transport = PracticeEndpoint(read_faults(os.environ.get("CODESYNTH_OFFLINE", "")))
+    return PracticeEndpoint(read_faults(os.environ.get("CODESYNTH_OFFLINE", "")))
+
+
+def _endpoints(settings: AskSettings) -> list[Endpoint]:
+    return [Endpoint(OFFLINE_URL)] if settings.offline else settings.endpoints(os.environ)
+
+
+def make_endpoint(settings: AskSettings, budget: Budget | None) -> APILLMServing:
+    """Make the serving that asks the endpoints, or the practice endpoint."""
     return APILLMServing(
-        "http://offline/v1" if settings.offline else settings.endpoints(os.environ),
+        _endpoints(settings),
         OFFLINE_MODEL if settings.offline else settings.model,
         params=settings.params,
         concurrency=settings.concurrency or None,
@@ -189,7 +218,7 @@ def _endpoint(settings: AskSettings, budget: Budget | None) -> APILLMServing:
         max_retries=settings.max_retries,
         max_outage=settings.max_outage,
         budget=budget,
-        transport=transport,
+        transport=_transport(settings),
     )
 
 
@@ -201,18 +230,77 @@ def _model(settings: AskSettings, endpoint: APILLMServing, journal: Journal | No
     return endpoint.model
 
 
+def _also(
+    settings: AskSettings, journal: Journal, stack: contextlib.ExitStack
+) -> Sequence[Journal]:
+    """Open the further journals."""
+    check_inputs(settings.also_journal)
+    for path in settings.also_journal:
+        if Path(path).samefile(journal.path):
+            raise ConfigError(f"--also-journal {path} is the journal of this run itself")
+    return [stack.enter_context(open_to_read(path, answers=True)) for path in settings.also_journal]
+
+
+def _behind_journal(
+    run: Run, settings: AskSettings, journal: Journal, endpoint: APILLMServing
+) -> LLMServing:
+    """Choose what answers the rows that the journal does not know; collect open batches."""
+    log = BatchLog(journal)
+    if not (settings.batch or settings.cancel or log.open()):
+        return endpoint
+    from codesynth.serving.batch import BatchClient, BatchOptions, BatchServing, Withholding
+
+    client = BatchClient(
+        _endpoints(settings)[0],
+        timeout=settings.timeout,
+        connect_timeout=settings.connect_timeout,
+        max_outage=settings.max_outage,
+        transport=_transport(settings),
+    )
+    options = BatchOptions(
+        size=settings.batch_size,
+        max_retries=settings.max_retries,
+        wait=not settings.no_wait,
+        budget=run.budget,
+    )
+    batches = BatchServing(client, log, options)
+    run.progress.status = batches.status
+    if settings.batch and not settings.cancel:
+        return batches
+    opened = len(log.open())
+    held, words = batches.collect(cancel=settings.cancel)
+    if settings.cancel:
+        done = f"{opened} batches were cancelled. Run without --cancel to ask for the rest"
+        return Withholding(endpoint, lambda _: True, words or done)
+    return Withholding(endpoint, held, words)
+
+
+def _tell_open(run: Run, journal: Journal) -> None:
+    """Say after a stop that batches go on."""
+    if ids := [batch.id for batch in BatchLog(journal).open() if batch.id]:
+        words = f"{len(ids)} batches go on: {one_line(', '.join(ids))}"
+        run.say(f"{words}. Run again to collect them, or with --cancel to end them")
+
+
 def _journaled(
-    run: Run, spec: CommandSpec, task: Task, journal: Journal, endpoint: APILLMServing
+    run: Run,
+    settings: AskSettings,
+    spec: CommandSpec,
+    task: Task,
+    journal: Journal,
+    endpoint: APILLMServing,
+    also: Sequence[Journal],
 ) -> LLMServing:
     """Put the journal in front of the endpoint; refuse to replace another job's output."""
-    run.job = Job(run, journal, {**spec.identity, "model": endpoint.model}, spec.total)
-    serving = JournaledServing(journal, endpoint, before_asking=endpoint.check_model)
+    run.job = Job(run, journal, {**spec.identity, "model": endpoint.model}, spec)
+    run.notes.journal = journal
     job = run.job.text
     if journal.answers and journal.note("job") not in (None, job):
         _tell_change(run, spec, task, journal)
     for name, value in {**spec.notes, "model": endpoint.model, "job": job}.items():
         journal.set_note(name, value)
-    return serving
+    behind = _behind_journal(run, settings, journal, endpoint)
+    return JournaledServing(journal, behind, also=also, before_asking=endpoint.check_model)
 
 
 def _tell_change(run: Run, spec: CommandSpec, task: Task, journal: Journal) -> None:
@@ -259,7 +347,6 @@ class Job:
 
     Args:
         identity: what decides the requests, as JSON; its keys are named to people.
-        total: counts the rows to come, where that is known.
 
     Raises:
         ConfigError: there is a finished output that this run would not equal.
@@ -270,15 +357,17 @@ class Job:
         run: Run,
         journal: Journal,
         identity: dict[str, Any],
-        total: Callable[[], int | None],
+        spec: CommandSpec,
     ) -> None:
-        self._output, self._journal = run.files.output, journal
+        self._run, self._output, self._journal = run, run.files.output, journal
+        unordered = "--unordered" if run.settings.unordered else None
+        self._disorder = "--accepted" if spec.quota is not None else unordered
         self.text = dumps(identity, sort_keys=True).decode()
-        self._note = f"finished {Path(run.settings.output or '').name}"
+        self._name = run.settings.output or ""
         if run.settings.overwrite or not self._output.exists():
             self._rows = 0
             return
-        noted = journal.note(self._note)
+        noted = journal.note(job_note(self._name))
         if noted is None:
             raise ConfigError(
                 f"{self._output.path} exists, but {journal.path} does not know it. Choose another "
@@ -292,7 +381,7 @@ class Job:
                 "-o, or replace it with --overwrite"
             )
         self._rows = self._output.count_rows()
-        expected = total()
+        expected = run.total()
         if expected is not None and expected < self._rows:
             raise self._refusal(expected)
 
@@ -302,15 +391,25 @@ class Job:
             "--overwrite, or choose another -o"
         )
 
-    def finish(self, rows: int) -> None:
+    def finish(self) -> None:
         """Take note of a finished output; called before its file is put in place.
 
         Raises:
             ConfigError: it has fewer rows than the one that is there.
         """
-        if rows < self._rows:
-            raise ConfigError(f"{self._refusal(rows)}. The new rows are in {self._output.partial}")
-        self._journal.set_note(self._note, self.text)
+        stats, fates = self._run.stats, self._run.files.fates
+        if stats.ok < self._rows:
+            words = self._refusal(stats.ok)
+            raise ConfigError(f"{words}. The new rows are in {self._output.partial}")
+        about = {
+            "disorder": self._disorder,
+            "requests": stats.requests,
+            "rows": stats.rows,
+            "checksums": fates.checksums,
+            "fates": fates.pack(),
+        }
+        self._journal.set_note(fates_note(self._name), dumps(about).decode())
+        self._journal.set_note(job_note(self._name), self.text)
 
 
 class Run:
@@ -319,6 +418,8 @@ class Run:
     Attributes:
         remarks, tally: for the summary line.
         job: where there is a journal.
+        stop: ends it from outside.
+        total: counts the rows to come, where that is known; counted once.
     """
 
     def __init__(
@@ -328,15 +429,19 @@ class Run:
         files: Files,
         total: Callable[[], int | None],
         budget: Budget | None = None,
+        log: str | None = None,
     ) -> None:
         self.settings, self.files, self.budget = settings, files, budget
+        self.total = cache(total)
         self.remarks: tuple[str, ...] = ()
         self.tally: Counter[str] = Counter()
         self.job: Job | None = None
         self.fewest_rows = 0
         self.stats = Stats()
+        self.notes = RunNotes(self.stats, self.total, log)
+        self.notes.cost = lambda: None if budget is None else budget.spent
         self.part: Part = Shard(*settings.shard)
-        self._stop = Stop()
+        self.stop = Stop()
         self._deadline = time.monotonic() + (
             float("inf") if settings.max_time is None else settings.max_time
         )
@@ -345,7 +450,7 @@ class Run:
         self._reader_is_gone = self._out_of_time = False
         self.progress = Progress(
             self.stats,
-            total,
+            self.total,
             name=f"codesynth {name}",
             bar=not (settings.quiet or files.output.is_terminal or files.output.is_pipe),
         )
@@ -372,54 +477,58 @@ class Run:
         self.files.start()
         grace = DRAIN_SECONDS if self.job is not None else None
         try:
-            with self.progress, signals(self._stop):
+            with self.progress, signals(self.stop):
                 pipeline.run(
                     records,
                     task,
                     serving,
                     self.files,
                     stats=self.stats,
-                    stop=self._stop,
+                    stop=self.stop,
                     part=self.part,
                     ordered=not self.settings.unordered,
                     window=window,
                     filters=filters,
                     drain_grace=grace,
-                    tick=self._tick,
+                    tick=self.tick,
                     on_failure=self._note_failure,
                 )
         except CodesynthError:
             if self.stats.answered:
                 self._summarize()
+            self.notes.tell(complete=False)
             raise
         if self._reader_is_gone:
             raise BrokenPipeError
-        return self._finish()
+        return self.finish()
 
-    def _tick(self) -> None:
+    def tick(self) -> None:
+        """Show how the run goes, and look after its limits."""
         self.progress.tick()
+        self.notes.tick()
         now = time.monotonic()
         if now >= self._deadline:
             self._deadline = float("inf")
             self._out_of_time = True
-            self._stop.ask(None)
+            self.stop.ask(None)
         if now >= self._next_look:
             self._next_look = now + 1.0
             if not self._reader_is_gone and self.files.output.reader_is_gone():
                 self._reader_is_gone = True
-                self._stop.ask(DRAIN_SECONDS if self.job is not None else 0.0)
+                self.stop.ask(DRAIN_SECONDS if self.job is not None else 0.0)
 
     def _note_failure(self, record: Record, failure: Failure) -> None:
         if self._first_failure is None or record.index < self._first_failure[0]:
             words = f"{record.where}: {failure.kind}: {one_line(failure.message)}"
             self._first_failure = record.index, words
 
-    def _finish(self) -> int:
-        stats, stop = self.stats, self._stop
+    def finish(self) -> int:
+        """Finish the output if all rows are there, and say so; return the exit code."""
+        stats, stop = self.stats, self.stop
         complete = stats.all_read and not stats.pending
         if complete:
             if self.job is not None:
-                self.job.finish(stats.ok)
+                self.job.finish()
             if stats.ok < self.fewest_rows:
                 raise ConfigError(
                     f"{self.files.output.path} has {self.fewest_rows} rows, this run only "
@@ -427,6 +536,7 @@ class Run:
                     f"are in {self.files.output.partial}"
                 )
             self.files.commit()
+        self.notes.tell(complete=complete)
         self._summarize()
         if not complete:
             resume = "run the same command again to resume"
@@ -447,10 +557,11 @@ class Run:
         if self.stats.cached:
             words.append(f"{self.stats.cached} from the journal")
         if (budget := self.budget) is not None:
-            words.append(f"spent {budget.spent:.4g}")
+            spent = self.notes.cost() or 0.0
+            words.append(f"spent {spent:.4g}")
             words.append(f"saved {budget.price.of(self.stats.saved):.4g}")
             if budget.limit is not None:
-                words.append(f"left {max(0.0, budget.limit - budget.spent):.4g}")
+                words.append(f"left {max(0.0, budget.limit - spent):.4g}")
         words += self.remarks
         words += [f"{count} {what}" for what, count in self.tally.items() if count]
         if self._out_of_time:
@@ -467,7 +578,7 @@ def _dry_run(settings: AskSettings, name: str, spec: CommandSpec) -> int:
     if model is None:
         if not settings.base_urls:
             raise ConfigError("--dry-run needs --model NAME, or a --base-url that lists one")
-        model = _endpoint(settings, None).model
+        model = make_endpoint(settings, None).model
     task = spec.task(settings, model)
     with Files(None, settings.failures) as files:
         files.reject_shared_paths(settings.inputs, None)

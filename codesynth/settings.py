@@ -7,9 +7,10 @@ these fields; a new option goes here and nowhere else.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
 
 from codesynth.codec import loads
 from codesynth.errors import ConfigError
@@ -249,6 +250,32 @@ class AskSettings(RowSettings):
         "Stop when no request has succeeded for S seconds. Default: 300.",
         least=0,
     )
+    batch: bool = option(
+        False,
+        SPEED,
+        "--batch",
+        "Send through the Batch API: within a day, often for half the price. Needs a journal.",
+    )
+    batch_size: int = option(
+        50_000,
+        SPEED,
+        "--batch-size N",
+        "With --batch: most requests in one batch. Default: 50000.",
+        least=1,
+    )
+    no_wait: bool = option(
+        False,
+        SPEED,
+        "--no-wait",
+        "With --batch: send, collect what is done, and exit 5 while batches are running. Run "
+        "again to collect.",
+    )
+    cancel: bool = option(
+        False,
+        SPEED,
+        "--cancel",
+        "Cancel the open batches of this journal and collect what they have done. Ask nothing.",
+    )
     journal: str | None = option(
         None,
         RESUME,
@@ -258,6 +285,13 @@ class AskSettings(RowSettings):
     )
     no_journal: bool = option(
         False, RESUME, "--no-journal", "Keep no journal: a later run asks, and pays, again."
+    )
+    also_journal: list[str] = option(
+        [],
+        RESUME,
+        "--also-journal PATH",
+        "Take answers from this journal too; what is used is copied into the run's own journal. "
+        "May be given several times.",
     )
     max_cost: float | None = option(
         None,
@@ -273,6 +307,21 @@ class AskSettings(RowSettings):
         "--price IN,OUT",
         "Price per million tokens, of prompts and of answers.",
         parse=read_price,
+    )
+    ray: int | None = option(
+        None,
+        SPEED,
+        "--ray N",
+        "Divide the job into N parts, run them on a Ray cluster (RAY_ADDRESS, else this machine), "
+        "and join them into OUT.",
+        least=1,
+    )
+    log_json: str | None = option(
+        None,
+        MORE,
+        "--log-json PATH",
+        "Add one JSON line a second to this file: rows, failures by kind, requests in flight, "
+        "tokens, cost.",
     )
     estimate: int | None = option(
         None,
@@ -318,15 +367,89 @@ class AskSettings(RowSettings):
             )
         return [Endpoint(url, key, headers) for url in urls]
 
+    @property
+    def most_tokens(self) -> int | None:
+        """Tell the most tokens of an answer, where the requests name it."""
+        body = self.params.body("", [])
+        return body.get("max_completion_tokens") or body.get("max_tokens")
+
     def check(self) -> None:
         """See that the options go together; see ``RowSettings.check``."""
         super().check()
+        self._check_batch()
         if self.max_cost is not None and self.price is None:
             raise ConfigError("--max-cost needs --price IN,OUT")
         if self.estimate is not None and self.shard != (0, 1):
             raise ConfigError("--estimate is about the whole job: drop --shard")
+        if self.also_journal and self.journal is None and (self.output is None or self.no_journal):
+            raise ConfigError("--also-journal needs a journal of the run's own: -o or --journal")
+        if self.ray is not None:
+            self._check_ray()
         if self.journal is not None and self.no_journal:
             raise ConfigError("--journal and --no-journal exclude each other")
+
+    def part(self, number: int, of: int, output: str, also_journal: list[str]) -> Self:
+        """Make the settings of one part of the job, for a process in whatever folder.
+
+        Args:
+            also_journal: further journals for it to take answers from.
+        """
+        template = self.prompt_template
+        if template is not None and Path(template).exists():
+            template = _absolute([template])[0]
+        return replace(
+            self,
+            shard=(number, of),
+            output=output,
+            inputs=_absolute(self.inputs),
+            also_journal=_absolute([*self.also_journal, *also_journal]),
+            decontaminate=_absolute(self.decontaminate),
+            prompt_template=template,
+            max_cost=self.max_cost and self.max_cost / of,
+            ray=None,
+            journal=None,
+            failures=None,
+            log_json=None,
+            quiet=True,
+        )
+
+    def share(self, number: int) -> Self:
+        """Divide the limits among so many processes that run at the same time."""
+        return replace(
+            self,
+            concurrency=self.concurrency // number,
+            rpm=self.rpm and self.rpm / number,
+            tpm=self.tpm and self.tpm / number,
+        )
+
+    def _check_ray(self) -> None:
+        """See that the job can be divided among processes on several machines."""
+        if self.output is None or self.no_journal:
+            raise ConfigError("--ray needs -o OUT and its journal, on a disk that all nodes share")
+        if "-" in self.inputs:
+            raise ConfigError("--ray needs INPUT files that all nodes can read: not standard input")
+        if self.unordered or self.shard != (0, 1) or self.estimate is not None:
+            raise ConfigError("--ray divides a whole job: drop --unordered, --shard, --estimate")
+
+    def _check_batch(self) -> None:
+        no_journal = self.journal is None and (self.output is None or self.no_journal)
+        if no_journal and (self.batch or self.cancel):
+            what = "--batch" if self.batch else "--cancel"
+            raise ConfigError(f"{what} needs a journal: name -o OUT or --journal PATH")
+        if self.no_wait and not (self.batch or self.cancel):
+            raise ConfigError("--no-wait goes with --batch")
+        if self.batch and len(self.base_urls) > 1:
+            raise ConfigError("--batch sends to one endpoint: give one --base-url")
+        if self.batch and self.estimate is not None:
+            raise ConfigError("--estimate asks at once: drop --batch")
+        if self.batch and self.max_cost is not None and self.most_tokens is None:
+            raise ConfigError(
+                "--batch with --max-cost needs --max-tokens to know what may be spent"
+            )
+
+
+def _absolute(paths: Sequence[str]) -> list[str]:
+    return [str(Path(path).absolute()) for path in paths]
 
 
 def _split_header(text: str) -> tuple[str, str]:
@@ -400,8 +523,21 @@ class InstructionsSettings(AskSettings):
     def check(self) -> None:
         """See that the options go together; see ``RowSettings.check``."""
         super().check()
-        if self.unordered and (self.novelty is not None or self.accepted is not None):
-            raise ConfigError("--novelty and --accepted need the rows in order: drop --unordered")
+        if self.novelty is not None or self.accepted is not None:
+            if self.unordered:
+                raise ConfigError(
+                    "--novelty and --accepted need the rows in order: drop --unordered"
+                )
+            if self.ray is not None:
+                raise ConfigError(
+                    "--novelty and --accepted compare each row with all before it, so the job "
+                    "cannot be divided: drop --ray"
+                )
+        if self.batch and self.accepted is not None:
+            raise ConfigError(
+                "--accepted asks until enough rows are accepted, but --batch sends all at once: "
+                "use -n"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -697,3 +833,39 @@ class ReportSettings(LookSettings):
     def instruction_keys(self) -> tuple[str, ...]:
         """Columns in which the instruction is looked for; the first that is there counts."""
         return (self.instruction_key or "instruction", "generated_instruction", "prompt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatusSettings:
+    """What ``status`` is told."""
+
+    inputs: list[str] = option(
+        [], IN, "PART...", "Outputs or journals of runs, also of some that are running."
+    )
+    price: tuple[float, float] | None = option(
+        None,
+        MORE,
+        "--price IN,OUT",
+        "Price per million tokens, of prompts and of answers. Default: no cost is shown.",
+        parse=read_price,
+    )
+    json: bool = option(False, MORE, "--json", "Print JSON instead of a table.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinSettings:
+    """What ``join`` is told."""
+
+    inputs: list[str] = option(
+        [], IN, "PART...", "Outputs of all parts of one job (--shard I/N), in any order."
+    )
+    output: str | None = option(
+        None, IN, "-o, --output PATH", "File for the rows. Default: stdout."
+    )
+    failures: str | None = option(
+        None,
+        IN,
+        "--failures PATH",
+        "File for rows that failed. Default with -o: OUT.failures.jsonl.",
+    )
+    overwrite: bool = option(False, IN, "--overwrite", "Replace OUT.")

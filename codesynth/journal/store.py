@@ -7,8 +7,11 @@ power cut. SQLite's exclusive lock keeps a second run out and ends with the proc
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import sqlite3
+import struct
+import sys
 import threading
 import time
 import zlib
@@ -26,6 +29,7 @@ _CHECKPOINT_SECONDS = 1.0
 _BLOCK, _BLOCK_BYTES, _KEPT_BLOCKS = 128, 256 << 10, 32
 _TRIES, _TRY_SECONDS = 5, 0.1
 _NEAR = 1024  # requests that are made one after the other may have been answered so far apart
+_LOCK = "hhqqi"  # struct flock of Linux: type, whence, start, length, process
 _MAX_TOKENS = 1 << 40  # their sums fit into SQLite's 64 bits
 _TABLES = (
     f"PRAGMA application_id={_APPLICATION_ID}",
@@ -34,6 +38,8 @@ _TABLES = (
     # Numbered from 1 without a gap. The sums are of all answers so far: the last one has the total.
     """CREATE TABLE answer (number INTEGER PRIMARY KEY, prompt_sum INTEGER, completion_sum INTEGER,
         time REAL, seconds REAL, key BLOB, attempts INTEGER, check_sum INTEGER, body BLOB)""",
+    """CREATE TABLE batch (number INTEGER PRIMARY KEY, uuid TEXT, requests INTEGER, keys BLOB,
+        file TEXT, id TEXT)""",
 )
 _TOTAL = """SELECT number, prompt_sum, completion_sum FROM answer ORDER BY number DESC LIMIT 1"""
 _PLACE = "CREATE TEMP TABLE IF NOT EXISTS place (key PRIMARY KEY, number) WITHOUT ROWID"
@@ -162,6 +168,16 @@ class Journal:
             return Path(path).stat().st_size > 1  # SQLite takes a single byte for nothing
         except OSError:
             return False
+
+    @staticmethod
+    def is_held(path: str) -> bool:
+        """Tell whether another process holds a journal, here or elsewhere, without a lock."""
+        if sys.platform != "linux":
+            return False
+        with open(path, "rb") as file:
+            question = struct.pack(_LOCK, fcntl.F_WRLCK, 0, 0, 0, 0)
+            answer = fcntl.fcntl(file, fcntl.F_GETLK, question)
+        return bool(struct.unpack(_LOCK, answer)[0] != fcntl.F_UNLCK)
 
     def __enter__(self) -> Self:
         return self

@@ -18,6 +18,7 @@ from codesynth.errors import ConfigError, RunError
 from codesynth.models import Answer, Failure, Record, Request, Response, Stats
 from codesynth.operators.chat import ChatTask, Operator
 from codesynth.operators.code import CodeOperator, code_template, fill_instruction
+from codesynth.operators.extract import split_reasoning
 from codesynth.operators.generic import ColumnOperator
 from codesynth.operators.instructions import (
     InstructionOperator,
@@ -92,8 +93,8 @@ class CodeInstructionGenerator:
     Raises:
         ConfigError: the template's text is wrong.
 
-    >>> from codesynth import APILLMServing, JSONLStorage, OfflineTransport
-    >>> serving = APILLMServing("http://offline/v1", transport=OfflineTransport())
+    >>> from codesynth import APILLMServing, JSONLStorage, PracticeEndpoint
+    >>> serving = APILLMServing("http://offline/v1", transport=PracticeEndpoint())
     >>> storage = JSONLStorage("samples/seeds.jsonl", "/dev/null")
     >>> CodeInstructionGenerator(serving, num_generate=2).run(storage)
     ['generated_instruction']
@@ -471,7 +472,8 @@ class _FromInput:
             texts = self._ask(prompts) if prompts else []
             for request, text in zip(requests, texts, strict=True):
                 if isinstance(text, str):
-                    yield Response(request, answer=Answer(text))
+                    reasoning, said = split_reasoning(text)
+                    yield Response(request, answer=Answer(said, reasoning))
                 else:
                     error = Failure("empty", "the serving gave no answer")
                     yield Response(request, error=error)

@@ -93,6 +93,14 @@ class APILLMServing:
             self._model = self._discover()
         return self._model
 
+    @property
+    def load(self) -> tuple[int, int] | None:
+        """How many requests are in flight, and how many may be; None while no stream is open."""
+        if self._thread is None:
+            return None
+        status = self._thread.admission.status
+        return status.in_flight, status.limit
+
     def assume_model(self, name: str) -> None:
         """Take the model of an earlier run, unless one was named; see ``check_model``."""
         if self._model is None:
@@ -156,7 +164,6 @@ class APILLMServing:
             concurrency=self._concurrency,
             rpm=self._rpm,
             tpm=self._tpm,
-            max_retries=self._max_retries,
             max_outage=self._max_outage,
             budget=self._budget,
         )

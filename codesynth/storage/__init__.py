@@ -1,5 +1,6 @@
 """JSONL lines <-> records: files, ``-``, gzip, partial + rename, lock."""
 
+from codesynth.storage.fates import Fates, read_fates
 from codesynth.storage.files import Files, JSONLStorage, sibling_path
 from codesynth.storage.lines import failure_line, rejection_line, row_line
 from codesynth.storage.output import Output
@@ -14,6 +15,7 @@ from codesynth.storage.records import (
 from codesynth.storage.reorder import Reorder
 
 __all__ = [
+    "Fates",
     "Files",
     "JSONLStorage",
     "Output",
@@ -23,6 +25,7 @@ __all__ = [
     "failure_line",
     "open_text",
     "parse_record",
+    "read_fates",
     "read_lines",
     "read_records",
     "rejection_line",

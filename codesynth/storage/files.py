@@ -11,6 +11,7 @@ from typing import Any, Self, TypeAlias
 from codesynth.codec import dumps
 from codesynth.errors import ConfigError
 from codesynth.models import Record
+from codesynth.storage.fates import Fates
 from codesynth.storage.output import Output
 from codesynth.storage.pool import Pool
 from codesynth.storage.records import STANDARD, read_records
@@ -38,6 +39,7 @@ class Files:
 
     Attributes:
         failed: failure lines so far.
+        fates: where each row went.
 
     Raises:
         BusyError: another run holds one of them.
@@ -54,6 +56,7 @@ class Files:
             self.output.close()
             raise
         self.failed = 0
+        self.fates = Fates()
 
     def _open_failures(self, path: str | None) -> Output | None:
         out = self.output.path
@@ -64,7 +67,9 @@ class Files:
             raise ConfigError(f"{self.output.name} is the output. Choose another --failures")
         return Output(path)
 
-    def reject_shared_paths(self, inputs: Sequence[str], journal: str | None = None) -> None:
+    def reject_shared_paths(
+        self, inputs: Sequence[str], journal: str | None = None, log: str | None = None
+    ) -> None:
         """See that no file has two uses: writing the one would destroy the other.
 
         Raises:
@@ -74,8 +79,8 @@ class Files:
         for output, use in ((self.output, "the output"), (self.failures, "the failures")):
             if output is not None and output.path is not None:
                 named += [(str(output.path), use), (str(output.partial), use)]
-        if journal is not None:
-            named.append((journal, "the journal"))
+        others = ((journal, "the journal"), (log, "the log"))
+        named += [(name, use) for name, use in others if name is not None]
         uses: dict[str, str] = {}
         for name, use in named:
             if (other := uses.setdefault(os.path.realpath(name), use)) != use:
@@ -94,8 +99,7 @@ class Files:
             there = self.output.path
         if there is not None:
             raise ConfigError(
-                f"{there} exists, but not its journal. Move it away, or replace it with "
-                "--overwrite"
+                f"{there} exists, but not its journal. Move it away, or replace it with --overwrite"
             )
 
     def start(self) -> None:
@@ -106,11 +110,13 @@ class Files:
 
     def write(self, line: bytes) -> None:
         """Write a row."""
+        self.fates.add(line, True)
         self.output.write(line)
 
     def fail(self, line: bytes) -> None:
         """Write a failure line."""
         self.failed += 1
+        self.fates.add(line, False)
         if self.failures is not None:
             self.failures.write(line)
 

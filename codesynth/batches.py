@@ -1,0 +1,80 @@
+"""A command over batches of columns, for ``ray.data``."""
+
+from __future__ import annotations
+
+import time
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from codesynth import commands, run
+from codesynth.errors import BusyError
+from codesynth.journal import Journal, JournaledServing
+from codesynth.models import Failure, Record, Stats
+from codesynth.pipeline import Stop, make_requests, read_response
+from codesynth.settings import AskSettings
+
+_BUSY_SECONDS = 120.0  # so long a process that died elsewhere may seem to hold its journal
+
+
+class BatchCommand:
+    """Takes a batch of columns and returns it with new ones, for ``Dataset.map_batches``.
+
+    Each batch has a journal of its own, named after its rows: a batch that is computed again, on
+    whatever node, asks nothing again. The key is read from OPENAI_API_KEY, where it runs.
+
+    Args:
+        settings: ``CodeSettings``, ``TestsSettings`` or ``GenSettings``: what to ask.
+        journals: a folder that all nodes share.
+        error_key: column for the reason where a row failed; its new columns are None.
+
+    Raises:
+        CodesynthError: the settings are wrong, or the model is not known.
+
+    >>> import tempfile
+    >>> from codesynth.settings import CodeSettings
+    >>> command = BatchCommand(CodeSettings(offline=True), tempfile.mkdtemp())
+    >>> # dataset.map_batches(BatchCommand, fn_constructor_args=(settings, "/shared/journals"))
+    """
+
+    def __init__(self, settings: AskSettings, journals: str, error_key: str = "error") -> None:
+        settings.check()
+        self._serving = run.make_endpoint(settings, None)
+        spec = commands.prepare(settings, lambda _: None)
+        self._task = spec.task(settings, self._serving.model)
+        self._folder, self._error_key = Path(journals), error_key
+        self._columns = [*settings.new_columns, error_key]
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Ask for each row of a batch of NumPy columns.
+
+        Raises:
+            CodesynthError: no request can succeed, or the journal cannot be used.
+        """
+        columns = [column.tolist() for column in batch.values()]
+        rows = [dict(zip(batch, row, strict=True)) for row in zip(*columns, strict=True)]
+        new: list[dict[str, Any]] = [{} for _ in rows]
+        name = blake2b(repr(rows).encode(errors="backslashreplace"), digest_size=16).hexdigest()
+        with _open_when_free(str(self._folder / f"{name}.journal")) as journal:
+            records = (Record(i, b"{}", row) for i, row in enumerate(rows))
+            requests = make_requests(records, self._task, Stats(), Stop())
+            with JournaledServing(journal, self._serving).generate(requests) as responses:
+                for response in responses:
+                    found = read_response(response, self._task)
+                    if isinstance(found, Failure):
+                        found = {self._error_key: f"{found.kind}: {found.message}"}
+                    new[response.request.position] = found
+        names = dict.fromkeys([*self._columns, *(name for each in new for name in each)])
+        return batch | {name: [row.get(name) for row in new] for name in names}
+
+
+def _open_when_free(path: str) -> Journal:
+    """Open a journal that a process which has just died may still seem to hold."""
+    give_up = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            return Journal(path)
+        except BusyError:
+            if time.monotonic() > give_up:
+                raise
+        time.sleep(1)

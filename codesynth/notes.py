@@ -1,0 +1,134 @@
+"""What a run notes about itself: its figures once a second, and in the end where its rows went."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from typing import Any
+
+from codesynth.codec import dumps
+from codesynth.errors import OutputError
+from codesynth.journal import Journal
+from codesynth.models import Stats, Usage
+
+FIGURES = "figures"
+"""The journal's note with the figures of its latest run; see ``RunNotes.figures``."""
+_SECONDS = 1.0
+
+
+def job_note(output: str) -> str:
+    """Name the journal's note of what a finished output was made of."""
+    return f"finished {os.path.basename(output)}"  # noqa: PTH119 - pathlib is slower for nothing
+
+
+def fates_note(output: str) -> str:
+    """Name the journal's note of where each row of a finished job went."""
+    return f"rows of {os.path.basename(output)}"  # noqa: PTH119
+
+
+class RunNotes:
+    """Tells once a second how a run goes: a line of JSON in a file, and a note in the journal.
+
+    Args:
+        stats: the run's counts, read each time.
+        total: counts the rows to come; None where that is not known.
+        path: the file, to which lines are added; None for none.
+        clock: seconds since the epoch.
+
+    Attributes:
+        journal: gets the note, if there is one.
+        load: tells how many requests are in flight, and how many may be.
+        cost: tells what the journal's answers have cost.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+
+    def __init__(
+        self,
+        stats: Stats,
+        total: Callable[[], int | None],
+        path: str | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._stats, self._total, self._path, self._clock = stats, total, path, clock
+        self._started = clock()
+        self._next = self._started + _SECONDS
+        self._noted = (0, 0)
+        self.journal: Journal | None = None
+        self.load: Callable[[], tuple[int, int] | None] = lambda: None
+        self.cost: Callable[[], float | None] = lambda: None
+        if path is not None:
+            self._write(b"")
+
+    def figures(self, *, complete: bool) -> dict[str, Any]:
+        """Tell how the run stands; keys are those of ``--log-json``."""
+        stats, now = self._stats, self._clock()
+        in_flight, limit = self.load() or (None, None)
+        return {
+            "time": round(now, 3),
+            "seconds": round(now - self._started, 3),
+            "complete": complete,
+            "total": self._total(),
+            "rows": stats.rows,
+            "ok": stats.ok,
+            "failed": dict(stats.failures),
+            "rejected": dict(stats.rejections),
+            "answered": stats.answered,
+            "from_journal": stats.cached,
+            "attempts": stats.attempts,
+            "in_flight": in_flight,
+            "limit": limit,
+            "tokens": asdict(stats.used),
+            "tokens_from_journal": asdict(stats.saved),
+            "cost": self.cost(),
+        }
+
+    def tick(self) -> None:
+        """Tell it if a second has passed; the journal is left alone while nothing happens."""
+        if self._clock() < self._next:
+            return
+        self._next = self._clock() + _SECONDS
+        counted = (self._stats.rows, self._stats.answered)
+        if self._path is not None or (self.journal is not None and counted != self._noted):
+            self.tell(complete=False)
+        self._noted = counted
+
+    def tell(self, *, complete: bool) -> None:
+        """Tell it now."""
+        line = dumps(self.figures(complete=complete))
+        if self._path is not None:
+            self._write(line + b"\n")
+        if self.journal is not None:
+            self.journal.set_note(FIGURES, line.decode())
+
+    def add_up(self, figures: Iterable[dict[str, Any]]) -> None:
+        """Set counts, load and cost to the sums of the figures of several runs."""
+        runs, stats = list(figures), self._stats
+        stats.rows, stats.answered, stats.ok, stats.cached, stats.attempts = (
+            sum(each[name] for each in runs)
+            for name in ("rows", "answered", "ok", "from_journal", "attempts")
+        )
+        stats.failures, stats.rejections = (
+            sum((Counter(each[name]) for each in runs), Counter())
+            for name in ("failed", "rejected")
+        )
+        stats.used, stats.saved = (
+            sum((Usage(**each[name]) for each in runs), Usage())
+            for name in ("tokens", "tokens_from_journal")
+        )
+        in_flight, limit, cost = (
+            sum(each[name] or 0 for each in runs) for name in ("in_flight", "limit", "cost")
+        )
+        self.load, self.cost = lambda: (in_flight, limit), lambda: cost
+
+    def _write(self, line: bytes) -> None:
+        try:
+            with open(self._path or "", "ab") as file:
+                file.write(line)
+        except OSError as exc:
+            raise OutputError(f"cannot write {self._path}: {exc.strerror}") from exc

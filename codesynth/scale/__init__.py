@@ -1,0 +1,1 @@
+"""Parts of a job: how far they are, putting them together, running them on a Ray cluster."""

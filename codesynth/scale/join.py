@@ -1,0 +1,124 @@
+"""``codesynth join``: the outputs of a job's parts, in the order of the undivided job."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, pairwise, zip_longest
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from codesynth.codec import loads
+from codesynth.errors import ConfigError, InputError
+from codesynth.journal import Journal, open_to_read
+from codesynth.notes import fates_note, job_note
+from codesynth.settings import JoinSettings
+from codesynth.storage import Files, open_text, read_fates, sibling_path
+
+_FAILURES = ".failures.jsonl"
+
+
+class FinishedPart(NamedTuple):
+    """The output of one part of a job, with what its journal knows of it.
+
+    Attributes:
+        number, of: it is part ``number``, from 0, of ``of``.
+        job: what all requests have in common.
+        rows: where they went, and what names all requests of the job; see ``run.Job.finish``.
+    """
+
+    path: str
+    number: int
+    of: int
+    job: dict[str, Any]
+    rows: dict[str, Any]
+
+
+def join(told: JoinSettings) -> int:
+    """Write the parts as one output; return the exit code.
+
+    Raises:
+        ConfigError: they are not all parts of one job, or there is an output.
+        InputError: a part cannot be read, or was changed.
+    """
+    if "-" in told.inputs:
+        raise ConfigError("join needs the outputs of all parts of a job: codesynth join PART...")
+    parts = in_order(map(read_part, told.inputs))
+    with Files(told.output, told.failures) as files:
+        read = [(path, sibling_path(path, _FAILURES)) for path in told.inputs]
+        files.reject_shared_paths([*chain.from_iterable(read)])
+        files.refuse_existing(overwrite=told.overwrite)
+        files.start()
+        merge(parts, files)
+        files.commit()
+    return 0
+
+
+def read_part(path: str) -> FinishedPart:
+    """Read what the journal of an output knows of it.
+
+    Raises:
+        ConfigError: it has no journal, is not finished, or its rows have no fixed places.
+    """
+    journal_path = sibling_path(path, ".journal")
+    if not Journal.exists(journal_path):
+        raise ConfigError(f"{path} cannot be joined without its journal, {journal_path}")
+    with open_to_read(journal_path) as journal:
+        job, rows = (loads(journal.note(name(path)) or "{}") for name in (job_note, fates_note))
+    if not job or not rows:
+        raise ConfigError(f"{path} is not finished. Run its command again")
+    if rows["disorder"] is not None:
+        raise ConfigError(f"{path} was made with {rows['disorder']}: its rows have no fixed places")
+    number, of = job.pop("shard")
+    return FinishedPart(path, number, of, job, rows)
+
+
+def in_order(found: Iterable[FinishedPart]) -> Sequence[FinishedPart]:
+    """Sort parts by their numbers, once it is clear that they are all parts of one job.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    parts = sorted(found, key=lambda each: each.number)
+    for a, b in pairwise(parts):
+        names = f"{a.path} (part {a.number}/{a.of}) and {b.path} (part {b.number}/{b.of})"
+        if a.of != b.of:
+            raise ConfigError(f"{names} come from different divisions")
+        if changed := [name for name in a.job if a.job[name] != b.job.get(name)]:
+            what = " and ".join(changed)
+            raise ConfigError(f"{names} are of different jobs: with other {what}")
+        if a.rows["requests"] != b.rows["requests"]:
+            raise ConfigError(f"{names} were made from different INPUT. Run both commands again")
+        if a.number == b.number:
+            raise ConfigError(f"{names} are the same part")
+    if missing := sorted(set(range(parts[0].of)) - {each.number for each in parts}):
+        raise ConfigError(f"missing: {', '.join(f'part {i}/{parts[0].of}' for i in missing)}")
+    return parts
+
+
+def merge(parts: Sequence[FinishedPart], files: Files) -> None:
+    """Write the rows of all parts in turn: row p of the job is in part p modulo their number."""
+    for ok, line in filter(None, chain.from_iterable(zip_longest(*map(_read_rows, parts)))):
+        (files.write if ok else files.fail)(line)
+
+
+def _read_rows(part: FinishedPart) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines of a part in order, each with 1 for the output or 0 for the failures."""
+    sums, paths = [0, 0], (sibling_path(part.path, _FAILURES), part.path)
+    with contextlib.ExitStack() as stack:
+        streams = [
+            stack.enter_context(open_text(path)) if Path(path).exists() else io.BytesIO()
+            for path in paths
+        ]
+        try:
+            for ok in read_fates(part.rows["fates"]):
+                line = streams[ok].readline().removesuffix(b"\n")
+                sums[ok] = zlib.crc32(line, sums[ok])
+                yield ok, line
+            left = any(stream.read(1) for stream in streams)
+        except (OSError, EOFError, zlib.error) as exc:
+            raise InputError(f"cannot read {' or '.join(paths)}: {exc}") from exc
+    if left or sums != part.rows["checksums"]:
+        raise InputError(f"{' or '.join(paths)} was changed or is missing. Run its command again")

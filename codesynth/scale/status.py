@@ -1,0 +1,101 @@
+"""``codesynth status``: how far the parts of a job are. It takes no lock and disturbs no run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from codesynth.codec import dumps, loads
+from codesynth.errors import ConfigError
+from codesynth.journal import Journal, open_to_read
+from codesynth.models import Usage
+from codesynth.notes import FIGURES
+from codesynth.progress import duration, tokens
+from codesynth.settings import StatusSettings
+from codesynth.storage import open_text, sibling_path
+
+PartStatus: TypeAlias = dict[str, Any]
+"""How a part stands, by the names of ``_COLUMNS``; None is not known.
+
+``state`` is running, finished, stopped, unfinished (it has no journal) or not begun; ``done`` are
+the rows with a usable answer, some still unwritten; ``last_change`` is seconds since the epoch.
+"""
+_SUMS = ("done", "failed", "rejected", "pending", "tokens", "cost", "rows_per_second")
+_COLUMNS = ("part", "state", *_SUMS, "last_change")
+
+
+def status(told: StatusSettings) -> int:
+    """Print how the parts stand; return the exit code."""
+    if "-" in told.inputs:
+        raise ConfigError("status needs outputs or journals: codesynth status PART...")
+    parts = [read_status(path, told.price) for path in told.inputs]
+    running = [each for each in parts if each["state"] == "running"]
+    total: PartStatus = {"part": f"total of {len(parts)}", "state": f"{len(running)} running"}
+    for name in _SUMS:
+        counted = running if name == "rows_per_second" else parts
+        known = [each[name] for each in counted if each[name] is not None]
+        total[name] = sum(known) if known else None
+    total["last_change"] = max(each["last_change"] or 0 for each in parts) or None
+    if told.json:
+        print(dumps({"parts": parts, "total": total}).decode())
+        return 0
+    headings = [name.upper().replace("_", " ") for name in _COLUMNS]
+    table = [headings, *(_cells(each) for each in [*parts, total])]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        cells = enumerate(zip(row, widths, strict=True))
+        print("  ".join(f"{cell:{'<' if i < 2 else '>'}{width}}" for i, (cell, width) in cells))
+    return 0
+
+
+def read_status(path: str, price: tuple[float, float] | None = None) -> PartStatus:
+    """Read how the part stands whose output or journal is at ``path``.
+
+    Raises:
+        JournalError: its journal is damaged.
+    """
+    found: PartStatus = dict.fromkeys(_COLUMNS) | {"part": path, "state": "not begun"}
+    journal = path if path.endswith(".journal") else sibling_path(path, ".journal")
+    files = map(Path, (path, f"{path}.partial", journal, f"{journal}-wal"))
+    found["last_change"] = max((f.stat().st_mtime for f in files if f.exists()), default=None)
+    if not Journal.exists(journal):
+        for name, state in ((path, "finished"), (f"{path}.partial", "unfinished")):
+            if found["done"] is None and Path(name).exists():
+                with open_text(name) as rows:
+                    found |= {"state": state, "done": sum(1 for _ in rows)}
+        return found
+    with open_to_read(journal) as opened:
+        figures, used = loads(opened.note(FIGURES) or "{}"), opened.spent()
+        found |= {"done": opened.answers, "tokens": used.prompt_tokens + used.completion_tokens}
+    if price is not None:
+        cost = used.prompt_tokens * price[0] + used.completion_tokens * price[1]
+        found["cost"] = cost / 1e6
+    if figures:
+        found |= _read_figures(figures)
+    state = "finished" if figures.get("complete") else "stopped"
+    return found | {"state": "running" if Journal.is_held(journal) else state}
+
+
+def _read_figures(figures: dict[str, Any]) -> PartStatus:
+    """Take the counts from the figures that a run notes; see ``RunNotes.figures``."""
+    failed, rejected = (sum(figures[name].values()) for name in ("failed", "rejected"))
+    answered, total = figures["answered"], figures["total"]
+    asked, seconds = answered - figures["from_journal"], figures["seconds"]
+    return {
+        "done": answered - failed - rejected,
+        "failed": failed,
+        "rejected": rejected,
+        "pending": None if total is None else max(0, total - answered),
+        "rows_per_second": round(asked / max(seconds, 0.001), 2),
+    }
+
+
+def _cells(each: PartStatus) -> list[str]:
+    words: dict[str, Callable[[Any], str]] = {
+        "tokens": lambda count: tokens(Usage(count)).split()[0],
+        "cost": lambda cost: f"{cost:.4g}",
+        "last_change": lambda then: f"{duration(max(0.0, time.time() - then))} ago",
+    }
+    return ["-" if each[n] is None else words.get(n, str)(each[n]) for n in _COLUMNS]
