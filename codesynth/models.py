@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 Message: TypeAlias = dict[str, Any]
@@ -207,6 +207,12 @@ class SamplingParams:
     top_p: float | None = None
     max_tokens: int | None = None
     extra_body: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_schema(self, json_schema: Mapping[str, Any]) -> SamplingParams:
+        """Ask for an answer in JSON that follows a schema, as OpenAI's ``response_format``."""
+        wish = {"name": "answer", "schema": json_schema}
+        form = {"response_format": {"type": "json_schema", "json_schema": wish}}
+        return replace(self, extra_body={**self.extra_body, **form})
 
     def body(self, model: str, messages: Sequence[Message]) -> dict[str, Any]:
         """Build the body of one chat completion request; ``extra_body`` wins."""

@@ -680,9 +680,10 @@ class VerifySettings(RowSettings):
         "--agree",
         "Compare the answers to each instruction, for tests that may be wrong. Adds the columns "
         "pass_rate (share of the tests that the answer passed) and agreement (share of the answers "
-        "that passed the same tests). With --best, the kept answer is from the group with the most "
-        "answers times passed tests. A test that every answer fails does not count. Compared are "
-        "answers that are not more than 1,000 rows apart; rows are held back until then.",
+        "that passed the same tests). A test that every answer fails does not count. With --best, "
+        "the kept answer passed all tests or, if none did, is from the group with the most answers "
+        "times passed tests. Only answers at most 1,000 rows apart are compared; rows are held "
+        "back until then.",
     )
     pairs: bool = option(
         False,

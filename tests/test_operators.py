@@ -13,12 +13,15 @@ from support.replies import code_for, completion
 import codesynth
 from codesynth import (
     APILLMServing,
+    CodeCodeToInstructionGenerator,
+    CodeEnhancementInstructionGenerator,
     CodeInstructionGenerator,
     CodeInstructionToCodeGenerator,
     Journal,
     JournaledServing,
     JSONLStorage,
     PracticeEndpoint,
+    PromptedGenerator,
     models,
 )
 from codesynth.errors import ConfigError, EndpointError, RunError
@@ -124,8 +127,97 @@ def test_a_serving_of_ours_plugs_in_there(endpoint: Endpoint) -> None:
         *("a", None, "c")
     ]
     assert serving.generate_from_input([]) == []
+    serving.generate_from_input(user_inputs=["d"], json_schema={"type": "object"})
+    assert endpoint.received[-1].json["response_format"]["type"] == "json_schema"
     assert endpoint.received[0].json["messages"][0] == {"role": "system", "content": "Be brief."}
     assert {request.json["model"] for request in endpoint.received} == {"test-model"}
+
+
+# The other three of DataFlow's.
+
+
+class WishfulServing(ForeignServing):
+    """DataFlow's own arguments, all of them."""
+
+    def generate_from_input(  # type: ignore[override]  # DataFlow's has one argument more
+        self,
+        user_inputs: list[str],
+        system_prompt: str = "",
+        json_schema: dict[str, Any] | None = None,
+    ) -> list[str | None]:
+        self.prompts += [f"{system_prompt}|{text}|{json_schema}" for text in user_inputs]
+        return [" answer\n"] * len(user_inputs)
+
+
+CHAT = [
+    {"role": "system", "content": "s"},
+    {"role": "HUMAN", "content": "Sort a list."},
+    {"role": "assistant", "content": "a"},
+    {"role": "user", "content": "Thanks."},
+]
+
+
+def test_an_instruction_is_asked_for_code() -> None:
+    storage, serving = ForeignStorage({"code": "x = 1"}, {"code": "bad"}), WishfulServing()
+    assert CodeCodeToInstructionGenerator(serving, Spoken()).run(storage) == [
+        "generated_instruction"
+    ]
+    assert storage.written[0] == {"code": "x = 1", "generated_instruction": "answer"}
+    assert serving.prompts[0] == '|code: "x = 1"|None'
+    CodeCodeToInstructionGenerator(serving).run(storage, output_key="other")
+    assert "Code:\nx = 1" in serving.prompts[2]
+
+
+def test_of_a_chat_the_humans_first_message_is_the_instruction() -> None:
+    rows = [{"messages": CHAT}, {"messages": "Add."}, {"messages": [{"role": "system"}]}]
+    rows += [{"messages": [{"from": "human", "value": "Shared."}]}, {}]
+    storage, serving = ForeignStorage(*rows), WishfulServing()
+    operator = CodeEnhancementInstructionGenerator(serving, "{instruction}")
+    assert operator.run(storage) == ["generated_instruction"]
+    found = [row["generated_instruction"] for row in storage.written]
+    assert found == ["answer", "answer", None, "answer", None]
+    assert serving.prompts == ["|Sort a list.|None", "|Add.|None", "|Shared.|None"]
+
+
+def test_a_prompted_generator_tells_a_foreign_serving_prompt_and_schema() -> None:
+    storage, serving = ForeignStorage({"raw_content": "b"}), WishfulServing()
+    assert PromptedGenerator(serving, user_prompt="a: ").run(storage) == "generated_content"
+    PromptedGenerator(serving, "s", json_schema={"type": "object"}).run(storage)
+    assert serving.prompts == [
+        "You are a helpful agent.|a: b|None",
+        "s|b|{'type': 'object'}",
+    ]
+    assert storage.written == [{"raw_content": "b", "generated_content": "answer"}]
+
+
+def test_a_prompted_generator_asks_our_serving_for_the_schema(endpoint: Endpoint) -> None:
+    storage = ForeignStorage({"raw_content": "b"})
+    PromptedGenerator(api(endpoint), "s", json_schema={"type": "object"}).run(storage)
+    asked = endpoint.received[0].json
+    assert asked["messages"] == [
+        {"role": "system", "content": "s"},
+        {"role": "user", "content": "b"},
+    ]
+    assert asked["response_format"]["json_schema"]["schema"] == {"type": "object"}
+
+
+@pytest.mark.parametrize("serving", [offline, WishfulServing])
+def test_the_three_stream_through_our_files(serving: Any, tmp_path: Path) -> None:
+    task = "Take the words of the text, reverse their order, and return the first one."
+    rows = lines({"code": "x = 1", "messages": CHAT, "raw_content": task}, {"n": 1})
+    (tmp_path / "in.jsonl").write_bytes(rows)
+    for number, operator in enumerate(
+        (
+            CodeCodeToInstructionGenerator(serving()),
+            CodeEnhancementInstructionGenerator(serving()),
+            PromptedGenerator(serving(), user_prompt="Write code: "),
+        )
+    ):
+        out = tmp_path / f"{number}.jsonl"
+        name = operator.run(JSONLStorage(tmp_path / "in.jsonl", out))
+        key = name if isinstance(name, str) else name[0]
+        [written] = [json.loads(line) for line in out.read_bytes().splitlines()]
+        assert written[key].strip() == written[key] != ""
 
 
 # Templates.

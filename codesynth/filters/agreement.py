@@ -68,9 +68,24 @@ def passed_tests(verdict: Mapping[str, Any]) -> frozenset[int]:
     return frozenset(i for i, letter in enumerate(letters, 1) if letter == ".")
 
 
-def weigh(answers: int, tests: int) -> float:
-    """Weigh a group of answers that passed the same tests."""
-    return answers * tests
+def rank(answers: int, passed: int, tests: int) -> tuple[bool, int, int]:
+    """Rank a group of answers that passed the same tests; the highest is the best.
+
+    Of 68 questions with a right answer of a real model, three answers each, a right one is kept
+    for (tests as they are; a third of them wrong, 200 draws), and of 500 problems of the practice
+    endpoint with 20 % wrong answers and tests, four answers each, the kept one is right for:
+
+    ======================================  =====  ======  ======
+    answers x tests (CodeT)                 67     96.8 %  96.2 %
+    sqrt(answers) x tests                   67     96.8 %  95.8 %
+    answers, then tests                     62     91.0 %  95.2 %
+    tests, then answers                     68     97.6 %  95.6 %
+    all tests passed, then answers x tests  68     96.8 %  96.2 %
+    ======================================  =====  ======  ======
+
+    See tests/benchmarks/agree.py.
+    """
+    return passed == tests, answers * passed, passed
 
 
 def compare(verdicts: Sequence[Mapping[str, Any]]) -> Comparison:
@@ -88,7 +103,7 @@ def compare(verdicts: Sequence[Mapping[str, Any]]) -> Comparison:
         best = everything if tests and passed[0] == everything else None
         return Comparison(passed, tests, frozenset(), best)
     groups = Counter(passed)
-    best = max(groups, key=lambda each: (weigh(groups[each], len(each)), len(each)))
+    best = max(groups, key=lambda each: rank(groups[each], len(each), tests))
     return Comparison(passed, tests, everything.difference(*passed), best or None)
 
 
@@ -97,7 +112,7 @@ class Agreement:
 
     Args:
         output_key: the column with the verdict; it gets the ``reason``.
-        best: keep one answer: the first of the largest group, see ``weigh``.
+        best: keep one answer: the first of the largest group, see ``rank``.
 
     Attributes:
         useless: how many tests no answer passed, over all groups.

@@ -8,7 +8,7 @@ servings stream. Of foreign ones it takes ``storage.read("dict")``, ``storage.wr
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from typing import Any, Protocol
@@ -437,9 +437,7 @@ def _serving_and_task(
     if isinstance(llm_serving, ChatServing):
         params = llm_serving.params
         if wishes.json_schema is not None:
-            schema = {"name": "answer", "schema": wishes.json_schema}
-            wish = {"response_format": {"type": "json_schema", "json_schema": schema}}
-            params = replace(params, extra_body={**params.extra_body, **wish})
+            params = params.with_schema(wishes.json_schema)
         return llm_serving, ChatTask(operator, llm_serving.model, params, wishes.system_prompt)
     if isinstance(llm_serving, LLMServing):
         return llm_serving, ChatTask(operator, "", system_prompt=wishes.system_prompt)

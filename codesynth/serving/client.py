@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from codesynth.codec import dumps
 from codesynth.errors import ConfigError
@@ -124,15 +125,19 @@ class APILLMServing:
         return EngineStream(requests, OnlineEngine(self._enter_thread(), channel), channel)
 
     def generate_from_input(
-        self, user_inputs: list[str], system_prompt: str | None = None
+        self,
+        user_inputs: list[str],
+        system_prompt: str | None = None,
+        json_schema: dict[str, Any] | None = None,
     ) -> list[str | None]:
         """Answer each prompt; None where one failed. DataFlow's shape, for its operators."""
         system = [{"role": "system", "content": system_prompt}] if system_prompt else []
         model = self.model
+        params = self.params if json_schema is None else self.params.with_schema(json_schema)
 
         def make_request(position: int, text: str) -> Request:
             messages = [*system, {"role": "user", "content": text}]
-            body = dumps(self.params.body(model, messages), sort_keys=True)
+            body = dumps(params.body(model, messages), sort_keys=True)
             key = b"%d" % position
             return Request(Record(position, b"{}", {}), position, body, key, messages)
 

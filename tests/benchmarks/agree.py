@@ -1,4 +1,4 @@
-"""How often ``verify --agree --best`` keeps a right answer, with right tests and with wrong ones.
+"""How often ``verify --agree --best`` keeps a right answer: with right tests, with wrong ones.
 
     python tests/benchmarks/agree.py ANSWERS.jsonl [SEEDS]
     python tests/benchmarks/agree.py --offline [INSTRUCTIONS]
@@ -42,14 +42,21 @@ from codesynth.serving.offline.problems import read
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "codesynth"]
 SEEDS = ROOT / "samples" / "seeds.jsonl"
-WAYS: Mapping[str, Callable[[int, int], tuple[float, ...]]] = {
-    "answers x tests": lambda answers, tests: (answers * tests, tests),
-    "sqrt(answers) x tests": lambda answers, tests: (math.sqrt(answers) * tests, tests),
-    "answers x tests^2": lambda answers, tests: (answers * tests**2, tests),
-    "tests, then answers": lambda answers, tests: (tests, answers),
-    "answers, then tests": lambda answers, tests: (answers, tests),
-    "log(1 + answers) x tests": lambda answers, tests: (math.log1p(answers) * tests, tests),
+WAYS: Mapping[str, Callable[[int, int, int], tuple[float, ...]]] = {
+    "answers x tests": lambda answers, tests, _: (answers * tests, tests),
+    "sqrt(answers) x tests": lambda answers, tests, _: (math.sqrt(answers) * tests, tests),
+    "answers, then tests": lambda answers, tests, _: (answers, tests),
+    "tests, then answers": lambda answers, tests, _: (tests, answers),
+    "all tests, then answers x tests": lambda answers, tests, count: (
+        tests == count,
+        answers * tests,
+    ),
+    "all tests, then sqrt(answers) x tests": lambda answers, tests, count: (
+        tests == count,
+        math.sqrt(answers) * tests,
+    ),
 }
+"""Ways to weigh a group: by its answers, the tests that they passed, and all tests."""
 
 
 def run(*args: object, env: Mapping[str, str] | None = None) -> None:
@@ -255,17 +262,22 @@ def compare_ways(
         text: group for text, group in groups.items() if any(is_right for _, is_right in group)
     }
     for name, way in WAYS.items():
-        kept = total = lone = 0
+        kept = total = 0
         for seed in range(seeds):
             for text, group in found.items():
                 count = len(parts[text][1])
                 passed = [drawn(each, count, random.Random(f"{seed}{text}")) for each, _ in group]
-                sizes = Counter(passed)
-                best = max(sizes, key=lambda each: way(sizes[each], len(each)))
-                kept += group[passed.index(best)][1] and bool(best)
-                lone += not best
+                kept += group[choose(passed, count, way)][1]
                 total += 1
-        print(f"  {name:24} {kept / total:.2%} ({lone / total:.2%}: no answer passes a test)")
+        print(f"  {name:38} {kept / total:.2%}")
+
+
+def choose(
+    passed: Sequence[frozenset[int]], count: int, way: Callable[[int, int, int], Any]
+) -> int:
+    """Choose an answer by the tests that each passed; return its index."""
+    sizes = Counter(passed)
+    return passed.index(max(sizes, key=lambda each: way(sizes[each], len(each), count)))
 
 
 def drawn(passed: frozenset[int], count: int, rng: random.Random) -> frozenset[int]:
@@ -289,6 +301,16 @@ def offline(instructions: int, folder: Path) -> None:
     kept = rows_of(names[3])
     good = sum(map(is_solved, kept))
     first = rows_of(names[2])[::4]
+    run("verify", names[2], "--agree", "-o", folder / "all.jsonl")
+    groups: dict[str, list[Any]] = defaultdict(list)
+    for row in rows_of(folder / "all.jsonl"):
+        groups[row["generated_instruction"]].append(row)
+    for name, way in WAYS.items():
+        right = 0
+        for group in groups.values():
+            passed = [passed_tests(row["verification"]) for row in group]
+            right += is_solved(group[choose(passed, len(group[0]["generated_tests"]), way)])
+        print(f"  {name:38} {right / len(groups):.2%}")
     print(f"right among the first answers: {sum(map(is_solved, first)) / len(first):.1%}")
     print(f"right among the kept rows: {good} of {len(kept)} ({good / len(kept):.1%})")
 
