@@ -7,7 +7,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from codesynth import commands, run
+from codesynth import asking, commands
 from codesynth.errors import BusyError
 from codesynth.journal import Journal, JournaledServing
 from codesynth.models import Failure, Record, Stats
@@ -39,7 +39,7 @@ class BatchCommand:
 
     def __init__(self, settings: AskSettings, journals: str, error_key: str = "error") -> None:
         settings.check()
-        self._serving = run.make_endpoint(settings, None)
+        self._serving = asking.make_endpoint(settings, None)
         spec = commands.prepare(settings, lambda _: None)
         self._task = spec.task(settings, self._serving.model)
         self._folder, self._error_key = Path(journals), error_key

@@ -245,14 +245,14 @@ def _log_to_stderr() -> Iterator[None]:
 
 def _ask(settings: told.AskSettings, name: str) -> int:
     """Run a command that asks a model, in this process or on a Ray cluster."""
-    from codesynth import commands, run
+    from codesynth import asking, commands
 
     prepare = partial(commands.prepare, settings)
     if settings.ray is None:
-        return run.ask(settings, name, prepare)
+        return asking.ask(settings, name, prepare)
     from codesynth.scale.ray import run_parts
 
-    return run.ask(settings, name, prepare, partial(run_parts, name))
+    return asking.ask(settings, name, prepare, partial(run_parts, name))
 
 
 @_command(
@@ -321,9 +321,9 @@ codesynth verify HumanEval.jsonl --test-key test --input-key canonical_solution
 """,
 )
 def _verify(settings: told.VerifySettings) -> int:
-    from codesynth import run
+    from codesynth.verifying import verify
 
-    return run.verify(settings)
+    return verify(settings)
 
 
 @_command(

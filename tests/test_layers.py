@@ -10,22 +10,16 @@ BASE = {"errors", "models", "codec", "version"}
 SERVING = {"serving", "serving.stream"}
 ONLINE = {"serving.http", "serving.answers", "serving.limits", *SERVING}
 ALLOWED: dict[str, set[str]] = {
-    "cli": {"settings", "options", "process", "commands", "run", "serving.answers", "verify"}
+    "cli": {"settings", "options", "process", "commands", "asking", "verifying", "serving.answers"}
     | {"report", "scale"},
-    "run": {
-        "settings",
-        "estimate",
-        "commands",
-        "filters",
-        "pipeline",
-        "process",
-        "progress",
-        "journal",
-        "storage",
-        "verify",
-    }
-    | {"serving", "serving.answers", "serving.client", "serving.limits", "serving.offline"}
-    | {"serving.batch"},
+    "asking": {"run", "settings", "estimate", "commands", "pipeline", "process", "journal"}
+    | {"storage", "progress", *SERVING, "serving.answers", "serving.client", "serving.limits"}
+    | {"serving.offline", "serving.batch"},
+    "verifying": {"run", "settings", "filters", "pipeline", "storage", "verify"},
+    "run": {"settings", "commands", "pipeline", "process", "progress", "journal", "storage"}
+    | {"notes", "serving", "serving.answers", "serving.limits"},
+    "batches": {"asking", "commands", "pipeline", "settings", "journal"},
+    "notes": {"journal"},
     "commands": {"settings", "operators", "filters", "pipeline", "storage", "verify"},
     "settings": {"options"},
     "options": {"operators", "verify"},
@@ -52,7 +46,8 @@ ALLOWED: dict[str, set[str]] = {
     "journal": {"journal", "serving.answers", *SERVING},
     "storage": {"storage"},
     "estimate": {"progress"},
-    "scale": {"scale", "journal", "storage", "settings", "process", "progress", "run", "commands"},
+    "scale": {"scale", "journal", "storage", "settings", "process", "progress", "run", "commands"}
+    | {"asking", "notes", "serving.limits", "pipeline"},
     "report": {"report", "filters", "journal", "storage", "settings"},
 }
 """The rooms that each room may import, beside what all may."""

@@ -15,7 +15,7 @@ from glob import escape, glob
 from pathlib import Path
 from typing import Any
 
-from codesynth import commands, run
+from codesynth import asking, commands, run
 from codesynth.codec import loads
 from codesynth.errors import BusyError, CodesynthError, ConfigError, JournalError, RunError
 from codesynth.journal import open_to_read
@@ -32,7 +32,7 @@ _ENVIRONMENT = ("OPENAI_API_KEY", "CODESYNTH_HEADERS", "CODESYNTH_OFFLINE")  # t
 
 
 def run_parts(name: str, whole: run.Run, settings: AskSettings, spec: commands.CommandSpec) -> int:
-    """Run a command as parts on a Ray cluster, join them and finish the run; see ``run.Divide``.
+    """Run a command as parts on a Ray cluster, join them and finish the run; see ``asking.Divide``.
 
     Raises:
         CodesynthError: there is no cluster, or a part could not go on and all were stopped.
@@ -134,7 +134,7 @@ def run_part(
     give_up = time.monotonic() + _BUSY_SECONDS
     while True:
         try:
-            return run.ask(settings, name, partial(commands.prepare, settings))
+            return asking.ask(settings, name, partial(commands.prepare, settings))
         except CodesynthError as exc:
             if not isinstance(exc, BusyError) or time.monotonic() > give_up:
                 return exc if exc.exit_code != run.EXIT_LIMIT else run.EXIT_LIMIT

@@ -1,0 +1,283 @@
+"""Commands that ask a model: settings -> journal, endpoint, task -> a run -> an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from codesynth import pipeline
+from codesynth.commands import CommandSpec, Notes
+from codesynth.errors import ConfigError
+from codesynth.estimate import Estimate, Spread
+from codesynth.journal import BatchLog, Journal, JournaledServing, open_to_read
+from codesynth.models import Endpoint, Request, Stats
+from codesynth.pipeline import Shard, Stop, Task
+from codesynth.process import signals
+from codesynth.progress import Progress
+from codesynth.serving import LLMServing
+from codesynth.serving.answers import one_line
+from codesynth.serving.client import APILLMServing
+from codesynth.serving.limits import Budget, Price
+from codesynth.settings import AskSettings
+from codesynth.storage import Files, check_inputs, sibling_path
+
+if TYPE_CHECKING:
+    from codesynth.serving.offline import PracticeEndpoint
+from codesynth.run import EXIT_FAILED_ROWS, EXIT_OK, Job, Run
+
+OFFLINE_MODEL, OFFLINE_URL = "offline", "http://offline/v1"
+
+Divide: TypeAlias = Callable[[Run, AskSettings, CommandSpec], int]
+"""Runs a command as parts of a divided job, and finishes the run; returns the exit code."""
+
+
+def ask(
+    settings: AskSettings,
+    name: str,
+    prepare: Callable[[Notes], CommandSpec],
+    divide: Divide | None = None,
+) -> int:
+    """Run a command that asks a model; return the exit code.
+
+    Args:
+        name: of the command.
+        prepare: makes its spec from what an earlier run has noted.
+        divide: asks in place of this process.
+
+    Raises:
+        CodesynthError: nothing could be done, or not to the end; see its ``exit_code``.
+        BrokenPipeError: the reader of standard output went away.
+    """
+    settings.check()
+    check_inputs(settings.inputs)
+    if settings.dry_run:
+        return _dry_run(settings, name, prepare(lambda _: None))
+    with contextlib.ExitStack() as stack:
+        files = stack.enter_context(Files(settings.output, settings.failures))
+        path = _journal_path(settings)
+        files.reject_shared_paths(settings.inputs, path, settings.log_json)
+        if path is None or not Journal.exists(path):
+            files.refuse_existing(overwrite=settings.overwrite)
+        journal = stack.enter_context(Journal(path)) if path is not None else None
+        spec = prepare(journal.note if journal is not None else lambda _: None)
+        run = Run(settings, name, files, spec.total, _budget(settings, journal), settings.log_json)
+        endpoint = make_endpoint(settings, run.budget)
+        run.say_if(settings.offline, "--offline: a practice endpoint answers, no model")
+        model = _model(settings, endpoint, journal)
+        task = spec.task(settings, model)
+        serving: LLMServing = endpoint
+        if journal is not None:
+            also = _also(settings, journal, stack) if divide is None else ()
+            serving = _journaled(run, settings, spec, task, journal, endpoint, also)
+        run.notes.load = lambda: endpoint.load
+        run.remarks, run.tally = spec.remarks, spec.tally
+        if divide is not None:
+            return divide(run, replace(settings, model=model), spec)
+        if settings.estimate is not None:
+            return _estimate(run, settings, spec, task, serving)
+        code = run.execute(spec.records(), task, serving, spec.filters())
+        if journal is not None:
+            _tell_open(run, journal)
+        if spec.quota is not None and spec.quota.exhausted:
+            run.say(spec.quota.explanation())
+        return code
+
+
+def _journal_path(settings: AskSettings) -> str | None:
+    if settings.journal is not None or settings.output is None or settings.no_journal:
+        return settings.journal
+    return sibling_path(settings.output, ".journal")
+
+
+def _budget(settings: AskSettings, journal: Journal | None) -> Budget | None:
+    if settings.price is None:
+        return None
+    return Budget(
+        Price(*settings.price),
+        settings.max_cost,
+        earlier=journal.spent() if journal is not None else None,
+        max_tokens=settings.most_tokens,
+    )
+
+
+def _transport(settings: AskSettings) -> PracticeEndpoint | None:
+    if not settings.offline:
+        return None
+    from codesynth.serving.offline import PracticeEndpoint, read_faults
+
+    return PracticeEndpoint(read_faults(os.environ.get("CODESYNTH_OFFLINE", "")))
+
+
+def _endpoints(settings: AskSettings) -> list[Endpoint]:
+    return [Endpoint(OFFLINE_URL)] if settings.offline else settings.endpoints(os.environ)
+
+
+def make_endpoint(settings: AskSettings, budget: Budget | None) -> APILLMServing:
+    """Make the serving that asks the endpoints, or the practice endpoint."""
+    return APILLMServing(
+        _endpoints(settings),
+        OFFLINE_MODEL if settings.offline else settings.model,
+        params=settings.params,
+        concurrency=settings.concurrency or None,
+        rpm=settings.rpm,
+        tpm=settings.tpm,
+        timeout=settings.timeout,
+        connect_timeout=settings.connect_timeout,
+        max_retries=settings.max_retries,
+        max_outage=settings.max_outage,
+        budget=budget,
+        transport=_transport(settings),
+    )
+
+
+def _model(settings: AskSettings, endpoint: APILLMServing, journal: Journal | None) -> str:
+    """Choose the model: the one named, else the journal's, else the only one that is listed."""
+    noted = journal.note("model") if journal is not None else None
+    if noted is not None and settings.model is None:
+        endpoint.assume_model(noted)
+    return endpoint.model
+
+
+def _also(
+    settings: AskSettings, journal: Journal, stack: contextlib.ExitStack
+) -> Sequence[Journal]:
+    """Open the further journals."""
+    check_inputs(settings.also_journal)
+    for path in settings.also_journal:
+        if Path(path).samefile(journal.path):
+            raise ConfigError(f"--also-journal {path} is the journal of this run itself")
+    return [stack.enter_context(open_to_read(path, answers=True)) for path in settings.also_journal]
+
+
+def _behind_journal(
+    run: Run, settings: AskSettings, journal: Journal, endpoint: APILLMServing
+) -> LLMServing:
+    """Choose what answers the rows that the journal does not know; collect open batches."""
+    log = BatchLog(journal)
+    if not (settings.batch or settings.cancel or log.open()):
+        return endpoint
+    from codesynth.serving.batch import BatchClient, BatchOptions, BatchServing, Withholding
+
+    client = BatchClient(
+        _endpoints(settings)[0],
+        timeout=settings.timeout,
+        connect_timeout=settings.connect_timeout,
+        max_outage=settings.max_outage,
+        transport=_transport(settings),
+    )
+    options = BatchOptions(
+        size=settings.batch_size,
+        max_retries=settings.max_retries,
+        wait=not settings.no_wait,
+        budget=run.budget,
+    )
+    batches = BatchServing(client, log, options)
+    run.progress.status = batches.status
+    if settings.batch and not settings.cancel:
+        return batches
+    opened = len(log.open())
+    held, words = batches.collect(cancel=settings.cancel)
+    if settings.cancel:
+        done = f"{opened} batches were cancelled. Run without --cancel to ask for the rest"
+        return Withholding(endpoint, lambda _: True, words or done)
+    return Withholding(endpoint, held, words)
+
+
+def _tell_open(run: Run, journal: Journal) -> None:
+    """Say after a stop that batches go on."""
+    if ids := [batch.id for batch in BatchLog(journal).open() if batch.id]:
+        words = f"{len(ids)} batches go on: {one_line(', '.join(ids))}"
+        run.say(f"{words}. Run again to collect them, or with --cancel to end them")
+
+
+def _journaled(
+    run: Run,
+    settings: AskSettings,
+    spec: CommandSpec,
+    task: Task,
+    journal: Journal,
+    endpoint: APILLMServing,
+    also: Sequence[Journal],
+) -> LLMServing:
+    """Put the journal in front of the endpoint; refuse to replace another job's output."""
+    run.job = Job(run, journal, {**spec.identity, "model": endpoint.model}, spec)
+    run.notes.journal = journal
+    job = run.job.text
+    if journal.answers and journal.note("job") not in (None, job):
+        _tell_change(run, spec, task, journal)
+    for name, value in {**spec.notes, "model": endpoint.model, "job": job}.items():
+        journal.set_note(name, value)
+    behind = _behind_journal(run, settings, journal, endpoint)
+    return JournaledServing(journal, behind, also=also, before_asking=endpoint.check_model)
+
+
+def _tell_change(run: Run, spec: CommandSpec, task: Task, journal: Journal) -> None:
+    """Say what a changed model, template or parameter will cost, before it does."""
+    words = f"the requests have changed since {journal.path} was written"
+    if spec.quota is not None or not all(Path(name).is_file() for name in run.settings.inputs):
+        run.say(f"{words}: its {journal.answers} answers are used where they fit")
+        return
+    journal.refresh()
+    requests = pipeline.make_requests(spec.records(), task, Stats(), Stop(), run.part)
+    asked = [journal.get(each.key) is not None for each in requests if isinstance(each, Request)]
+    fit = sum(asked)
+    run.say(
+        f"{words}: {fit} of its {journal.answers} answers fit, {len(asked) - fit} requests are new"
+    )
+
+
+def _estimate(
+    run: Run, settings: AskSettings, spec: CommandSpec, task: Task, serving: LLMServing
+) -> int:
+    """Ask for some rows and print what all would take."""
+    total = spec.total()
+    if total is None or spec.quota is not None:
+        raise ConfigError(
+            "--estimate needs a known number of rows: name INPUT files that are not compressed, "
+            "and drop --accepted"
+        )
+    estimate, stop = Estimate(total, settings.price), Stop()
+    part = Spread(min(settings.estimate or total, total), max(total, 1))
+    requests = pipeline.make_requests(spec.records(), task, run.stats, stop, part)
+    with run.progress, signals(stop):
+        for response in pipeline.responses(serving.generate(requests), stop):
+            run.progress.tick()
+            if response is not None:
+                estimate.note(response)
+                pipeline.count_tokens(run.stats, response)
+    for line in estimate.lines():
+        run.progress.say(line)
+    return 128 + stop.signal if stop.signal is not None else EXIT_OK
+
+
+def _dry_run(settings: AskSettings, name: str, spec: CommandSpec) -> int:
+    """Print the requests as OpenAI batch lines to standard output instead of sending them."""
+    stats, failed = Stats(), 0
+    model = OFFLINE_MODEL if settings.offline else settings.model
+    if model is None:
+        if not settings.base_urls:
+            raise ConfigError("--dry-run needs --model NAME, or a --base-url that lists one")
+        model = make_endpoint(settings, None).model
+    task = spec.task(settings, model)
+    with Files(None, settings.failures) as files:
+        files.reject_shared_paths(settings.inputs, None)
+        files.start()
+        shard = Shard(*settings.shard)
+        for item in pipeline.make_requests(spec.records(), task, stats, Stop(), shard):
+            if isinstance(item, Request):
+                files.write(
+                    b'{"custom_id":"%b","method":"POST","url":"/v1/chat/completions","body":%b}'
+                    % (item.key.hex().encode(), item.body)
+                )
+            else:
+                failed += 1
+                files.fail(pipeline.make_row(item, task).line)
+        files.commit()
+    if not settings.quiet or failed:
+        words = [f"{stats.rows - failed} requests, {failed} failed", *spec.remarks]
+        Progress(stats, spec.total, name=f"codesynth {name}", bar=False).say(", ".join(words))
+    return EXIT_FAILED_ROWS if failed else EXIT_OK
