@@ -23,6 +23,7 @@ ALLOWED: dict[str, set[str]] = {
         "storage",
         "verify",
         "filters",
+        "notes",
     }
     | {"serving", "serving.answers", "serving.client", "serving.limits", "serving.offline"}
     | {"serving.batch"},
@@ -30,6 +31,8 @@ ALLOWED: dict[str, set[str]] = {
     "settings": {"options"},
     "options": {"operators", "verify"},
     "process": {"pipeline"},
+    "notes": {"journal"},
+    "batches": {"settings", "commands", "run", "pipeline", "journal"},
     "progress": set(),
     "pipeline": {"serving", "storage", "journal"},
     "operators": {"operators", "storage"},
@@ -51,7 +54,8 @@ ALLOWED: dict[str, set[str]] = {
     "journal": {"journal", "serving.answers", *SERVING},
     "storage": {"storage"},
     "estimate": {"progress"},
-    "scale": {"scale", "journal", "storage", "settings", "process", "progress", "run", "commands"},
+    "scale": {"scale", "journal", "storage", "settings", "process", "progress", "run", "commands"}
+    | {"notes"},
     "report": {"report", "filters", "journal", "storage", "settings"},
 }
 """The rooms that each room may import, beside what all may."""
