@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from codesynth.journal import Journal, JournaledServing
     from codesynth.models import Endpoint, SamplingParams
     from codesynth.operators.dataflow import (
+        CodeCodeToInstructionGenerator,
+        CodeEnhancementInstructionGenerator,
         CodeInstructionGenerator,
         CodeInstructionToCodeGenerator,
+        PromptedGenerator,
     )
     from codesynth.serving.client import APILLMServing
     from codesynth.serving.offline import PracticeEndpoint
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "APILLMServing": "codesynth.serving.client",
+    "CodeCodeToInstructionGenerator": "codesynth.operators.dataflow",
+    "CodeEnhancementInstructionGenerator": "codesynth.operators.dataflow",
     "CodeInstructionGenerator": "codesynth.operators.dataflow",
     "CodeInstructionToCodeGenerator": "codesynth.operators.dataflow",
     "Endpoint": "codesynth.models",
@@ -32,11 +37,14 @@ _HOMES = {
     "Journal": "codesynth.journal",
     "JournaledServing": "codesynth.journal",
     "PracticeEndpoint": "codesynth.serving.offline",
+    "PromptedGenerator": "codesynth.operators.dataflow",
     "SamplingParams": "codesynth.models",
 }
 
 __all__ = [
     "APILLMServing",
+    "CodeCodeToInstructionGenerator",
+    "CodeEnhancementInstructionGenerator",
     "CodeInstructionGenerator",
     "CodeInstructionToCodeGenerator",
     "Endpoint",
@@ -44,6 +52,7 @@ __all__ = [
     "Journal",
     "JournaledServing",
     "PracticeEndpoint",
+    "PromptedGenerator",
     "SamplingParams",
     "__version__",
 ]

@@ -316,6 +316,7 @@ def _gen(settings: told.GenSettings) -> int:
     """
 codesynth verify sft.jsonl --keep passed -o clean.jsonl
 codesynth gen-code new.jsonl --samples 4 | codesynth verify --best > best.jsonl
+codesynth gen-code tested.jsonl --samples 4 | codesynth verify --agree --best > best.jsonl
 codesynth verify HumanEval.jsonl --test-key test --input-key canonical_solution
 """,
 )

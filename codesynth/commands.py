@@ -250,14 +250,13 @@ def _benchmarks(settings: AskSettings) -> ContaminationFilter | None:
     if not settings.decontaminate:
         return None
     with contextlib.ExitStack() as stack:
-        lines = {
-            name: (
-                (number, raw)
-                for number, _, raw in read_lines(stack.enter_context(open_text(name)), name)
-            )
-            for name in settings.decontaminate
-        }
-        return ContaminationFilter(lines, settings.ngram)
+        benchmarks = {}
+        for name in settings.decontaminate:
+            stream = open_text(name)
+            stack.callback(stream.close)
+            lines = read_lines(stream, name)
+            benchmarks[name] = ((number, raw) for number, _, raw in lines)
+        return ContaminationFilter(benchmarks, settings.ngram)
 
 
 def _accept(_: str) -> None:

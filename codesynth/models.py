@@ -161,6 +161,7 @@ class Response:
         attempts: requests sent for it; 0 where none was.
         seconds: of the last attempt, from sending to the last byte; 0 where that is not known.
         cached: answered by the journal, so nothing was sent in this run.
+        stored: answered in this run, and in the journal already.
     """
 
     request: Request
@@ -170,6 +171,7 @@ class Response:
     attempts: int = 0
     seconds: float = 0.0
     cached: bool = False
+    stored: bool = False
 
 
 @dataclass(frozen=True, slots=True)

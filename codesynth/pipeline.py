@@ -212,7 +212,7 @@ def make_row(response: Response, task: Task, *, filtered: bool = False) -> Row:
     if not filtered:
         return Row(line)
     subject = task.subject(record, columns)
-    return Row(line, None, subject, text or "", raw_bytes, record.line or 0)
+    return Row(line, None, subject, subject if text is None else text, raw_bytes, record.line or 0)
 
 
 def run(

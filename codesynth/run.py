@@ -12,16 +12,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from codesynth import pipeline
 from codesynth.codec import dumps, loads
 from codesynth.commands import CommandSpec, Notes
 from codesynth.errors import CodesynthError, ConfigError
 from codesynth.estimate import Estimate, Spread
-from codesynth.filters import Selection
-from codesynth.journal import Journal, JournaledServing, open_to_read
-from codesynth.models import Failure, Record, Request, Stats
+from codesynth.filters import AGREEMENT_COLUMNS, Agreement, GroupWindow, Pairs, Selection
+from codesynth.journal import BatchLog, Journal, JournaledServing, open_to_read
+from codesynth.models import Endpoint, Failure, Record, Request, Stats
 from codesynth.notes import RunNotes, fates_note, job_note
 from codesynth.pipeline import Part, RowFilter, RowWindow, Shard, Stop, Task
 from codesynth.process import DRAIN_SECONDS, signals
@@ -32,10 +32,13 @@ from codesynth.serving.client import APILLMServing
 from codesynth.serving.limits import Budget, Price
 from codesynth.settings import AskSettings, RowSettings, VerifySettings
 from codesynth.storage import Files, Output, check_inputs, read_records, sibling_path
-from codesynth.verify import SandboxServing, SandboxSettings, VerifyTask
+from codesynth.verify import INSTRUCTION_KEYS, SandboxServing, SandboxSettings, VerifyTask
+
+if TYPE_CHECKING:
+    from codesynth.serving.offline import PracticeEndpoint
 
 EXIT_OK, EXIT_FAILED_ROWS, EXIT_LIMIT = 0, 3, 5
-OFFLINE_MODEL = "offline"
+OFFLINE_MODEL, OFFLINE_URL = "offline", "http://offline/v1"
 _LONGEST_LOOK = 1 << 20
 
 
@@ -80,7 +83,7 @@ def ask(
         serving: LLMServing = endpoint
         if journal is not None:
             also = _also(settings, journal, stack) if divide is None else ()
-            serving = _journaled(run, spec, task, journal, endpoint, also)
+            serving = _journaled(run, settings, spec, task, journal, endpoint, also)
         run.notes.load = lambda: endpoint.load
         run.remarks, run.tally = spec.remarks, spec.tally
         if divide is not None:
@@ -88,6 +91,8 @@ def ask(
         if settings.estimate is not None:
             return _estimate(run, settings, spec, task, serving)
         code = run.execute(spec.records(), task, serving, spec.filters())
+        if journal is not None:
+            _tell_open(run, journal)
         if spec.quota is not None and spec.quota.exhausted:
             run.say(spec.quota.explanation())
         return code
@@ -118,15 +123,24 @@ def verify(settings: VerifySettings) -> int:
             code_key=settings.input_key,
             instruction_key=settings.instruction_key,
             output_key=settings.output_key,
+            more_columns=AGREEMENT_COLUMNS if settings.agree else (),
         )
         run = Run(settings, "verify", files, lambda: None)
         run.say_if(settings.unsafe, "--unsafe: the code runs without a sandbox, with your rights")
         run.tally = task.statuses
         run.fewest_rows = 0 if settings.overwrite else files.output.count_rows()
         records = itertools.islice(read_records(settings.inputs), settings.limit)
-        selection = Selection(settings.keep, best=settings.best)
-        code = run.execute(records, task, serving, [selection])
-        run.say_if(bool(selection.first), f"first rejected: {selection.first}")
+        selection = Selection(settings.keep, best=settings.best and not settings.agree)
+        agreement = Agreement(settings.output_key, best=settings.best)
+        window = _window(settings, agreement)
+        code = run.execute(records, task, serving, [selection], window)
+        first = agreement.first or selection.first
+        run.say_if(bool(first), f"first rejected: {first}")
+        run.say_if(
+            bool(agreement.useless),
+            f"{agreement.useless} tests were failed by every answer to their instruction: they do "
+            "not count",
+        )
         run.say_if(
             bool(count := task.statuses["no_tests"]),
             f"{count} rows have no tests. Name their column with --test-key, or make tests with "
@@ -137,6 +151,14 @@ def verify(settings: VerifySettings) -> int:
             f"{count} rows are not Python: verify runs only Python",
         )
         return code
+
+
+def _window(settings: VerifySettings, agreement: Agreement) -> RowWindow | None:
+    """Make the window for ``--agree`` and ``--pairs``, which look at answers side by side."""
+    if settings.pairs:
+        keys = (settings.instruction_key,) if settings.instruction_key else INSTRUCTION_KEYS
+        return GroupWindow(Pairs(settings.input_key, keys, agree=settings.agree))
+    return GroupWindow(agreement) if settings.agree else None
 
 
 def _is_verified(output: Output, key: str) -> bool:
@@ -162,24 +184,30 @@ def _journal_path(settings: AskSettings) -> str | None:
 def _budget(settings: AskSettings, journal: Journal | None) -> Budget | None:
     if settings.price is None:
         return None
-    body = settings.params.body("", [])
     return Budget(
         Price(*settings.price),
         settings.max_cost,
         earlier=journal.spent() if journal is not None else None,
-        max_tokens=body.get("max_completion_tokens") or body.get("max_tokens"),
+        max_tokens=settings.most_tokens,
     )
+
+
+def _transport(settings: AskSettings) -> PracticeEndpoint | None:
+    if not settings.offline:
+        return None
+    from codesynth.serving.offline import PracticeEndpoint, read_faults
+
+    return PracticeEndpoint(read_faults(os.environ.get("CODESYNTH_OFFLINE", "")))
+
+
+def _endpoints(settings: AskSettings) -> list[Endpoint]:
+    return [Endpoint(OFFLINE_URL)] if settings.offline else settings.endpoints(os.environ)
 
 
 def make_endpoint(settings: AskSettings, budget: Budget | None) -> APILLMServing:
     """Make the serving that asks the endpoints, or the practice endpoint."""
-    transport = None
-    if settings.offline:
-        from codesynth.serving.offline import PracticeEndpoint, read_faults
-
-        transport = PracticeEndpoint(read_faults(os.environ.get("CODESYNTH_OFFLINE", "")))
     return APILLMServing(
-        "http://offline/v1" if settings.offline else settings.endpoints(os.environ),
+        _endpoints(settings),
         OFFLINE_MODEL if settings.offline else settings.model,
         params=settings.params,
         concurrency=settings.concurrency or None,
@@ -190,7 +218,7 @@ def make_endpoint(settings: AskSettings, budget: Budget | None) -> APILLMServing
         max_retries=settings.max_retries,
         max_outage=settings.max_outage,
         budget=budget,
-        transport=transport,
+        transport=_transport(settings),
     )
 
 
@@ -213,8 +241,50 @@ def _also(
     return [stack.enter_context(open_to_read(path, answers=True)) for path in settings.also_journal]
 
 
+def _behind_journal(
+    run: Run, settings: AskSettings, journal: Journal, endpoint: APILLMServing
+) -> LLMServing:
+    """Choose what answers the rows that the journal does not know; collect open batches."""
+    log = BatchLog(journal)
+    if not (settings.batch or settings.cancel or log.open()):
+        return endpoint
+    from codesynth.serving.batch import BatchClient, BatchOptions, BatchServing, Withholding
+
+    client = BatchClient(
+        _endpoints(settings)[0],
+        timeout=settings.timeout,
+        connect_timeout=settings.connect_timeout,
+        max_outage=settings.max_outage,
+        transport=_transport(settings),
+    )
+    options = BatchOptions(
+        size=settings.batch_size,
+        max_retries=settings.max_retries,
+        wait=not settings.no_wait,
+        budget=run.budget,
+    )
+    batches = BatchServing(client, log, options)
+    run.progress.status = batches.status
+    if settings.batch and not settings.cancel:
+        return batches
+    opened = len(log.open())
+    held, words = batches.collect(cancel=settings.cancel)
+    if settings.cancel:
+        done = f"{opened} batches were cancelled. Run without --cancel to ask for the rest"
+        return Withholding(endpoint, lambda _: True, words or done)
+    return Withholding(endpoint, held, words)
+
+
+def _tell_open(run: Run, journal: Journal) -> None:
+    """Say after a stop that batches go on."""
+    if ids := [batch.id for batch in BatchLog(journal).open() if batch.id]:
+        words = f"{len(ids)} batches go on: {one_line(', '.join(ids))}"
+        run.say(f"{words}. Run again to collect them, or with --cancel to end them")
+
+
 def _journaled(
     run: Run,
+    settings: AskSettings,
     spec: CommandSpec,
     task: Task,
     journal: Journal,
@@ -224,13 +294,13 @@ def _journaled(
     """Put the journal in front of the endpoint; refuse to replace another job's output."""
     run.job = Job(run, journal, {**spec.identity, "model": endpoint.model}, spec)
     run.notes.journal = journal
-    serving = JournaledServing(journal, endpoint, also=also, before_asking=endpoint.check_model)
     job = run.job.text
     if journal.answers and journal.note("job") not in (None, job):
         _tell_change(run, spec, task, journal)
     for name, value in {**spec.notes, "model": endpoint.model, "job": job}.items():
         journal.set_note(name, value)
-    return serving
+    behind = _behind_journal(run, settings, journal, endpoint)
+    return JournaledServing(journal, behind, also=also, before_asking=endpoint.check_model)
 
 
 def _tell_change(run: Run, spec: CommandSpec, task: Task, journal: Journal) -> None:

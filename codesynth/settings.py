@@ -250,6 +250,32 @@ class AskSettings(RowSettings):
         "Stop when no request has succeeded for S seconds. Default: 300.",
         least=0,
     )
+    batch: bool = option(
+        False,
+        SPEED,
+        "--batch",
+        "Send through the Batch API: within a day, often for half the price. Needs a journal.",
+    )
+    batch_size: int = option(
+        50_000,
+        SPEED,
+        "--batch-size N",
+        "With --batch: most requests in one batch. Default: 50000.",
+        least=1,
+    )
+    no_wait: bool = option(
+        False,
+        SPEED,
+        "--no-wait",
+        "With --batch: send, collect what is done, and exit 5 while batches are running. Run "
+        "again to collect.",
+    )
+    cancel: bool = option(
+        False,
+        SPEED,
+        "--cancel",
+        "Cancel the open batches of this journal and collect what they have done. Ask nothing.",
+    )
     journal: str | None = option(
         None,
         RESUME,
@@ -341,9 +367,16 @@ class AskSettings(RowSettings):
             )
         return [Endpoint(url, key, headers) for url in urls]
 
+    @property
+    def most_tokens(self) -> int | None:
+        """Tell the most tokens of an answer, where the requests name it."""
+        body = self.params.body("", [])
+        return body.get("max_completion_tokens") or body.get("max_tokens")
+
     def check(self) -> None:
         """See that the options go together; see ``RowSettings.check``."""
         super().check()
+        self._check_batch()
         if self.max_cost is not None and self.price is None:
             raise ConfigError("--max-cost needs --price IN,OUT")
         if self.estimate is not None and self.shard != (0, 1):
@@ -397,6 +430,22 @@ class AskSettings(RowSettings):
             raise ConfigError("--ray needs INPUT files that all nodes can read: not standard input")
         if self.unordered or self.shard != (0, 1) or self.estimate is not None:
             raise ConfigError("--ray divides a whole job: drop --unordered, --shard, --estimate")
+
+    def _check_batch(self) -> None:
+        no_journal = self.journal is None and (self.output is None or self.no_journal)
+        if no_journal and (self.batch or self.cancel):
+            what = "--batch" if self.batch else "--cancel"
+            raise ConfigError(f"{what} needs a journal: name -o OUT or --journal PATH")
+        if self.no_wait and not (self.batch or self.cancel):
+            raise ConfigError("--no-wait goes with --batch")
+        if self.batch and len(self.base_urls) > 1:
+            raise ConfigError("--batch sends to one endpoint: give one --base-url")
+        if self.batch and self.estimate is not None:
+            raise ConfigError("--estimate asks at once: drop --batch")
+        if self.batch and self.max_cost is not None and self.most_tokens is None:
+            raise ConfigError(
+                "--batch with --max-cost needs --max-tokens to know what may be spent"
+            )
 
 
 def _absolute(paths: Sequence[str]) -> list[str]:
@@ -484,6 +533,11 @@ class InstructionsSettings(AskSettings):
                     "--novelty and --accepted compare each row with all before it, so the job "
                     "cannot be divided: drop --ray"
                 )
+        if self.batch and self.accepted is not None:
+            raise ConfigError(
+                "--accepted asks until enough rows are accepted, but --batch sends all at once: "
+                "use -n"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -601,7 +655,8 @@ class VerifySettings(RowSettings):
         CHECK,
         "--test-key KEY",
         "Column with the tests: asserts (a text or a list), check(candidate), test functions, "
-        "unittest classes, or pairs of input and output. Default: the doctests.",
+        "unittest classes, or pairs of input and output. Default: generated_tests, which gen-tests "
+        "writes, else the doctests.",
     )
     keep: frozenset[str] | None = option(
         None,
@@ -616,7 +671,26 @@ class VerifySettings(RowSettings):
         False,
         CHECK,
         "--best",
-        "Keep only the first answer to each instruction that passed its tests.",
+        "Keep only the first answer to each instruction that passed its tests; with --agree, one "
+        "answer of the largest group.",
+    )
+    agree: bool = option(
+        False,
+        CHECK,
+        "--agree",
+        "Compare the answers to each instruction, for tests that may be wrong. Adds the columns "
+        "pass_rate (share of the tests that the answer passed) and agreement (share of the answers "
+        "that passed the same tests). With --best, the kept answer is from the group with the most "
+        "answers times passed tests. A test that every answer fails does not count. Compared are "
+        "answers that are not more than 1,000 rows apart; rows are held back until then.",
+    )
+    pairs: bool = option(
+        False,
+        CHECK,
+        "--pairs",
+        "Write preference pairs instead of rows: an answer that passed as chosen, one to the same "
+        "instruction that failed as rejected, and the instruction as prompt. With --agree, answers "
+        "of the largest group count as passed.",
     )
     python: str = option(
         sys.executable,
@@ -648,15 +722,19 @@ class VerifySettings(RowSettings):
     @property
     def new_columns(self) -> list[str]:
         """Name the columns that the run adds."""
-        return [self.output_key]
+        return [self.output_key, *(("pass_rate", "agreement") if self.agree else ())]
 
     def check(self) -> None:
         """See that the options go together; see ``RowSettings.check``."""
         super().check()
         if self.keep is not None and self.best:
             raise ConfigError("--best keeps only rows that passed: drop --keep")
-        if self.unordered and self.best:
-            raise ConfigError("--best needs the rows in order: drop --unordered")
+        if self.pairs and (self.best or self.keep is not None):
+            raise ConfigError("--pairs chooses the answers itself: drop --best and --keep")
+        if self.unordered and (self.best or self.agree or self.pairs):
+            raise ConfigError(
+                "--best, --agree and --pairs need the rows in order: drop --unordered"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

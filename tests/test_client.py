@@ -1,6 +1,5 @@
 """The client against an endpoint that misbehaves in every way it can."""
 
-import itertools
 import json
 import logging
 from collections.abc import Iterator
@@ -27,8 +26,8 @@ def requests(*prompts: str, model: str = "test-model") -> list[Request]:
     return [request(i, prompt, model) for i, prompt in enumerate(prompts)]
 
 
-def endless() -> Iterator[Request]:
-    return (request(i, str(i)) for i in itertools.count())
+def many(count: int) -> Iterator[Request]:
+    return (request(i, str(i)) for i in range(count))
 
 
 def text_of(response: Response) -> str | None:
@@ -334,3 +333,55 @@ def test_an_answer_is_given_with_its_body_and_its_time(endpoint: Endpoint) -> No
 def test_no_endpoint_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match="no endpoint"):
         APILLMServing([])
+
+
+# Replicas.
+
+
+def both(one: str, other: str, **options: object) -> APILLMServing:
+    ends = [models.Endpoint(url, "sk-test") for url in (one, other)]
+    return APILLMServing(ends, "test-model", **({"concurrency": 8, "timeout": 5.0} | options))
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_replica_that_refuses_the_key_is_left_out_with_a_warning(
+    status: int, endpoint: Endpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Endpoint(lambda request: error(status, "not for you")) as refusing:
+        responses = list(both(refusing.base_url, endpoint.base_url).generate(many(60)))
+    assert [r.error for r in responses] == 60 * [None]
+    assert len(refusing.received) <= 8
+    warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert [each for each in warnings if refusing.base_url in each and "not for you" in each]
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/v1", "http://a..b/v1", "https://127.0.0.1:9"])
+def test_a_replica_that_cannot_be_reached_is_left_out_with_a_warning(
+    url: str, endpoint: Endpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    responses = list(both(url, endpoint.base_url).generate(many(60)))
+    assert [r.error for r in responses] == 60 * [None]
+    assert [each for each in caplog.records if url in each.getMessage()]
+
+
+def test_a_replica_that_dies_costs_no_row(endpoint: Endpoint) -> None:
+    with Endpoint() as dying:
+        responses = both(dying.base_url, endpoint.base_url).generate(many(400))
+        done = [next(responses) for _ in range(20)]
+        dying.stop()
+        done += list(responses)
+    assert [r.error for r in done] == 400 * [None]
+
+
+def test_replicas_that_all_refuse_the_key_stop_the_run() -> None:
+    plan = lambda request: error(401, "no")  # noqa: E731
+    with Endpoint(plan) as one, Endpoint(plan) as other:
+        with pytest.raises(EndpointError, match="refused the key"):
+            list(both(one.base_url, other.base_url).generate(many(60)))
+        assert len(one.received) + len(other.received) <= 16
+
+
+def test_replicas_share_the_load(endpoint: Endpoint) -> None:
+    with Endpoint() as other:
+        list(both(endpoint.base_url, other.base_url).generate(many(100)))
+        assert min(len(endpoint.received), len(other.received)) >= 20

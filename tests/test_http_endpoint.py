@@ -161,13 +161,23 @@ def test_secrets_are_taken_out_of_any_text() -> None:
     endpoint = client(
         "http://user:hunter2@host/v1", "k", api_key="azure-key", authorization="Token t0ken-9"
     )
-    text = endpoint.without_secrets("hunter2 azure-key t0ken-9 Token t0ken-9 k")
+    text = endpoint.secrets.hide("hunter2 azure-key t0ken-9 Token t0ken-9 k")
     assert text == "[secret] [secret] [secret] [secret] [secret]"
 
 
 def test_short_value_of_a_header_is_no_secret() -> None:
     endpoint = client("http://host/v1", "", x_feature="true")
-    assert endpoint.without_secrets("is it true?") == "is it true?"
+    assert endpoint.secrets.hide("is it true?") == "is it true?"
+
+
+def test_keys_are_taken_out_of_kept_bodies_and_words_are_not() -> None:
+    endpoint = client(
+        "http://u:pass-word1@host/v1", "sk-secret", api_key="az-12345", referer="https://x"
+    )
+    body = b"sk-secret az-12345 pass-word1 https://x"
+    assert endpoint.secrets.hide_in_body(body) == b"[secret] [secret] [secret] https://x"
+    assert client("http://host/v1", "EMPTY").secrets.hide_in_body(b"x = EMPTY") == b"x = EMPTY"
+    assert client("http://host/v1", "x").secrets.hide_in_body(b"x = 1") == b"x = 1"
 
 
 # Redirects.

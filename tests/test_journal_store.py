@@ -126,10 +126,10 @@ def test_notes_are_remembered_and_replaced(path: Path) -> None:
 def test_a_transaction_that_fails_leaves_nothing(path: Path) -> None:
     with Journal(str(path)) as journal:
         with pytest.raises(JournalError), journal.transaction() as db:  # noqa: PT012
-            db.execute("CREATE TABLE batch (id)")
-            db.execute("CREATE TABLE batch (id)")
+            db.execute("CREATE TABLE other (id)")
+            db.execute("CREATE TABLE other (id)")
         with journal.transaction() as db:
-            db.execute("CREATE TABLE batch (id)")
+            db.execute("CREATE TABLE other (id)")
         journal.put([StoredAnswer(b"key", b"body")])
         assert journal.get(b"key") is not None
 

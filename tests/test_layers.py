@@ -16,14 +16,18 @@ ALLOWED: dict[str, set[str]] = {
         "settings",
         "estimate",
         "commands",
+        "filters",
         "pipeline",
         "process",
         "progress",
         "journal",
         "storage",
         "verify",
+<<<<<<< HEAD
         "filters",
         "notes",
+=======
+>>>>>>> house
     }
     | {"serving", "serving.answers", "serving.client", "serving.limits", "serving.offline"}
     | {"serving.batch"},
@@ -50,7 +54,8 @@ ALLOWED: dict[str, set[str]] = {
     "serving.http": {"serving.http"},
     "serving.limits": {"serving.limits"},
     "serving.offline": {"serving.offline"},
-    "serving.batch": {"serving.batch", "serving.http", "serving.answers", "journal", *SERVING},
+    "serving.batch": {"serving.batch", "serving.http", "serving.answers", "serving.outcomes"}
+    | {"serving.limits", "journal", *SERVING},
     "journal": {"journal", "serving.answers", *SERVING},
     "storage": {"storage"},
     "estimate": {"progress"},

@@ -386,7 +386,7 @@ def test_latency_is_waited_for_side_by_side(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_faults_are_read_from_a_text() -> None:
-    text = " 429=0.1,500 = .05,cut=1,latency=1.5, wrong_code=0.2,wrong_tests=0 "
+    text = " 429=0.1,500 = .05,cut=1,latency=1.5, wrong_code=0.2,wrong_tests=0,batch_limit=900 "
     assert read_faults(text) == {
         "429": 0.1,
         "500": 0.05,
@@ -394,6 +394,8 @@ def test_faults_are_read_from_a_text() -> None:
         "latency": 1.5,
         "wrong_code": 0.2,
         "wrong_tests": 0.0,
+        "expired": 0.0,
+        "batch_limit": 900.0,
     }
     assert set(read_faults(" ").values()) == {0.0}
 

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import get_args
 
+from update_help import readme
+
 from codesynth.models import FailureKind
 from codesynth.verify import STATUSES
 
@@ -56,6 +58,10 @@ def test_every_option_is_in_the_readme() -> None:
         options = set(re.findall(r"(?<=\s)--[a-z-]+|(?<=  )-[a-zA-Z](?=,)", path.read_text()))
         told = {name for name in options if re.search(rf"(?<![\w-]){name}(?![\w-])", README)}
         assert options - told == set(), path.name
+
+
+def test_the_tables_of_options_are_those_of_the_settings() -> None:
+    assert readme() == README, "run tests/update_help.py"
 
 
 def test_every_kind_of_failure_and_every_status_is_in_the_readme() -> None:

@@ -12,7 +12,7 @@ def reasons(selection: Selection, *rows: tuple[str, str]) -> list[Any]:
     found = []
     for number, (group, status) in enumerate(rows, 1):
         subject = dumps({"group": group, "status": status, "message": "why"}).decode()
-        failure = selection.reject(Row(b"", None, subject, 0, number))
+        failure = selection.reject(Row(b"", subject=subject, number=number))
         assert failure is None or failure.kind == "not_kept"
         found.append(failure and failure.message)
     return found

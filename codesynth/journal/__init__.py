@@ -1,7 +1,16 @@
 """What was paid for: the store, and the serving in front of another serving."""
 
+from codesynth.journal.batches import BatchLog, OpenBatch
 from codesynth.journal.occurrences import Occurrences
 from codesynth.journal.serving import JournaledServing
 from codesynth.journal.store import Journal, StoredAnswer, open_to_read
 
-__all__ = ["Journal", "JournaledServing", "Occurrences", "StoredAnswer", "open_to_read"]
+__all__ = [
+    "BatchLog",
+    "Journal",
+    "JournaledServing",
+    "Occurrences",
+    "OpenBatch",
+    "StoredAnswer",
+    "open_to_read",
+]

@@ -145,6 +145,8 @@ class _JournaledStream(Iterator[Response]):
 
     def _to_store(self, response: Response) -> StoredAnswer | None:
         key, error = response.request.key, response.error
+        if response.stored:
+            return None
         if response.cached:
             return self._copies.pop(key, None)
         if not (key and response.body) or (error and error.kind not in UNUSABLE_ANSWERS):

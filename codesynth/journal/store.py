@@ -38,6 +38,8 @@ _TABLES = (
     # Numbered from 1 without a gap. The sums are of all answers so far: the last one has the total.
     """CREATE TABLE answer (number INTEGER PRIMARY KEY, prompt_sum INTEGER, completion_sum INTEGER,
         time REAL, seconds REAL, key BLOB, attempts INTEGER, check_sum INTEGER, body BLOB)""",
+    """CREATE TABLE batch (number INTEGER PRIMARY KEY, uuid TEXT, requests INTEGER, keys BLOB,
+        file TEXT, id TEXT)""",
 )
 _TOTAL = """SELECT number, prompt_sum, completion_sum FROM answer ORDER BY number DESC LIMIT 1"""
 _PLACE = "CREATE TEMP TABLE IF NOT EXISTS place (key PRIMARY KEY, number) WITHOUT ROWID"

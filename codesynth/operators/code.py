@@ -68,7 +68,9 @@ class CodeOperator:
         found = extract_code(text, self.subject(record) or "", self.language)
         if isinstance(found, Failure):
             return found
-        about = {"blocks": found.blocks, "block": found.taken}
+        about: dict[str, object] = {"blocks": found.blocks, "block": found.taken}
+        if found.language:
+            about["language"] = found.language
         return Parsed({self.output_key: found.code}, about)
 
 

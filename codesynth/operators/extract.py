@@ -29,7 +29,7 @@ _OPENING = re.compile(rf"\s*+({'|'.join(map(re.escape, _TAGS))})")
 
 _FENCE = re.compile(r"\n([ \t\d.)*+-]*+)(```+(?![^`\n]*`)|~~~+)([^\n]*)")
 _INDENT = re.compile(r"\s*(?:(?:[-*+]|\d{1,9}[.)])\s+)?")  # of a fence, in an item of a list too
-_NAMES_PYTHON = re.compile(r"(?m)\b[Pp]ython(?! if)|^[ \t]*(?:async )?def \w+\(")
+_NAMES_PYTHON = re.compile(r"(?m)\b[Pp]ython|^[ \t]*(?:async )?def \w+\(")
 _STATEMENT = re.compile(r"(?!(?:else|elif|except|finally)\b)[^\s)\]}]")
 _COMPOUND = re.compile(r"(?m)^(?:async )?(?:def|class|for|while|if|with|try|from)\b")
 _SPAN = re.compile(r"`[^`\n]*`|\\[(\[](?:(?!\\[()\[\]]).)*\\[)\]]")  # code, or a formula
@@ -152,7 +152,7 @@ def _choose(blocks: list[Block], instruction: str, language: Language | None) ->
 
 def _unfenced(text: str, language: Language) -> str:
     """Take the code out of a text without a fence; empty if it is words."""
-    run = _longest_run(text) if language is PYTHON else ""
+    run = _longest_run(text) if language.name == PYTHON.name else ""
     rest = text[text.rfind(run) + len(run) :]
     if _COMPOUND.search(run) and (not rest.strip() or _are_words(rest)):
         return run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from codesynth.errors import ConfigError
 from codesynth.models import Failure, Record
 from codesynth.operators.chat import Parsed
 from codesynth.operators.templates import Template
+from codesynth.storage.columns import read_text
 
 OUTPUT_KEY = "generated"
 TYPES: Mapping[str, tuple[type, ...]] = {
@@ -67,6 +68,61 @@ class TextOperator:
     def parse(self, text: str, record: Record) -> Parsed | Failure:
         """Take the whole answer, without white space around it."""
         return Parsed({self.output_key: text.strip()})
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnOperator:
+    """Asks a question about the text in one column; the answer's text is the new column.
+
+    Args:
+        fill: writes the prompt from the row and the text.
+        input_key: the column. Of a list of chat messages in it, the human's first is the text.
+    """
+
+    fill: Callable[[Record, str], str | Failure]
+    input_key: str
+    output_key: str
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Name the new column."""
+        return (self.output_key,)
+
+    def prompt(self, record: Record) -> str | Failure:
+        """Write the prompt."""
+        said = self.subject(record)
+        if said is not None:
+            return self.fill(record, said)
+        found = read_text(record, self.input_key)
+        if isinstance(record.fields.get(self.input_key), list):
+            words = f'"{self.input_key}" has no text of a human: no message with the role "user"'
+            return Failure("not_a_string", words)
+        return found if isinstance(found, Failure) else self.fill(record, found)
+
+    def subject(self, record: Record) -> str | None:
+        """Read the text."""
+        value = record.fields.get(self.input_key)
+        return first_of_human(value) if isinstance(value, list) else _text(value)
+
+    def parse(self, text: str, record: Record) -> Parsed | Failure:
+        """Take the whole answer, without white space around it."""
+        return Parsed({self.output_key: text.strip()})
+
+
+def first_of_human(messages: Sequence[object]) -> str | None:
+    """Read what the human says first in a chat; ShareGPT's names of the fields are known, too."""
+    for message in messages:
+        if not isinstance(message, Mapping):
+            continue
+        role = message.get("role", message.get("from"))
+        text = message.get("content", message.get("value"))
+        if isinstance(role, str) and role.lower() in ("user", "human") and _text(text):
+            return str(text)
+    return None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from codesynth.models import Failure, Record
 from codesynth.operators.chat import Parsed
 from codesynth.operators.code import instruction_key
 from codesynth.operators.extract import extract_code
-from codesynth.operators.languages import find_language
+from codesynth.operators.languages import PYTHON
 from codesynth.operators.templates import Template, load_template
 from codesynth.storage.columns import read_text
 
@@ -90,7 +90,7 @@ class TestsOperator:
 
     def parse(self, text: str, record: Record) -> Parsed | Failure:
         """Take signature and tests out of the answer."""
-        found = extract_code(text, "", find_language("python"))
+        found = extract_code(text, "", PYTHON)
         if isinstance(found, Failure):
             return found
         statements, broken = _split(found.code)

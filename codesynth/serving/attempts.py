@@ -14,17 +14,21 @@ from tenacity.wait import wait_random_exponential
 from codesynth.errors import EndpointError
 from codesynth.models import Failure, Request, Response
 from codesynth.serving.answers import read_json
-from codesynth.serving.diagnosis import check_model, explain
+from codesynth.serving.diagnosis import check_model, explain, explain_outage
 from codesynth.serving.http import EndpointClient, NoReply
-from codesynth.serving.limits import Admission, AttemptResult, Drained, read_rate_headers
+from codesynth.serving.limits import Admission, AttemptResult, Drained
+from codesynth.serving.limits.admission import Kind
 from codesynth.serving.outcomes import Outcome, read_outcome
 
 _log = logging.getLogger(__name__)
 _BACKOFF = wait_random_exponential(multiplier=0.5, max=30)
-_LOAD = {
+_LOAD: dict[int, Kind] = {
     429: "overload",
-    **dict.fromkeys((503, 529), "busy"),
-    **dict.fromkeys((500, 502, 504), "down"),
+    503: "busy",
+    529: "busy",
+    500: "down",
+    502: "down",
+    504: "down",
 }
 """What a status says of the endpoint's load."""
 _NOBODY = frozenset({"connection", "timeout", "server_error"})
@@ -158,6 +162,8 @@ class Asker:
             row.avoid = None
             return outcome
         self._failing += row.attempts == 1
+        if advice.stop and self._answered and not outcome.denied:
+            raise explain_outage(outcome)
         if advice.stop or (outcome.quota and not advice.elsewhere):
             raise explain(endpoint, outcome, _model_of(row))
         row.avoid, row.outage = permit.replica, advice.is_outage
@@ -180,9 +186,9 @@ class Asker:
             )
         except NoReply as exc:
             row.fresh = exc.stale
-            return _read_no_reply(exc)
-        body = endpoint.redact(reply.body)
-        outcome = read_outcome(reply.status, reply.headers, body, endpoint.without_secrets)
+            return _read_no_reply(exc, answered=self._answered)
+        body = endpoint.secrets.hide_in_body(reply.body)
+        outcome = read_outcome(reply.status, reply.headers, body, endpoint.secrets.hide)
         denied = outcome.denied and not (outcome.retry and row.counted <= self._max_retries)
         failure = outcome.failure
         if failure is not None and failure.kind == "rejected" and not (denied or outcome.retry):
@@ -199,7 +205,6 @@ class Asker:
             usage=outcome.answer.usage if outcome.answer else None,
             answer_bytes=len(outcome.body),
             billed=outcome.billed,
-            rates=read_rate_headers(reply.headers),
         )
 
     async def _suspect(self, endpoint: EndpointClient, row: Row, outcome: Outcome) -> None:
@@ -222,12 +227,15 @@ def _model_of(row: Row) -> str:
     return str(read_json(row.request.body).get("model"))
 
 
-def _read_no_reply(error: NoReply) -> tuple[Outcome, AttemptResult]:
-    """Make an outcome of none; a connection that was not made has bought nothing."""
-    kind = "down"
+def _read_no_reply(error: NoReply, *, answered: bool) -> tuple[Outcome, AttemptResult]:
+    """Make an outcome of none; a connection that was not made has bought nothing.
+
+    A host that is unknown after others have answered, or it has itself, may be known again.
+    """
+    kind: Kind = "down"
     if error.out_of_files:
         kind = "busy"
-    elif error.permanent:
+    elif error.permanent and not answered:
         kind = "hopeless"
     elif error.unreachable:
         kind = "unreachable"
@@ -238,7 +246,11 @@ def _read_no_reply(error: NoReply) -> tuple[Outcome, AttemptResult]:
     billed = not (error.unreachable or error.stale)
     failure = Failure(error.kind, error.message)
     outcome = Outcome(
-        failure=failure, retry=True, retry_after=0.0 if error.stale else None, billed=billed
+        failure=failure,
+        retry=True,
+        retry_after=0.0 if error.stale else None,
+        denied=error.permanent,
+        billed=billed,
     )
     return outcome, AttemptResult(kind, error.message, billed=billed)
 

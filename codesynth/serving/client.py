@@ -159,7 +159,6 @@ class APILLMServing:
             concurrency=self._concurrency,
             rpm=self._rpm,
             tpm=self._tpm,
-            max_retries=self._max_retries,
             max_outage=self._max_outage,
             budget=self._budget,
         )

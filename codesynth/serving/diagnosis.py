@@ -86,11 +86,11 @@ def _read_names(endpoint: EndpointClient, reply: Reply, hint: str) -> list[str]:
     """Read the models' names; none where the endpoint does not list them."""
     if reply.status in _UNLISTED:
         return []
-    outcome = read_outcome(reply.status, reply.headers, reply.body, endpoint.without_secrets)
+    outcome = read_outcome(reply.status, reply.headers, reply.body, endpoint.secrets.hide)
     if outcome.denied or outcome.quota:
         raise explain(endpoint, outcome)
     if not 200 <= reply.status < 300:
-        words = find_words(reply.body, endpoint.without_secrets).rstrip(".")
+        words = find_words(reply.body, endpoint.secrets.hide).rstrip(".")
         said = f"answers {reply.status}: {words}" if words else f"answers {reply.status}"
         fix = f"Are OPENAI_API_KEY and --base-url right? {hint}".rstrip()
         raise EndpointError(f"{endpoint.name}/models {said}. {fix}")
@@ -125,6 +125,13 @@ def explain(endpoint: EndpointClient, outcome: Outcome, model: str | None = None
             f"Check --model {model} and --base-url {name}"
         )
     if status is None:
-        return EndpointError(f"{words}. Is the endpoint running, and is --base-url right?")
+        fix = "" if outcome.denied else ". Is the endpoint running, and is --base-url right?"
+        return EndpointError(f"{words}{fix}")
     fix = ". Is --base-url right?" if status < 500 else ""
     return EndpointError(f"{name} answers {status}: {words}{fix}")
+
+
+def explain_outage(outcome: Outcome) -> EndpointError:
+    """Word that answers came, and none any more for too long."""
+    _, words = _words_of(outcome)
+    return EndpointError(f"{words}. No request has succeeded for --max-outage. Run again to go on")

@@ -28,7 +28,7 @@ _DENIALS = frozenset({401, 402, 403, 404})
 _QUOTA = "insufficient_quota"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     """What one attempt brought.
 

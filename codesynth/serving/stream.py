@@ -65,6 +65,11 @@ class Channel:
         self._feeder_waits = False
         self.closed = False
 
+    @property
+    def waiting(self) -> int:
+        """Count what the caller has not taken, roughly."""
+        return self._items.qsize()
+
     def put(self, response: Response) -> None:
         """Hand a response to the caller; from any thread."""
         self._items.put(response)

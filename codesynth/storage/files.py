@@ -99,8 +99,7 @@ class Files:
             there = self.output.path
         if there is not None:
             raise ConfigError(
-                f"{there} exists, but not its journal. Move it away, or replace it with "
-                "--overwrite"
+                f"{there} exists, but not its journal. Move it away, or replace it with --overwrite"
             )
 
     def start(self) -> None:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -24,15 +24,17 @@ INSIDE = Path(__file__).with_name("inside")
 START = "import sys; sys.path[0] = sys.argv[2]; from inside.server import main; main()"
 ASK = (
     "import json, sys; assert sys.version_info >= (3, 9); "
-    "print(json.dumps([sys.prefix, sys.base_prefix, sys.path]))"
+    "print(json.dumps([sys.executable, sys.prefix, sys.base_prefix, sys.path]))"
 )
 PROBE = """\
-import os, socket
+import os
 assert os.getppid() == 1, "the process namespace is shared"
 assert os.getuid() != 0, "rows would run as root"
-assert {name for _, name in socket.if_nameindex()} <= {"lo"}, "there is a network"
+names = {line.partition(":")[0].strip() for line in open("/proc/net/dev").readlines()[2:]}
+assert names <= {"lo"}, "there is a network"
 assert "CapEff:\\t0000000000000000\\n" in open("/proc/self/status").read(), "there are capabilities"
 """
+HOME = "/opt/codesynth"
 ROOT_FOLDERS = ("/bin", "/lib", "/lib32", "/lib64")
 ETC = ("ld.so.cache", "alternatives", "localtime", "hosts", "nsswitch.conf", "mime.types")
 DEVICES = ("null", "zero", "full", "random", "urandom")
@@ -44,7 +46,8 @@ PROCESSES, GRACE = 64, 10.0
 UNSAFE = "or pass --unsafe to run the code with your own rights"
 HELP = (
     "Switch user namespaces on (sysctl -w kernel.unprivileged_userns_clone=1, on Ubuntu "
-    "kernel.apparmor_restrict_unprivileged_userns=0; in a container allow unshare and mount)"
+    "kernel.apparmor_restrict_unprivileged_userns=0; in a container allow unshare and mount), "
+    "install libseccomp if it is missing (apt-get install libseccomp2)"
 )
 BROKEN = (
     b'{"status":"error","tests_run":0,"tests_passed":0,"message":"the sandbox broke down",'
@@ -126,8 +129,9 @@ class Sandbox:
 def _command(settings: SandboxSettings, scratch: str) -> list[str]:
     """Build the command that starts a sandbox."""
     is_root = os.geteuid() == 0 and not settings.unsafe
-    # before Linux 5.14 the limit on processes counts those of the user that are outside
-    others = 0 if is_root else int(Path("/proc/loadavg").read_text().split()[3].split("/")[1])
+    others = 0  # before Linux 5.14 the limit counts what the user runs outside, too
+    if not is_root and [*map(int, re.findall(r"\d+", os.uname().release)[:2])] < [5, 14]:
+        others = int(Path("/proc/loadavg").read_text().split()[3].split("/")[1])
     told: dict[str, Any] = {
         "timeout": settings.timeout,
         "memory": settings.memory_mb << 20,
@@ -143,7 +147,7 @@ def _command(settings: SandboxSettings, scratch: str) -> list[str]:
         install = "Install bubblewrap (apt-get install bubblewrap, dnf install bubblewrap)"
         raise ConfigError(f"bwrap not found. {install}, {UNSAFE}")
     powers = ["SYS_ADMIN", "SYS_PTRACE", *(("SETUID", "SETGID", "KILL") if is_root else ())]
-    python, mounts = _mounts(Path(settings.python))
+    python, mounts = _mounts(settings.python)
     return [
         *(bubblewrap, "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"),
         *("--unshare-cgroup-try", "--die-with-parent", "--new-session", "--as-pid-1"),
@@ -151,55 +155,57 @@ def _command(settings: SandboxSettings, scratch: str) -> list[str]:
         *("--hostname", "sandbox", "--cap-drop", "ALL"),
         *(option for power in powers for option in ("--cap-add", f"CAP_{power}")),
         *mounts,
-        *("--ro-bind", str(INSIDE), "/opt/codesynth/inside", "--remount-ro", "/", "--chdir", "/"),
+        *("--ro-bind", str(INSIDE), f"{HOME}/inside", "--remount-ro", "/", "--chdir", "/"),
         *("--", python, "-s", "-c", START, json.dumps(told), "/opt/codesynth"),
     ]
 
 
-def _mounts(python: Path) -> tuple[str, list[str]]:
+def _mounts(python: str) -> tuple[str, list[str]]:
     """Say where Python is in the sandbox, and list the mounts of a read-only system."""
     try:
         told = subprocess.run([python, "-c", ASK], capture_output=True, check=True, timeout=60)
-        prefix, base, path = loads(told.stdout)
+        executable, prefix, base, path = loads(told.stdout)
     except (OSError, ValueError, subprocess.SubprocessError) as exc:
         raise ConfigError(f"--python {python}: no Python interpreter of 3.9 or newer") from exc
     if base.startswith("/tmp/"):
         words = f"this Python is installed in {base}, and sandboxes have a /tmp of their own"
         raise ConfigError(f"{python}: {words}. Name another with --python, {UNSAFE}")
-    made = ["--ro-bind", "/usr", "/usr"]
-    # a folder that bubblewrap makes by itself is root's alone
-    folders = [*reversed(Path(base).parents), Path(base)][1:]
-    for folder in (*folders, "/etc", "/opt", "/opt/codesynth", "/opt/python"):
-        made += ["--dir", str(folder)]
-    for folder in map(Path, ROOT_FOLDERS):
-        if folder.is_symlink():
-            made += ["--symlink", str(folder.readlink()), str(folder)]
-        elif folder.exists():
-            made += ["--ro-bind", str(folder), str(folder)]
-    made += [option for name in ETC for option in ("--ro-bind-try", f"/etc/{name}", f"/etc/{name}")]
-    made += ["--proc", "/proc", "--tmpfs", "/tmp", "--tmpfs", "/dev"]
-    made += [
-        option for name in DEVICES for option in ("--dev-bind", f"/dev/{name}", f"/dev/{name}")
-    ]
-    made += ["--symlink", "/tmp", "/dev/shm", "--symlink", "/proc/self/fd", "/dev/fd"]
-    made += ["--remount-ro", "/dev"]
+    made = _system()
     if not base.startswith("/usr"):
+        for folder in [*reversed(Path(base).parents), Path(base)][1:]:
+            made += ["--dir", str(folder)]
         made += _binds(base, base)
-    inside = str(python)
-    if prefix != base:
-        made += _binds(prefix, "/opt/python")
-        inside = f"/opt/python/bin/{python.name}"
     others = [one for one in path if one.endswith("-packages") and Path(one).is_dir()]
     others = [one for one in others if not one.startswith((prefix, base, "/usr"))]
     for number, folder in enumerate(others):
-        made += ["--ro-bind", folder, f"/opt/packages{number}"]
+        made += ["--ro-bind", folder, f"{HOME}/packages{number}"]
     if others:
-        names = [f"/opt/packages{number}" for number in range(len(others))]
+        names = [f"{HOME}/packages{number}" for number in range(len(others))]
         made += ["--setenv", "PYTHONPATH", ":".join(names)]
-    return inside, made
+    if prefix == base:
+        return executable, made
+    return f"{HOME}/python/bin/{Path(executable).name}", made + _binds(prefix, f"{HOME}/python")
 
 
-def _binds(source: str, target: str) -> Iterator[str]:
-    """Mount the parts of a Python, and what else may be in its folder not."""
-    for name in PYTHON:
-        yield from ("--ro-bind-try", f"{source}/{name}", f"{target}/{name}")
+def _system() -> list[str]:
+    made = ["--ro-bind", "/usr", "/usr"]
+    for folder in ("/etc", "/opt", HOME, f"{HOME}/python"):
+        made += ["--dir", folder]  # one that bubblewrap makes by itself is root's alone
+    for root in map(Path, ROOT_FOLDERS):
+        if root.is_symlink():
+            made += ["--symlink", str(root.readlink()), str(root)]
+        elif root.exists():
+            made += ["--ro-bind", str(root), str(root)]
+    for name in ETC:
+        made += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+    made += ["--proc", "/proc", "--tmpfs", "/tmp", "--tmpfs", "/dev"]
+    for name in DEVICES:
+        made += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
+    made += ["--symlink", "/tmp", "/dev/shm", "--symlink", "/proc/self/fd", "/dev/fd"]
+    return [*made, "--remount-ro", "/dev"]
+
+
+def _binds(source: str, target: str) -> list[str]:
+    """Mount the parts of a Python; what else may be in its folder is not let in."""
+    parts = [("--ro-bind-try", f"{source}/{one}", f"{target}/{one}") for one in PYTHON]
+    return [option for part in parts for option in part]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
@@ -14,6 +15,9 @@ from codesynth.models import Ask, Failure, Record, Response
 STATUSES = ("passed", "failed", "error", "timeout", "syntax_error", "no_tests", "unsupported")
 INSTRUCTION_KEYS = ("instruction", "generated_instruction", "prompt")
 """Columns looked in, in this order, where no instruction key is given."""
+GENERATED_TESTS = "generated_tests"
+"""Column of ``gen-tests``, which is read where no test key is given."""
+_NAME = re.compile(r"\s*(?:async\s+)?(?:def|class)\s+(\w+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +25,8 @@ class VerifyTask:
     """Sends code and tests as a trial, and reads the verdict into a column.
 
     Attributes:
-        test_key: the column with the tests; None takes the doctests.
+        test_key: the column with the tests; None takes ``generated_tests``, else the doctests.
+        more_columns: names of columns that are added later, which a row must not have yet.
         statuses: counts the verdicts.
     """
 
@@ -29,6 +34,7 @@ class VerifyTask:
     code_key: str = "generated_code"
     instruction_key: str | None = None
     output_key: str = "verification"
+    more_columns: Sequence[str] = ()
     statuses: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(STATUSES, 0)))
 
     def ask(self, record: Record) -> Ask | Failure:
@@ -41,13 +47,16 @@ class VerifyTask:
         if self.output_key in row:
             words = f'the row has "{self.output_key}" already. Try another --output-key'
             return Failure("existing_key", words)
+        if taken := [name for name in self.more_columns if name in row]:
+            return Failure("existing_key", f'the row has "{taken[0]}" already. Rename that column')
         try:
-            tests = read_tests(row.get(self.test_key) if self.test_key else None, row)
+            tests = read_tests(self._tests(row), row)
         except (ValueError, TypeError, KeyError, AttributeError):
-            words = f'the tests in "{self.test_key}" are neither text, a list of texts nor pairs'
+            key = self.test_key or GENERATED_TESTS
+            words = f'the tests in "{key}" are neither text, a list of texts nor pairs'
             return Failure("not_a_string", words)
         told = {"code": code, "instruction": self._instruction(record)}
-        named = {name: row.get(name) for name in ("entry_point", "language")}
+        named = {"entry_point": _entry_point(row), "language": row.get("language")}
         body = dumps({**told, **named, **tests})
         return Ask(body, body)
 
@@ -58,15 +67,31 @@ class VerifyTask:
         return {self.output_key: verdict}
 
     def subject(self, record: Record, columns: Mapping[str, Any]) -> str:
-        """Tell the filters which instruction a row answers, and its verdict."""
+        """Tell the filters which instruction and tests a row has, and its verdict."""
         told = self._instruction(record)
-        group = record.index if told is None else blake2b(told.encode(errors="replace")).hexdigest()
-        return dumps({"group": group, **columns[self.output_key]}).decode()
+        group = record.index if told is None else _digest(told)
+        tests = _digest(self._tests(record.fields))
+        return dumps({"group": group, "tests": tests, **columns[self.output_key]}).decode()
+
+    def _tests(self, row: Mapping[str, Any]) -> Any:
+        return row.get(self.test_key or GENERATED_TESTS)
 
     def _instruction(self, record: Record) -> str | None:
         keys = (self.instruction_key,) if self.instruction_key else INSTRUCTION_KEYS
         found = map(record.fields.get, keys)
         return next((text for text in found if isinstance(text, str)), None)
+
+
+def _digest(value: Any) -> str:
+    return blake2b(dumps(value), digest_size=16).hexdigest()
+
+
+def _entry_point(row: Mapping[str, Any]) -> Any:
+    """Name what the tests call: by ``entry_point``, else by the ``signature`` of ``gen-tests``."""
+    named, signature = row.get("entry_point"), row.get("signature")
+    if named is None and isinstance(signature, str) and (found := _NAME.match(signature)):
+        return found[1]
+    return named
 
 
 def read_tests(column: Any, row: Mapping[str, Any]) -> dict[str, Any]:

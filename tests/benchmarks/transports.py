@@ -40,7 +40,7 @@ LIMIT = 1 << 20
 
 
 class Ours:
-    """The endpoint's client, as the serving uses it: httpx's Request and Response of ready parts."""
+    """The endpoint's client as the serving uses it: httpx's objects of ready parts."""
 
     largest, requests = 1024, REQUESTS
 

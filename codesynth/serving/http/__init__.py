@@ -3,6 +3,7 @@
 from httpx import AsyncBaseTransport
 
 from codesynth.serving.http.endpoint import EndpointClient, NoReply
+from codesynth.serving.http.files import FormFile
 from codesynth.serving.http.reply import Reply
 
-__all__ = ["AsyncBaseTransport", "EndpointClient", "NoReply", "Reply"]
+__all__ = ["AsyncBaseTransport", "EndpointClient", "FormFile", "NoReply", "Reply"]

@@ -6,9 +6,10 @@ import asyncio
 import base64
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
+from urllib.parse import parse_qsl
 
 import httpx
 
@@ -16,8 +17,10 @@ from codesynth.errors import ConfigError
 from codesynth.models import Endpoint, FailureKind
 from codesynth.serving.http.connect_errors import explain, is_out_of_files
 from codesynth.serving.http.connection import ResponseTooLarge, StaleConnection
+from codesynth.serving.http.files import FormFile, write_body
 from codesynth.serving.http.proxies import create_transport
 from codesynth.serving.http.reply import Reply, read_reply
+from codesynth.serving.http.secrets import Secrets
 from codesynth.serving.http.transport import MAX_RESPONSE_BYTES, RequestHead, Transport
 from codesynth.version import __version__
 
@@ -25,8 +28,6 @@ _REDIRECTS = frozenset({301, 302, 307, 308})
 _PERMANENT_REDIRECTS = frozenset({301, 308})
 _MAX_REDIRECTS = 3
 _OWN_HEADERS = frozenset({"content-length", "transfer-encoding", "connection", "host"})
-_SHORTEST_SECRET = 6
-"""A header's value that is shorter ("true", "1") is no secret: messages would lose their words."""
 
 
 @dataclass(eq=False)
@@ -56,10 +57,12 @@ class EndpointClient:
 
     Args:
         connect_timeout: seconds.
+        streaming: bodies of any size will be sent from the disk or received to it.
         transport: sends the requests, in place of connections of our own.
 
     Attributes:
         name: its URL without secrets, for messages.
+        secrets: takes them out of what is printed or stored.
 
     Raises:
         ConfigError: the URL, the key or a header cannot be used.
@@ -70,6 +73,7 @@ class EndpointClient:
         endpoint: Endpoint | str,
         *,
         connect_timeout: float,
+        streaming: bool = False,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         if isinstance(endpoint, str):
@@ -79,26 +83,11 @@ class EndpointClient:
         self._url = url.copy_with(userinfo=b"", fragment=None)
         self.name = str(self._url.copy_with(query=None)).rstrip("/")
         self._headers = _make_headers(url, key.strip(), endpoint.headers)
-        self._secrets = _find_secrets(
-            {key.strip(), url.password},
-            [self._headers.get("authorization", ""), *endpoint.headers.values()],
-        )
+        sent = {"authorization": self._headers.get("authorization", ""), **endpoint.headers}
+        self.secrets = Secrets([key.strip(), url.password], sent)
         self._heads: dict[tuple[str, str], RequestHead] = {}
-        self._connect_timeout = connect_timeout
+        self._connect_timeout, self._streaming = connect_timeout, streaming
         self._given = self._transport = transport
-
-    def without_secrets(self, text: str) -> str:
-        """Take out the key and other secrets, where a server has quoted them."""
-        for secret in self._secrets:
-            text = text.replace(secret, "[secret]")
-        return text
-
-    def redact(self, body: bytes) -> bytes:
-        """Take out secrets of a body that is kept; see ``without_secrets``."""
-        for secret in self._secrets:
-            if (written := secret.encode()) in body:
-                body = body.replace(written, b"[secret]")
-        return body
 
     async def request(
         self,
@@ -117,7 +106,7 @@ class EndpointClient:
 
         Args:
             method: GET or POST.
-            path: what follows the base URL, such as ``/chat/completions``.
+            path: what follows the base URL, such as ``/chat/completions``; perhaps with a query.
             body: JSON.
             timeout: seconds, from now to the last byte.
             fresh: do not use a connection that was used before.
@@ -128,8 +117,7 @@ class EndpointClient:
         """
         head = self._heads.get((method, path))
         if head is None:
-            url = self._url.copy_with(path=self._url.path.rstrip("/") + path)
-            head = self._heads[method, path] = self._write_head(method, url)
+            head = self._heads[method, path] = self._write_head(method, self._url_of(path))
         try:
             async with asyncio.timeout(timeout):
                 for _ in range(_MAX_REDIRECTS):
@@ -144,26 +132,74 @@ class EndpointClient:
         except TimeoutError as exc:
             raise NoReply("timeout", f"no whole response within {timeout:g} s") from exc
 
+    async def send_file(self, path: str, file: FormFile, *, timeout: float) -> Reply:
+        """POST a file from the disk as a form; errors and ``timeout`` as in ``request``."""
+        return await self._transfer("POST", path, file, None, timeout)
+
+    async def receive_file(self, path: str, file: BinaryIO, *, timeout: float) -> Reply:
+        """GET what belongs into a file; only another status than 200 has its body in the reply.
+
+        Errors and ``timeout`` are as in ``request``; the file may then hold a part.
+        """
+        return await self._transfer("GET", path, None, file, timeout)
+
+    async def _transfer(
+        self, method: str, path: str, form: FormFile | None, sink: BinaryIO | None, timeout: float
+    ) -> Reply:
+        url = self._url_of(path)
+        headers = httpx.Headers([(b"host", url.netloc), *self._headers.raw])
+        headers.update(form.headers if form is not None else {})
+        extensions = {"timeout": {"connect": self._connect_timeout}}
+        request = httpx.Request(
+            method,
+            url,
+            headers=headers,
+            stream=form or httpx.ByteStream(b""),
+            extensions=extensions,
+        )
+        try:
+            async with asyncio.timeout(timeout):
+                response = await self._open_transport().handle_async_request(request)
+                if sink is None or response.status_code != 200:
+                    return await read_reply(response, MAX_RESPONSE_BYTES)
+                await write_body(response, sink)
+                return Reply(200, {}, b"")
+        except TimeoutError as exc:
+            raise NoReply("timeout", f"no whole response within {timeout:g} s") from exc
+        except httpx.HTTPError as exc:
+            raise self._translate(exc) from exc
+
+    def _url_of(self, path: str) -> httpx.URL:
+        path, _, query = path.partition("?")
+        url = self._url.copy_with(path=self._url.path.rstrip("/") + path)
+        return url.copy_merge_params(dict(parse_qsl(query))) if query else url
+
+    def _open_transport(self) -> httpx.AsyncBaseTransport:
+        if self._transport is None:
+            self._transport = create_transport(
+                self._url, connect_timeout=self._connect_timeout, streaming=self._streaming
+            )
+        return self._transport
+
     def _write_head(self, method: str, url: httpx.URL) -> RequestHead:
         headers = httpx.Headers([(b"host", url.netloc), *self._headers.raw])
         return RequestHead(method, url, headers)
 
     async def _send(self, head: RequestHead, body: bytes, extensions: dict[str, Any]) -> Reply:
-        if self._transport is None:
-            self._transport = create_transport(self._url, connect_timeout=self._connect_timeout)
-        if isinstance(self._transport, Transport):
+        transport = self._open_transport()
+        if isinstance(transport, Transport):
             request = head.request(body, extensions)
         else:
             request = head.full_request(body, extensions)
         try:
-            response = await self._transport.handle_async_request(request)
+            response = await transport.handle_async_request(request)
             return await read_reply(response, MAX_RESPONSE_BYTES)
         except httpx.HTTPError as exc:
             raise self._translate(exc) from exc
 
     def _translate(self, error: httpx.HTTPError) -> NoReply:
         """Word an error of the transport, and tell what it means."""
-        words = self.without_secrets(str(error)) or type(error).__name__
+        words = self.secrets.hide(str(error)) or type(error).__name__
         if isinstance(error, httpx.ConnectTimeout):
             text = f"cannot connect to {self.name} within {self._connect_timeout:g} s"
             return NoReply("timeout", text, unreachable=True)
@@ -229,15 +265,6 @@ def _make_headers(url: httpx.URL, key: str, own: Mapping[str, str]) -> httpx.Hea
 
 def _is_printable(text: str) -> bool:
     return text.isascii() and text.isprintable()
-
-
-def _find_secrets(keys: Iterable[str], headers: Iterable[str]) -> list[str]:
-    """List what no message may show, the longest first, with the parts of ``Bearer ...``."""
-    found = {key for key in keys if key}
-    for value in headers:
-        parts = (value.strip(), *value.split())
-        found.update(part for part in parts if len(part) >= _SHORTEST_SECRET)
-    return sorted(found - {"Bearer"}, key=len, reverse=True)
 
 
 def _redirect_target(url: httpx.URL, reply: Reply) -> httpx.URL | None:

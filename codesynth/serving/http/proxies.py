@@ -39,8 +39,10 @@ class _ProxiedTransport(httpx.AsyncHTTPTransport):
             raise httpx.ProxyError(f"{self._name} refuses: {exc}") from exc
 
 
-def create_transport(url: httpx.URL, *, connect_timeout: float) -> httpx.AsyncBaseTransport:
-    """Create the transport that the environment asks for.
+def create_transport(
+    url: httpx.URL, *, connect_timeout: float, streaming: bool = False
+) -> httpx.AsyncBaseTransport:
+    """Create the transport that the environment asks for; ``streaming`` takes httpx's own.
 
     HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY choose a proxy, SSL_CERT_FILE and SSL_CERT_DIR
     the certificates to trust instead of certifi's.
@@ -52,6 +54,8 @@ def create_transport(url: httpx.URL, *, connect_timeout: float) -> httpx.AsyncBa
     try:
         if proxy:
             return _ProxiedTransport(proxy, variable, connect_timeout)
+        if streaming:
+            return httpx.AsyncHTTPTransport(verify=create_ssl_context())
         ssl_context = create_ssl_context() if url.scheme == "https" else None
     except OSError as exc:
         path = os.environ.get("SSL_CERT_FILE")

@@ -5,10 +5,9 @@ from codesynth.serving.limits.admission import (
     Advice,
     AttemptResult,
     Drained,
+    Kind,
     Permit,
-    RateHeaders,
     Status,
-    read_rate_headers,
 )
 from codesynth.serving.limits.budget import Budget, Price
 
@@ -18,9 +17,8 @@ __all__ = [
     "AttemptResult",
     "Budget",
     "Drained",
+    "Kind",
     "Permit",
     "Price",
-    "RateHeaders",
     "Status",
-    "read_rate_headers",
 ]

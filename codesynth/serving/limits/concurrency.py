@@ -1,244 +1,433 @@
+"""How many requests may be in flight at one endpoint: congestion control without a clock or I/O.
+
+The limit is found as TCP finds its window. Slow start multiplies it while that brings more answers
+a second. Then each answer adds a little and each refusal takes one away. After a rest, a probe
+doubles it. Where everything is refused, a circuit breaker sends one trial at a time.
+
+Some endpoints refuse at random, whatever the load. So when the limit has fallen much, a comparison
+with less in flight tells whether refusals become rarer. If not, that share of them is expected from
+then on, and answers outweigh it.
+"""
+
+from __future__ import annotations
+
 import math
 from collections import deque
-INF = math.inf
-START, RAMP, FACTOR = 24, 0.25, 4
-HOLD = 0.5
-GROWTH, KNEE = 0.02, 20
-STREAK = 8
-STEP, BIAS = 0.5, 0.01
-DEPTH = 8.0
-SPEED = 1000
-REMEASURE = 30.0
-FALL, TEST = 0.75, 0.6
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from codesynth.serving.limits.breaker import Breaker
+
+START = 24
+"""Requests in flight at the beginning: few enough for small endpoints to refuse only once."""
+SLOW_START = 4.0
+"""Factor of each step: five steps reach 1,024, so 30-second answers need no ten minutes."""
+SLOW_START_GAIN = 1.5
+"""Times the answers a second that such a step must bring; less is a queue that only grows."""
+PROBE = 2.0
+"""Factor of a step from a limit that is known to work."""
+PROBE_GAIN = 1.25
+"""Times the answers a second that a probe must bring."""
+RAMP_SECONDS, RAMP_SPEED = 0.25, 1000.0
+"""A raised limit is filled in so many seconds at least, at so many requests a second at most."""
+COOLDOWN_SECONDS = 0.5
+"""For which a refused request keeps its slot, while the usual latency is not known."""
+SMALLEST_STEP = 0.02
+"""Requests that an answer adds near the last refusal, so that 2 % are refused and not 50 %."""
+STEEP = 20.0
+"""Requests above the last refusal at which an answer adds a whole one: capacity has grown."""
+CUT = 0.3
+"""Part of a limit near 1 that a refusal takes away; above 3 it takes one request."""
+RANDOM_STEP = 0.5
+"""Factor of each change where some refusals are random and say little."""
+QUEUE_DEPTH = 8.0
+"""Times the requests that are really worked on, which are kept in flight at an endpoint that
+queues: its answers vary, and an endpoint that batches wants more."""
+LONGEST_WAIT = 300.0
+"""Seconds of queueing at the endpoint that are risked: half of the default timeout."""
+FALLEN = 0.75
+"""Part of the highest limit below which the reason is looked for."""
+COMPARISON = 0.6
+"""Part of the limit at which refusals are counted to compare."""
+MEMORY = 300
+"""Requests that the share of random refusals is a mean of."""
+MARGIN = 0.01
+"""Of that share."""
+REPEAT_SECONDS = 30.0
+"""After which the share of random refusals is measured again."""
+LONGEST_REST = 32.0
+"""Latencies between two probes that brought nothing."""
+SLOWEST = 60.0
+"""Seconds between two requests at the lowest limit."""
+
+Kind = Literal["answered", "overload", "busy", "down", "timeout", "other"]
+_WORDS: dict[Kind, str] = {
+    "overload": "refused (429)",
+    "busy": "refused (503)",
+    "down": "failed",
+    "timeout": "timed out",
+}
+
+
+class _Step(NamedTuple):
+    """What a lower limit brought: answers a second, and their mean latency in seconds."""
+
+    limit: float
+    rate: float
+    latency: float
+
+
+class _Sample:
+    """Counts what came back since the limit was set."""
+
+    def __init__(self, since: float, first: int, skip: int = 0) -> None:
+        self.since, self.first, self.skip = since, first, skip
+        self.refused = self.answered = 0
+        self.full = False  # the limit was reached, so it mattered
+        self._latencies = 0.0
+
+    def add_answer(self, latency: float) -> None:
+        self.answered += 1
+        self._latencies += latency
+
+    def rate(self, now: float) -> float:
+        return self.answered / max(1e-6, now - self.since)
+
+    @property
+    def latency(self) -> float:
+        return self._latencies / self.answered
+
+
+class _RandomRefusals:
+    """Estimates the share of requests that is refused whatever the load.
+
+    Attributes:
+        share: 0 where there are none.
+        measured: when.
+    """
+
+    def __init__(self) -> None:
+        self.share = self.measured = 0.0
+        self.sent = self.refused = 0.0
+
+    def learn(self, now: float, sent: int, refused: int) -> None:
+        """Add a sample taken at a load that is no reason to refuse."""
+        keep = min(1.0, MEMORY / max(self.sent, 1))
+        self.sent, self.refused = self.sent * keep + sent, self.refused * keep + refused
+        share = min(0.9, self.refused / self.sent) if self.refused > 2 else 0.0
+        self.share = share + MARGIN if share >= MARGIN else 0.0
+        self.measured = now
+
+    def forget(self) -> None:
+        self.share = self.sent = self.refused = 0.0
+
+    def are_exceeded(self, sent: int, refused: int) -> bool:
+        """Tell whether that many refusals, by two standard deviations, are not of chance alone."""
+        share = (self.refused + 2) / (self.sent + 4) + 3 * MARGIN
+        return refused > share * sent + 3 + 2 * math.sqrt(share * (1 - share) * sent)
+
+    @property
+    def outweigh(self) -> float:
+        """Requests that an answer must add so that random refusals change nothing."""
+        return self.share / (1 - self.share)
+
 
 class Concurrency:
-    def __init__(self, maximum=1024, log=None, timeout=600.0):
-        self.maximum = maximum; self.deepest = timeout / 2
-        self.limit = float(START)
+    """Finds how many requests an endpoint takes at a time.
+
+    Times are seconds of any clock that never goes back.
+
+    Args:
+        maximum: highest limit.
+        log: gets each change of the limit, with the reason.
+
+    Attributes:
+        limit: requests in flight; below 1 it is one request with pauses between.
+        in_flight: requests sent and not ended.
+
+    >>> control = Concurrency(1024, print)
+    >>> number = control.sent(0.0)
+    >>> control.result(0.1, number, 0.1, "answered", None)
+    >>> control.limit, control.wait(0.2)
+    (24.0, 0.0)
+    """
+
+    def __init__(self, maximum: int, log: Callable[[str], None]) -> None:
+        self._maximum, self._log = float(maximum), log
+        self.limit = self._logged = float(min(START, maximum))
         self.in_flight = 0
-        self._number = 0
-        self._held = deque()
-        self._latency = 0.0; self._answers = 0
-        self._usual = 0.0; self._usual_at = 0.0; self._pool = (0.0, 0.0)
-        self._knee = INF
-        self._peak = self._known = 0.0
-        self._rest_until, self._rest = INF, 2.0
-        self._streak = None  # (number, refusals since)
-        self._explored_at = 0
-        self._opened = None; self._resume = 0.0; self._next = -INF; self._since_close = self._closed = 0
-        self._trusted = False; self._told = (-INF, -INF)
-        self.log = log
-        self._state = "explore"; self._factor = FACTOR
-        self._lower = None
-        self._back = 1.0
-        self._from, self._ramp_at, self._ramp = 0.0, 0.0, RAMP
-        self._ignore = self._sink = 0; self._fresh = True
-        self._count(0.0)
+        self._number = 0  # of the last request sent
+        self._phase: Literal["explore", "steady", "compare"] = "explore"
+        self._factor = SLOW_START
+        self._lower: _Step | None = None
+        self._sample = _Sample(0.0, 0)
+        self._random = _RandomRefusals()
+        self._breaker = Breaker()
+        self._cooldowns: deque[float] = deque()  # moments at which slots become free
+        self._latency, self._answers = 0.0, 0
+        self._refused_at = math.inf  # limit at the last refusal
+        self._peak = self._known = 0.0  # highest limit; highest one that slow start has passed
+        self._rest, self._rest_until = 2.0, math.inf
+        self._explored = 0.0  # when slow start ended
+        self._before, self._rate_before, self._fallen = 1.0, 0.0, False  # the comparison
+        self._ramp_from, self._ramp_start, self._ramp_seconds = 0.0, 0.0, RAMP_SECONDS
+        self._outdated = 0  # refusals of requests up to this number are of a higher limit
+        self._overshoot = 0  # as are these, but they tell how many were accepted
+        self._kind: Kind = "overload"
 
-    def _set(self, now, limit, why, skip=0):
-        limit = max(self._least(), min(limit, self.maximum))
-        if self.log is not None and int(limit) != int(self.limit): self.log(f"{now:7.2f} {self._state:6s} {self.limit:.1f} -> {limit:.1f}: {why}")
-        self._from, self._ramp_at = min(self.limit, limit), now
-        self._ramp = max(RAMP, (limit - self._from) / SPEED)
-        if limit < self.limit: self._ignore = self._number; self._streak = None
-        self.limit = limit
-        self._count(now, skip)
-
-    def _least(self): return min(1.0, max(1e-3, self._latency / 60.0))
-
-    def _count(self, now, skip=0):
-        self._began = now; self._first_number = self._number; self._refused = self._answered = 0; self._sum = 0.0; self._full = False
-        self._skip = skip
-
-    def wait(self, now):
-        if self._opened is not None:
-            if self._trial_at < INF:
-                w = self._trial_at + max(.05, 3 * self._refusal_latency) - now
-                if w > 0: return w
-                self._close(now)
-            else:
-                return self._next - now if self._next > now else 0.0
-        while self._held and self._held[0] <= now: self._held.popleft()
-        used = self.in_flight + len(self._held)
-        ramp = min(1.0, (now - self._ramp_at) / self._ramp)
-        if used < max(1, int(self._from + (self.limit - self._from) * ramp)): return 0.0
-        self._full = True
-        w = self._held[0] - now if self._held else INF
+    def wait(self, now: float) -> float:
+        """Tell the seconds until a request may be sent; inf: when one ends."""
+        if self._breaker.is_open:
+            if not self._breaker.is_trial_accepted(now):
+                return self._breaker.wait(now)
+            self._close(now)
+        while self._cooldowns and self._cooldowns[0] <= now:
+            self._cooldowns.popleft()
+        used = self.in_flight + len(self._cooldowns)
+        room = self.limit - self._ramp_from
+        ramp = min(1.0, (now - self._ramp_start) / self._ramp_seconds)
+        if used < max(1, int(self._ramp_from + room * ramp)):
+            return 0.0
+        self._sample.full = True
+        wait = self._cooldowns[0] - now if self._cooldowns else math.inf
         if used < int(self.limit):
-            t = self._ramp_at + self._ramp * (used + 1 - self._from) / (self.limit - self._from)
-            w = min(w, max(t - now, 0.001))
-        return w
+            due = self._ramp_start + self._ramp_seconds * (used + 1 - self._ramp_from) / room
+            wait = min(wait, max(due - now, 0.001))
+        return wait
 
-    def sent(self, now):
-        if self._opened is not None:
-            self._next = now + max(0.1, 0.3 * (now - self._opened_at))
-            self._trial_at = now
+    def sent(self, now: float) -> int:
+        """Note that a request is sent; return its number."""
+        if self._breaker.is_open:
+            self._breaker.sent(now)
         self.in_flight += 1
         self._number += 1
         return self._number
 
-    def result(self, now, number, latency, kind, retry_after=None):
+    def result(
+        self, now: float, number: int, latency: float, kind: Kind, retry_after: float | None
+    ) -> None:
+        """Take the result of a request; ``other`` says nothing about the load."""
         self.in_flight -= 1
-        opened = self._opened
-        if kind == "answered": self._answer(now, number, latency)
-        elif kind in ("overload", "busy", "down", "timeout"): self._refusal_latency = latency; self._refusal(now, number, retry_after)
-        if self._opened is None and kind != "other":
-            n = (number if kind != "answered" else self._number) - self._first_number
-            getattr(self, "_judge_" + self._state)(now, max(n, self._refused, 1), self._refused)
-
-    def _answer(self, now, number, latency):
-        self._answers += 1; self._since_close += number > self._closed
-        self._latency += (latency - self._latency) / min(self._answers, 100)
-        if self._opened is not None:
-            if number > self._opened: self._close(now)
+        if kind == "other":
             return
-        if number > self._ignore: self._fresh = True
-        if self._streak is not None and number > self._streak[0]: self._streak = None
-        if number > self._first_number or self._lower is not None or self._state != 'explore': self._answered += 1; self._sum += latency
-        if self._skip and self._answered >= self._skip: self._count(now)
-        if number <= self._sink: self.limit = self._peak = self.limit + self._usual / (1 - self._usual)
-        if self._state == "steady" and self._full and self._rest_until == INF and number > self._ignore:
-            unit = min(1.0, self.limit)
-            g = max(GROWTH, min(1, (self.limit - self._knee) / max(KNEE * unit, self._knee / 2))) + self._usual / (1 - self._usual)
-            self.limit = min(self.maximum, self.limit + g * unit * (STEP if self._usual else 1))
-            self._peak = max(self._peak, self.limit)
-        if self.limit < 1: self._held.append(now + self._latency * (1 / self.limit - 1))
-
-    def _refusal(self, now, number, retry_after):
-        if self._opened is not None:
-            if number > self._opened: self._trial_at = INF; self._listen(now, retry_after)
-            return
-        self._held.append(now + (self._latency or HOLD) / min(1.0, self.limit))
-        if number <= self._ignore:
-            if number <= self._sink: self.limit = self._peak = max(1, self.limit - 1); self._knee = min(self._knee, self.limit)
-            return
-        if self._streak is None: self._streak = (number, 1)
+        if kind == "answered":
+            self._answered(now, number, latency)
         else:
-            first, count = self._streak
-            self._streak = first, count + 1
-            if count + 1 >= max(STREAK + 16 * self._usual, self.limit / 16):
-                if count + 1 >= .9 * (number - first + 1): return self._open(now, retry_after)
-                self._streak = None
-        if self._trusted and retry_after: return self._open(now, retry_after)
-        if number <= self._ignore: return
-        if self._state == "steady":
-            self._refused += 1
-            self.limit = max(self._least(), self.limit - min(1, .3 * self.limit) * (STEP if self._usual else 1))
-            self._knee = self.limit
-            self._rest_until = INF
-        elif number > self._first_number: self._refused += 1
-
-    def _rate(self, now): return self._answered / max(1e-6, now - self._began)
-
-    def _learn(self, now, n, r):
-        """share of refusals that has nothing to do with load"""
-        before, refused = self._pool
-        keep = min(1.0, 300 / max(before, 1))
-        self._pool = before * keep + n, refused * keep + r
-        self._usual = min(.9, self._pool[1] / self._pool[0]) if self._pool[1] > 2 else 0.0
-        self._usual = 0.0 if self._usual < .01 else self._usual + BIAS
-        self._usual_at = now
-
-    def _steady(self, now, limit, why, knee=1.0):
-        self._state, self._rest_until = "steady", INF
-        self._knee = knee * limit
-        self._set(now, limit, why)
-        self._peak = self.limit; self._known = max(self._known, self.limit)
-
-    def _explore(self, now, limit, why, factor, lower=None, skip=0):
-        self._state, self._lower, self._factor = "explore", lower, factor
-        self._set(now, limit, why, skip)
-
-    def _judge_explore(self, now, n, r):
-        lower, u = self._lower, (self._pool[1] + 2) / (self._pool[0] + 4) + .03
-        if r > u * n + 3 + 2 * math.sqrt(u * (1 - u) * n):
-            accepted = self.in_flight / (1 - self._usual)
-            floor = 0.5 * lower[0] if lower else 4.0
-            self._steady(now, min(self.limit, max(accepted, floor)), f"{r} of {n} refused", .75)
-            self._explored_at = now
-            if accepted > floor: self._sink = self._number
+            self._kind = kind
+            self._refused(now, number, latency, retry_after)
+        if self._breaker.is_open:
             return
-        if self._skip or now < (self._ramp_at + min(1, self._latency) if self._factor == FACTOR else self._began + self._latency): return
-        if self._answered < (max(5, self.limit / 8) if self._factor == FACTOR else max(8, self.limit / 4)): return
-        if not self._full: return self._count(now)
-        first = not self._pool[0]
-        rate, base = self._rate(now), self._sum / self._answered
-        if lower is not None:
-            base, more, gain = lower[2], self.limit / lower[0], rate / lower[1]
-            if gain < (1.5 if self._factor == FACTOR else 1.25):
-                to = min(self.limit, DEPTH * rate * base, self.deepest * rate) if self._factor == FACTOR else lower[0]
-                self._steady(now, to, f"{gain:.2f} times the answers for {more:.1f} times in flight")
-                self._rest_until = now + self._rest * max(1, self._latency)
-                self._rest = min(32.0, 2 * self._rest)
+        last = self._number if kind == "answered" else number
+        refused = self._sample.refused
+        sent = max(last - self._sample.first, refused, 1)
+        if self._phase == "explore":
+            self._judge_step(now, sent, refused)
+        elif self._phase == "steady":
+            self._judge_steady(now, sent, refused)
+        else:
+            self._judge_comparison(now, sent, refused)
+
+    def _answered(self, now: float, number: int, latency: float) -> None:
+        self._answers += 1
+        self._latency += (latency - self._latency) / min(self._answers, 100)
+        if self._breaker.answered(number):
+            self._close(now)
+            return
+        if self._breaker.is_open:
+            return
+        sample, outweigh = self._sample, self._random.outweigh
+        if number > sample.first or self._lower is not None or self._phase != "explore":
+            sample.add_answer(latency)
+        if sample.skip and sample.answered >= sample.skip:
+            self._count(now)
+        if number <= self._overshoot:
+            self.limit = self._peak = self.limit + outweigh
+        if number > self._outdated and self._is_additive and sample.full:
+            unit = min(1.0, self.limit)
+            above = (self.limit - self._refused_at) / max(STEEP * unit, self._refused_at / 2)
+            more = (max(SMALLEST_STEP, min(1.0, above)) + outweigh) * unit * self._step
+            self.limit = min(self._maximum, self.limit + more)
+            self._peak = max(self._peak, self.limit)
+        if self.limit < 1:
+            self._cooldowns.append(now + self._latency * (1 / self.limit - 1))
+
+    @property
+    def _is_additive(self) -> bool:
+        return self._phase == "steady" and self._rest_until == math.inf
+
+    @property
+    def _step(self) -> float:
+        return RANDOM_STEP if self._random.share else 1.0
+
+    def _refused(self, now: float, number: int, latency: float, after: float | None) -> None:
+        if self._breaker.is_open:
+            self._breaker.refused(now, number, latency, after)
+            return
+        self._cooldowns.append(now + (self._latency or COOLDOWN_SECONDS) / min(1.0, self.limit))
+        if number <= self._outdated:
+            if number <= self._overshoot:
+                self.limit = self._peak = max(1.0, self.limit - 1)
+                self._refused_at = min(self._refused_at, self.limit)
+            return
+        most = max(8 + 16 * self._random.share, self.limit / 16)
+        if self._breaker.should_open(number, latency, most, after):
+            self._open(now, after)
+        elif self._phase == "steady":
+            self._sample.refused += 1
+            self._refused_at = self.limit = max(
+                self._least, self.limit - min(1.0, CUT * self.limit) * self._step
+            )
+            self._rest_until = math.inf
+        elif number > self._sample.first:
+            self._sample.refused += 1
+
+    @property
+    def _least(self) -> float:
+        return min(1.0, max(1e-3, self._latency / SLOWEST))
+
+    def _count(self, now: float, skip: int = 0) -> None:
+        self._sample = _Sample(now, self._number, skip)
+
+    def _set(self, now: float, limit: float, why: str, skip: int = 0) -> None:
+        limit = max(self._least, min(limit, self._maximum))
+        if int(limit) != int(self.limit):
+            self._log(f"limit {self.limit:.0f} -> {limit:.0f}: {why}")
+        self._ramp_from, self._ramp_start = min(self.limit, limit), now
+        self._ramp_seconds = max(RAMP_SECONDS, (limit - self._ramp_from) / RAMP_SPEED)
+        if limit < self.limit:
+            self._outdated = self._number
+            self._breaker.restart()
+        self.limit = limit
+        self._count(now, skip)
+
+    def _hold(self, now: float, limit: float, why: str, safe: float = 1.0) -> None:
+        """Go on with additive increase; ``safe`` is the part of the limit that is grown fast to."""
+        self._phase, self._rest_until = "steady", math.inf
+        self._refused_at = safe * limit
+        self._set(now, limit, why)
+        self._peak = self.limit
+        self._known = max(self._known, self.limit)
+
+    def _explore(
+        self, now: float, limit: float, why: str, factor: float, lower: _Step | None = None
+    ) -> None:
+        self._phase, self._lower, self._factor = "explore", lower, factor
+        # A probe starts from a full house: what was sent before would count for it.
+        self._set(now, limit, why, int(self.limit) if lower and factor == PROBE else 0)
+
+    def _judge_step(self, now: float, sent: int, refused: int) -> None:
+        """End a step of slow start or a probe, if it can be judged yet."""
+        lower, sample = self._lower, self._sample
+        if self._random.are_exceeded(sent, refused):
+            accepted = self.in_flight / (1 - self._random.share)
+            floor = 0.5 * lower.limit if lower else 4.0
+            limit = min(self.limit, max(accepted, floor))
+            self._hold(now, limit, self._words(sent, refused), FALLEN)
+            self._explored = now
+            if accepted > floor:
+                self._overshoot = self._number
+            return
+        slow = self._factor == SLOW_START
+        due = self._ramp_start + min(1.0, self._latency) if slow else sample.since + self._latency
+        least = max(5.0, self.limit / 8) if slow else max(8.0, self.limit / 4)
+        if sample.skip or now < due or sample.answered < least:
+            return
+        if not sample.full:
+            self._count(now)
+            return
+        rate = sample.rate(now)
+        if lower is not None and rate < lower.rate * (SLOW_START_GAIN if slow else PROBE_GAIN):
+            self._end_step(now, lower, rate, slow=slow)
+            return
+        self._next_step(now, sent, refused, rate)
+
+    def _end_step(self, now: float, lower: _Step, rate: float, *, slow: bool) -> None:
+        """Go back from a step that brought too little, and rest before the next probe."""
+        limit = min(self.limit, QUEUE_DEPTH * rate * lower.latency, LONGEST_WAIT * rate)
+        gain, more = rate / lower.rate, self.limit / lower.limit
+        why = f"{gain:.2f} times the answers a second with {more:.1f} times as many in flight"
+        self._hold(now, limit if slow else lower.limit, why)
+        self._rest_until = now + self._rest * max(1.0, self._latency)
+        self._rest = min(LONGEST_REST, 2 * self._rest)
+
+    def _next_step(self, now: float, sent: int, refused: int, rate: float) -> None:
+        first, lower = not self._random.sent, self._lower
+        latency = lower.latency if lower is not None else self._sample.latency
+        self._random.learn(now, sent, refused)
+        if lower is None and first:
+            self._random.share = 0.0
+        self._rest, self._known = 2.0, self.limit
+        if self.limit >= self._maximum:
+            self._hold(now, self.limit, "the maximum")
+            return
+        limit = min(self._factor * self.limit, max(self.limit, rate * LONGEST_WAIT))
+        step = _Step(self.limit, rate, latency)
+        self._explore(now, limit, f"{rate:.1f} answers a second", self._factor, step)
+
+    def _judge_steady(self, now: float, sent: int, refused: int) -> None:
+        if self._breaker.is_suspicious(self._number):
+            return
+        random, sample = self._random, self._sample
+        fallen = self.limit < FALLEN * self._peak
+        pause = REPEAT_SECONDS if random.sent >= 200 else max(1.0, 2 * self._latency)
+        if fallen or (sent >= 20 and random.share and now > random.measured + pause):
+            if refused > 0.4 * (sent + 1):
+                self._hold(now, self.limit, self._words(sent, refused))
                 return
-        self._learn(now, n, r)
-        if lower is None and first: self._usual = 0.0
-        self._rest = 2.0; self._known = self.limit
-        if self.limit >= self.maximum: return self._steady(now, self.limit, "maximum")
-        skip = int(self.limit) if self._factor < FACTOR else 0
-        lower = (self.limit, rate, base, n, r)
-        limit = min(self._factor * self.limit, max(self.limit, rate * self.deepest))
-        self._explore(now, limit, f"{rate:.1f}/s", self._factor, lower, skip)
+            self._before, self._rate_before, self._fallen = self.limit, refused / sent, fallen
+            self._phase, self._overshoot = "compare", 0
+            peak = int(self._peak) or self._peak
+            self._set(now, peak * COMPARISON, self._words(sent, refused) + "; comparing")
+        elif self._rest_until < math.inf:
+            if now < self._rest_until or sample.answered < max(40, self.limit / 2):
+                return
+            if not sample.full:
+                self._count(now)
+                return
+            step = _Step(self.limit, sample.rate(now), 0.0)
+            self._explore(now, PROBE * self.limit, "a probe", PROBE, step)
+        elif self.limit > 1.25 * self._known:
+            self._explore(now, self.limit, "a probe", PROBE)
+        elif sent > MEMORY:
+            sample.first += sent // 2
+            sample.refused //= 2
 
-    def _judge_steady(self, now, n, r):
-        if self._streak is not None and self._streak[1] >= max(3, .6 * (self._number - self._streak[0])): return
-        fallen = self.limit < FALL * self._peak
-        if fallen or n >= 20 and self._usual and now > self._usual_at + (REMEASURE if self._pool[0] >= 200 else max(1, 2 * self._latency)):
-            if r > .4 * (n + 1): return self._steady(now, self.limit, f"{r} of {n} refused")
-            self._back = self.limit
-            self._high, self._fallen = (n, r), fallen
-            self._state = "half"; self._sink = 0
-            return self._set(now, (int(self._peak) or self._peak) * TEST, f"{r} of {n} refused")
-        if self._rest_until < INF:
-            if now >= self._rest_until and self._answered >= max(40, self.limit / 2):
-                if not self._full: return self._count(now)
-                self._explore(now, 2 * self.limit, "rest is over", 2, (self.limit, self._rate(now), 0, n, r), int(self.limit))
-        elif self.limit > 1.25 * self._known: self._explore(now, self.limit, "hardly refused", 2)
-        elif n > 300: self._first_number += n // 2; self._refused //= 2
+    def _judge_comparison(self, now: float, sent: int, refused: int) -> None:
+        """Tell refusals at random from refusals for load, if there are enough of them yet."""
+        why = self._words(sent, refused) + " with less in flight"
+        if refused >= 12 and refused > 0.5 * sent:
+            self._hold(now, self.limit, why)
+            return
+        expected = self._rate_before * sent
+        fewer = refused < 0.7 * expected
+        done = sent >= 300 or (sent >= 20 and now > self._sample.since + max(4, 4 * self._latency))
+        if refused <= 0.7 * expected - 1.5 * math.sqrt(expected) or (
+            done and (refused <= 2 or fewer)
+        ):
+            self._random.forget()
+            self._hold(now, self._before, why)
+            return
+        if not done and (not self._fallen or sent < 20 or expected < 6 or fewer):
+            return
+        share = self._random.share
+        if share == 0:
+            self._random.forget()
+        self._random.learn(now, sent, refused)
+        if self._random.share > share + 0.05 or (self._fallen and now > self._explored + 10):
+            self._explore(now, self._peak, why, SLOW_START)
+        else:
+            self._hold(now, self._peak, why, FALLEN)
 
-    def _judge_half(self, now, n, r):
-        if r >= 12 and r > 0.5 * n: return self._steady(now, self.limit, f"{r} of {n} refused at half")
-        high_n, high_r = self._high
-        expected = high_r / high_n * n
-        why = f"{r} of {n} refused at half"
-        done = n >= 300 or n >= 20 and now > self._began + max(4, 4 * self._latency)
-        load = r <= .7 * expected - 1.5 * math.sqrt(expected) or done and (r <= 2 or r < .7 * expected)
-        random = not load and (done or self._fallen and n >= 20 and expected >= 6 and r >= .7 * expected)
-        before = self._usual
-        if load:
-            self._usual, self._pool = 0.0, (0, 0)
-            return self._steady(now, self._back, why)
-        if not random: return
-        if before == 0: self._pool = (0, 0)
-        self._learn(now, n, r)
-        if self._usual > before + .05 or self._fallen and now > self._explored_at + 10:
-            return self._explore(now, self._peak, why, FACTOR)
-        self._steady(now, self._peak, why, .75)
+    def _words(self, sent: int, refused: int) -> str:
+        return f"{refused} of the last {sent} requests {_WORDS[self._kind]}"
 
-    def _listen(self, now, retry_after):
-        if retry_after is None: return
-        at, moment = self._told
-        if now - at >= 1:
-            self._trusted = abs(now + retry_after - moment) < 1.1
-            self._told = (now, now + retry_after)
-        if self._trusted: self._next = max(self._next, now + min(60, retry_after + .05))
+    def _open(self, now: float, retry_after: float | None) -> None:
+        self._log(f"all requests {_WORDS[self._kind]}: one trial at a time")
+        self._breaker.open(now, self._number, max(self.limit, self._peak), retry_after)
 
-    def _open(self, now, retry_after):
-        best = max(self.limit, self._peak)
-        self._resume = best if self._since_close >= best / 2 or self._trusted else best / 2
-        self._since_close = 0
-        self._trial_at = INF
-        self._opened, self._opened_at = self._number, now
-        self._streak = None
-        self._next = now + 0.1
-        if retry_after: self._told = (now, now + retry_after)
-        self._listen(now, retry_after)
-        if self.log: self.log(f"{now:7.2f} open at {self.limit:.1f} {self._refused} of {self._number - self._first_number}, {self._state}, {self._next-now:.2f}")
-
-    def _close(self, now):
-        if self.log: self.log(f"{now:7.2f} close, {self.in_flight} in flight")
-        self._opened = None
-        self._held.clear(); self._closed = self._number
+    def _close(self, now: float) -> None:
+        resume = self._breaker.close(self._number)
+        self._cooldowns.clear()
         self.limit = 1.0
-        self._steady(now, self._resume, "accepted again")
-        self._ignore = self._number
+        self._hold(now, resume, "accepted again")
+        self._outdated = self._number

@@ -74,10 +74,8 @@ def run_cases(cases: list[type[unittest.TestCase]], results: Results) -> None:
 
 def run_pytest(tests: Tests, module: ModuleType, results: Results) -> None:
     """Run the functions and classes of a text by pytest; ``module`` has run the text itself."""
-    try:
-        import pytest
-    except ImportError:
-        raise LookupError("the tests need pytest: install it where --python points") from None
+    import pytest
+
     must_fail = AssertionError("test_codesynth_must_fail")
 
     def fail() -> None:

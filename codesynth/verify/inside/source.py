@@ -102,6 +102,7 @@ class Tests(ast.NodeTransformer):
             what calls a test function is left out.
         argument: the name of the candidate; empty where there is no ``check``.
         functions, classes: names of test functions and of classes.
+        count: of the tests, but for those in classes and those that pytest makes.
     """
 
     def __init__(self, text: str) -> None:
@@ -126,6 +127,8 @@ class Tests(ast.NodeTransformer):
             for one, calls in steps
             if not calls & {*self.functions, "main"}
         ]
+        self.count = sum(is_test for _, is_test in self.steps)
+        self.count += 0 if self.needs_pytest else len(self.functions)
 
     def visit_Assert(self, node: ast.Assert) -> list[ast.stmt]:
         """Put ``REACH()`` before an assert."""

@@ -62,13 +62,13 @@ def judge(row: dict[str, Any], results: Results, used: set[str]) -> dict[str, An
         tests = source.Tests(row.get("test") or "")
     except SyntaxError as exc:
         return verdict("error", "", f"the tests, line {exc.lineno}: {exc.msg}")
-    used.update(source.imports(code), tests.imports)
+    used.update(source.imports(code), tests.imports, ["pytest"] * tests.needs_pytest)
     examples = [] if row.get("test") or pairs else all_examples(instruction, row["code"])
     guard = Guard([*used], tests.text)
+    results.expect(len(pairs or ()) + sum(map(len, examples)) + tests.count)
     try:
         if pairs:
             program = compile(code, CODE_FILE, "exec")
-            results.expect(len(pairs))
             for given, wanted in pairs:
                 results.run(partial(run_pair, program, given, wanted, row.get("function")))
         else:
@@ -113,7 +113,6 @@ def load(stub: list[ast.stmt], code: ast.Module) -> ModuleType:
 
 def run_examples(groups: list[list[Any]], module: ModuleType, results: Results) -> None:
     """Run doctests, those of one docstring in one copy of the code's names."""
-    results.expect(sum(map(len, groups)))
     for group in groups:
         names = dict(vars(module))
         for example in group:
@@ -123,15 +122,11 @@ def run_examples(groups: list[list[Any]], module: ModuleType, results: Results) 
 def run_tests(tests: source.Tests, module: ModuleType, results: Results, entry: str | None) -> None:
     """Run tests in a module with the code's names: the text, functions, classes."""
     space, reached, path = vars(module), list[None](), os.path.abspath(TEST_FILE)
-    for name, taken in tests.imports.items():
-        if name not in sys.modules and taken and taken <= {*space, "*"}:
-            sys.modules[name] = module  # it is not installed: the code is meant
+    resolve_imports(tests, module)
     if tests.argument:
         functions = [one for one in space.values() if inspect.isfunction(one)]
         space[tests.argument] = eval(entry, space) if entry else functions[-1]
     space[source.REACH] = partial(reached.append, None)
-    results.expect(sum(is_test for _, is_test in tests.steps))
-    results.expect(0 if tests.needs_pytest else len(tests.functions))
 
     def run_step(step: ast.stmt) -> None:
         is_loop = isinstance(step, ast.For) and "Try(" not in ast.dump(step)
@@ -152,6 +147,15 @@ def run_tests(tests: source.Tests, module: ModuleType, results: Results, entry: 
     for name in tests.functions:
         results.run(partial(run_function, space[name]))
     run_cases([space[name] for name in tests.classes if hasattr(space[name], "debug")], results)
+
+
+def resolve_imports(tests: source.Tests, module: ModuleType) -> None:
+    """Let a module that is not installed mean the code, if it has the names."""
+    if "pytest" not in sys.modules and (tests.needs_pytest or "pytest" in tests.imports):
+        raise LookupError("the tests need pytest: install it where --python points")
+    for name, taken in tests.imports.items():
+        if name not in sys.modules and taken and taken <= {*vars(module), "*"}:
+            sys.modules[name] = module
 
 
 def run_function(function: Any) -> None:

@@ -1,0 +1,65 @@
+"""Preference pairs: a passing answer beside a failing one, for trainers such as DPO's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from codesynth.codec import dumps, loads
+from codesynth.filters.agreement import compare
+from codesynth.filters.groups import Answer
+
+KEYS = ("prompt", "chosen", "rejected")
+_FAILING = frozenset({"failed", "error", "timeout", "syntax_error"})
+
+
+class Pairs:
+    """Writes ``{"prompt", "chosen", "rejected"}`` in place of the row of each passing answer.
+
+    The first passing answer to an instruction stands beside the first failing one, the second
+    beside the second; each is used once. The failing ones and those that are left are rejected.
+
+    Args:
+        code_key: the column with the answers.
+        instruction_keys: the columns looked in for the prompt, in this order.
+        agree: answers of the best group are taken for passing, those that passed fewer tests for
+            failing; see ``compare``.
+    """
+
+    def __init__(self, code_key: str, instruction_keys: Sequence[str], *, agree: bool) -> None:
+        self._code_key, self._instruction_keys, self._agree = code_key, instruction_keys, agree
+
+    def __call__(self, answers: Sequence[Answer]) -> None:
+        """Decide about the answers to one instruction."""
+        chosen, failing = self._divide(answers)
+        for answer in answers:
+            told = answer.told
+            answer.reject(f"no answer to pair with: {told['status']}: {told['message']}")
+        for good, bad in zip(chosen, failing, strict=False):
+            self._pair(good, bad)
+
+    def _divide(self, answers: Sequence[Answer]) -> tuple[list[Answer], list[Answer]]:
+        if not self._agree:
+            return (
+                [each for each in answers if each.told["status"] == "passed"],
+                [each for each in answers if each.told["status"] in _FAILING],
+            )
+        found = compare([answer.told for answer in answers])
+        if found.best is None:
+            return [], []
+        both = list(zip(answers, found.passed, strict=True))
+        return (
+            [each for each, passed in both if passed == found.best],
+            [each for each, passed in both if len(passed) < len(found.best)],
+        )
+
+    def _pair(self, good: Answer, bad: Answer) -> None:
+        row, other = loads(good.row.line), loads(bad.row.line)
+        texts = (row.get(key) for key in self._instruction_keys)
+        prompt = next((text for text in texts if isinstance(text, str)), None)
+        if prompt is None:
+            good.reject("the row has no instruction, which a pair needs as its prompt")
+            return
+        pair = dict(zip(KEYS, (prompt, row[self._code_key], other[self._code_key]), strict=True))
+        good.decision = replace(good.row, line=dumps(pair), raw_bytes=0), None
+        bad.reject(f'it is the "rejected" answer of a pair with line {good.row.number}')

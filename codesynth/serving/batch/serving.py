@@ -1,0 +1,94 @@
+"""The Batch API as an LLMServing; and another serving beside batches that are still running."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+
+from codesynth.errors import LimitReached
+from codesynth.journal import BatchLog
+from codesynth.models import Request, Response
+from codesynth.serving import LLMServing, ResponseStream
+from codesynth.serving.batch.client import BatchClient
+from codesynth.serving.batch.engine import BatchEngine, BatchOptions
+from codesynth.serving.stream import Channel, EngineStream
+
+
+class BatchServing:
+    """Answers requests through a Batch API, for half the price, within a day.
+
+    It stands behind a ``JournaledServing`` with the same journal. It stores answers itself, because
+    a batch may only be forgotten when all of it is stored. A stream takes over the batches that
+    earlier runs have left open. Streams of one serving work one after the other.
+    """
+
+    def __init__(self, client: BatchClient, log: BatchLog, options: BatchOptions) -> None:
+        self._client, self._log, self._options = client, log, options
+        self._turn = threading.Lock()
+        self._engine: BatchEngine | None = None
+
+    def generate(self, requests: Iterable[Request | Response]) -> ResponseStream:
+        """Answer each request, in any order; see ``LLMServing``.
+
+        Raises:
+            LimitReached: batches are still running, or the budget is used up.
+        """
+        return self._start(requests, self._options)
+
+    def collect(self, *, cancel: bool = False) -> tuple[Callable[[bytes], bool], str]:
+        """Store what open batches have brought, though nothing is asked; perhaps cancel them.
+
+        Returns:
+            a function that tells whether a key is in a batch that is still running, and words for
+            these batches, empty where there are none.
+        """
+        wait = cancel and self._options.wait
+        try:
+            deque(self._start((), replace(self._options, wait=wait, cancel=cancel)), maxlen=0)
+        except LimitReached as exc:
+            words = str(exc)
+        else:
+            words = ""
+        assert self._engine is not None  # noqa: S101 - just started
+        return self._engine.waiting.holds, words
+
+    def _start(self, requests: Iterable[Request | Response], options: BatchOptions) -> EngineStream:
+        channel = Channel()
+        self._engine = BatchEngine(self._client, self._log, channel, options, self._turn)
+        return EngineStream(requests, self._engine, channel)
+
+    def status(self) -> str:
+        """Word how the batches go, for the bar."""
+        return self._engine.status() if self._engine is not None else ""
+
+
+class Withholding:
+    """A serving that is not asked what open batches will answer.
+
+    Args:
+        held: tells by a request's key whether it is withheld.
+        words: for the LimitReached that ends a stream where any request was.
+    """
+
+    def __init__(self, serving: LLMServing, held: Callable[[bytes], bool], words: str) -> None:
+        self._serving, self._held, self._words = serving, held, words
+
+    def generate(self, requests: Iterable[Request | Response]) -> ResponseStream:
+        """Answer the other requests; see ``LLMServing``.
+
+        Raises:
+            LimitReached: some were withheld; all others are answered.
+        """
+        return self._serving.generate(self._without_held(requests))
+
+    def _without_held(self, requests: Iterable[Request | Response]) -> Iterator[Request | Response]:
+        count = 0
+        for item in requests:
+            if isinstance(item, Request) and self._held(item.key):
+                count += 1
+            else:
+                yield item
+        if count:
+            raise LimitReached(f"{count} rows have no answer yet. {self._words}")

@@ -1,0 +1,127 @@
+"""Which replica a request goes to, and which are left out."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+
+from codesynth.serving.limits.concurrency import Concurrency
+
+_log = logging.getLogger(__name__)
+DENIALS_IN_A_ROW = 10
+"""Refusals of the key or the model in a row, after answers, that are not the rows' fault."""
+ERRORS_IN_A_ROW = 3
+"""Server errors in a row after which a replica is down; one or two may be a row's fault."""
+REST_SECONDS = 30.0
+"""A replica that is down is tried once in so long, while others answer."""
+
+
+class Replica:
+    """One endpoint of several that answer alike."""
+
+    def __init__(self, name: str, concurrency: Concurrency | None) -> None:
+        self.name, self.concurrency = name, concurrency
+        self.in_flight = 0
+        self.has_answered = self.left_out = False
+        self.rests_until = -math.inf
+        self._denials = self._errors = 0
+
+    @property
+    def is_down(self) -> bool:
+        """Tell whether it has failed and not answered since."""
+        return self.rests_until > -math.inf
+
+    @property
+    def load(self) -> float:
+        """Tell how full it is: the part of its limit that is in flight."""
+        limit = self.concurrency.limit if self.concurrency is not None else 1.0
+        return self.in_flight / max(limit, 1.0)
+
+    def wait(self, now: float) -> float:
+        """Tell the seconds until it may be sent a request; inf: when one ends."""
+        return self.concurrency.wait(now) if self.concurrency is not None else 0.0
+
+    def answered(self) -> None:
+        """Note an answer."""
+        if self.is_down:
+            _log.warning("%s answers again", self.name)
+            self.rests_until = -math.inf
+        self.has_answered = True
+        self._denials = self._errors = 0
+
+    def failed(self, now: float, why: str, *, unreachable: bool) -> None:
+        """Let it rest where it is down."""
+        self._denials = 0
+        self._errors += 1
+        if not unreachable and self._errors < ERRORS_IN_A_ROW:
+            return
+        if not self.is_down:
+            _log.warning("%s is down and left out for now: %s", self.name, why)
+        if self.rests_until <= now:
+            self.rests_until = now + REST_SECONDS
+
+    def denied(self) -> bool:
+        """Tell whether it refuses everybody, not only this row."""
+        self._denials += 1
+        return not self.has_answered or self._denials >= DENIALS_IN_A_ROW
+
+    def leave_out(self, why: str) -> None:
+        """Use it no more in this run."""
+        if not self.left_out:
+            self.left_out = True
+            _log.warning("%s is left out: %s", self.name, why)
+
+
+class Replicas:
+    """The endpoints of a run.
+
+    Args:
+        names: for people.
+        maximum: most requests in flight.
+        fixed: ``maximum`` is what the user wants; else each replica's limit is found.
+    """
+
+    def __init__(self, names: Sequence[str], maximum: int, *, fixed: bool) -> None:
+        self._maximum = maximum
+        self._all = [
+            Replica(name, None if fixed else Concurrency(maximum, _logger(name))) for name in names
+        ]
+
+    def __getitem__(self, number: int) -> Replica:
+        return self._all[number]
+
+    @property
+    def limit(self) -> int:
+        """Requests that may be in flight."""
+        limits = [each.concurrency.limit for each in self._all if each.concurrency is not None]
+        return min(self._maximum, max(1, int(sum(limits)))) if limits else self._maximum
+
+    def has_others(self, replica: Replica) -> bool:
+        """Tell whether another one is still used."""
+        return any(not each.left_out for each in self._all if each is not replica)
+
+    def choose(self, now: float, avoid: int | None) -> tuple[int | None, float]:
+        """Choose the one with the most room; a row that has failed tries none that was down.
+
+        Returns:
+            its number, or None and the seconds after which to ask again.
+        """
+        if len(self._all) == 1:
+            wait = self._all[0].wait(now)
+            return (0, 0.0) if wait <= 0 else (None, wait)
+        used = [i for i, each in enumerate(self._all) if not each.left_out]
+        rested = [i for i in used if self._all[i].rests_until <= now]
+        fit = [i for i in rested if avoid is None or not self._all[i].is_down] or rested or used
+        waits = {i: self._all[i].wait(now) for i in fit}
+        free = [i for i in fit if waits[i] <= 0]
+        if not free:
+            return None, min(waits.values(), default=math.inf)
+        best = min([i for i in free if i != avoid] or free, key=lambda i: self._all[i].load)
+        if self._all[best].is_down:
+            self._all[best].rests_until = now + REST_SECONDS  # one trial at a time
+        return best, 0.0
+
+
+def _logger(name: str) -> Callable[[str], None]:
+    return lambda words: _log.info("%s: %s", name, words)

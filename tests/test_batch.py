@@ -1,0 +1,471 @@
+"""Batches behind a journal, against a loopback server that goes wrong in every known way."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.batches import BatchServer, Fault
+from support.replies import completion, text_for
+
+from codesynth.codec import dumps
+from codesynth.errors import EndpointError, InputError, LimitReached, OutputError
+from codesynth.journal import BatchLog, Journal, JournaledServing
+from codesynth.models import Record, Request, Response
+from codesynth.serving.answers import read_completion
+from codesynth.serving.batch import BatchClient, BatchOptions, BatchServing, Withholding
+from codesynth.serving.batch.shapes import BatchShape
+from codesynth.serving.stream import IteratorStream
+
+PROMPTS = [f"task {i}" for i in range(10)]
+
+
+class Clock:
+    """Time that passes only where it is slept through."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.pauses: list[float] = []
+
+    async def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.now += seconds
+        await asyncio.sleep(0)
+
+
+def request(position: int, prompt: str) -> Request:
+    body = dumps({"model": "test-model", "messages": [{"role": "user", "content": prompt}]})
+    record = Record(position, dumps({"instruction": prompt}), {"instruction": prompt})
+    return Request(record, position, body, blake2b(body, digest_size=16).digest())
+
+
+class Answering:
+    """A serving that notes what it is asked."""
+
+    def __init__(self, asked: list[str]) -> None:
+        self._asked = asked
+
+    def generate(self, requests: Iterable[Request | Response]) -> IteratorStream:
+        return IteratorStream(self._answer(requests))
+
+    def _answer(self, requests: Iterable[Request | Response]) -> Generator[Response, None, None]:
+        for each in requests:
+            if isinstance(each, Request):
+                prompt = each.record.fields["instruction"]
+                self._asked.append(prompt)
+                body = dumps(completion(text_for(prompt)).body)
+                yield Response(each, body, read_completion(body)[0], attempts=1)
+            else:
+                yield each
+
+
+class Bench:
+    """A journal in a folder, and runs over it."""
+
+    def __init__(self, folder: Path, server: BatchServer) -> None:
+        self.path, self.server, self.clock = str(folder / "out.journal"), server, Clock()
+
+    @contextmanager
+    def opened(self, **options: Any) -> Iterator[tuple[Journal, BatchServing]]:
+        client = BatchClient(
+            self.server.base_url,
+            timeout=10.0,
+            sleep=self.clock.sleep,
+            clock=lambda: self.clock.now,
+        )
+        with Journal(self.path) as journal:
+            yield journal, BatchServing(client, BatchLog(journal), BatchOptions(**options))
+
+    def run(self, prompts: list[str] = PROMPTS, **options: Any) -> list[Response]:
+        """Run to the end; each request has its response."""
+        with self.opened(**options) as (journal, serving):
+            journaled = JournaledServing(journal, serving)
+            requests = (request(i, prompt) for i, prompt in enumerate(prompts))
+            responses = sorted(journaled.generate(requests), key=lambda r: r.request.position)
+            assert [each.request.position for each in responses] == list(range(len(prompts)))
+            assert not BatchLog(journal).open()
+            return responses
+
+    def texts(self, prompts: list[str] = PROMPTS, **options: Any) -> None:
+        """Run to the end and see that each answer is that of its prompt."""
+        for response, prompt in zip(self.run(prompts, **options), prompts, strict=True):
+            assert response.error is None
+            assert response.answer is not None
+            assert response.answer.text == text_for(prompt)
+
+    def sizes(self) -> list[int]:
+        return [len(batch.requests) for batch in self.server.batches]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    with BatchServer() as server:
+        yield Bench(tmp_path, server)
+
+
+def test_requests_go_into_batches_of_the_size_asked_for(bench: Bench) -> None:
+    bench.texts(size=4)
+    assert bench.sizes() == [4, 4, 2]
+    bench.texts()
+    assert bench.sizes() == [4, 4, 2]
+
+
+FAULTS = {
+    "any_order_and_twice": Fault(shuffled=True, doubled=True),
+    "unknown_right_after_it_was_made": Fault(missing=3),
+    "slow": Fault(polls=12),
+    "files_named_after_the_end": Fault(late=2),
+    "files_that_come_after_their_names": Fault(unwritten=2),
+    "upper_case": Fault(upper=True),
+    "upper_case_and_expired": Fault(status="expired", answered=0.5, upper=True),
+    "expired_in_part": Fault(status="expired", answered=0.3, shuffled=True),
+    "expired_before_anything": Fault(status="expired", answered=0.0),
+    "expired_without_a_word": Fault(status="expired", answered=0.5, code=None),
+    "cancelled_by_somebody": Fault(status="cancelled", answered=0.7, code="batch_cancelled"),
+    "completed_without_an_output_file": Fault(answered=0.0, code="server_error"),
+    "late_error_file": Fault(answered=0.5, status_code=500, late=3),
+    "late_error_file_and_no_counts": Fault(answered=0.5, status_code=500, late=3, counted=False),
+    "server_errors": Fault(answered=0.6, status_code=500),
+    "rate_limits": Fault(answered=0.6, status_code=429),
+    "torn_download": Fault(torn=1),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_every_row_is_answered_and_none_twice_after(bench: Bench, fault: Fault) -> None:
+    bench.server.faults = [fault]
+    bench.texts(size=8)
+    assert set(bench.server.finished().values()) == {1}
+    assert len(bench.server.finished()) == len(PROMPTS)
+    bench.texts()
+    assert bench.server.finished().total() == len(PROMPTS)
+
+
+def test_ids_may_be_long_and_hold_any_character(bench: Bench) -> None:
+    bench.server.id_of = lambda n: f"projects/a b/batches/{n}?x=%2F&ü" + "y" * 500
+    bench.texts(size=4)
+
+
+def test_a_row_is_sent_again_max_retries_times(bench: Bench) -> None:
+    bench.server.faults = [Fault(answered=0.9, status_code=500)] * 3 + [Fault()]
+    *answered, last = bench.run(max_retries=2)
+    assert all(each.error is None for each in answered)
+    assert last.error is not None
+    assert (last.error.kind, last.error.status, last.error.attempts) == ("server_error", 500, 3)
+    assert bench.sizes() == [10, 1, 1]
+
+
+def test_a_row_that_gets_no_line_fails_in_the_end(bench: Bench) -> None:
+    bench.server.faults = [Fault(status="expired", answered=0.9, code=None)] * 2
+    *_, last = bench.run(max_retries=1)
+    assert last.error is not None
+    assert last.error.message == "batch_1 is expired without an answer to this row"
+
+
+def test_a_row_that_is_refused_is_not_sent_again(bench: Bench) -> None:
+    bench.server.faults = [Fault(answered=0.9, status_code=400)]
+    *answered, last = bench.run()
+    assert all(each.error is None for each in answered)
+    assert last.error is not None
+    assert (last.error.kind, last.error.message) == ("rejected", "refused by the test")
+    assert bench.sizes() == [10]
+
+
+def test_lines_for_which_a_batch_is_refused_fail_and_the_others_are_sent_again(
+    bench: Bench,
+) -> None:
+    errors = [("invalid_request", "no such parameter", 3), ("invalid_request", "too long", 5)]
+    bench.server.faults = [Fault(status="failed", errors=errors)]
+    failed = {each.request.position: each.error for each in bench.run() if each.error}
+    assert {n: (e.kind, e.message) for n, e in failed.items()} == {
+        2: ("rejected", "invalid_request: no such parameter"),
+        4: ("rejected", "invalid_request: too long"),
+    }
+    assert bench.sizes() == [10, 8]
+
+
+def test_a_batch_that_is_refused_as_a_whole_stops_the_run(bench: Bench) -> None:
+    bench.server.faults = [Fault(status="failed", errors=[("billing", "limit reached", None)])]
+    with pytest.raises(EndpointError, match="batch_0 has failed: billing: limit reached"):
+        bench.run()
+    bench.texts()
+
+
+def test_a_key_that_is_refused_for_every_row_stops_the_run(bench: Bench) -> None:
+    bench.server.faults = [Fault(answered=0.0, status_code=401)]
+    with pytest.raises(EndpointError, match="every request is refused"):
+        bench.run()
+    bench.texts()
+
+
+LIMIT = [("token_limit_exceeded", "Enqueued token limit reached for gpt in organization", None)]
+
+
+def test_too_many_tokens_are_tried_again_in_smaller_batches_after_a_pause(bench: Bench) -> None:
+    bench.server.faults = [Fault(status="failed", errors=LIMIT)] * 2
+    bench.texts(max_retries=0)
+    assert bench.sizes() == [10, 5, 2, 2, 2, 2, 2]
+    assert bench.clock.pauses.count(60.0) == 2
+
+
+def test_too_many_tokens_beside_another_batch_wait_for_its_end(bench: Bench) -> None:
+    bench.server.faults = [Fault(polls=9), Fault(status="failed", errors=LIMIT)]
+    bench.texts(size=5)
+    assert bench.sizes() == [5, 5, 5]
+    first, _, third = bench.server.batches
+    assert first.polls == 10
+    assert third.status == "completed"
+
+
+def test_polls_are_far_apart_after_a_while(bench: Bench) -> None:
+    bench.server.faults = [Fault(polls=10)]
+    bench.texts()
+    assert bench.clock.pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60, 60]
+
+
+def refuse(call: str, *statuses: int | None) -> Callable[[str, str, int], int | None]:
+    """Refuse the first calls of a kind with these statuses."""
+
+    def refusal(method: str, path: str, n: int) -> int | None:
+        return statuses[n - 1] if f"{method} {path}" == call and n <= len(statuses) else None
+
+    return refusal
+
+
+CALLS = ["POST /files", "POST /batches", "GET /batches/*", "GET /files/*/content"]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_call_is_repeated_until_it_succeeds(bench: Bench, call: str) -> None:
+    bench.server.refuse = refuse(call, 500, 429, 503)
+    bench.texts()
+    assert bench.server.calls[call] == 4
+    assert bench.sizes() == [10]
+
+
+def test_a_batch_that_was_made_all_the_same_is_not_made_again(bench: Bench) -> None:
+    bench.server.refuse = refuse("POST /batches", -500)
+    bench.texts(size=4)
+    assert bench.sizes() == [4, 4, 2]
+
+
+def test_a_file_that_is_not_known_yet_becomes_a_batch_later(bench: Bench) -> None:
+    bench.server.refuse = refuse("POST /batches", 404)
+    bench.texts()
+    assert bench.sizes() == [10]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_an_outage_ends_the_run_and_the_next_one_goes_on(bench: Bench, call: str) -> None:
+    bench.server.refuse = refuse(call, *[500] * 99)
+    with pytest.raises(EndpointError, match="refused by the test"):
+        bench.run()
+    assert 300 <= bench.clock.now < 400
+    bench.server.refuse = refuse("")
+    bench.texts()
+    assert set(bench.server.finished().values()) == {1}
+    assert len(bench.server.batches) == 1
+
+
+def test_an_endpoint_without_batches_is_named(bench: Bench) -> None:
+    bench.server.refuse = refuse("POST /files", 404)
+    with pytest.raises(EndpointError, match="has no Batch API: leave out --batch"):
+        bench.run()
+
+
+def test_a_wrong_key_ends_the_run_at_once(bench: Bench) -> None:
+    bench.server.refuse = refuse("POST /files", 401)
+    with pytest.raises(EndpointError, match=r"\(401\).*Set OPENAI_API_KEY"):
+        bench.run()
+    assert bench.clock.pauses == []
+
+
+def test_without_waiting_a_run_sends_all_and_a_later_one_collects(bench: Bench) -> None:
+    with pytest.raises(LimitReached, match=r"10 requests are in open batches: batch_0, batch_1, b"):
+        bench.run(size=4, wait=False)
+    assert bench.sizes() == [4, 4, 2]
+    assert bench.server.calls["GET /batches/*"] == 0
+    bench.server.batches[1].fault = Fault(polls=1)
+    with pytest.raises(LimitReached, match=r"4 requests are in open batches: batch_1\. Run"):
+        bench.run(size=4, wait=False)
+    bench.texts(size=4, wait=False)
+    assert bench.sizes() == [4, 4, 2]
+
+
+def test_rows_that_always_fail_fail_in_the_end_where_nobody_waits(bench: Bench) -> None:
+    bench.server.faults = [Fault(answered=0.9, status_code=500)] * 9
+    for _ in range(3):
+        with pytest.raises(LimitReached):
+            bench.run(wait=False, max_retries=2)
+    *_, last = bench.run(wait=False, max_retries=2)
+    assert last.error is not None
+    assert last.error.attempts == 3
+    assert bench.sizes() == [10, 1, 1]
+
+
+def test_rows_that_are_asked_no_longer_go_into_the_journal(bench: Bench) -> None:
+    with pytest.raises(LimitReached):
+        bench.run(wait=False)
+    bench.texts(PROMPTS[:2])
+    bench.texts(PROMPTS[::-1])
+    assert bench.sizes() == [10]
+
+
+def test_rows_that_were_added_go_into_another_batch(bench: Bench) -> None:
+    with pytest.raises(LimitReached):
+        bench.run(PROMPTS[:7], wait=False)
+    bench.texts()
+    assert bench.sizes() == [7, 3]
+
+
+def test_another_serving_is_not_asked_what_is_in_open_batches(bench: Bench) -> None:
+    with pytest.raises(LimitReached):
+        bench.run(PROMPTS[:4], size=2, wait=False)
+    bench.server.batches[1].fault = Fault(polls=1)
+    asked: list[str] = []
+    with bench.opened() as (journal, serving):
+        held, words = serving.collect()
+        withholding = Withholding(Answering(asked), held, words)
+        journaled = JournaledServing(journal, withholding)
+        stream = journaled.generate(request(i, prompt) for i, prompt in enumerate(PROMPTS))
+        with pytest.raises(LimitReached, match=r"2 rows have no answer yet\. 2 requests are in op"):
+            deque(stream)
+    assert asked == PROMPTS[4:]
+    bench.texts()
+
+
+def test_batches_are_cancelled_and_what_they_did_is_kept(bench: Bench) -> None:
+    bench.server.faults = [Fault(polls=9, answered=0.5), Fault(polls=9, answered=0.0)]
+    with pytest.raises(LimitReached):
+        bench.run(size=5, wait=False)
+    with bench.opened() as (journal, serving):
+        _, words = serving.collect(cancel=True)
+        assert words == ""
+        assert journal.answers == 2
+    assert [batch.status for batch in bench.server.batches] == ["cancelled", "cancelled"]
+    bench.texts()
+    assert bench.sizes() == [5, 5, 8]
+
+
+def test_a_batch_that_nobody_knows_any_more_is_given_up_by_cancelling(bench: Bench) -> None:
+    with pytest.raises(LimitReached):
+        bench.run(wait=False)
+    bench.server.batches.clear()
+    with pytest.raises(EndpointError, match=r"no such batch: batch_0\. --cancel gives the batch"):
+        bench.run()
+    with bench.opened() as (_, serving):
+        serving.collect(cancel=True)
+    bench.texts()
+
+
+def make_intent(bench: Bench, *, is_made: bool, is_uploaded: bool = True) -> None:
+    """Leave a journal as a kill leaves it just before the id of a batch is noted."""
+    with bench.opened() as (journal, _):
+        log, requests = BatchLog(journal), [request(i, text) for i, text in enumerate(PROMPTS)]
+        batch = log.add("the-uuid", {each.key: 0 for each in requests})
+        if is_uploaded:
+            lines = [BatchShape().line(each.key, each.body) + b"\n" for each in requests]
+            bench.server.files["file-a"] = b"".join(lines)
+            log.note_file(batch, "file-a")
+    if is_made:
+        bench.server.create(BatchShape().create("file-a", "the-uuid"))
+        for number in range(3):  # of other people; the list has two on a page
+            bench.server.files[f"file-{number}"] = b""
+            bench.server.create(BatchShape().create(f"file-{number}", "another"))
+
+
+@pytest.mark.parametrize("keeps", ["metadata", "input_file"])
+def test_a_batch_that_was_made_just_before_a_kill_is_found_again(bench: Bench, keeps: str) -> None:
+    make_intent(bench, is_made=True)
+    setattr(
+        bench.server.batches[0], {"metadata": "input_file", "input_file": "metadata"}[keeps], ""
+    )
+    bench.texts()
+    assert bench.server.calls["POST /batches"] == 0
+    assert bench.server.calls["GET /batches"] == 2
+
+
+def test_a_batch_that_was_not_made_before_a_kill_is_made_now(bench: Bench) -> None:
+    make_intent(bench, is_made=False)
+    bench.texts()
+    assert bench.sizes() == [10]
+    assert bench.clock.pauses[:2] == [1, 2]  # it might have come late
+
+
+def test_a_batch_that_was_not_even_uploaded_is_not_looked_for(bench: Bench) -> None:
+    make_intent(bench, is_made=False, is_uploaded=False)
+    bench.texts()
+    assert bench.server.calls["GET /batches"] == 0
+
+
+def test_a_run_that_ends_amid_the_results_takes_the_others_later(bench: Bench) -> None:
+    prompts = [f"task {i}" for i in range(3000)]
+    with bench.opened() as (journal, serving):
+        requests = (request(i, prompt) for i, prompt in enumerate(prompts))
+        with JournaledServing(journal, serving).generate(requests) as stream:
+            taken = [next(stream) for _ in range(700)]
+        assert len(BatchLog(journal).open()) == 1
+        assert 700 <= journal.answers < 3000
+    assert all(each.error is None for each in taken)
+    bench.texts(prompts)
+    assert bench.sizes() == [3000]
+    with bench.opened() as (journal, _):
+        assert journal.answers == 3000
+
+
+def test_a_stop_does_not_wait_for_batches(bench: Bench) -> None:
+    bench.server.faults = [Fault(polls=10**9)]
+    with bench.opened() as (journal, serving):
+        requests = (request(i, prompt) for i, prompt in enumerate(PROMPTS))
+        stream = JournaledServing(journal, serving).generate(requests)
+        while not bench.server.batches:
+            stream.wait(0.01)
+        stream.drain(None)
+        assert list(stream) == []
+    bench.server.batches[0].fault = Fault()
+    bench.texts()
+    assert bench.sizes() == [10]
+
+
+def test_a_second_stream_works_after_the_first(bench: Bench) -> None:
+    with bench.opened(size=4) as (journal, serving):
+        streams = [
+            JournaledServing(journal, serving).generate(
+                request(i, prompt) for i, prompt in enumerate(prompts)
+            )
+            for prompts in (PROMPTS, ["another"])
+        ]
+        assert [len(list(stream)) for stream in streams] == [10, 1]
+
+
+def test_a_failing_source_of_rows_ends_the_stream_with_its_error(bench: Bench) -> None:
+    def requests() -> Iterator[Request]:
+        yield request(0, "task")
+        raise InputError("the input ends in the middle of a line")
+
+    with bench.opened() as (journal, serving), pytest.raises(InputError, match="in the middle"):
+        list(JournaledServing(journal, serving).generate(requests()))
+    assert bench.server.batches == []
+
+
+def test_two_requests_with_one_key_are_a_mistake_that_is_told(bench: Bench) -> None:
+    with bench.opened() as (_, serving), pytest.raises(OutputError, match="UNIQUE"):
+        list(serving.generate([request(0, "task"), request(1, "task")]))
+
+
+def test_the_bar_shows_batches_requests_and_time(bench: Bench) -> None:
+    bench.server.faults = [Fault(polls=3), Fault(polls=3)]
+    seen = []
+    with bench.opened(size=6) as (journal, serving):
+        assert serving.status() == ""
+        requests = (request(i, prompt) for i, prompt in enumerate(PROMPTS))
+        stream = JournaledServing(journal, serving).generate(requests)
+        while not stream.wait(0.0):
+            seen.append(serving.status())
+        assert len(list(stream)) == len(PROMPTS)
+        assert serving.status() == ""
+    assert "2 batches for 0 min: 0 of 10 requests done" in seen

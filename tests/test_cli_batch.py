@@ -1,0 +1,231 @@
+"""Batches on the command line: what is said, asked and written, and the exit codes."""
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.batches import BatchServer, Fault
+from support.command import KEY, Finished, bare, codesynth, instructions, started
+from support.replies import USAGE, code_for
+
+TASKS = [f"task {i}" for i in range(6)]
+
+
+class BatchJob:
+    """One ``gen-code`` job at a server with batches."""
+
+    def __init__(self, folder: Path, server: BatchServer) -> None:
+        self.folder, self.server = folder, server
+        self.rows, self.out, self.template = (
+            folder / "rows.jsonl",
+            folder / "out.jsonl",
+            bare(folder),
+        )
+        self.write(TASKS)
+
+    def write(self, texts: list[str]) -> None:
+        self.rows.write_bytes(instructions(*texts))
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {"OPENAI_BASE_URL": self.server.base_url, "OPENAI_API_KEY": KEY}
+
+    def args(self, *options: object) -> tuple[object, ...]:
+        return ("gen-code", self.rows, "-o", self.out, "-t", self.template, *options)
+
+    def run(self, *options: object, code: int = 0) -> Finished:
+        done = codesynth(*self.args(*options), env=self.env)
+        assert done.code == code, done.err
+        return done
+
+    def codes(self) -> list[str]:
+        return [json.loads(line)["generated_code"] for line in self.out.read_bytes().splitlines()]
+
+    def batches(self) -> list[list[str]]:
+        """The prompts of each batch."""
+        return [
+            [body["messages"][0]["content"] for body in batch.requests.values()]
+            for batch in self.server.batches
+        ]
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Iterator[BatchJob]:
+    with BatchServer() as server:
+        yield BatchJob(tmp_path, server)
+
+
+def test_a_batch_writes_the_same_bytes_as_asking_online(job: BatchJob) -> None:
+    job.run()
+    online = job.out.read_bytes()
+    for path in (job.out, job.folder / "out.journal"):
+        path.unlink()
+    job.run("--batch", "--batch-size", 4)
+    assert job.out.read_bytes() == online
+    assert job.batches() == [TASKS[:4], TASKS[4:]]
+    assert len(job.server.chats) == len(TASKS)
+
+
+def test_the_practice_endpoint_answers_the_same_in_batches(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_bytes(instructions(*TASKS, *TASKS))
+    outputs = []
+    for options in ([], ["--batch", "--batch-size", "5"]):
+        out = tmp_path / f"out{len(outputs)}.jsonl"
+        env = {"TMPDIR": str(tmp_path), "CODESYNTH_OFFLINE": "expired=0.2,cut=0.1"}
+        done = codesynth("gen-code", rows, "--offline", "-o", out, "--meta", *options, env=env)
+        assert done.code in (0, 3), done.err
+        outputs.append([json.loads(line) for line in out.read_bytes().splitlines()])
+    for online, batched in zip(*outputs, strict=True):
+        online["_codesynth"].pop("attempts")
+        batched["_codesynth"].pop("attempts")
+        assert online == batched
+
+
+def test_only_rows_that_were_not_answered_online_are_in_the_batch(job: BatchJob) -> None:
+    job.write(TASKS[:3])
+    job.run()
+    job.write(TASKS)
+    done = job.run("--batch")
+    assert job.batches() == [TASKS[3:]]
+    assert "3 from the journal" in done.err
+    assert job.codes() == [code_for(task) for task in TASKS]
+
+
+def test_rows_of_a_batch_are_not_asked_online(job: BatchJob) -> None:
+    job.write(TASKS[:3])
+    job.run("--batch")
+    job.write(TASKS)
+    job.run()
+    assert sorted(job.server.chats) == TASKS[3:]
+
+
+def test_a_dry_run_prints_what_is_uploaded(job: BatchJob) -> None:
+    printed = job.run("--dry-run", "--model", "test-model").out
+    job.run("--batch")
+    assert job.server.files["file-1"] == printed
+
+
+def test_without_waiting_the_ids_are_told_and_cron_runs_the_same_line_again(job: BatchJob) -> None:
+    job.server.faults = [Fault(polls=1)]
+    line = ("--batch", "--no-wait", "-q")
+    ids = "6 requests are in open batches: batch_0. Run the same command again to collect them"
+    assert job.run(*line, code=5).err == f"codesynth: {ids}\n"
+    assert job.run(*line, code=5).err == f"codesynth: {ids}\n"
+    assert not job.out.exists()
+    assert job.run(*line).err == ""
+    assert job.codes() == [code_for(task) for task in TASKS]
+
+
+def test_without_batch_the_rows_of_open_batches_are_left_to_them(job: BatchJob) -> None:
+    job.write(TASKS[:4])
+    job.run("--batch", "--batch-size", 2, "--no-wait", code=5)
+    job.server.batches[1].fault = Fault(polls=2)
+    job.write(TASKS)
+    done = job.run(code=5)
+    assert "2 rows have no answer yet. 2 requests are in open batches: batch_1" in done.err
+    assert sorted(job.server.chats) == TASKS[4:]
+    assert "2 rows have no answer yet" in job.run(code=5).err
+    job.run()
+    assert sorted(job.server.chats) == TASKS[4:]
+    assert job.codes() == [code_for(task) for task in TASKS]
+
+
+def test_cancelled_rows_are_asked_online_afterwards(job: BatchJob) -> None:
+    job.server.faults = [Fault(polls=9, answered=0.5)]
+    job.run("--batch", "--no-wait", code=5)
+    done = job.run("--cancel", code=5)
+    assert "3 rows have no answer yet. 1 batches were cancelled" in done.err
+    assert job.server.chats == []
+    job.run()
+    assert sorted(job.server.chats) == TASKS[3:]
+    assert job.codes() == [code_for(task) for task in TASKS]
+
+
+def test_cancelling_a_batch_that_is_done_finishes_the_run(job: BatchJob) -> None:
+    job.run("--batch", "--no-wait", code=5)
+    job.run("--cancel")
+    assert job.codes() == [code_for(task) for task in TASKS]
+
+
+def test_failed_rows_have_the_words_of_the_error_file(job: BatchJob) -> None:
+    job.server.faults = [Fault(answered=0.5, status_code=400)]
+    job.run("--batch", code=3)
+    failures = (job.folder / "out.failures.jsonl").read_bytes().splitlines()
+    assert [json.loads(line)["error"] for line in failures] == [
+        {"kind": "rejected", "message": "refused by the test", "status": 400, "attempts": 1}
+    ] * 3
+
+
+def test_ctrl_c_leaves_the_batches_to_a_later_run(job: BatchJob) -> None:
+    job.server.faults = [Fault(polls=10**9)]
+    with started(*job.args("--batch"), env=job.env) as process:
+        while not job.server.calls["GET /batches/*"]:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+    job.server.batches[0].fault = Fault()
+    job.run("--batch")
+    assert job.batches() == [TASKS]
+
+
+def test_a_stop_does_not_wait_for_batches_and_says_how_to_collect(job: BatchJob) -> None:
+    job.server.faults = [Fault(polls=10**9)]
+    done = job.run("--batch", "--max-time", 0.5, code=5)
+    assert "1 batches go on: batch_0. Run again to collect them, or with --cancel" in done.err
+
+
+PRICED = ("--price", "1000000,1000000", "--max-tokens", USAGE["completion_tokens"])
+
+
+def test_a_price_is_that_of_a_batch(job: BatchJob) -> None:
+    done = job.run("--batch", *PRICED)
+    assert f"spent {len(TASKS) * USAGE['total_tokens']}," in done.err
+
+
+def test_a_batch_is_only_as_large_as_the_budget_allows(job: BatchJob) -> None:
+    done = job.run("--batch", *PRICED, "--max-cost", 100, code=5)
+    assert "--max-cost is reached" in done.err
+    spent = sum(map(len, job.batches())) * USAGE["total_tokens"]
+    assert 0 < spent <= 100
+    assert len(job.batches()[0]) < len(TASKS)
+    job.run("--batch", *PRICED, "--max-cost", 10_000)
+    assert sorted(task for batch in job.batches() for task in batch) == TASKS
+
+
+def test_an_open_batch_counts_against_the_budget(job: BatchJob) -> None:
+    job.run("--batch", "--no-wait", *PRICED, "--max-cost", 10_000, code=5)
+    job.server.batches[0].fault = Fault(polls=10**9)
+    job.write([*TASKS, "another"])
+    job.run("--batch", "--no-wait", *PRICED, "--max-cost", 150, code=5)
+    assert job.batches() == [TASKS]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--no-journal", "--batch"], "--batch needs a journal: name -o OUT or --journal PATH"),
+        (["--no-journal", "--cancel"], "--cancel needs a journal"),
+        (["--no-wait"], "--no-wait goes with --batch"),
+        (["--batch", "--estimate", "2"], "--estimate asks at once: drop --batch"),
+        (
+            ["--batch", "--base-url", "http://a/v1", "--base-url", "http://b/v1"],
+            "give one --base-u",
+        ),
+        (["--batch", "--price", "1,1", "--max-cost", "1"], "needs --max-tokens"),
+    ],
+)
+def test_what_does_not_go_together_is_told(job: BatchJob, options: list[str], words: str) -> None:
+    assert words in job.run(*options, code=2).err
+    assert not job.server.calls
+
+
+def test_accepted_needs_rows_at_once_and_so_no_batch(job: BatchJob) -> None:
+    done = codesynth(
+        "gen-instructions", job.rows, "--batch", "--accepted", 5, "-o", job.out, env=job.env
+    )
+    assert done.code == 2
+    assert "--accepted asks until enough rows are accepted" in done.err

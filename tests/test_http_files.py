@@ -1,0 +1,112 @@
+"""Files that are sent and received: as forms, in pieces, whole or not at all."""
+
+import asyncio
+import gzip
+import io
+from email import message_from_bytes, policy
+
+import pytest
+from support.command import KEY
+from support.endpoint import Endpoint, Received, Reply
+
+from codesynth import models
+from codesynth.serving.http import EndpointClient, FormFile, NoReply
+
+LINES = b"".join(b'{"line": %d}\n' % number for number in range(100_000))
+
+
+def client(endpoint: Endpoint) -> EndpointClient:
+    where = models.Endpoint(endpoint.base_url, KEY)
+    return EndpointClient(where, connect_timeout=2.0, streaming=True)
+
+
+def upload(endpoint: Endpoint, form: FormFile) -> int:
+    endpoint.plan = lambda _: Reply(body={"id": "file-1"})
+
+    async def send() -> int:
+        sender = client(endpoint)
+        reply = await sender.send_file("/files", form, timeout=5.0)
+        await sender.aclose()
+        return reply.status
+
+    return asyncio.run(send())
+
+
+def download(endpoint: Endpoint, file: io.BytesIO, path: str = "/files/a/content") -> int:
+    async def receive() -> int:
+        receiver = client(endpoint)
+        try:
+            return (await receiver.receive_file(path, file, timeout=5.0)).status
+        finally:
+            await receiver.aclose()
+
+    return asyncio.run(receive())
+
+
+def parts_of(request: Received) -> dict[str, tuple[str | None, bytes]]:
+    """Parse a form with a parser that somebody else wrote: its names, file names and contents."""
+    head = f"content-type: {request.headers['content-type']}\n\n".encode()
+    form = message_from_bytes(head + request.body, policy=policy.HTTP)
+    found = {}
+    for part in form.iter_parts():  # type: ignore[attr-defined]  # of EmailMessage
+        about = part["content-disposition"].params
+        found[about["name"]] = (about.get("filename"), part.get_payload(decode=True))
+    return found
+
+
+def test_a_form_has_the_fields_and_the_file(endpoint: Endpoint) -> None:
+    form = FormFile({"purpose": "batch", "file_type": "jsonl"}, "a.jsonl", io.BytesIO(LINES))
+    assert upload(endpoint, form) == 200
+    [request] = endpoint.received
+    assert parts_of(request) == {
+        "purpose": (None, b"batch"),
+        "file_type": (None, b"jsonl"),
+        "file": ("a.jsonl", LINES),
+    }
+    assert request.headers["content-length"] == str(len(request.body))
+    assert request.headers["authorization"] == f"Bearer {KEY}"
+
+
+def test_a_form_is_sent_again_from_its_beginning(endpoint: Endpoint) -> None:
+    form = FormFile({}, "a.jsonl", io.BytesIO(LINES))
+    upload(endpoint, form)
+    upload(endpoint, form)
+    first, second = endpoint.received
+    assert first.body == second.body
+
+
+def test_a_file_is_received_in_place_of_what_was_there(endpoint: Endpoint) -> None:
+    endpoint.plan = lambda _: Reply(body=LINES, framing="chunked")
+    file = io.BytesIO(LINES + b"more")
+    assert download(endpoint, file) == 200
+    assert file.read() == LINES
+
+
+def test_a_packed_file_is_unpacked(endpoint: Endpoint) -> None:
+    packed = gzip.compress(LINES)
+    endpoint.plan = lambda _: Reply(body=packed, headers={"content-encoding": "gzip"})
+    file = io.BytesIO()
+    assert download(endpoint, file) == 200
+    assert file.read() == LINES
+
+
+def test_what_is_no_file_stays_out_of_it(endpoint: Endpoint) -> None:
+    endpoint.plan = lambda _: Reply(404, body={"error": {"message": "no such file"}})
+    file = io.BytesIO()
+    assert download(endpoint, file) == 404
+    assert file.read() == b""
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(body=LINES, cut=-10),
+        Reply(body=LINES, framing="chunked", cut=-10),
+        Reply(body=b"plain", headers={"content-encoding": "gzip"}),
+    ],
+    ids=["cut", "cut_chunks", "no_gzip"],
+)
+def test_a_file_whose_end_is_missing_is_an_error(endpoint: Endpoint, reply: Reply) -> None:
+    endpoint.plan = lambda _: reply
+    with pytest.raises(NoReply):
+        download(endpoint, io.BytesIO())
