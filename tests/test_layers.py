@@ -23,11 +23,7 @@ ALLOWED: dict[str, set[str]] = {
         "journal",
         "storage",
         "verify",
-<<<<<<< HEAD
-        "filters",
         "notes",
-=======
->>>>>>> house
     }
     | {"serving", "serving.answers", "serving.client", "serving.limits", "serving.offline"}
     | {"serving.batch"},

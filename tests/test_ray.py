@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,12 @@ from typing import Any
 import pytest
 from support.command import KEY, bare, codesynth, finished, instructions, started
 from support.endpoint import Endpoint
-from support.parts import Parts, wait_for
+from support.parts import wait_for
 from support.replies import completion, echo, error, text_for
 
 from codesynth.batches import BatchCommand
 from codesynth.errors import EndpointError
-from codesynth.settings import AskSettings, CodeSettings, GenSettings
+from codesynth.settings import AskSettings, CodeSettings
 
 # Ray leaves sockets, files and deprecated calls behind.
 pytestmark = pytest.mark.filterwarnings("ignore")

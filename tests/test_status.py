@@ -1,6 +1,5 @@
 """``codesynth status``: how far parts are, while they run and afterwards."""
 
-import json
 import sqlite3
 from pathlib import Path
 from typing import Any
