@@ -267,7 +267,7 @@ def _identity(settings: AskSettings, template: Template) -> dict[str, Any]:
     return {
         "template": "\0".join(template.pieces),
         "system prompt": settings.system_prompt,
-        "parameters": settings.params.body("", []),
+        "parameters": settings.params.identity("", []),
         "shard": list(settings.shard),
     }
 

@@ -39,6 +39,10 @@ REJECTIONS = frozenset({"duplicate", "contaminated", "not_kept"})
 """Rows that the user asked to filter out: counted as rejected, not as failed."""
 
 
+IGNORED_IN_KEY = frozenset(
+    {"service_tier", "user", "metadata", "store", "stream", "stream_options"}
+)
+"""Parameters that do not change what is asked, so the journal's answers fit with and without."""
 META_KEY = "_codesynth"
 """The column of ``--meta``."""
 
@@ -215,6 +219,11 @@ class SamplingParams:
             body["max_tokens"] = self.max_tokens
         body.update(self.extra_body)
         return body
+
+    def identity(self, model: str, messages: Sequence[Message]) -> dict[str, Any]:
+        """Return the part of the body that decides the answer."""
+        body = self.body(model, messages)
+        return {name: value for name, value in body.items() if name not in IGNORED_IN_KEY}
 
 
 @dataclass(frozen=True, slots=True)

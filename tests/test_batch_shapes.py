@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from codesynth.codec import dumps
 from codesynth.serving.batch.shapes import BatchError, BatchShape, TogetherShape, shape_for
 
 OPENAI, TOGETHER = BatchShape(), TogetherShape()
@@ -121,7 +122,7 @@ def test_the_wording_is_chosen_by_the_host(url: str, shape: type) -> None:
 
 
 def test_openai_reads_a_batch() -> None:
-    state = OPENAI.state(OPENAI_BATCH)
+    state = OPENAI.state(dumps(OPENAI_BATCH))
     assert (state.id, state.status, state.input_file) == (
         "batch_abc123",
         "completed",
@@ -150,11 +151,11 @@ def test_openai_reads_a_batch() -> None:
     ],
 )
 def test_only_the_four_ends_of_a_batch_are_ends(word: str, status: str) -> None:
-    assert OPENAI.state({**OPENAI_BATCH, "status": word}).status == status
+    assert OPENAI.state(dumps({**OPENAI_BATCH, "status": word})).status == status
 
 
 def test_openai_reads_why_a_batch_has_failed() -> None:
-    [error] = OPENAI.state({**OPENAI_BATCH, "errors": OPENAI_LIMIT}).errors
+    [error] = OPENAI.state(dumps({**OPENAI_BATCH, "errors": OPENAI_LIMIT})).errors
     words = "Enqueued token limit reached for gpt-4o-mini in organization org-snq6."
     assert error == BatchError("token_limit_exceeded", words, None)
 
@@ -162,7 +163,7 @@ def test_openai_reads_why_a_batch_has_failed() -> None:
 @pytest.mark.parametrize("absent", [None, ""])
 def test_a_file_without_a_name_is_none(absent: str | None) -> None:
     batch = {**OPENAI_BATCH, "output_file_id": absent, "error_file_id": absent}
-    assert OPENAI.state(batch).files == ()
+    assert OPENAI.state(dumps(batch)).files == ()
 
 
 def test_openai_reads_the_line_of_a_request_that_was_refused() -> None:
@@ -180,9 +181,9 @@ def test_openai_reads_the_line_of_a_request_that_was_not_sent() -> None:
 
 def test_openai_finds_the_next_page_of_a_list() -> None:
     page = {"object": "list", "data": [OPENAI_BATCH], "has_more": True}
-    [state], query = OPENAI.states(page)
+    [state], query = OPENAI.states(dumps(page))
     assert (state.id, query) == ("batch_abc123", "?after=batch_abc123")
-    assert OPENAI.states({**page, "has_more": False})[1] == ""
+    assert OPENAI.states(dumps({**page, "has_more": False}))[1] == ""
 
 
 def test_together_uploads_and_creates_as_its_documentation_says() -> None:
@@ -201,7 +202,7 @@ def test_together_uploads_and_creates_as_its_documentation_says() -> None:
 
 @pytest.mark.parametrize("reply", [TOGETHER_JOB, {"job": TOGETHER_JOB, "warning": "<string>"}])
 def test_together_reads_a_batch_as_it_is_made_and_as_it_is_asked_for(reply: Any) -> None:
-    state = TOGETHER.state(reply)
+    state = TOGETHER.state(dumps(reply))
     assert (state.id, state.status) == (TOGETHER_JOB["id"], "open")
     assert (state.input_file, state.results) == ("file-input123abc456def", None)
     assert state.files == ("file-output789xyz012ghi", "file-errors456def789jkl")
@@ -209,7 +210,7 @@ def test_together_reads_a_batch_as_it_is_made_and_as_it_is_asked_for(reply: Any)
 
 
 def test_together_lists_batches_without_pages() -> None:
-    [state], query = TOGETHER.states([TOGETHER_JOB])
+    [state], query = TOGETHER.states(dumps([TOGETHER_JOB]))
     assert (state.input_file, query) == ("file-input123abc456def", "")
 
 
@@ -232,4 +233,4 @@ def test_what_is_no_result_is_refused(line: bytes) -> None:
 @pytest.mark.parametrize("data", [None, [], {}, {"id": ""}, {"id": 5}, "batch"])
 def test_what_is_no_batch_is_refused(data: Any) -> None:
     with pytest.raises(ValueError, match="expected"):
-        OPENAI.state(data)
+        OPENAI.state(dumps(data))

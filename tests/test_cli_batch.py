@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from benchmarks.batch_crash import BatchCrash
 from support.batches import BatchServer, Fault
 from support.command import KEY, Finished, bare, codesynth, instructions, started
 from support.replies import USAGE, code_for
@@ -176,6 +177,14 @@ def test_a_stop_does_not_wait_for_batches_and_says_how_to_collect(job: BatchJob)
     job.server.faults = [Fault(polls=10**9)]
     done = job.run("--batch", "--max-time", 0.5, code=5)
     assert "1 batches go on: batch_0. Run again to collect them, or with --cancel" in done.err
+
+
+def test_kills_at_random_moments_lose_no_batch_and_double_none(tmp_path: Path) -> None:
+    crash = BatchCrash(tmp_path, longest=1.0, seed=3, delays=(0.0, 0.05, 0.1))
+    report = crash.run(kills=3, seconds=20)
+    assert report.jobs, report
+    assert not report.other_bytes, report
+    assert not report.doubled, report
 
 
 PRICED = ("--price", "1000000,1000000", "--max-tokens", USAGE["completion_tokens"])

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from codesynth.codec import dumps
 from codesynth.models import (
+    IGNORED_IN_KEY,
     META_KEY,
     Ask,
     Failure,
@@ -17,11 +18,6 @@ from codesynth.models import (
     Response,
     SamplingParams,
 )
-
-IGNORED_IN_KEY = frozenset(
-    {"service_tier", "user", "metadata", "store", "stream", "stream_options"}
-)
-"""Parameters that do not change what is asked, so the journal's answers fit with and without."""
 
 
 class Parsed(NamedTuple):
@@ -104,8 +100,8 @@ class ChatTask:
         written = dumps(body, sort_keys=True)
         if not self._ignored:
             return Ask(written, written, messages)
-        kept = {name: value for name, value in body.items() if name not in IGNORED_IN_KEY}
-        return Ask(written, dumps(kept, sort_keys=True), messages)
+        identity = self.params.identity(self.model, messages)
+        return Ask(written, dumps(identity, sort_keys=True), messages)
 
     def _messages(self, prompt: str | list[Message]) -> list[Message]:
         turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt

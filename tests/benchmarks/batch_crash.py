@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -56,10 +57,19 @@ class BatchCrash:
 
     Args:
         longest: seconds that a run gets to live, at most.
+        delays: seconds that the server takes for a call, drawn from these.
     """
 
-    def __init__(self, folder: Path, *, longest: float, seed: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        longest: float,
+        seed: int,
+        delays: Sequence[float] = (0.02, 0.05, 0.1, 0.8),
+    ) -> None:
         self.folder, self.longest, self.random = folder, longest, Random(seed)
+        self.delays = delays
         self.input, self.template = folder / "rows.jsonl", bare(folder)
         self.input.write_bytes(instructions(*(f"task {i}" for i in range(25 * BATCHES))))
         self.report = Report()
@@ -77,7 +87,7 @@ class BatchCrash:
     def run_job(self, kills: int) -> None:
         out = f"out{self.report.jobs}"
         with BatchServer() as server:
-            server.delay = lambda: self.random.choice((0.02, 0.05, 0.1, 0.8))
+            server.delay = lambda: self.random.choice(self.delays)
             server.faults = [self.fault() for _ in range(BATCHES)]
             while (process := self.start(server, out)) and self.report.moments.total() < kills:
                 try:

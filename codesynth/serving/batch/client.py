@@ -5,29 +5,31 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from itertools import count
-from typing import Any, BinaryIO, TypeAlias, TypeVar
+from typing import BinaryIO, TypeAlias, TypeVar
 from urllib.parse import quote
 
 from codesynth.codec import dumps
 from codesynth.errors import EndpointError
 from codesynth.models import Endpoint
-from codesynth.serving.answers import find_words, read_json
+from codesynth.serving.answers import find_words
 from codesynth.serving.batch.shapes import BatchState, shape_for
 from codesynth.serving.http import AsyncBaseTransport, EndpointClient, FormFile, NoReply, Reply
 from codesynth.serving.outcomes import read_outcome
 
 T = TypeVar("T")
+Send: TypeAlias = Callable[[], Awaitable[Reply]]
 Sleep: TypeAlias = Callable[[float], Awaitable[None]]
 
 MAX_PAUSE = 60.0
 _MAX_PAGES = 100
 _FIXES = {
     401: ". Set OPENAI_API_KEY",
+    404: ". Has it a Batch API? If not, leave out --batch",
     400: ". Try a smaller --batch-size",
     413: ". Try a smaller --batch-size",
 }
-_DONE = Reply(200, {}, b"null")
 
 
 class UnknownBatchError(EndpointError):
@@ -77,33 +79,23 @@ class BatchClient:
         """Upload a file of requests; return its id."""
         path, fields = self.shape.upload(name)
         form = FormFile(fields, name, file)
-
-        async def send() -> Reply:
-            reply = await self.endpoint.send_file(path, form, timeout=self._timeout)
-            if reply.status in (404, 405, 501):
-                raise EndpointError(f"{self.endpoint.name} has no Batch API: leave out --batch")
-            return reply
-
-        return await self._call("POST", path, self.shape.file, send)
+        send = partial(self.endpoint.send_file, path, form, timeout=self._timeout)
+        return await self._call(f"POST {path}", send, self.shape.file)
 
     async def create(self, file: str, uuid: str) -> BatchState:
         """Make a batch of an uploaded file; after a failure, unless it was made all the same."""
-        path, body = self.shape.batches, dumps(self.shape.create(file, uuid))
-
-        async def send() -> Reply:
-            return await self.endpoint.request("POST", path, body, timeout=self._timeout)
-
-        async def find() -> BatchState | None:
-            return await self.find(file, uuid)
-
-        return await self._call("POST", path, self.shape.state, send, find)
+        body = dumps(self.shape.create(file, uuid))
+        send = self._request("POST", self.shape.batches, body)
+        find = partial(self.find, file, uuid)
+        return await self._call(f"POST {self.shape.batches}", send, self.shape.state, find)
 
     async def find(self, file: str, uuid: str) -> BatchState | None:
         """Look among all batches for one that was made of a file."""
         query = "?limit=100"
         for _ in range(_MAX_PAGES):
             path = self.shape.batches + query
-            states, query = await self._call("GET", path, self.shape.states)
+            send = self._request("GET", path)
+            states, query = await self._call(f"GET {path}", send, self.shape.states)
             for state in states:
                 if uuid == state.uuid or file == state.input_file:
                     return state
@@ -117,34 +109,33 @@ class BatchClient:
         Raises:
             UnknownBatchError: there is none, even after ``max_outage`` seconds.
         """
-        return await self._call("GET", f"{self.shape.batches}/{_quote(batch)}", self.shape.state)
+        path = f"{self.shape.batches}/{_quote(batch)}"
+        return await self._call(f"GET {path}", self._request("GET", path), self.shape.state)
 
     async def cancel(self, batch: str) -> None:
         """Cancel a batch; one that has ended, or is not there, is left alone."""
         path = f"{self.shape.batches}/{_quote(batch)}/cancel"
 
         async def send() -> Reply:
-            reply = await self.endpoint.request("POST", path, b"", timeout=self._timeout)
-            return _DONE if reply.status in (400, 404, 409, 422) else reply
+            reply = await self._request("POST", path)()
+            return Reply(200, {}, b"") if reply.status in (400, 404, 409, 422) else reply
 
-        await self._call("POST", path, lambda _: None, send)
+        await self._call(f"POST {path}", send, bytes)
 
     async def download(self, name: str, file: BinaryIO) -> None:
         """Fetch a file of results; raises as ``state`` does."""
         path = f"/files/{_quote(name)}/content"
+        send = partial(self.endpoint.receive_file, path, file, timeout=self._timeout)
+        await self._call(f"GET {path}", send, bytes)
 
-        async def send() -> Reply:
-            reply = await self.endpoint.receive_file(path, file, timeout=self._timeout)
-            return _DONE if reply.status == 200 else reply
-
-        await self._call("GET", path, lambda _: None, send)
+    def _request(self, method: str, path: str, body: bytes = b"") -> Send:
+        return partial(self.endpoint.request, method, path, body, timeout=self._timeout)
 
     async def _call(
         self,
-        method: str,
-        path: str,
-        read: Callable[[Any], T],
-        send: Callable[[], Awaitable[Reply]] | None = None,
+        call: str,
+        send: Send,
+        read: Callable[[bytes], T],
         before_again: Callable[[], Awaitable[T | None]] | None = None,
     ) -> T:
         """Send until there is a reply that can be read; ``before_again`` may make it needless."""
@@ -154,19 +145,16 @@ class BatchClient:
                 return there
             after = 0.0
             try:
-                if send is not None:
-                    reply = await send()
-                else:
-                    reply = await self.endpoint.request(method, path, b"", timeout=self._timeout)
+                reply = await send()
                 if 200 <= reply.status < 300:
-                    return read(read_json(reply.body))
-                error, after = self._read_refusal(f"{method} {path}", reply)
+                    return read(reply.body)
+                error, after = self._read_refusal(call, reply)
             except NoReply as exc:
                 error = EndpointError(exc.message)
                 if exc.permanent:
                     raise error from exc
             except ValueError as exc:
-                error = EndpointError(f"{self.endpoint.name}: {method} {path}: {exc}")
+                error = EndpointError(f"{self.endpoint.name}: {call}: {exc}")
             if self.clock() - started >= self._max_outage:
                 raise error
             await self.sleep(max(pause(attempt), after))
@@ -176,8 +164,8 @@ class BatchClient:
         """Return an error that may pass, and the pause that the endpoint asks for; raise others."""
         words = find_words(reply.body, self.endpoint.secrets.hide) or "no reason given"
         text = f"{self.endpoint.name} refuses {call} ({reply.status}): {words.rstrip('.')}"
-        if reply.status == 404:  # what was made a moment ago may not be known yet
-            return UnknownBatchError(text), 0.0
+        if reply.status == 404 and not call.startswith("POST /files"):
+            return UnknownBatchError(text), 0.0  # what was just made may not be known yet
         outcome = read_outcome(reply.status, reply.headers, reply.body)
         if outcome.quota or not outcome.retry:
             raise EndpointError(f"{text}{_FIXES.get(reply.status, '')}")

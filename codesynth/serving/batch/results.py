@@ -48,6 +48,7 @@ class Results:
         self._turn = asyncio.Lock()
         self._answered = False
         self._group: dict[int, tuple[WaitingRow, Outcome]] = {}
+        self._failures: dict[int, Failure] = {}
 
     async def take(self, batch: OpenBatch, state: BatchState) -> bool:
         """Take all results of a batch; False where it was too large to be accepted.
@@ -75,11 +76,12 @@ class Results:
         """
         for row in self._waiting.rows(batch.number):
             if failed and row.attempts >= self._max_retries:
-                failure = row.failure or Failure("server_error", failed)
+                failure = self._failures.get(row.number) or Failure("server_error", failed)
                 await self._hand_on(row, Outcome(failure=failure, billed=False))
             else:
                 self._settle(row, None, billed=False)
         await self._commit()
+        self._failures.clear()
         self._waiting.give_back(batch.number, attempts=int(bool(failed)))
         self._log.close(batch)
 
@@ -136,7 +138,7 @@ class Results:
             words = outcome.failure.message if outcome.failure else ""
             raise EndpointError(f"{batch.id}: every request is refused: {words}")
         if outcome.retry and row.request and outcome.failure:
-            self._waiting.note(row.number, outcome.failure)
+            self._failures[row.number] = outcome.failure
         else:
             await self._hand_on(row, outcome)
 

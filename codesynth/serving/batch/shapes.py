@@ -75,9 +75,9 @@ class BatchShape:
         """Give the path for an upload, and the fields of its form beside the file."""
         return "/files", {"purpose": "batch"}
 
-    def file(self, data: Any) -> str:
+    def file(self, data: bytes) -> str:
         """Read the id of an uploaded file."""
-        return _typed(str, _typed(dict, data).get("id"))
+        return _typed(str, _typed(dict, loads(data)).get("id"))
 
     def line(self, key: bytes, body: bytes) -> bytes:
         """Write one request, without the newline."""
@@ -89,8 +89,11 @@ class BatchShape:
         batch = {"input_file_id": file, "endpoint": _CHAT, "completion_window": "24h"}
         return {**batch, "metadata": {"codesynth": uuid}}
 
-    def state(self, data: Any) -> BatchState:
+    def state(self, data: bytes) -> BatchState:
         """Read a batch."""
+        return self._state(loads(data))
+
+    def _state(self, data: Any) -> BatchState:
         batch = _typed(dict, data)
         status = str(batch.get("status")).lower().replace("canceled", "cancelled")
         counts, metadata = batch.get("request_counts"), batch.get("metadata")
@@ -105,10 +108,10 @@ class BatchShape:
             uuid=str(metadata.get("codesynth", "")) if isinstance(metadata, dict) else "",
         )
 
-    def states(self, data: Any) -> tuple[list[BatchState], str]:
+    def states(self, data: bytes) -> tuple[list[BatchState], str]:
         """Read a page of the list of batches; and the query of the next page, empty at the end."""
-        page = _typed(dict, data)
-        states = [self.state(batch) for batch in _typed(list, page.get("data"))]
+        page = _typed(dict, loads(data))
+        states = [self._state(batch) for batch in _typed(list, page.get("data"))]
         more = page.get("has_more") is True and states
         return states, f"?after={quote(states[-1].id, safe='')}" if more else ""
 
@@ -141,13 +144,13 @@ class TogetherShape(BatchShape):
         """Write the body that makes a batch of an uploaded file."""
         return {"input_file_id": file, "endpoint": _CHAT, "completion_window": "24h"}
 
-    def state(self, data: Any) -> BatchState:
-        """Read a batch; the answer to ``create`` has it one level deeper."""
-        return super().state(_typed(dict, data).get("job", data))
-
-    def states(self, data: Any) -> tuple[list[BatchState], str]:
+    def states(self, data: bytes) -> tuple[list[BatchState], str]:
         """Read the list of batches."""
-        return super().states({"data": data})
+        return [self._state(batch) for batch in _typed(list, loads(data))], ""
+
+    def _state(self, data: Any) -> BatchState:
+        """Read a batch; the answer to ``create`` has it one level deeper."""
+        return super()._state(_typed(dict, data).get("job", data))
 
 
 def shape_for(url: str) -> BatchShape:

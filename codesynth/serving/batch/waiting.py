@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 from codesynth.errors import OutputError
-from codesynth.models import Failure, Request
+from codesynth.models import Request
 
 UNSENT = 0
 """The number of no batch."""
@@ -20,7 +20,7 @@ _SETUP = (
     "PRAGMA journal_mode=OFF",
     "PRAGMA synchronous=OFF",
     """CREATE TABLE row (number INTEGER PRIMARY KEY, key BLOB UNIQUE, batch INTEGER,
-        attempts INTEGER, reserved REAL, failure BLOB, request BLOB)""",
+        attempts INTEGER, reserved REAL, request BLOB)""",
     "CREATE INDEX by_batch ON row (batch, number)",
     "BEGIN",  # without an end: nobody needs these rows after this process
 )
@@ -32,7 +32,6 @@ class WaitingRow(NamedTuple):
     Attributes:
         attempts: batches that it was in and that ended without an answer.
         reserved: money set aside for it.
-        failure: why the last attempt brought no answer.
     """
 
     number: int
@@ -40,7 +39,6 @@ class WaitingRow(NamedTuple):
     request: Request | None
     attempts: int
     reserved: float | None
-    failure: Failure | None
 
 
 class Waiting:
@@ -104,10 +102,6 @@ class Waiting:
         query = "UPDATE row SET batch = ?, reserved = ? WHERE number = ?"
         self._run(query, changes, unsent=-1)
 
-    def note(self, number: int, failure: Failure) -> None:
-        """Note why a row got no answer."""
-        self._run("UPDATE row SET failure = ? WHERE number = ?", [(pickle.dumps(failure), number)])
-
     def drop(self, numbers: Iterable[int]) -> None:
         """Forget rows."""
         self._run("DELETE FROM row WHERE number = ?", ((number,) for number in numbers))
@@ -138,10 +132,9 @@ def scratch_file() -> Iterator[BinaryIO]:
 
 
 def _read(columns: tuple[Any, ...]) -> WaitingRow:
-    number, key, _, attempts, reserved, failure, request = columns
-    loaded = (data and pickle.loads(data) for data in (request, failure))  # noqa: S301 - own data
-    request, failure = loaded
-    return WaitingRow(number, key, request, attempts, reserved, failure)
+    number, key, _, attempts, reserved, data = columns
+    request = data and pickle.loads(data)  # noqa: S301 - it was written by this process
+    return WaitingRow(number, key, request, attempts, reserved)
 
 
 @contextlib.contextmanager
