@@ -34,7 +34,8 @@ def test_parts_become_the_bytes_of_the_undivided_job(job: Parts, count: int, lim
     output, failures = job.bytes_of("joined.jsonl")
     assert (output, failures) == job.bytes_of("whole.jsonl")
     assert limit < 99 or failures.count(b'"contaminated"') == 4
-    assert codesynth("join", *parts).out == output
+    names = [*parts, *(part.with_suffix(".failures.jsonl") for part in parts)]  # as part.*.jsonl
+    assert codesynth("join", *names).out == output
 
 
 def test_answers_to_equal_requests_keep_their_places(tmp_path: Path) -> None:

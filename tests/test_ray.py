@@ -159,6 +159,7 @@ def test_without_ray_the_command_says_how_to_get_it(
         ("-o", "out.jsonl", "--unordered"),
         ("-o", "out.jsonl", "--shard", "0/2"),
         ("-o", "out.jsonl", "--estimate", 3),
+        ("-o", "out.jsonl", "--batch"),
     ],
 )
 def test_what_cannot_be_divided_is_refused(tmp_path: Path, options: tuple[object, ...]) -> None:
