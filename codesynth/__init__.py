@@ -13,6 +13,7 @@ from codesynth.version import __version__
 
 TYPE_CHECKING = False  # typing alone would take as long to load as --help does
 if TYPE_CHECKING:
+    from codesynth.batches import BatchCommand
     from codesynth.journal import Journal, JournaledServing
     from codesynth.models import Endpoint, SamplingParams
     from codesynth.operators.dataflow import (
@@ -24,10 +25,13 @@ if TYPE_CHECKING:
     )
     from codesynth.serving.client import APILLMServing
     from codesynth.serving.offline import PracticeEndpoint
+    from codesynth.settings import CodeSettings
     from codesynth.storage import JSONLStorage
 
 _HOMES = {
     "APILLMServing": "codesynth.serving.client",
+    "BatchCommand": "codesynth.batches",
+    "CodeSettings": "codesynth.settings",
     "CodeCodeToInstructionGenerator": "codesynth.operators.dataflow",
     "CodeEnhancementInstructionGenerator": "codesynth.operators.dataflow",
     "CodeInstructionGenerator": "codesynth.operators.dataflow",
@@ -43,10 +47,12 @@ _HOMES = {
 
 __all__ = [
     "APILLMServing",
+    "BatchCommand",
     "CodeCodeToInstructionGenerator",
     "CodeEnhancementInstructionGenerator",
     "CodeInstructionGenerator",
     "CodeInstructionToCodeGenerator",
+    "CodeSettings",
     "Endpoint",
     "JSONLStorage",
     "Journal",

@@ -131,7 +131,7 @@ def tokens(used: Usage) -> str:
     """Word the tokens used.
 
     >>> tokens(Usage(40_000, 1_400)), tokens(Usage(100, 900, reasoning_tokens=800))
-    ('41k tokens', '1.0k tokens (80 % of the answers reasoning)')
+    ('41k tokens', '1.0k tokens (89 % of the answers reasoning)')
     """
     words = f"{_short(used.prompt_tokens + used.completion_tokens)} tokens"
     about = []

@@ -225,10 +225,10 @@ class Run:
                 )
             self.files.commit()
         self.notes.tell(complete=complete)
-        self._summarize()
         if not complete:
             resume = "run the same command again to resume"
-            self.say(resume if self.job is not None else "stopped before the end of the input")
+            self.remarks += (resume if self.job is not None else "stopped before the end",)
+        self._summarize()
         if stop.signal is not None:
             return 128 + stop.signal
         if not complete:

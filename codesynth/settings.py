@@ -428,6 +428,8 @@ class AskSettings(RowSettings):
             raise ConfigError("--ray needs -o OUT and its journal, on a disk that all nodes share")
         if "-" in self.inputs:
             raise ConfigError("--ray needs INPUT files that all nodes can read: not standard input")
+        if self.batch or self.cancel:
+            raise ConfigError("--batch needs no parts, the endpoint does the work: drop --ray")
         if self.unordered or self.shard != (0, 1) or self.estimate is not None:
             raise ConfigError("--ray divides a whole job: drop --unordered, --shard, --estimate")
 

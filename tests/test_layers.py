@@ -24,6 +24,8 @@ ALLOWED: dict[str, set[str]] = {
     "settings": {"options"},
     "options": {"operators", "verify"},
     "process": {"pipeline"},
+    "notes": {"journal"},
+    "batches": {"settings", "commands", "run", "pipeline", "journal"},
     "progress": set(),
     "pipeline": {"serving", "storage", "journal"},
     "operators": {"operators", "storage"},

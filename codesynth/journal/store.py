@@ -171,7 +171,10 @@ class Journal:
 
     @staticmethod
     def is_held(path: str) -> bool:
-        """Tell whether another process holds a journal, here or elsewhere, without a lock."""
+        """Tell whether another process holds a journal, here or elsewhere, without a lock.
+
+        Never for one that this process holds: closing the file would let go of its lock.
+        """
         if sys.platform != "linux":
             return False
         with open(path, "rb") as file:

@@ -43,11 +43,12 @@ def join(told: JoinSettings) -> int:
         ConfigError: they are not all parts of one job, or there is an output.
         InputError: a part cannot be read, or was changed.
     """
-    if "-" in told.inputs:
+    inputs = [path for path in told.inputs if not path.endswith(_FAILURES)]  # of part.*.jsonl
+    if not inputs or "-" in inputs:
         raise ConfigError("join needs the outputs of all parts of a job: codesynth join PART...")
-    parts = in_order(map(read_part, told.inputs))
+    parts = in_order(map(read_part, inputs))
     with Files(told.output, told.failures) as files:
-        read = [(path, sibling_path(path, _FAILURES)) for path in told.inputs]
+        read = [(path, sibling_path(path, _FAILURES)) for path in inputs]
         files.reject_shared_paths([*chain.from_iterable(read)])
         files.refuse_existing(overwrite=told.overwrite)
         files.start()

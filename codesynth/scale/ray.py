@@ -114,7 +114,7 @@ def divide(
     settings = settings.share(at_once)
     outputs = [sibling_path(out, f".{i}-of-{count}.jsonl") for i in range(count)]
     # Answers may come from other divisions of the job, and from the undivided one.
-    also = set(glob(f"{escape(sibling_path(out, '.'))}*-of-*.journal"))  # noqa: PTH207 - it is absolute
+    also = set(glob(escape(str(Path(out).with_suffix(""))) + ".*-of-*.journal"))  # noqa: PTH207
     also -= {sibling_path(path, ".journal") for path in outputs}
     if whole.notes.journal is not None and whole.notes.journal.answers:
         also.add(whole.notes.journal.path)

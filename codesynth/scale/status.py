@@ -30,14 +30,15 @@ def status(told: StatusSettings) -> int:
     """Print how the parts stand; return the exit code."""
     if "-" in told.inputs:
         raise ConfigError("status needs outputs or journals: codesynth status PART...")
-    parts = [read_status(path, told.price) for path in told.inputs]
+    outputs = [path for path in told.inputs if not path.endswith(".failures.jsonl")]
+    parts = [read_status(path, told.price) for path in outputs]
     running = [each for each in parts if each["state"] == "running"]
     total: PartStatus = {"part": f"total of {len(parts)}", "state": f"{len(running)} running"}
     for name in _SUMS:
         counted = running if name == "rows_per_second" else parts
         known = [each[name] for each in counted if each[name] is not None]
         total[name] = sum(known) if known else None
-    total["last_change"] = max(each["last_change"] or 0 for each in parts) or None
+    total["last_change"] = max((each["last_change"] or 0 for each in parts), default=0) or None
     if told.json:
         print(dumps({"parts": parts, "total": total}).decode())
         return 0

@@ -10,7 +10,7 @@ _BLOCK = 1 << 16
 
 
 class Fates:
-    """Notes for each row, in order, whether it is in the output; one bit a row or less.
+    """Notes for each row, in order, whether it is in the output; 0.2 bytes a row or less.
 
     Attributes:
         checksums: CRC-32 of the lines of the failures file and of the output.

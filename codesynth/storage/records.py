@@ -60,7 +60,11 @@ def open_input(path: str) -> Stream:
         first = stream.peek(_FIRST_BYTES)[:_FIRST_BYTES]
     except (OSError, EOFError, zlib.error) as exc:
         raise InputError(f"{name_of(path)}:1: cannot read on: {exc}") from exc
-    _refuse_other_formats(path, first)
+    try:
+        _refuse_other_formats(path, first)
+    except ConfigError:
+        stream.close()
+        raise
     return stream
 
 
@@ -88,7 +92,7 @@ def _refuse_other_formats(path: str, first: bytes) -> None:
     text = first.removeprefix(_BOM).lstrip(BLANK)
     rows = "[print(json.dumps(row)) for row in csv.DictReader(sys.stdin{})]"
     command = ""
-    if first.startswith(b"PAR1"):
+    if first.startswith(b"PAR1") and re.search(rb"[\x00-\x08\x0e-\x1f]", first):
         kind, to = "a parquet file", "to_json('rows.jsonl', orient='records', lines=True)"
         command = f'python -c "import pandas; pandas.read_parquet({name!r}).{to}"'
     elif text.startswith(b"[") and text[1:].lstrip(BLANK)[:1] in (b"{", b""):

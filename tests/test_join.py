@@ -1,0 +1,145 @@
+"""``codesynth join``: parts become the output of the undivided job, or it says why not."""
+
+import gzip
+import random
+from pathlib import Path
+
+import pytest
+from support.command import codesynth, instructions, lines
+from support.endpoint import Endpoint
+from support.parts import Parts
+
+from codesynth.storage import Fates, read_fates
+
+
+@pytest.fixture
+def job(tmp_path: Path, endpoint: Endpoint) -> Parts:
+    return Parts(tmp_path, endpoint)
+
+
+def refusal(job: Parts, *args: object) -> str:
+    done = codesynth("join", *args, "-o", job.folder / "joined.jsonl")
+    assert done.code in (1, 2)
+    assert not (job.folder / "joined.jsonl").exists()
+    return done.err
+
+
+@pytest.mark.parametrize(("count", "limit"), [(1, 99), (2, 99), (7, 99), (7, 3)])
+def test_parts_become_the_bytes_of_the_undivided_job(job: Parts, count: int, limit: int) -> None:
+    options = ("--samples", 2, "--limit", limit)
+    job.run("whole.jsonl", *options)
+    parts = list(job.divide(count, *options))
+    random.Random(count).shuffle(parts)
+    assert codesynth("join", *parts, "-o", job.folder / "joined.jsonl").code == 0
+    output, failures = job.bytes_of("joined.jsonl")
+    assert (output, failures) == job.bytes_of("whole.jsonl")
+    assert limit < 99 or failures.count(b'"contaminated"') == 4
+    names = [*parts, *(part.with_suffix(".failures.jsonl") for part in parts)]  # as part.*.jsonl
+    assert codesynth("join", *names).out == output
+
+
+def test_answers_to_equal_requests_keep_their_places(tmp_path: Path) -> None:
+    pool, whole = tmp_path / "pool.jsonl", tmp_path / "whole.jsonl"
+    pool.write_bytes(lines({"prompt": "Write a function that adds two numbers."}))
+    options = ("gen-instructions", pool, "-n", 30, "-k", 1, "--seed", 1, "--offline", "-o")
+    assert codesynth(*options, whole).code == 0
+    assert len(set(whole.read_bytes().splitlines())) > 10
+    parts = [tmp_path / f"part{i}.jsonl" for i in range(4)]
+    for i, part in enumerate(parts):
+        assert codesynth(*options, part, "--shard", f"{i}/4").code == 0
+    assert codesynth("join", *parts).out == whole.read_bytes()
+
+
+def test_bad_lines_of_a_pool_come_first(tmp_path: Path, endpoint: Endpoint) -> None:
+    pool = tmp_path / "pool.jsonl"
+    pool.write_bytes(b"no json\n" * 5 + lines(*({"prompt": str(i)} for i in range(9))))
+    args = ("gen-instructions", pool, "-n", 20, "--seed", 1, "-o")
+    assert codesynth(*args, tmp_path / "whole.jsonl", endpoint=endpoint).code == 3
+    parts = [tmp_path / f"part{i}.jsonl" for i in range(3)]
+    for i, part in enumerate(parts):
+        codesynth(*args, part, "--shard", f"{i}/3", endpoint=endpoint)
+    joined = tmp_path / "joined.jsonl"
+    assert codesynth("join", *parts, "-o", joined).code == 0
+    for suffix in (".jsonl", ".failures.jsonl"):
+        one, other = (tmp_path / f"{name}{suffix}" for name in ("whole", "joined"))
+        assert one.read_bytes() == other.read_bytes()
+
+
+def test_compressed_parts_are_joined(job: Parts) -> None:
+    job.run("whole.jsonl")
+    parts = []
+    for i in range(2):
+        job.run(f"part{i}.jsonl.gz", "--shard", f"{i}/2")
+        parts.append(job.folder / f"part{i}.jsonl.gz")
+    assert codesynth("join", *parts).out == job.bytes_of("whole.jsonl")[0]
+    joined = job.folder / "joined.jsonl.gz"
+    assert codesynth("join", *parts, "-o", joined).code == 0
+    assert gzip.decompress(joined.read_bytes()) == job.bytes_of("whole.jsonl")[0]
+
+
+def test_gaps_and_overlaps_are_refused(job: Parts) -> None:
+    first, second, third = job.divide(3)
+    assert "missing: part 1/3" in refusal(job, first, third)
+    assert "missing: part 0/3, part 2/3" in refusal(job, second)
+    assert "are the same part" in refusal(job, first, second, third, second)
+    assert "different divisions" in refusal(job, first, job.divide(2)[1])
+
+
+def test_parts_of_different_jobs_are_refused(job: Parts) -> None:
+    first, second = job.divide(2)
+    job.run("hot.jsonl", "--shard", "1/2", "--temperature", 1)
+    assert "other parameters" in refusal(job, first, job.folder / "hot.jsonl")
+    with job.rows.open("ab") as file:
+        file.write(instructions("one more"))
+    job.run("longer.jsonl", "--shard", "1/2")
+    assert "different INPUT" in refusal(job, first, job.folder / "longer.jsonl")
+    assert codesynth("join", first, second).code == 0
+
+
+def test_a_part_that_is_not_finished_is_refused(job: Parts) -> None:
+    first, second = job.divide(2)
+    job.run("early.jsonl", "--shard", "1/2", "--max-time", 0, code=5)
+    assert "is not finished" in refusal(job, first, job.folder / "early.jsonl")
+    second.with_suffix(".journal").unlink()
+    assert "cannot be joined without its journal" in refusal(job, first, second)
+
+
+def test_a_part_without_order_is_refused(job: Parts) -> None:
+    first, second = job.divide(2)
+    job.run(second.name, "--shard", "1/2", "--unordered")
+    assert "was made with --unordered" in refusal(job, first, second)
+    job.run(second.name, "--shard", "1/2")
+    assert codesynth("join", first, second).code == 0
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".failures.jsonl"])
+def test_a_file_that_was_changed_is_refused(job: Parts, suffix: str) -> None:
+    first, second = job.divide(2)
+    changed = second.with_suffix(suffix)
+    before = changed.read_bytes()
+    for after in (before + b"{}\n", before[: before.rindex(b"\n", 0, -1) + 1], b"", None):
+        changed.unlink() if after is None else changed.write_bytes(after)
+        done = codesynth("join", first, second, "--overwrite", "-o", job.folder / "joined.jsonl")
+        assert (done.code, "was changed or is missing" in done.err) == (1, True)
+    changed.write_bytes(before.replace(b"row", b"Row"))
+    assert "was changed" in codesynth("join", first, second).err
+
+
+def test_no_part_is_overwritten(job: Parts) -> None:
+    parts = job.divide(2)
+    before = [part.read_bytes() for part in parts]
+    assert codesynth("join", *parts, "-o", parts[0], "--overwrite").code == 2
+    assert codesynth("join", *parts, "-o", job.rows).code == 2
+    assert codesynth("join", "-").code == 2
+    assert [part.read_bytes() for part in parts] == before
+
+
+@pytest.mark.parametrize("count", [0, 1, 65_535, 65_536, 200_000])
+def test_fates_are_read_as_they_were_noted(count: int) -> None:
+    chance, fates = random.Random(count), Fates()
+    noted = [chance.random() < 0.7 for _ in range(count)]
+    for ok in noted:
+        fates.add(b"", ok)
+    packed = fates.pack()
+    assert list(read_fates(packed)) == noted
+    assert len(packed) < 100 + count / 4

@@ -1,0 +1,245 @@
+"""``--ray N``: a job in parts on a cluster, with dying nodes; and a command for ``ray.data``."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.command import KEY, bare, codesynth, finished, instructions, started
+from support.endpoint import Endpoint
+from support.parts import wait_for
+from support.replies import completion, echo, error, text_for
+
+from codesynth.batches import BatchCommand
+from codesynth.errors import EndpointError
+from codesynth.settings import AskSettings, CodeSettings
+
+# Ray leaves sockets, files and deprecated calls behind.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Three nodes with one processor each, on the loopback interface."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # read when Ray is imported
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        pytest.importorskip("ray")
+        from ray.cluster_utils import Cluster
+
+        node = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "object_store_memory": 80 << 20}
+        cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+        for _ in range(2):
+            cluster.add_node(**node)
+        yield cluster
+        cluster.shutdown()
+
+
+def workers() -> list[int]:
+    """List the processes that run a part."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if b"ray::run_part" in process.read_bytes():
+                found.append(int(process.parent.name))
+        except OSError:
+            continue  # it has just ended
+    return found
+
+
+def numbers(folder: Path, count: int) -> tuple[object, ...]:
+    """Write a job of so many rows; return its command without the output."""
+    rows = folder / "rows.jsonl"
+    rows.write_bytes(instructions(*(f"number {i}" for i in range(count))) + b"no json\n")
+    return ("gen-code", rows, "-t", bare(folder))
+
+
+def test_a_killed_worker_and_a_lost_node_change_nothing(
+    cluster: Any, tmp_path: Path, endpoint: Endpoint
+) -> None:
+    count, flight = 1500, 12
+    command = numbers(tmp_path, count)
+    endpoint.plan = lambda request: (
+        completion("", delay=0.02)
+        if request.prompt.endswith("7")
+        else completion(text_for(request.prompt), delay=0.02)
+    )
+    options = ("-o", tmp_path / "ray.jsonl", "--ray", 5, "-j", flight)
+    where = {"RAY_ADDRESS": cluster.address}
+    with started(*command, *options, endpoint=endpoint, env=where) as process:
+        endpoint.wait_until(lambda e: len(e.counts) > count / 4, 60)
+        os.kill(workers()[0], signal.SIGKILL)
+        endpoint.wait_until(lambda e: len(e.counts) > count / 2, 60)
+        cluster.remove_node(list(cluster.worker_nodes)[-1], allow_graceful=False)
+        _, err = process.communicate(timeout=100)
+        assert process.returncode == 3, err
+    assert len(endpoint.counts) == count
+    # in flight, or come and not yet in the journal, in two of three processes
+    assert endpoint.counts.total() - count <= 100
+    assert codesynth(*command, "-o", tmp_path / "one.jsonl", endpoint=endpoint).code == 3
+    for suffix in (".jsonl", ".failures.jsonl"):
+        ray, one = (tmp_path / f"{name}{suffix}" for name in ("ray", "one"))
+        assert ray.read_bytes() == one.read_bytes()
+    again = finished(*command, *options, endpoint=endpoint, env=where)
+    assert (again.code, f"{count} from the journal" in again.err) == (3, True)
+    session = Path("/tmp/ray/session_latest").resolve()
+    assert not [f for f in session.rglob("*") if f.is_file() and KEY.encode() in f.read_bytes()]
+
+
+def test_another_division_buys_nothing_again(
+    cluster: Any, tmp_path: Path, endpoint: Endpoint
+) -> None:
+    command = numbers(tmp_path, 100)
+    out = ("-o", tmp_path / "out.jsonl")
+    assert codesynth(*command, *out, "--limit", 40, endpoint=endpoint).code == 0
+    for parts in (3, 2):
+        options = (*out, "--ray", parts, "--log-json", tmp_path / "log.jsonl")
+        done = finished(*command, *options, endpoint=endpoint, env={"RAY_ADDRESS": cluster.address})
+        assert done.code == 3, done.err
+    assert len(endpoint.received) == 100
+    last = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
+    assert (last["ok"], last["from_journal"], last["complete"]) == (100, 100, True)
+
+
+def test_a_part_that_cannot_go_on_stops_all(
+    cluster: Any, tmp_path: Path, endpoint: Endpoint
+) -> None:
+    endpoint.plan = lambda _: error(401, "no such key")
+    options = ("-o", tmp_path / "out.jsonl", "--ray", 4)
+    where = {"RAY_ADDRESS": cluster.address}
+    done = finished(*numbers(tmp_path, 500), *options, endpoint=endpoint, env=where)
+    assert (done.code, "refused the key" in done.err) == (1, True)
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_all_parts_and_the_same_command_goes_on(
+    cluster: Any, tmp_path: Path, endpoint: Endpoint, number: int
+) -> None:
+    endpoint.plan = lambda request: completion(text_for(request.prompt), delay=0.05)
+    command = (*numbers(tmp_path, 400), "-o", tmp_path / "out.jsonl", "--ray", 6)
+    where = {"RAY_ADDRESS": cluster.address}
+    with started(*command, "-j", 4, endpoint=endpoint, env=where) as process:
+        endpoint.wait_until(lambda e: len(e.counts) > 50, 60)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=10)
+    assert process.returncode == 128 + number
+    assert b"run the same command again to resume" in err
+    wait_for(lambda: not workers())
+    assert finished(*command, endpoint=endpoint, env=where).code == 3
+    assert endpoint.counts.total() == 400
+
+
+def test_a_cluster_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    command = (*numbers(tmp_path, 3), "--offline", "-o", tmp_path / "out.jsonl", "--ray", 2)
+    done = finished(*command, env={"RAY_ADDRESS": "127.0.0.1:9"})
+    assert (done.code, "no Ray cluster at RAY_ADDRESS=127.0.0.1:9" in done.err) == (2, True)
+
+
+def test_without_ray_the_command_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    command = (*numbers(tmp_path, 3), "--offline", "-o", tmp_path / "out.jsonl")
+    done = codesynth(*command, "--ray", 2)
+    assert (done.code, "pip install 'codesynth[ray]'" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("-o", "out.jsonl", "--no-journal"),
+        ("-o", "out.jsonl", "--unordered"),
+        ("-o", "out.jsonl", "--shard", "0/2"),
+        ("-o", "out.jsonl", "--estimate", 3),
+        ("-o", "out.jsonl", "--batch"),
+    ],
+)
+def test_what_cannot_be_divided_is_refused(tmp_path: Path, options: tuple[object, ...]) -> None:
+    done = codesynth(*numbers(tmp_path, 3), "--offline", "--ray", 2, *options)
+    assert (done.code, "--ray" in done.err) == (2, True)
+
+
+def test_limits_are_divided_among_those_that_run_and_money_among_all() -> None:
+    whole = AskSettings(
+        inputs=["rows.jsonl"], output="out.jsonl", rpm=60, tpm=900, concurrency=32, max_cost=8.0
+    )
+    part = whole.share(4).part(2, 16, "/shared/out.2.jsonl", ["old.journal"])
+    assert (part.rpm, part.tpm, part.concurrency, part.max_cost) == (15, 225, 8, 0.5)
+    assert (part.shard, part.output, part.ray) == ((2, 16), "/shared/out.2.jsonl", None)
+    assert part.inputs == [str(Path.cwd() / "rows.jsonl")]
+    assert part.also_journal == [str(Path.cwd() / "old.journal")]
+    assert AskSettings().share(4).part(0, 2, "/out", []).rpm is None
+
+
+class Column(list[Any]):
+    """As much of a NumPy array as a batch needs."""
+
+    def tolist(self) -> list[Any]:
+        return list(self)
+
+
+def test_a_batch_gets_new_columns_and_is_bought_once(tmp_path: Path, endpoint: Endpoint) -> None:
+    endpoint.plan = lambda r: completion("") if r.prompt == "nothing" else echo(r)
+    settings = CodeSettings(
+        base_urls=[endpoint.base_url], prompt_template=str(bare(tmp_path)), reasoning_key="thoughts"
+    )
+    batch = {"id": Column([1, 2, 3]), "instruction": Column(["a", "nothing", "a"])}
+    for _ in range(2):  # another process, as after the loss of a node
+        found = BatchCommand(settings, str(tmp_path))(batch)
+        assert {name: list(column) for name, column in found.items()} == {
+            "id": [1, 2, 3],
+            "instruction": ["a", "nothing", "a"],
+            "generated_code": [found["generated_code"][0], None, found["generated_code"][2]],
+            "thoughts": [None, None, None],
+            "error": [None, found["error"][1], None],
+        }
+        assert found["error"][1].startswith("empty: the answer has no text")
+        assert len(endpoint.received) == 3
+    other = {"id": Column([4]), "instruction": Column(["a"])}
+    BatchCommand(settings, str(tmp_path))(other)
+    assert len(endpoint.received) == 4
+
+
+def test_a_batch_that_cannot_be_asked_fails(tmp_path: Path, endpoint: Endpoint) -> None:
+    endpoint.plan = lambda _: error(401, "no such key")
+    settings = CodeSettings(base_urls=[endpoint.base_url])
+    with pytest.raises(EndpointError):
+        BatchCommand(settings, str(tmp_path))({"instruction": Column(["a"])})
+
+
+def test_ray_data_maps_its_batches(cluster: Any, tmp_path: Path, endpoint: Endpoint) -> None:
+    pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"""
+import json, ray
+from codesynth.batches import BatchCommand
+from codesynth.settings import CodeSettings
+ray.init(log_to_driver=False, logging_level="ERROR")
+ray.data.DataContext.get_current().enable_progress_bars = False
+rows = ray.data.from_items([{{"i": i, "instruction": f"number {{i}}"}} for i in range(60)])
+settings = CodeSettings(base_urls=["{endpoint.base_url}"], prompt_template={str(bare(tmp_path))!r})
+for _ in range(2):
+    done = rows.map_batches(BatchCommand, fn_constructor_args=(settings, {str(tmp_path)!r}),
+                            batch_size=20, concurrency=1).take_all()
+print(json.dumps(sorted(done, key=lambda row: row["i"])), flush=True)
+"""
+    )
+    env = {**os.environ, "RAY_ADDRESS": cluster.address, "OPENAI_API_KEY": KEY}
+    done = subprocess.run(
+        [sys.executable, script], env=env, capture_output=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    rows = json.loads(done.stdout.splitlines()[-1])
+    assert [row["i"] for row in rows] == list(range(60))
+    assert all(row["generated_code"] and row["error"] is None for row in rows)
+    assert endpoint.counts.total() == 60

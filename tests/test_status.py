@@ -1,0 +1,117 @@
+"""``codesynth status``: how far parts are, while they run and afterwards."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.command import bare, codesynth, instructions, started
+from support.endpoint import Endpoint
+from support.parts import Parts, wait_for
+from support.replies import FOREVER, completion, echo
+
+from codesynth.journal import Journal
+from codesynth.scale.status import read_status
+
+
+@pytest.fixture
+def job(tmp_path: Path, endpoint: Endpoint) -> Parts:
+    return Parts(tmp_path, endpoint)
+
+
+def status(*args: object) -> Any:
+    done = codesynth("status", *args, "--json")
+    assert done.code == 0, done.err
+    return done.rows[0]
+
+
+def test_finished_parts_are_counted_and_added_up(job: Parts) -> None:
+    parts = job.divide(2)
+    found = status(*parts, "--price", "1,2")
+    rows = [part.read_bytes().count(b"\n") for part in parts]
+    assert [each["done"] for each in found["parts"]] == rows
+    total = found["total"]
+    assert (total["done"], total["rejected"], total["pending"]) == (sum(rows), 2, 0)
+    assert total["done"] + total["failed"] + total["rejected"] == 65
+    answered = [each for each in job.endpoint.received if not each.prompt.endswith("refused")]
+    assert total["tokens"] == 18 * len(answered)
+    assert total["cost"] == pytest.approx(len(answered) * (11 * 1 + 7 * 2) / 1e6)
+    assert {each["state"] for each in found["parts"]} == {"finished"}
+    journals = status(*(part.with_suffix(".journal") for part in parts), "--price", "1,2")
+    assert journals["total"] | {"last_change": 0} == total | {"last_change": 0}
+
+
+def test_the_table_has_a_line_for_each_part_and_one_for_all(job: Parts) -> None:
+    part, _ = job.divide(2)
+    table = codesynth("status", part, "nothing.jsonl").out.decode().splitlines()
+    assert table[0].split("  ")[0] == "PART"
+    assert [line.split("  ")[0] for line in table[1:]] == [str(part), "nothing.jsonl", "total of 2"]
+    assert "not begun" in table[2]
+    assert len({len(line) for line in table}) == 1
+
+
+def test_a_running_part_is_counted_and_not_disturbed(tmp_path: Path, endpoint: Endpoint) -> None:
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    rows.write_bytes(instructions(*(str(i) for i in range(40)), "slow"))
+    command = ("gen-code", rows, "-t", bare(tmp_path), "-j", 8, "-o", out)
+    endpoint.plan = lambda request: (
+        completion("late", delay=2.5) if request.prompt == "slow" else echo(request)
+    )
+    with started(*command, endpoint=endpoint) as process:
+        wait_for(lambda: read_status(str(out))["done"] == 40)
+        found = read_status(str(out))
+        assert (found["state"], found["pending"], found["failed"]) == ("running", 1, 0)
+        while process.poll() is None:
+            assert read_status(str(out))["done"] in (40, 41)
+        assert process.returncode == 0
+    assert read_status(str(out))["state"] == "finished"
+
+
+def test_a_killed_part_has_stopped(tmp_path: Path, endpoint: Endpoint) -> None:
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    rows.write_bytes(instructions(*(str(i) for i in range(40)), "slow"))
+    hold = completion("late", delay=FOREVER)
+    endpoint.plan = lambda request: hold if request.prompt == "slow" else echo(request)
+    with started("gen-code", rows, "-j", 8, "-o", out, endpoint=endpoint) as process:
+        wait_for(lambda: read_status(str(out))["state"] == "running")
+        process.kill()
+        process.wait()
+        assert read_status(str(out))["state"] == "stopped"
+
+
+def test_an_output_without_journal_is_counted_by_its_lines(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    assert read_status(str(out))["state"] == "not begun"
+    (tmp_path / "out.jsonl.partial").write_bytes(b"{}\n{}\n")
+    assert read_status(str(out)) | {"last_change": 0} == {
+        "part": str(out),
+        "state": "unfinished",
+        "done": 2,
+        **dict.fromkeys(("failed", "rejected", "pending", "tokens", "cost", "rows_per_second")),
+        "last_change": 0,
+    }
+    out.write_bytes(b"{}\n" * 3)
+    assert (read_status(str(out))["state"], read_status(str(out))["done"]) == ("finished", 3)
+
+
+def test_a_damaged_journal_is_said(tmp_path: Path) -> None:
+    (tmp_path / "out.journal").write_bytes(b"x" * 5000)
+    done = codesynth("status", tmp_path / "out.journal")
+    assert (done.code, "damaged" in done.err) == (1, True)
+    assert codesynth("status", "-").code == 2
+
+
+def test_a_held_journal_is_known_without_a_lock(tmp_path: Path, endpoint: Endpoint) -> None:
+    path = tmp_path / "out.journal"
+    with Journal(str(path)):
+        pass
+    assert not Journal.is_held(str(path))
+    hold = completion("late", delay=FOREVER)
+    endpoint.plan = lambda _: hold
+    rows = tmp_path / "rows.jsonl"
+    rows.write_bytes(instructions("a"))
+    with started("gen-code", rows, "-o", tmp_path / "out.jsonl", endpoint=endpoint):
+        wait_for(lambda: Journal.is_held(str(path)))
+    with sqlite3.connect(path) as database:
+        assert database.execute("PRAGMA quick_check").fetchone() == ("ok",)
+    database.close()
