@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
 REFRESH_SECONDS = 0.1
+GIVE_WAY_SECONDS = 1.0
+"""So long a command in a pipe leaves the terminal to the next one, which may still be starting."""
 
 
 class Progress:
@@ -26,6 +30,8 @@ class Progress:
         total: counts the rows to come; called only where a bar is drawn.
         name: stands before each line.
         bar: draw one, where stderr is a terminal.
+        gives_way: another command that draws a bar on the same terminal keeps it: in a pipe of two
+            commands the second.
 
     Attributes:
         status: words the state of the endpoint for the bar: what is in flight, what goes wrong.
@@ -38,6 +44,7 @@ class Progress:
         *,
         name: str,
         bar: bool,
+        gives_way: bool = False,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -48,6 +55,8 @@ class Progress:
         self._clock = clock
         self._started = self._drawn = clock()
         self.status: Callable[[], str] = lambda: ""
+        self._gives_way = gives_way
+        self._terminal: int | None = None
         self._bar = self._make_bar() if bar and self._stream.isatty() else None
 
     def _make_bar(self) -> Bar:
@@ -69,7 +78,10 @@ class Progress:
 
     def __enter__(self) -> Self:
         if self._bar is not None:
-            self._show(self._bar.start)
+            self._terminal = _open_terminal(self._stream)
+            if not self._gives_way:
+                _lock(self._terminal)
+                self._show(self._bar.start)
         return self
 
     def __exit__(
@@ -80,6 +92,8 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._show(self._bar.stop)
+        if self._terminal is not None:
+            os.close(self._terminal)
 
     def tick(self) -> None:
         """Redraw the bar, at most ten times a second."""
@@ -89,12 +103,26 @@ class Progress:
         if now - self._drawn < REFRESH_SECONDS:
             return
         self._drawn = now
+        if self._gives_way and not self._is_free(now):
+            return
         stats, done = self._stats, self._stats.answered
         parts = [*_counts(stats), f"{done / max(now - self._started, 0.001):.1f} rows/s"]
         parts += [tokens(stats.used + stats.saved), self.status()]
         counts = ", ".join(part for part in parts if part)
         self._bar.update(self._bar.task_ids[0], completed=done, counts=counts)
         self._show(self._bar.refresh)
+
+    def _is_free(self, now: float) -> bool:
+        """Tell whether no other command has its bar on the terminal; at first it may be coming."""
+        if now - self._started < GIVE_WAY_SECONDS:
+            return False
+        if not _lock(self._terminal):
+            self._bar = None
+            return False
+        self._gives_way = False
+        if self._bar is not None:
+            self._show(self._bar.start)
+        return True
 
     def say(self, text: str) -> None:
         """Write one line for people."""
@@ -120,6 +148,25 @@ class Progress:
             parts.append(tokens(stats.used))
         parts.append(duration(self._clock() - self._started))
         return f"{stats.rows} in: " + ", ".join([*parts, *more])
+
+
+def _open_terminal(stream: TextIO) -> int | None:
+    """Open the terminal of a stream anew, to lock it; None where it has no name."""
+    try:
+        return os.open(os.ttyname(stream.fileno()), os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return None
+
+
+def _lock(terminal: int | None) -> bool:
+    """Take the terminal for a bar; False where another command has it."""
+    if terminal is None:
+        return True
+    try:
+        fcntl.flock(terminal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _counts(stats: Stats) -> list[str]:

@@ -140,7 +140,8 @@ class Run:
             self.stats,
             self.total,
             name=f"codesynth {name}",
-            bar=not (settings.quiet or files.output.is_terminal or files.output.is_pipe),
+            bar=not (settings.quiet or files.output.is_terminal),  # rows would tear it
+            gives_way=files.output.is_pipe,
         )
 
     def say(self, text: str) -> None:

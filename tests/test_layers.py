@@ -25,7 +25,6 @@ ALLOWED: dict[str, set[str]] = {
     "options": {"operators", "verify"},
     "process": {"pipeline"},
     "notes": {"journal"},
-    "batches": {"settings", "commands", "run", "pipeline", "journal"},
     "progress": set(),
     "pipeline": {"serving", "storage", "journal"},
     "operators": {"operators", "storage"},

@@ -166,7 +166,7 @@ def test_failures_lie_beside_the_output_and_only_where_there_are_some(tmp_path: 
             if failing:
                 files.fail(b"bad")
             files.commit()
-        wanted = {"out.jsonl.gz", "out.failures.jsonl"} if failing else {"out.jsonl.gz"}
+        wanted = {"out.jsonl.gz", "out.jsonl.failures.jsonl"} if failing else {"out.jsonl.gz"}
         assert names(tmp_path) == wanted
 
 

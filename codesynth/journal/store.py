@@ -107,6 +107,8 @@ class Journal:
         self._ahead: dict[bytes, StoredAnswer] = {}
         self._checkpointed = 0.0
         self._file = Path(path).resolve()  # SQLite puts its log beside the file, not beside a link
+        if not read_only:
+            self._check_writable()
         with self._translated():
             self._db = sqlite3.connect(
                 f"{self._file.as_uri()}?mode=ro&immutable=1" if read_only else self._file,
@@ -125,6 +127,13 @@ class Journal:
             except BaseException:
                 self._db.close()
                 raise
+
+    def _check_writable(self) -> None:
+        """See why the file cannot be written, which SQLite does not say."""
+        try:
+            self._file.open("ab").close()
+        except OSError as exc:
+            raise JournalError(f"cannot open {self.path}: {exc.strerror}") from exc
 
     def _take(self, log: Path) -> None:
         """Lock the file, make the tables of a new one, and take what a killed run left."""
