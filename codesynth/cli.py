@@ -302,7 +302,7 @@ def _gen_tests(settings: told.TestsSettings) -> int:
     "Ask what a template says of each row. Any {column} is a placeholder.",
     """
 codesynth gen sft.jsonl -t my_prompt.txt --output-key review
-codesynth gen new.jsonl -t judge_difficulty --json --require difficulty:integer
+codesynth gen new.jsonl -t judge_difficulty --json --require difficulty
 """,
 )
 def _gen(settings: told.GenSettings) -> int:
@@ -315,9 +315,9 @@ def _gen(settings: told.GenSettings) -> int:
     "Run each row's code against its tests, in a sandbox, and write what happened.",
     """
 codesynth verify sft.jsonl --keep passed -o clean.jsonl
-codesynth gen-code new.jsonl --samples 4 | codesynth verify --best > best.jsonl
-codesynth gen-code tested.jsonl --samples 4 | codesynth verify --agree --best > best.jsonl
-codesynth verify HumanEval.jsonl --test-key test --input-key canonical_solution
+codesynth verify code.jsonl --best > best.jsonl
+codesynth verify code.jsonl --agree --best > best.jsonl
+codesynth verify rows.jsonl --test-key test --input-key solution
 """,
 )
 def _verify(settings: told.VerifySettings) -> int:

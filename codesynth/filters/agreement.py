@@ -72,13 +72,14 @@ def rank(answers: int, passed: int, tests: int) -> tuple[bool, int, int]:
     """Rank a group of answers that passed the same tests; the highest is the best.
 
     Of 68 questions with a right answer of a real model, three answers each, a right one is kept
-    for (tests as they are; a third of them wrong, 200 draws), and of 500 problems of the practice
-    endpoint with 20 % wrong answers and tests, four answers each, the kept one is right for:
+    for (one test per assert; a third of the tests wrong, 200 draws), and of 500 problems of the
+    practice endpoint with 20 % wrong answers and tests, four answers each, the kept one is right
+    for:
 
     ======================================  =====  ======  ======
-    answers x tests (CodeT)                 67     96.8 %  96.2 %
+    answers x tests                         67     96.8 %  96.2 %
     sqrt(answers) x tests                   67     96.8 %  95.8 %
-    answers, then tests                     62     91.0 %  95.2 %
+    answers, then tests                     63     91.0 %  95.2 %
     tests, then answers                     68     97.6 %  95.6 %
     all tests passed, then answers x tests  68     96.8 %  96.2 %
     ======================================  =====  ======  ======
