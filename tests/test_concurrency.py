@@ -115,3 +115,19 @@ def test_what_says_nothing_about_the_load_changes_nothing() -> None:
     for second in range(100):
         control.result(second, control.sent(second), 0.1, "other", None)
     assert (control.limit, control.in_flight) == (24.0, 0)
+
+
+def test_the_clock_may_begin_anywhere() -> None:
+    class Late(Concurrency):
+        def wait(self, now: float) -> float:
+            return super().wait(now + 1e5)
+
+        def sent(self, now: float) -> int:
+            return super().sent(now + 1e5)
+
+        def result(self, now, number, latency, kind, retry_after) -> None:  # type: ignore[no-untyped-def]
+            super().result(now + 1e5, number, latency, kind, retry_after)
+
+    law = in_flight(6.0, 256)
+    late = simulate(Late(1024, lambda text: None), law(1), 30).answered
+    assert late == pytest.approx(simulate(automatic(), law(1), 30).answered, rel=0.02)

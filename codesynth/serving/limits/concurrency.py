@@ -156,7 +156,7 @@ class Concurrency:
 
     def __init__(self, maximum: int, log: Callable[[str], None]) -> None:
         self._maximum, self._log = float(maximum), log
-        self.limit = float(min(START, maximum))
+        self.limit = self._logged = float(min(START, maximum))
         self.in_flight = 0
         self._number = 0  # of the last request sent
         self._phase: Literal["explore", "steady", "compare"] = "explore"
@@ -200,8 +200,13 @@ class Concurrency:
         """Note that a request is sent; return its number."""
         if self._breaker.is_open:
             self._breaker.sent(now)
+        if self._number == 0:  # a clock may begin anywhere
+            self._ramp_start = self._explored = self._random.measured = now
+            self._count(now)
         self.in_flight += 1
         self._number += 1
+        if self.in_flight >= int(self.limit):
+            self._sample.full = True
         return self._number
 
     def result(
@@ -224,6 +229,8 @@ class Concurrency:
         if self._phase == "explore":
             self._judge_step(now, sent, refused)
         elif self._phase == "steady":
+            if not 0.8 < self.limit / self._logged < 1.25:
+                self._note(self._logged, self._words(sent, refused))
             self._judge_steady(now, sent, refused)
         else:
             self._judge_comparison(now, sent, refused)
@@ -283,14 +290,19 @@ class Concurrency:
 
     def _set(self, now: float, limit: float, why: str) -> None:
         limit = max(self._least, min(limit, self._maximum))
-        if int(limit) != int(self.limit):
-            self._log(f"limit {self.limit:.0f} -> {limit:.0f}: {why}")
+        changed, before = int(limit) != int(self.limit), self.limit
         self._ramp_from, self._ramp_start = min(self.limit, limit), now
         if limit < self.limit:
             self._outdated = self._number
             self._breaker.restart()
         self.limit = limit
+        if changed:
+            self._note(before, why)
         self._count(now)
+
+    def _note(self, before: float, why: str) -> None:
+        self._log(f"limit {before:.3g} -> {self.limit:.3g}: {why}")
+        self._logged = self.limit
 
     def _hold(self, now: float, limit: float, why: str, safe: float = 1.0) -> None:
         """Go on with additive increase; ``safe`` is the part of the limit that is grown fast to."""
