@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
 REFRESH_SECONDS = 0.1
-GIVE_WAY_SECONDS = 1.0
+GIVE_WAY_SECONDS = 0.4
 """So long a command in a pipe leaves the terminal to the next one, which may still be starting."""
 
 
@@ -80,7 +80,6 @@ class Progress:
         if self._bar is not None:
             self._terminal = _open_terminal(self._stream)
             if not self._gives_way:
-                _lock(self._terminal)
                 self._show(self._bar.start)
         return self
 
@@ -103,7 +102,7 @@ class Progress:
         if now - self._drawn < REFRESH_SECONDS:
             return
         self._drawn = now
-        if self._gives_way and not self._is_free(now):
+        if not self._may_draw(now):
             return
         stats, done = self._stats, self._stats.answered
         parts = [*_counts(stats), f"{done / max(now - self._started, 0.001):.1f} rows/s"]
@@ -112,16 +111,20 @@ class Progress:
         self._bar.update(self._bar.task_ids[0], completed=done, counts=counts)
         self._show(self._bar.refresh)
 
-    def _is_free(self, now: float) -> bool:
-        """Tell whether no other command has its bar on the terminal; at first it may be coming."""
-        if now - self._started < GIVE_WAY_SECONDS:
+    def _may_draw(self, now: float) -> bool:
+        """Hold the terminal for this bar, or give way to another command that holds it."""
+        if not self._gives_way:
+            _lock(self._terminal)  # it may be held for a moment by one that gives way
+            return True
+        if now - self._started < GIVE_WAY_SECONDS or self._bar is None:
             return False
         if not _lock(self._terminal):
+            self._bar.stop()
             self._bar = None
             return False
-        self._gives_way = False
-        if self._bar is not None:
-            self._show(self._bar.start)
+        if self._terminal is not None:
+            fcntl.flock(self._terminal, fcntl.LOCK_UN)
+        self._show(self._bar.start)
         return True
 
     def say(self, text: str) -> None:

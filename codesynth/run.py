@@ -164,6 +164,8 @@ class Run:
     ) -> int:
         """Send the records through and finish the output; return the exit code."""
         self.files.start()
+        if self.job is not None:
+            self.total()  # noted once a second; counted before files run short
         grace = DRAIN_SECONDS if self.job is not None else None
         try:
             with self.progress, signals(self.stop):

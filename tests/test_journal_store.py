@@ -487,7 +487,7 @@ def foreign_database(path: Path) -> None:
         (lambda path: path.write_text("dear diary\n" * 100), "is not a database"),
         (lambda path: path.write_text("hm"), "is not a database"),
         (foreign_database, "is no journal"),
-        (lambda path: path.mkdir(), "Is a directory"),
+        (lambda path: path.mkdir(), "Is a directory|disk I/O"),
     ],
 )
 def test_a_file_that_is_no_journal_is_left_as_it_is(

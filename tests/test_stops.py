@@ -279,7 +279,7 @@ def test_a_journal_that_cannot_be_written_is_told(job: Job) -> None:
     job.journal.chmod(0o400)
     done = finished(*job.args(), endpoint=job.endpoint, preexec_fn=powerless)
     assert (done.code, job.asked()) == (1, "")
-    assert done.err == f"codesynth: cannot open or lock {job.journal}: Permission denied\n"
+    assert done.err == f"codesynth: cannot open {job.journal}: Permission denied\n"
     closed = job.folder / "closed"
     closed.mkdir(0o000)
     args = job.args("--journal", closed / "j")
@@ -334,7 +334,7 @@ def test_an_endpoint_that_does_not_come_back_ends_the_run(job: Job) -> None:
         job.endpoint.stop()
         code, err = ended(process, 8)
     assert code == 1
-    assert "nothing was answered for too long. Run again to go on" in err
+    assert "No request has succeeded for --max-outage seconds. Run again to resume" in err
     assert "0 failed" in err
     kept = job.texts(job.partial)
     assert len(kept) >= 12
@@ -351,7 +351,7 @@ def test_an_endpoint_that_refuses_everything_ends_the_run(job: Job) -> None:
     begun = time.monotonic()
     done = job.run("--max-outage", 0.5, "-j", 4, code=1)
     assert time.monotonic() - begun < 5
-    assert "answers nothing but errors (503): overloaded. Run again to go on" in done.err
+    assert "answers 503: overloaded" in done.err
     assert len(job.endpoint.times) < 200
 
 

@@ -48,6 +48,7 @@ class Row:
         avoid: number of the replica that failed last.
         fresh: send over a new connection.
         outage: the next answer to any row ends the pause.
+        unsent: the last attempt found no free file descriptor, so it uses up no retry.
     """
 
     request: Request
@@ -59,6 +60,7 @@ class Row:
     avoid: int | None = None
     fresh: bool = False
     outage: bool = False
+    unsent: bool = False
 
 
 class Asker:
@@ -169,12 +171,12 @@ class Asker:
         row.avoid, row.outage = permit.replica, advice.is_outage
         if advice.elsewhere:
             outcome = replace(outcome, retry=True, retry_after=0.0)
-        if advice.elsewhere or advice.is_outage:
+        if advice.elsewhere or advice.is_outage or row.unsent:
             row.counted -= 1
         return outcome
 
     async def _send(self, row: Row, endpoint: EndpointClient) -> tuple[Outcome, AttemptResult]:
-        request, fresh, row.fresh = row.request, row.fresh, False
+        request, fresh, row.fresh, row.unsent = row.request, row.fresh, False, False
         try:
             reply = await endpoint.request(
                 "POST",
@@ -185,7 +187,7 @@ class Asker:
                 key=request.key,
             )
         except NoReply as exc:
-            row.fresh = exc.stale
+            row.fresh, row.unsent = exc.stale, exc.out_of_files
             return _read_no_reply(exc, answered=self._answered)
         body = endpoint.secrets.hide_in_body(reply.body)
         outcome = read_outcome(reply.status, reply.headers, body, endpoint.secrets.hide)

@@ -134,4 +134,6 @@ def explain(endpoint: EndpointClient, outcome: Outcome, model: str | None = None
 def explain_outage(outcome: Outcome) -> EndpointError:
     """Word that answers came, and none any more for too long."""
     _, words = _words_of(outcome)
-    return EndpointError(f"{words}. No request has succeeded for --max-outage. Run again to go on")
+    return EndpointError(
+        f"{words}. No request has succeeded for --max-outage seconds. Run again to resume"
+    )
