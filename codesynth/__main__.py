@@ -16,9 +16,9 @@ def main() -> None:
     try:
         text = _ready_text(sys.argv[1:])
         if text is None:
-            from codesynth.cli import app
+            from codesynth.cli import make_app
 
-            app(prog_name="codesynth")
+            make_app(next(iter(sys.argv[1:]), None))(prog_name="codesynth")
         else:
             _print(text)
     except BrokenPipeError:

@@ -14,7 +14,7 @@ import sys
 import typing
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -68,14 +68,44 @@ class _Group(TyperGroup):
         _format_help(self, ctx, formatter)
 
 
-app = typer.Typer(
-    name="codesynth",
-    cls=_Group,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
-    epilog="""\b
+class _Declared(NamedTuple):
+    """A command: the class of its settings, its help, and what runs it."""
+
+    kind: type[Any]
+    about: str
+    examples: str
+    run: Callable[[Any], int]
+
+
+COMMANDS: dict[str, _Declared] = {}
+"""The commands by name; filled below."""
+
+
+def _command(
+    name: str, kind: type[Any], about: str, examples: str
+) -> Callable[[Callable[[Any], int]], None]:
+    """Declare a command; what is decorated runs it."""
+
+    def declare(run: Callable[[Any], int]) -> None:
+        COMMANDS[name] = _Declared(kind, about, examples, run)
+
+    return declare
+
+
+def make_app(name: str | None = None) -> typer.Typer:
+    """Make the command line.
+
+    Args:
+        name: of the one command that is needed, as making them all takes time; None makes all.
+    """
+    app = typer.Typer(
+        name="codesynth",
+        cls=_Group,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        no_args_is_help=True,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
+        epilog="""\b
 Examples:
   codesynth gen-instructions seeds.jsonl -n 1000 |
       codesynth gen-code > sft.jsonl
@@ -83,10 +113,13 @@ Examples:
   codesynth gen-code new.jsonl -o sft.jsonl
   codesynth gen-code new.jsonl --offline | head
 """,
-)
+    )
+    app.callback()(_main)
+    for each in [name] if name in COMMANDS else COMMANDS:
+        _add_command(app, each, COMMANDS[each])
+    return app
 
 
-@app.callback()
 def _main(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", show_default=False)
@@ -98,37 +131,33 @@ def _main(
         raise typer.Exit
 
 
-def _command(
-    name: str, kind: type[Any], about: str, examples: str
-) -> Callable[[Callable[[Any], int]], None]:
-    """Declare a command from the fields of its settings; what is decorated runs it."""
+def _add_command(app: typer.Typer, name: str, declared: _Declared) -> None:
+    """Build a command from the fields of its settings."""
+    kind = declared.kind
+    hints = typing.get_type_hints(kind)
+    fields = [each for each in dataclasses.fields(kind) if "option" in each.metadata]
 
-    def declare(run: Callable[[Any], int]) -> None:
-        hints = typing.get_type_hints(kind)
-        fields = [each for each in dataclasses.fields(kind) if "option" in each.metadata]
+    def command(ctx: typer.Context, **values: Any) -> None:
+        _exit_with(ctx, values["inputs"], lambda: declared.run(_make(kind, values)))
 
-        def command(ctx: typer.Context, **values: Any) -> None:
-            _exit_with(ctx, values["inputs"], lambda: run(_make(kind, values)))
-
-        parameters = [
-            inspect.Parameter(
-                each.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=None if _is_list(hints[each.name]) else each.default,
-                annotation=_annotation(hints[each.name], each.metadata["option"]),
-            )
-            for each in fields
-        ]
-        context = inspect.Parameter(
-            "ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
+    parameters = [
+        inspect.Parameter(
+            each.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None if _is_list(hints[each.name]) else each.default,
+            annotation=_annotation(hints[each.name], each.metadata["option"]),
         )
-        signature = inspect.Signature([context, *parameters])
-        command.__signature__ = signature  # type: ignore[attr-defined]  # typer reads it
-        command.__annotations__ = {each.name: each.annotation for each in [context, *parameters]}
-        lines = "\n".join(f"  {line}" for line in examples.strip().splitlines())
-        app.command(name=name, cls=_Command, help=about, epilog=f"\b\nExamples:\n{lines}")(command)
-
-    return declare
+        for each in fields
+    ]
+    context = inspect.Parameter(
+        "ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
+    )
+    signature = inspect.Signature([context, *parameters])
+    command.__signature__ = signature  # type: ignore[attr-defined]  # typer reads it
+    command.__annotations__ = {each.name: each.annotation for each in [context, *parameters]}
+    lines = "\n".join(f"  {line}" for line in declared.examples.strip().splitlines())
+    epilog = f"\b\nExamples:\n{lines}"
+    app.command(name=name, cls=_Command, help=declared.about, epilog=epilog)(command)
 
 
 def _is_list(kind: Any) -> bool:

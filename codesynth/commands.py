@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from codesynth.errors import ConfigError
-from codesynth.filters import ContaminationFilter, NoveltyFilter, Quota
 from codesynth.models import Failure, Record
 from codesynth.operators.chat import ChatTask, ExtraColumns, Operator
 from codesynth.operators.code import CodeOperator, code_template, fill_instruction
@@ -39,6 +38,9 @@ from codesynth.settings import (
     TestsSettings,
 )
 from codesynth.storage import Pool, open_text, read_lines, read_records
+
+if TYPE_CHECKING:  # the filters are loaded where they are used: they take time
+    from codesynth.filters import ContaminationFilter, NoveltyFilter, Quota
 
 Notes: TypeAlias = Callable[[str], str | None]
 """Recalls what an earlier run on the same journal has noted under a name."""
@@ -107,7 +109,11 @@ def instructions_spec(settings: InstructionsSettings, recall: Notes) -> CommandS
         seed = int(noted) if noted else secrets.randbelow(2**32)
     template = _template(settings, instruction_template)
     number = min(settings.num_generate, settings.limit or settings.num_generate)
-    quota = Quota(settings.accepted, settings.samples) if settings.accepted is not None else None
+    quota: Quota | None = None
+    if settings.accepted is not None:
+        from codesynth.filters import Quota
+
+        quota = Quota(settings.accepted, settings.samples)
 
     @cache
     def pool() -> Pool:
@@ -132,6 +138,8 @@ def instructions_spec(settings: InstructionsSettings, recall: Notes) -> CommandS
         if (benchmarks := _benchmarks(settings)) is not None:
             found.append(benchmarks)
         if settings.novelty is not None or quota is not None:
+            from codesynth.filters import NoveltyFilter
+
             found.append(NoveltyFilter(settings.novelty, pool()))
         if quota is None:
             return found
@@ -249,6 +257,8 @@ def _benchmarks(settings: AskSettings) -> ContaminationFilter | None:
     """Read the benchmarks that are named."""
     if not settings.decontaminate:
         return None
+    from codesynth.filters import ContaminationFilter
+
     with contextlib.ExitStack() as stack:
         benchmarks = {}
         for name in settings.decontaminate:

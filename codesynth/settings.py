@@ -44,7 +44,7 @@ from codesynth.options import (
 OPENAI_URL = "https://api.openai.com/v1"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class RowSettings:
     """What every command that turns rows into rows is told."""
 
@@ -115,7 +115,7 @@ class RowSettings:
                 raise ConfigError(f'two new columns would have the name "{name}". Rename one')
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class AskSettings(RowSettings):
     """What every command that asks a model is told."""
 
@@ -472,7 +472,7 @@ def _headers_of(environ: Mapping[str, str]) -> dict[str, str]:
         ) from exc
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class InstructionsSettings(AskSettings):
     """What ``gen-instructions`` is told."""
 
@@ -542,7 +542,7 @@ class InstructionsSettings(AskSettings):
             )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class CodeSettings(AskSettings):
     """What ``gen-code`` is told."""
 
@@ -566,7 +566,7 @@ class CodeSettings(AskSettings):
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class TestsSettings(AskSettings):
     """What ``gen-tests`` is told."""
 
@@ -591,7 +591,7 @@ class TestsSettings(AskSettings):
         return [*super().new_columns, "signature"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class GenSettings(AskSettings):
     """What ``gen`` is told."""
 
@@ -635,7 +635,7 @@ class GenSettings(AskSettings):
             raise ConfigError("--prefix and --require go with --json")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class VerifySettings(RowSettings):
     """What ``verify`` is told."""
 
@@ -740,7 +740,7 @@ class VerifySettings(RowSettings):
             )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class LookSettings:
     """What the commands that look at rows are told: no RowSettings, since they make no rows."""
 
@@ -771,7 +771,7 @@ class LookSettings:
         return (self.reasoning_key or "reasoning", "reasoning_content", "thinking")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ShowSettings(LookSettings):
     """What ``show`` is told."""
 
@@ -801,7 +801,7 @@ class ShowSettings(LookSettings):
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class ReportSettings(LookSettings):
     """What ``report`` is told."""
 
@@ -837,7 +837,7 @@ class ReportSettings(LookSettings):
         return (self.instruction_key or "instruction", "generated_instruction", "prompt")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class StatusSettings:
     """What ``status`` is told."""
 
@@ -854,7 +854,7 @@ class StatusSettings:
     json: bool = option(False, MORE, "--json", "Print JSON instead of a table.")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class JoinSettings:
     """What ``join`` is told."""
 

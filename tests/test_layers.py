@@ -24,7 +24,6 @@ ALLOWED: dict[str, set[str]] = {
     "settings": {"options"},
     "options": {"operators", "verify"},
     "process": {"pipeline"},
-    "notes": {"journal"},
     "progress": set(),
     "pipeline": {"serving", "storage", "journal"},
     "operators": {"operators", "storage"},

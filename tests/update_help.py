@@ -13,13 +13,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from codesynth import settings
-from codesynth.cli import app
+from codesynth import cli, settings
 from codesynth.options import Option
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "codesynth" / "help"
-COMMANDS = ["", *sorted(command.name or "" for command in app.registered_commands)]
+COMMANDS = ["", *sorted(cli.COMMANDS)]
 OWN = {
     "gen-instructions": settings.InstructionsSettings,
     "gen-code": settings.CodeSettings,

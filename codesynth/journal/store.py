@@ -184,6 +184,19 @@ class Journal:
         except OSError as exc:
             raise JournalError(f"cannot read {path}: {exc.strerror}") from exc
 
+    @staticmethod
+    def is_held(path: str) -> bool:
+        """Tell whether another process holds a journal, here or elsewhere, without a lock.
+
+        Never for one that this process holds: closing the file would let go of its lock.
+        """
+        if sys.platform != "linux":
+            return False
+        with open(path, "rb") as file:
+            question = struct.pack(_LOCK, fcntl.F_WRLCK, 0, 0, 0, 0)
+            answer = fcntl.fcntl(file, fcntl.F_GETLK, question)
+        return bool(struct.unpack(_LOCK, answer)[0] != fcntl.F_UNLCK)
+
     def __enter__(self) -> Self:
         return self
 
