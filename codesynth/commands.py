@@ -109,11 +109,7 @@ def instructions_spec(settings: InstructionsSettings, recall: Notes) -> CommandS
         seed = int(noted) if noted else secrets.randbelow(2**32)
     template = _template(settings, instruction_template)
     number = min(settings.num_generate, settings.limit or settings.num_generate)
-    quota: Quota | None = None
-    if settings.accepted is not None:
-        from codesynth.filters import Quota
-
-        quota = Quota(settings.accepted, settings.samples)
+    quota = _quota(settings)
 
     @cache
     def pool() -> Pool:
@@ -134,13 +130,7 @@ def instructions_spec(settings: InstructionsSettings, recall: Notes) -> CommandS
         return itertools.chain(pool().bad_records(), repeated)
 
     def filters() -> Sequence[RowFilter]:
-        found: list[ContaminationFilter | NoveltyFilter] = []
-        if (benchmarks := _benchmarks(settings)) is not None:
-            found.append(benchmarks)
-        if settings.novelty is not None or quota is not None:
-            from codesynth.filters import NoveltyFilter
-
-            found.append(NoveltyFilter(settings.novelty, pool()))
+        found = _instruction_filters(settings, pool)
         if quota is None:
             return found
         quota.filters = found
@@ -159,6 +149,27 @@ def instructions_spec(settings: InstructionsSettings, recall: Notes) -> CommandS
         meta={"seed": seed},
         quota=quota,
     )
+
+
+def _quota(settings: InstructionsSettings) -> Quota | None:
+    if settings.accepted is None:
+        return None
+    from codesynth.filters import Quota
+
+    return Quota(settings.accepted, settings.samples)
+
+
+def _instruction_filters(
+    settings: InstructionsSettings, pool: Callable[[], Pool]
+) -> list[ContaminationFilter | NoveltyFilter]:
+    found: list[ContaminationFilter | NoveltyFilter] = []
+    if (benchmarks := _benchmarks(settings)) is not None:
+        found.append(benchmarks)
+    if settings.novelty is not None or settings.accepted is not None:
+        from codesynth.filters import NoveltyFilter
+
+        found.append(NoveltyFilter(settings.novelty, pool()))
+    return found
 
 
 def _chooser(
