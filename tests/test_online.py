@@ -349,7 +349,7 @@ def test_what_hangs_does_not_keep_a_refused_run_alive(monkeypatch: pytest.Monkey
     server.statuses, server.hang = {0: 401}, {1}
     with pytest.raises(EndpointError):
         list(server.serving(2).generate(requests(9)))
-    assert server.cancelled == 1
+    assert (server.cancelled, server.in_flight) == (server.asked.count(1), 0)
 
 
 def test_a_transport_that_fails_like_no_network_ends_the_stream() -> None:

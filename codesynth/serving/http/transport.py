@@ -105,6 +105,7 @@ class Transport(httpx.AsyncBaseTransport):
         self._idle: defaultdict[Origin, deque[Connection]] = defaultdict(deque)
         self._open: set[Connection] = set()
         self._connecting = asyncio.Semaphore(CONNECTS_AT_ONCE)
+        self._opening: set[asyncio.Task[Connection]] = set()
         self._closed = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -139,8 +140,10 @@ class Transport(httpx.AsyncBaseTransport):
         self._closed = True
         lost = [connection.lost for connection in self._open]
         self._close_all()
-        if lost:
-            await asyncio.wait(lost, timeout=1.0)
+        # asyncio may lose the socket of a connect that is cancelled, so it goes on to its end.
+        waiting: list[asyncio.Future[Any]] = [*lost, *self._opening]
+        if waiting:
+            await asyncio.wait(waiting, timeout=1.0)
 
     def _close_all(self) -> None:
         for connection in list(self._open):
@@ -165,6 +168,8 @@ class Transport(httpx.AsyncBaseTransport):
             raise httpx.ConnectError(f"there is no port {port}")
         await self._connecting.acquire()
         opening = asyncio.create_task(self._open_connection(host, port, secure=scheme == "https"))
+        self._opening.add(opening)
+        opening.add_done_callback(self._opening.discard)
         opening.add_done_callback(lambda _: self._connecting.release())
         try:
             return await asyncio.shield(opening)
