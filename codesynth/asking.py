@@ -66,6 +66,7 @@ def ask(
         spec = prepare(journal.note if journal is not None else lambda _: None)
         run = Run(settings, name, files, spec.total, _budget(settings, journal), settings.log_json)
         endpoint = make_endpoint(settings, run.budget)
+        run.progress.status = lambda: endpoint.state
         run.say_if(settings.offline, "--offline: a practice endpoint answers, no model")
         model = _model(settings, endpoint, journal)
         task = spec.task(settings, model)

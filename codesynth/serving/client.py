@@ -10,6 +10,7 @@ from typing import Any
 from codesynth.codec import dumps
 from codesynth.errors import ConfigError
 from codesynth.models import Endpoint, Record, Request, Response, SamplingParams
+from codesynth.serving.answers import one_line
 from codesynth.serving.attempts import Asker
 from codesynth.serving.diagnosis import discover_model
 from codesynth.serving.http import AsyncBaseTransport, EndpointClient
@@ -100,6 +101,17 @@ class APILLMServing:
             return None
         status = self._thread.admission.status
         return status.in_flight, status.limit
+
+    @property
+    def state(self) -> str:
+        """Say for people what is in flight, and what goes wrong while nothing succeeds."""
+        if self._thread is None:
+            return ""
+        status = self._thread.admission.status
+        words = f"{status.in_flight} of {status.limit} in flight"
+        return (
+            f"{words}, no answer: {one_line(status.last_error, 60)}" if status.last_error else words
+        )
 
     def assume_model(self, name: str) -> None:
         """Take the model of an earlier run, unless one was named; see ``check_model``."""
