@@ -1,4 +1,4 @@
-"""The whole answer: reasoning, answer text, chats and conversations, online and from the journal."""
+"""The whole answer: reasoning, text, chats and conversations, online and from the journal."""
 
 import json
 from pathlib import Path
