@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -213,33 +212,3 @@ def test_a_batch_that_cannot_be_asked_fails(tmp_path: Path, endpoint: Endpoint) 
     settings = CodeSettings(base_urls=[endpoint.base_url])
     with pytest.raises(EndpointError):
         BatchCommand(settings, str(tmp_path))({"instruction": Column(["a"])})
-
-
-def test_ray_data_maps_its_batches(cluster: Any, tmp_path: Path, endpoint: Endpoint) -> None:
-    pytest.importorskip("pandas")
-    pytest.importorskip("pyarrow")
-    script = tmp_path / "script.py"
-    script.write_text(
-        f"""
-import json, ray
-from codesynth.batches import BatchCommand
-from codesynth.settings import CodeSettings
-ray.init(log_to_driver=False, logging_level="ERROR")
-ray.data.DataContext.get_current().enable_progress_bars = False
-rows = ray.data.from_items([{{"i": i, "instruction": f"number {{i}}"}} for i in range(60)])
-settings = CodeSettings(base_urls=["{endpoint.base_url}"], prompt_template={str(bare(tmp_path))!r})
-for _ in range(2):
-    done = rows.map_batches(BatchCommand, fn_constructor_args=(settings, {str(tmp_path)!r}),
-                            batch_size=20, concurrency=1).take_all()
-print(json.dumps(sorted(done, key=lambda row: row["i"])), flush=True)
-"""
-    )
-    env = {**os.environ, "RAY_ADDRESS": cluster.address, "OPENAI_API_KEY": KEY}
-    done = subprocess.run(
-        [sys.executable, script], env=env, capture_output=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    rows = json.loads(done.stdout.splitlines()[-1])
-    assert [row["i"] for row in rows] == list(range(60))
-    assert all(row["generated_code"] and row["error"] is None for row in rows)
-    assert endpoint.counts.total() == 60
