@@ -52,7 +52,7 @@ def _ready_text(args: list[str]) -> str | None:
         return None
     name = args[0] if len(args) == 2 else "codesynth"
     folder = os.path.join(os.path.dirname(__file__), "help")  # noqa: PTH118, PTH120  # pathlib loads slowly
-    if f"{name}.txt" not in os.listdir(folder):  # noqa: PTH208
+    if f"{name}.txt" not in os.listdir(folder):  # noqa: PTH208 - pathlib loads slowly
         return None
     with open(f"{folder}/{name}.txt", encoding="utf-8") as file:
         return file.read()

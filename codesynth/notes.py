@@ -26,7 +26,7 @@ def job_note(output: str) -> str:
 
 def fates_note(output: str) -> str:
     """Name the journal's note of where each row of a finished job went."""
-    return f"rows of {os.path.basename(output)}"  # noqa: PTH119
+    return f"rows of {os.path.basename(output)}"  # noqa: PTH119 - as above
 
 
 class RunNotes:

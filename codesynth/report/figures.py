@@ -82,7 +82,7 @@ class Figures:
     """
 
     def __init__(self, told: ReportSettings) -> None:
-        self.told, self._random = told, Random(0)  # noqa: S311
+        self.told, self._random = told, Random(0)  # noqa: S311 - not for secrets
         self.counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.numbers: defaultdict[tuple[str, str], Counter[int]] = defaultdict(Counter)
         self.instructions, self.codes = Texts(), Texts()

@@ -45,7 +45,7 @@ def choose(told: ShowSettings) -> Iterable[Record]:
     first = islice(rows, told.limit)
     if told.sample is None:
         return first
-    random = Random(told.seed)  # noqa: S311
+    random = Random(told.seed)  # noqa: S311 - not for secrets
     drawn = nlargest(told.sample, first, key=lambda _: random.random())
     return sorted(drawn, key=lambda record: record.index)
 
