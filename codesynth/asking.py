@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from codesynth import pipeline
-from codesynth.commands import CommandSpec, Notes
+from codesynth.commands import CommandSpec, prepare
 from codesynth.errors import ConfigError
 from codesynth.estimate import Estimate, Spread
 from codesynth.journal import BatchLog, Journal, JournaledServing, open_to_read
@@ -35,17 +35,10 @@ Divide: TypeAlias = Callable[[Run, AskSettings, CommandSpec], int]
 """Runs a command as parts of a divided job, and finishes the run; returns the exit code."""
 
 
-def ask(
-    settings: AskSettings,
-    name: str,
-    prepare: Callable[[Notes], CommandSpec],
-    divide: Divide | None = None,
-) -> int:
+def ask(settings: AskSettings, divide: Divide | None = None) -> int:
     """Run a command that asks a model; return the exit code.
 
     Args:
-        name: of the command.
-        prepare: makes its spec from what an earlier run has noted.
         divide: asks in place of this process.
 
     Raises:
@@ -55,7 +48,7 @@ def ask(
     settings.check()
     check_inputs(settings.inputs)
     if settings.dry_run:
-        return _dry_run(settings, name, prepare(lambda _: None))
+        return _dry_run(settings, prepare(settings, lambda _: None))
     with contextlib.ExitStack() as stack:
         files = stack.enter_context(Files(settings.output, settings.failures))
         path = _journal_path(settings)
@@ -63,8 +56,8 @@ def ask(
         if path is None or not Journal.exists(path):
             files.refuse_existing(overwrite=settings.overwrite)
         journal = stack.enter_context(Journal(path)) if path is not None else None
-        spec = prepare(journal.note if journal is not None else lambda _: None)
-        run = Run(settings, name, files, spec.total, _budget(settings, journal), settings.log_json)
+        spec = prepare(settings, journal.note if journal is not None else lambda _: None)
+        run = Run(settings, files, spec.total, _budget(settings, journal), settings.log_json)
         endpoint = make_endpoint(settings, run.budget)
         run.progress.status = lambda: endpoint.state
         run.say_if(settings.offline, "--offline: a practice endpoint answers, no model")
@@ -255,7 +248,7 @@ def _estimate(
     return 128 + stop.signal if stop.signal is not None else EXIT_OK
 
 
-def _dry_run(settings: AskSettings, name: str, spec: CommandSpec) -> int:
+def _dry_run(settings: AskSettings, spec: CommandSpec) -> int:
     """Print the requests as OpenAI batch lines to standard output instead of sending them."""
     stats, failed = Stats(), 0
     model = OFFLINE_MODEL if settings.offline else settings.model
@@ -280,5 +273,7 @@ def _dry_run(settings: AskSettings, name: str, spec: CommandSpec) -> int:
         files.commit()
     if not settings.quiet or failed:
         words = [f"{stats.rows - failed} requests, {failed} failed", *spec.remarks]
-        Progress(stats, spec.total, name=f"codesynth {name}", bar=False).say(", ".join(words))
+        Progress(stats, spec.total, name=f"codesynth {settings.command}", bar=False).say(
+            ", ".join(words)
+        )
     return EXIT_FAILED_ROWS if failed else EXIT_OK

@@ -113,7 +113,6 @@ class Run:
     def __init__(
         self,
         settings: RowSettings,
-        name: str,
         files: Files,
         total: Callable[[], int | None],
         budget: Budget | None = None,
@@ -139,7 +138,7 @@ class Run:
         self.progress = Progress(
             self.stats,
             self.total,
-            name=f"codesynth {name}",
+            name=f"codesynth {settings.command}",
             bar=not (settings.quiet or files.output.is_terminal),  # rows would tear it
             gives_way=files.output.is_pipe,
         )

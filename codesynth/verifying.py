@@ -47,7 +47,7 @@ def verify(settings: VerifySettings) -> int:
             output_key=settings.output_key,
             more_columns=AGREEMENT_COLUMNS if settings.agree else (),
         )
-        run = Run(settings, "verify", files, lambda: None)
+        run = Run(settings, files, lambda: None)
         run.say_if(settings.unsafe, "--unsafe: the code runs without a sandbox, with your rights")
         run.tally = task.statuses
         run.fewest_rows = 0 if settings.overwrite else files.output.count_rows()
