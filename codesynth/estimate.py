@@ -14,17 +14,9 @@ _SIGMAS = 2.0
 """Half the width of a range, in standard errors: 19 of 20 such ranges hold the true value."""
 
 
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """``count`` requests spread evenly over ``total``; a ``pipeline.Part``."""
-
-    count: int
-    total: int
-
-    def has(self, number: int) -> bool:
-        """Tell whether a request is one of them."""
-        before = number * self.count // self.total
-        return (number + 1) * self.count // self.total > before
+def is_spread(number: int, count: int, total: int) -> bool:
+    """Tell whether a request is one of ``count`` that are spread evenly over ``total``."""
+    return (number + 1) * count // total > number * count // total
 
 
 @dataclass(slots=True)

@@ -68,6 +68,10 @@ class RowSettings(FileSettings, heading=_FILES):
     )
     quiet: bool = option("-q, --quiet", "Print only what is wrong: errors and failed rows.")
 
+    def is_mine(self, number: int) -> bool:
+        """Tell whether request ``number`` of the whole job belongs to this shard."""
+        return number % self.shard[1] == self.shard[0]
+
     @property
     def new_columns(self) -> list[str]:
         """Name the columns that the run adds."""
