@@ -22,7 +22,7 @@ from codesynth.serving import LLMServing
 from codesynth.serving.answers import one_line
 from codesynth.serving.limits import Budget
 from codesynth.settings import RowSettings
-from codesynth.storage import Files
+from codesynth.storage import Files, pack_fates
 
 if TYPE_CHECKING:
     pass
@@ -85,7 +85,7 @@ class Job:
         Raises:
             ConfigError: it has fewer rows than the one that is there.
         """
-        stats, fates = self._run.stats, self._run.files.fates
+        stats, files = self._run.stats, self._run.files
         if stats.ok < self._rows:
             words = self._refusal(stats.ok)
             raise ConfigError(f"{words}. The new rows are in {self._output.partial}")
@@ -93,8 +93,8 @@ class Job:
             "disorder": self._disorder,
             "requests": stats.requests,
             "rows": stats.rows,
-            "checksums": fates.checksums,
-            "fates": fates.pack(),
+            "checksums": files.checksums,
+            "fates": pack_fates(files.fates),
         }
         self._journal.set_note(fates_note(self._name), dumps(about).decode())
         self._journal.set_note(job_note(self._name), self.text)
