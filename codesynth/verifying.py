@@ -7,7 +7,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 from codesynth.codec import dumps
-from codesynth.filters import AGREEMENT_COLUMNS, Agreement, GroupWindow, Pairs, Selection
+from codesynth.filters import Agreement, GroupWindow, Pairs, Selection
 from codesynth.pipeline import RowWindow
 from codesynth.settings import VerifySettings
 from codesynth.storage import Files, Output, check_inputs, read_records
@@ -45,7 +45,7 @@ def verify(settings: VerifySettings) -> int:
             code_key=settings.input_key,
             instruction_key=settings.instruction_key,
             output_key=settings.output_key,
-            more_columns=AGREEMENT_COLUMNS if settings.agree else (),
+            more_columns=settings.new_columns[1:],
         )
         run = Run(settings, "verify", files, lambda: None)
         run.say_if(settings.unsafe, "--unsafe: the code runs without a sandbox, with your rights")
