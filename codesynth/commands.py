@@ -275,8 +275,7 @@ def _benchmarks(settings: AskSettings) -> ContaminationFilter | None:
         for name in settings.decontaminate:
             stream = open_text(name)
             stack.callback(stream.close)
-            lines = read_lines(stream, name)
-            benchmarks[name] = ((number, raw) for number, _, raw in lines)
+            benchmarks[name] = read_lines(stream, name)
         return ContaminationFilter(benchmarks, settings.ngram)
 
 

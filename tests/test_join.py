@@ -9,8 +9,6 @@ from support.command import codesynth, instructions, lines
 from support.endpoint import Endpoint
 from support.parts import Parts
 
-from codesynth.storage import Fates, read_fates
-
 
 @pytest.fixture
 def job(tmp_path: Path, endpoint: Endpoint) -> Parts:
@@ -132,14 +130,3 @@ def test_no_part_is_overwritten(job: Parts) -> None:
     assert codesynth("join", *parts, "-o", job.rows).code == 2
     assert codesynth("join", "-").code == 2
     assert [part.read_bytes() for part in parts] == before
-
-
-@pytest.mark.parametrize("count", [0, 1, 65_535, 65_536, 200_000])
-def test_fates_are_read_as_they_were_noted(count: int) -> None:
-    chance, fates = random.Random(count), Fates()
-    noted = [chance.random() < 0.7 for _ in range(count)]
-    for ok in noted:
-        fates.add(b"", ok)
-    packed = fates.pack()
-    assert list(read_fates(packed)) == noted
-    assert len(packed) < 100 + count / 4
