@@ -150,9 +150,8 @@ class BatchEngine:
                 delay = max(delay, exc.after)
             else:
                 succeeded = self._options.clock()
-                if not self._options.wait and not any(each.looks for each in self._open):
-                    return
-                if not self._open:
+                waits = self._options.wait or any(each.looks for each in self._open)
+                if not (self._open and waits):
                     return
                 if moved:
                     attempt = 0

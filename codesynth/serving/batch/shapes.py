@@ -78,8 +78,8 @@ class BatchShape:
         name = _read_id(batch)
         status = str(batch.get("status")).lower().replace("canceled", "cancelled")
         files = (batch.get("output_file_id"), batch.get("error_file_id"))  # "" is none, too
-        counts, metadata = batch.get("request_counts") or {}, batch.get("metadata") or {}
-        counted = [counts[each] for each in ("completed", "failed") if each in counts]
+        counts = [_get(batch, "request_counts", name) for name in ("completed", "failed")]
+        counted = [count for count in counts if isinstance(count, int)]
         return BatchState(
             id=name,
             status=status if status in _ENDS else "open",
@@ -87,7 +87,7 @@ class BatchShape:
             files=tuple(str(file) for file in files if file),
             results=sum(counted) if counted else None,
             errors=tuple(_read_errors(batch.get("errors") or batch.get("error"))),
-            uuid=str(metadata.get("codesynth", "")),
+            uuid=str(_get(batch, "metadata", "codesynth") or ""),
         )
 
     def states(self, data: bytes) -> tuple[list[BatchState], str]:
@@ -150,6 +150,11 @@ def _read_id(data: Any) -> str:
         case {"id": str(name)} if name:
             return name
     raise ValueError(f"expected an object with an id, found {data!r:.100}")
+
+
+def _get(data: dict[str, Any], name: str, inner: str) -> Any:
+    found = data.get(name)
+    return found.get(inner) if isinstance(found, dict) else None
 
 
 def _read_errors(data: Any) -> list[str]:
