@@ -1,6 +1,5 @@
 """``codesynth join``: parts become the output of the undivided job, or it says why not."""
 
-import gzip
 import random
 from pathlib import Path
 
@@ -61,18 +60,6 @@ def test_bad_lines_of_a_pool_come_first(tmp_path: Path, endpoint: Endpoint) -> N
     for suffix in (".jsonl", ".failures.jsonl"):
         one, other = (tmp_path / f"{name}{suffix}" for name in ("whole", "joined"))
         assert one.read_bytes() == other.read_bytes()
-
-
-def test_compressed_parts_are_joined(job: Parts) -> None:
-    job.run("whole.jsonl")
-    parts = []
-    for i in range(2):
-        job.run(f"part{i}.jsonl.gz", "--shard", f"{i}/2")
-        parts.append(job.folder / f"part{i}.jsonl.gz")
-    assert codesynth("join", *parts).out == job.bytes_of("whole.jsonl")[0]
-    joined = job.folder / "joined.jsonl.gz"
-    assert codesynth("join", *parts, "-o", joined).code == 0
-    assert gzip.decompress(joined.read_bytes()) == job.bytes_of("whole.jsonl")[0]
 
 
 def test_gaps_and_overlaps_are_refused(job: Parts) -> None:

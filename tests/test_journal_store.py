@@ -4,13 +4,11 @@ import contextlib
 import functools
 import itertools
 import random
-import shutil
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -95,15 +93,6 @@ def test_the_later_of_two_answers_counts(path: Path) -> None:
             journal.put([StoredAnswer(key_of(i), body)]) if i > 290 else None
         journal.refresh()
         assert {journal.get(key_of(i)).body for i in range(291, 300)} == {b"new"}  # type: ignore[union-attr]
-
-
-def test_answers_have_the_time_at_which_they_were_stored(path: Path) -> None:
-    now = 5.5
-    with Journal(str(path), clock=lambda: now) as journal:
-        journal.put([StoredAnswer(b"a", b"", seconds=0.5)])
-        now = 7.25
-        journal.put([StoredAnswer(b"b", b"")])
-        assert list(journal.times()) == [(5.5, 0.5), (7.25, 0.0)]
 
 
 def test_tokens_are_summed_over_all_runs(path: Path) -> None:
@@ -462,16 +451,3 @@ def test_a_journal_that_is_not_there_is_not_made_by_reading_it(path: Path) -> No
     with pytest.raises(JournalError, match="unable to open"):
         open_to_read(str(path))
     assert not path.exists()
-
-
-def test_opening_does_not_wait_for_long_where_there_is_nothing_to_wait_for(path: Path) -> None:
-    store(path, b"x")
-    waits: list[float] = []
-    original, time.sleep = time.sleep, waits.append  # type: ignore[assignment]
-    try:
-        open_to_read(str(path), answers=True).__exit__()
-        shutil.copy(path, path.with_name("copy"))
-        open_to_read(str(path.with_name("copy"))).__exit__()
-    finally:
-        time.sleep = original
-    assert waits == []

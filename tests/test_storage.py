@@ -92,13 +92,6 @@ def test_any_bytes_are_read_as_their_lines(data: bytes, packed: bool, folder: Pa
             assert record.error.kind in ("invalid_json", "not_an_object")
 
 
-def test_several_files_are_one_stream_of_numbered_rows(tmp_path: Path) -> None:
-    for name in "ab":
-        (tmp_path / name).write_bytes(b'\xef\xbb\xbf{"x":1}\n\n{"x":2}')
-    records = list(read_records([str(tmp_path / name) for name in "aba"]))
-    assert [(r.index, r.line) for r in records] == [(0, 1), (1, 3), (2, 1), (3, 3), (4, 1), (5, 3)]
-
-
 def test_rows_are_read_one_by_one(tmp_path: Path) -> None:
     path = tmp_path / "fifo"
     os.mkfifo(path)
@@ -291,14 +284,6 @@ def test_a_pool_gives_the_texts_of_the_good_rows(
     assert bad == [
         (r.source, r.line, r.raw) for r in records if not isinstance(read_text(r, "p"), str)
     ]
-
-
-def test_a_pool_is_a_sequence(tmp_path: Path) -> None:
-    (tmp_path / "rows").write_bytes(b'{"p":"a"}\n{"p":"b"}\n{"p":"c"}')
-    pool = Pool([str(tmp_path / "rows")], "p")
-    assert (pool[-1], list(pool[1:]), list(reversed(pool))) == ("c", ["b", "c"], ["c", "b", "a"])
-    with pytest.raises(IndexError):
-        pool[3]
 
 
 def test_a_pool_starts_where_standard_input_stands(tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ def test_failures_of_standard_output_are_counted_only() -> None:
         files.start()
         files.fail(b"bad")
         files.commit()
-    assert (files.failed, files.failures) == (1, None)
+    assert (files.failed, files.failures.path) == (1, None)
 
 
 @pytest.mark.parametrize(

@@ -71,10 +71,10 @@ class Files:
             self.output.close()
             raise
 
-    def _open_failures(self, path: str | None) -> Output | None:
+    def _open_failures(self, path: str | None) -> Output:
         out = self.output.path
         if path is None:
-            return Output(sibling_path(str(out), ".failures.jsonl")) if out is not None else None
+            return Output(sibling_path(str(out), ".failures.jsonl") if out else os.devnull)
         to_stdout = path == STANDARD and self.output.name == "<stdout>"
         if to_stdout or (path != STANDARD and out == Path(os.path.realpath(path))):
             raise ConfigError(f"{self.output.name} is the output. Choose another --failures")
@@ -90,7 +90,7 @@ class Files:
         """
         named = [(name, "an input") for name in inputs if name != STANDARD]
         for output, use in ((self.output, "the output"), (self.failures, "the failures")):
-            if output is not None and output.path is not None:
+            if output.path is not None:
                 named += [(str(output.path), use), (str(output.partial), use)]
         others = ((journal, "the journal"), (log, "the log"))
         named += [(name, use) for name, use in others if name is not None]
@@ -114,8 +114,7 @@ class Files:
     def start(self) -> None:
         """Begin empty files; what an earlier run left under their names stays until ``commit``."""
         self.output.start()
-        if self.failures is not None:
-            self.failures.start()
+        self.failures.start()
 
     def write(self, line: bytes) -> None:
         """Write a row, given as a line without its newline."""
@@ -126,8 +125,7 @@ class Files:
         """Write a failure line."""
         self.failed += 1
         self._note(line, 0)
-        if self.failures is not None:
-            self.failures.write(line)
+        self.failures.write(line)
 
     def _note(self, line: bytes, fate: int) -> None:
         self.fates.append(fate)
@@ -136,16 +134,14 @@ class Files:
     def flush(self) -> None:
         """Write what waits to be written."""
         self.output.flush()
-        if self.failures is not None:
-            self.failures.flush()
+        self.failures.flush()
 
     def commit(self) -> None:
         """Give the finished files their names, the output last; no failures, no file."""
-        if self.failures is not None:
-            if self.failed or self._named:
-                self.failures.commit()
-            else:
-                self.failures.discard()
+        if self.failed or self._named:
+            self.failures.commit()
+        else:
+            self.failures.discard()
         self.output.commit()
 
     def __enter__(self) -> Self:
@@ -155,8 +151,7 @@ class Files:
         try:
             self.output.close()
         finally:
-            if self.failures is not None:
-                self.failures.close()
+            self.failures.close()
 
 
 class JSONLStorage:

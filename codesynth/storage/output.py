@@ -29,6 +29,8 @@ class Output:
         name: for people.
         path: of the finished file; None where the lines go elsewhere.
         has_leftover: an interrupted run left lines in the partial file.
+        is_terminal: people see the lines.
+        is_pipe: another program reads the lines.
 
     Raises:
         BusyError: another run holds the file.
@@ -53,16 +55,8 @@ class Output:
                 self.partial = self.path.with_name(self.path.name + ".partial")
                 self._fd = _open_locked(self.partial)
                 self.has_leftover = os.fstat(self._fd).st_size > 0
-
-    @property
-    def is_terminal(self) -> bool:
-        """Tell whether people see the lines."""
-        return os.isatty(self._fd)
-
-    @property
-    def is_pipe(self) -> bool:
-        """Tell whether another program reads the lines."""
-        return stat.S_ISFIFO(os.fstat(self._fd).st_mode)
+        self.is_terminal = os.isatty(self._fd)
+        self.is_pipe = stat.S_ISFIFO(os.fstat(self._fd).st_mode)
 
     def exists(self) -> bool:
         """Tell whether there is a finished file of this name."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import overload
+from typing import Any
 
 from codesynth.models import Failure, Record
 from codesynth.storage.columns import read_text
@@ -53,16 +53,9 @@ class Pool(Sequence[str]):
         """Count the rows that are no model's."""
         return len(self._human) // 2
 
-    @overload
-    def __getitem__(self, i: int) -> str: ...
-    @overload
-    def __getitem__(self, i: slice) -> Sequence[str]: ...
-    def __getitem__(self, i: int | slice) -> str | Sequence[str]:
+    def __getitem__(self, i: Any) -> Any:
         """Read the text of row ``i``, from 0, good rows only."""
-        if isinstance(i, slice):
-            return [self[n] for n in range(len(self))[i]]
-        text: str = self._texts.read(self._item(range(len(self))[i], 0))
-        return text
+        return self._texts.read(self._item(range(len(self))[i], 0))
 
     def line(self, i: int) -> int:
         """Tell the line number of row ``i`` in its file, from 1."""

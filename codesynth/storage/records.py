@@ -40,9 +40,12 @@ def check_inputs(paths: Sequence[str]) -> None:
         InputError: there is no such file, or it cannot be read.
     """
     for path in paths:
-        # Opening a FIFO would wait for its writer, and can be done once only.
-        if path != STANDARD and not Path(path).is_fifo():
-            open_text(path).close()
+        try:
+            # Opening a FIFO would wait for its writer, and can be done once only.
+            if path != STANDARD and not Path(path).is_fifo():
+                open(path, "rb").close()
+        except OSError as exc:
+            raise InputError(f"cannot read {path}: {exc.strerror}") from exc
 
 
 def open_text(path: str) -> Stream:
