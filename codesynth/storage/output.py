@@ -47,7 +47,8 @@ class Output:
         with self._translated("open"):
             if path is None or path == STANDARD:
                 self._fd = 1
-                os.write(1, b"")  # fails where it is closed
+                if fcntl.fcntl(1, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:  # it was closed
+                    raise OSError(errno.EBADF, os.strerror(errno.EBADF))
             elif Path(path).exists() and not Path(path).is_file():
                 self._fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
             else:
