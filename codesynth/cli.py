@@ -134,7 +134,8 @@ def _add_command(app: typer.Typer, kind: type[Settings]) -> None:
     about, _, examples = inspect.cleandoc(kind.__doc__ or "").partition("\n\nExamples:\n")
     examples = examples.replace("    codesynth", "  codesynth")
     epilog = f"\b\nExamples:\n{examples}"
-    app.command(name=kind.command, cls=_Command, help=about, epilog=epilog)(command)
+    short = about.replace("\n", " ").partition(". ")[0].removesuffix(".")
+    app.command(kind.command, cls=_Command, help=about, short_help=short, epilog=epilog)(command)
 
 
 def _annotation(kind: Any, option: Option, heading: str) -> Any:
