@@ -183,12 +183,12 @@ def _behind_journal(
         _endpoints(settings)[0],
         timeout=settings.timeout,
         connect_timeout=settings.connect_timeout,
-        max_outage=settings.max_outage,
         transport=_transport(settings),
     )
     options = BatchOptions(
         size=settings.batch_size,
         max_retries=settings.max_retries,
+        max_outage=settings.max_outage,
         wait=not settings.no_wait,
         budget=run.budget,
     )

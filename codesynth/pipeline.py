@@ -28,7 +28,7 @@ from codesynth.models import (
     Usage,
 )
 from codesynth.serving import LLMServing, ResponseStream
-from codesynth.storage import Files, Reorder, failure_line, rejection_line, row_line
+from codesynth.storage import Reorder, failure_line, rejection_line, row_line
 
 TICK_SECONDS = 0.1
 """Signals, limits and the bar are looked after so often."""
@@ -47,6 +47,22 @@ class Task(Protocol):
 
     def subject(self, record: Record, columns: dict[str, Any]) -> str:
         """Choose the text that the filters look at."""
+        ...
+
+
+class Sink(Protocol):
+    """Where lines go; each is one JSON text without its newline."""
+
+    def write(self, line: bytes) -> None:
+        """Take a row of the output."""
+        ...
+
+    def fail(self, line: bytes) -> None:
+        """Take a failure line."""
+        ...
+
+    def flush(self) -> None:
+        """Write what it has taken: nothing more comes just now."""
         ...
 
 
@@ -193,7 +209,7 @@ def run(
     records: Iterable[Record],
     task: Task,
     serving: LLMServing,
-    files: Files,
+    sink: Sink,
     *,
     stats: Stats,
     stop: Stop,
@@ -223,14 +239,14 @@ def run(
         EndpointError: no request can succeed; what was answered is written first.
         RunError: a row was lost or doubled.
     """
-    lines = _Lines(files, stats, window, filters, ordered=ordered)
+    lines = _Lines(sink, stats, window, filters, ordered=ordered)
     filtered = bool(filters) or window is not None
     requests = make_requests(records, task, stats, stop, chosen)
     stream = responses(serving.generate(requests), stop, tick)
     try:
         for response in stream:
             if response is None:
-                files.flush()
+                sink.flush()
                 continue
             count_tokens(stats, response)
             row = make_row(response, task, filtered=filtered)
@@ -268,18 +284,18 @@ def count_tokens(stats: Stats, response: Response) -> None:
 
 
 class _Lines:
-    """Rows on their way to the files, in order where that is asked for, past window and filters."""
+    """Rows on their way to the sink, in order where that is asked for, past window and filters."""
 
     def __init__(
         self,
-        files: Files,
+        sink: Sink,
         stats: Stats,
         window: RowWindow | None,
         filters: Sequence[RowFilter],
         *,
         ordered: bool,
     ) -> None:
-        self._files, self._stats = files, stats
+        self._sink, self._stats = sink, stats
         self._window, self._filters = window, filters
         self._reorder = Reorder() if ordered else None
 
@@ -314,11 +330,11 @@ class _Lines:
             reason = reason or each.reject(row)
         if reason is None:
             self._stats.ok += 1
-            self._files.write(row.line)
+            self._sink.write(row.line)
         else:
             self._fail(rejection_line(row, reason), reason)
 
     def _fail(self, line: bytes, failure: Failure) -> None:
         rejected = failure.kind in REJECTIONS
         (self._stats.rejections if rejected else self._stats.failures)[failure.kind] += 1
-        self._files.fail(line)
+        self._sink.fail(line)

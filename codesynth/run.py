@@ -21,7 +21,7 @@ from codesynth.serving import LLMServing
 from codesynth.serving.answers import one_line
 from codesynth.serving.limits import Budget
 from codesynth.settings import RowSettings
-from codesynth.storage import Files
+from codesynth.storage import Files, pack_fates
 
 EXIT_OK, EXIT_FAILED_ROWS, EXIT_LIMIT = 0, 3, 5
 _LOOK_SECONDS = 1.0
@@ -201,13 +201,13 @@ class Run:
 
     def _note_job(self, journal: Journal) -> None:
         """Note what a finished output is made of, before its file is put in place."""
-        name, fates = self.settings.output or "", self.files.fates
+        name, files = self.settings.output or "", self.files
         about = {
             "disorder": self._disorder,
             "requests": self.stats.requests,
             "rows": self.stats.rows,
-            "checksums": fates.checksums,
-            "fates": fates.pack(),
+            "checksums": files.checksums,
+            "fates": pack_fates(files.fates),
         }
         journal.set_note(fates_note(name), dumps(about).decode())
         journal.set_note(job_note(name), self._job)

@@ -6,7 +6,7 @@ import itertools
 import zlib
 
 from codesynth.codec import dumps
-from codesynth.filters import AGREEMENT_COLUMNS, Agreement, GroupWindow, Pairs, Selection
+from codesynth.filters import Agreement, GroupWindow, Pairs, Selection
 from codesynth.pipeline import RowWindow
 from codesynth.run import Run
 from codesynth.settings import VerifySettings
@@ -41,7 +41,7 @@ def verify(settings: VerifySettings) -> int:
             code_key=settings.input_key,
             instruction_key=settings.instruction_key,
             output_key=settings.output_key,
-            more_columns=AGREEMENT_COLUMNS if settings.agree else (),
+            more_columns=settings.new_columns[1:],
         )
         run = Run(settings, files, lambda: None)
         run.say("--unsafe: the code runs without a sandbox, with your rights", settings.unsafe)

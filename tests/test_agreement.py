@@ -87,7 +87,7 @@ def test_no_answer_is_kept_where_none_passed_a_test() -> None:
 def test_rows_keep_their_order_and_their_bytes_where_groups_are_mixed() -> None:
     rows = [row(group, "..", i) for i, group in enumerate("abcabcab")]
     rows.insert(3, Row(b'{"input":1}', Failure("missing_key", "no"), number=99))
-    found = through(Agreement("verification", best=True), rows, most_rows=4)
+    found = through(Agreement("verification", best=True), rows, most_rows=7)
     assert [number for number, _, _ in found] == [each.number for each in rows]
     assert kept(found) == [0, 1, 2, 99]
     assert found[3][2] == {"input": 1}
@@ -107,13 +107,6 @@ def test_the_window_holds_a_bounded_number_of_rows_and_bytes(limits: dict[str, i
         held += 1 - len(window.put(row(f"{i % 500}", "..", i)))
         assert held <= 10
     assert len(window.rest()) == held
-
-
-def test_a_late_answer_to_an_instruction_with_a_kept_one_is_rejected() -> None:
-    rows = [row("a", "..", 0), row("b", "..", 1), row("c", "..", 2), row("a", "..", 3)]
-    found = through(Agreement("verification", best=True), rows, most_rows=1)
-    assert kept(found) == [0, 1, 2]
-    assert found[3][1] == "an earlier answer to the same instruction was kept"
 
 
 # Pairs.

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from codesynth.errors import InputError
 from codesynth.filters import ContaminationFilter
-from codesynth.models import Row
 from codesynth.serving.offline.problems import draw
 
 SEEDS = Path(__file__).parents[1] / "samples" / "seeds.jsonl"
@@ -84,12 +83,6 @@ def test_items_of_a_benchmark_do_not_reject_each_other() -> None:
         assert message(others, prompt) is None
 
 
-def test_a_row_is_rejected_for_its_subject() -> None:
-    contamination = benchmark(letters_item := {"text": letters(0, 26)})
-    assert contamination.reject(Row(b"{}", subject=letters_item["text"]))
-    assert contamination.reject(Row(letters(0, 26).encode(), subject="")) is None
-
-
 def test_n_words_in_a_row_are_evidence_and_fewer_are_not() -> None:
     at_13, at_5 = (benchmark({"id": 7, "text": letters(0, 26)}, ngram=n) for n in (13, 5))
     assert message(at_13, f"so {letters(4, 16)} on") is None
@@ -118,14 +111,6 @@ def test_a_run_is_found_wherever_it_is(data: st.DataObject) -> None:
     assert bool(message(bench, " ".join(map(spell.__getitem__, text)))) == expected
 
 
-def test_a_run_is_found_from_its_middle_on() -> None:
-    numbers = "1 2 3 4 5 6 7 8"
-    bench = benchmark({"text": f"{numbers} {letters(0, 8)} {numbers}"})
-    assert message(bench, f"x {numbers} {letters(0, 5)} y")
-    assert message(bench, f"x {letters(3, 8)} {numbers} y")
-    assert message(bench, f"x {numbers} {letters(0, 4)} y") is None
-
-
 def test_a_whole_string_of_eight_words_is_evidence_and_part_of_it_is_not() -> None:
     item = {"solution": letters(0, 8), "name": "short", "entry_point": "add", "by": letters(8, 15)}
     bench = benchmark(item)
@@ -146,11 +131,6 @@ def test_a_whole_text_of_eight_words_within_an_item_is_evidence() -> None:
 def test_words_of_two_strings_are_no_run() -> None:
     bench = benchmark({"a": letters(0, 7), "b": letters(7, 14)})
     assert message(bench, letters(0, 14)) is None
-
-
-def test_unknown_words_break_a_run() -> None:
-    bench = benchmark({"a": letters(0, 10), "b": letters(11, 26)})
-    assert message(bench, f"{letters(0, 7)} unknown {letters(11, 19)}") is None
 
 
 def test_of_several_benchmarks_the_one_that_says_it_is_named() -> None:
@@ -196,11 +176,6 @@ def test_runs_go_over_the_lines_of_a_text() -> None:
 def test_lines_that_are_no_json_are_taken_for_text() -> None:
     text = '{"a": 1}\n{"text": "' + letters(0, 14) + " \udcff\n{}\n"
     assert message(ContaminationFilter(of_text(text)), letters(0, 14))
-
-
-def test_han_is_compared_by_characters() -> None:
-    text = "给定一个整数列表和一个目标值,返回两个元素的下标"
-    assert message(benchmark({"prompt": text}), f"请写代码: {text}。")
 
 
 @given(st.text())

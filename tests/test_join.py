@@ -1,6 +1,5 @@
 """``codesynth join``: parts become the output of the undivided job, or it says why not."""
 
-import gzip
 import random
 from pathlib import Path
 
@@ -8,8 +7,6 @@ import pytest
 from support.command import codesynth, instructions, lines
 from support.endpoint import Endpoint
 from support.parts import Parts
-
-from codesynth.storage import Fates, read_fates
 
 
 @pytest.fixture
@@ -63,18 +60,6 @@ def test_bad_lines_of_a_pool_come_first(tmp_path: Path, endpoint: Endpoint) -> N
     for suffix in (".jsonl", ".failures.jsonl"):
         one, other = (tmp_path / f"{name}{suffix}" for name in ("whole", "joined"))
         assert one.read_bytes() == other.read_bytes()
-
-
-def test_compressed_parts_are_joined(job: Parts) -> None:
-    job.run("whole.jsonl")
-    parts = []
-    for i in range(2):
-        job.run(f"part{i}.jsonl.gz", "--shard", f"{i}/2")
-        parts.append(job.folder / f"part{i}.jsonl.gz")
-    assert codesynth("join", *parts).out == job.bytes_of("whole.jsonl")[0]
-    joined = job.folder / "joined.jsonl.gz"
-    assert codesynth("join", *parts, "-o", joined).code == 0
-    assert gzip.decompress(joined.read_bytes()) == job.bytes_of("whole.jsonl")[0]
 
 
 def test_gaps_and_overlaps_are_refused(job: Parts) -> None:
@@ -132,14 +117,3 @@ def test_no_part_is_overwritten(job: Parts) -> None:
     assert codesynth("join", *parts, "-o", job.rows).code == 2
     assert codesynth("join", "-").code == 2
     assert [part.read_bytes() for part in parts] == before
-
-
-@pytest.mark.parametrize("count", [0, 1, 65_535, 65_536, 200_000])
-def test_fates_are_read_as_they_were_noted(count: int) -> None:
-    chance, fates = random.Random(count), Fates()
-    noted = [chance.random() < 0.7 for _ in range(count)]
-    for ok in noted:
-        fates.add(b"", ok)
-    packed = fates.pack()
-    assert list(read_fates(packed)) == noted
-    assert len(packed) < 100 + count / 4

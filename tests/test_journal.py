@@ -213,13 +213,6 @@ def test_a_request_without_a_key_is_asked_and_not_kept(path: Path) -> None:
         assert (asked.texts, journal.answers) == (["a", "a"], 0)
 
 
-def test_tokens_of_all_answers_are_summed(path: Path) -> None:
-    run(path, "ab", Asked())
-    run(path, "abc", Asked())
-    with Journal(str(path)) as journal:
-        assert (journal.spent(), journal.answers) == (Usage(33, 21), 3)
-
-
 def test_somebody_is_told_before_the_first_new_request_only(path: Path) -> None:
     told: list[int] = []
     asked = Asked()
@@ -232,15 +225,6 @@ def test_somebody_is_told_before_the_first_new_request_only(path: Path) -> None:
         assert told == []
         list(serving.generate(requests("abcd")))
         assert told == [0]
-
-
-def test_a_later_stream_of_the_same_serving_knows_the_answers_of_an_earlier_one(path: Path) -> None:
-    asked = Asked()
-    with Journal(str(path)) as journal:
-        serving = JournaledServing(journal, asked)
-        for texts in ("ab", "abc", "cba"):
-            assert len(list(serving.generate(requests(texts)))) == len(texts)
-    assert asked.texts == ["a", "b", "c"]
 
 
 # Further journals.
@@ -263,17 +247,6 @@ def test_an_answer_of_another_journal_is_used_and_copied_with_its_time(
     with Journal(str(path)) as journal:
         assert (journal.spent(), journal.answers) == (Usage(55, 35), 5)
         assert time in [when for when, _ in journal.times()]
-
-
-def test_an_answer_of_its_own_journal_comes_first_and_is_not_stored_again(
-    tmp_path: Path, path: Path
-) -> None:
-    run(path, "a", Asked(lambda request: answered(request, completion("mine"))))
-    run(tmp_path / "other", "a", Asked())
-    [response] = run(path, "a", Asked(), also=[tmp_path / "other"]).values()
-    assert response.body == completion("mine")
-    with Journal(str(path)) as journal:
-        assert journal.answers == 1
 
 
 # When it stores.

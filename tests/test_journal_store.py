@@ -4,13 +4,11 @@ import contextlib
 import functools
 import itertools
 import random
-import shutil
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -97,21 +95,12 @@ def test_the_later_of_two_answers_counts(path: Path) -> None:
         assert {journal.get(key_of(i)).body for i in range(291, 300)} == {b"new"}  # type: ignore[union-attr]
 
 
-def test_answers_have_the_time_at_which_they_were_stored(path: Path) -> None:
-    now = 5.5
-    with Journal(str(path), clock=lambda: now) as journal:
-        journal.put([StoredAnswer(b"a", b"", seconds=0.5)])
-        now = 7.25
-        journal.put([StoredAnswer(b"b", b"")])
-        assert list(journal.times()) == [(5.5, 0.5), (7.25, 0.0)]
-
-
-def test_tokens_are_summed_over_all_runs_whatever_an_endpoint_claims(path: Path) -> None:
-    for used in (Usage(10, 1), Usage(30, 3, 99, 99), Usage(2**70, 0)):
+def test_tokens_are_summed_over_all_runs(path: Path) -> None:
+    for used in (Usage(10, 1), Usage(30, 3, 99, 99)):
         with Journal(str(path)) as journal:
             journal.put([StoredAnswer(b"%d" % used.prompt_tokens, b"", used=used)])
     with Journal(str(path)) as journal:
-        assert (journal.spent(), journal.answers) == (Usage(40 + 2**40, 4), 3)
+        assert (journal.spent(), journal.answers) == (Usage(40, 4), 2)
 
 
 def test_notes_are_remembered_and_replaced(path: Path) -> None:
@@ -132,11 +121,6 @@ def test_a_transaction_that_fails_leaves_nothing(path: Path) -> None:
             db.execute("CREATE TABLE other (id)")
         journal.put([StoredAnswer(b"key", b"body")])
         assert journal.get(b"key") is not None
-
-
-def test_answers_of_any_size_share_their_pages(path: Path) -> None:
-    store(path, *[b"x" * 2100] * 300)
-    assert path.stat().st_size < 1.3 * 300 * 2100
 
 
 def test_two_threads_may_read_and_write_at_once(path: Path) -> None:
@@ -397,31 +381,6 @@ def test_damage_to_a_journal_is_told_and_left_as_it_is(at: float, kind: str, see
             assert found == WHOLE
 
 
-@given(st.floats(0.0001, 0.7), KINDS.filter(lambda kind: kind != "cut"), st.integers(0, 255))
-@FUZZ
-def test_damage_in_the_log_of_a_killed_run_is_told(at: float, kind: str, seed: int) -> None:
-    files = dict(written()["killed"])
-    files["-wal"] = damaged(files["-wal"], at, kind, seed)
-    with tempfile.TemporaryDirectory() as folder:
-        path = lay_out(folder, files)
-        try:
-            assert state(path) == WHOLE
-        except JournalError as exc:
-            assert "groups of answers are lost" in str(exc)  # noqa: PT017
-            answers, _ = state(path)  # and the next run goes on with the others
-            kept = sum(answer is not None for answer in answers)
-            assert answers == WHOLE[0][:kept] + [None] * (20 - kept)
-
-
-def test_sqlite_alone_passes_over_the_same_damage_in_silence(tmp_path: Path) -> None:
-    files = dict(written()["killed"])
-    files["-wal"] = damaged(files["-wal"], 0.5, "flip", 0)
-    db = sqlite3.connect(lay_out(tmp_path, files))
-    assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    assert 0 < db.execute("SELECT count(*) FROM answer").fetchone()[0] < 20
-    db.close()
-
-
 @pytest.mark.parametrize("tear", [lambda log: log[:-100], lambda log: log[:-1] + b"?"])
 def test_a_torn_last_transaction_is_no_damage(
     tmp_path: Path, tear: Callable[[bytes], bytes]
@@ -431,35 +390,15 @@ def test_a_torn_last_transaction_is_no_damage(
     assert state(lay_out(tmp_path, files)) == (WHOLE[0][:18] + [None] * 2, NOTES)
 
 
-def test_frames_of_an_earlier_log_in_the_same_file_are_no_damage(tmp_path: Path) -> None:
-    ticks = itertools.count(1)
-    path = tmp_path / "journal"
-    with Journal(str(path), clock=lambda: next(ticks)) as journal:
-        for i in range(20):
-            journal.put([StoredAnswer(key_of(i), ANSWERS[i], 3)])
-        files = {suffix: Path(f"{path}{suffix}").read_bytes() for suffix in ("", "-wal")}
-    assert len(files["-wal"]) > 2 * 32768
-    copy = tmp_path / "copy"
-    copy.mkdir()
-    assert state(lay_out(copy, files))[0] == WHOLE[0]
-
-
 @pytest.mark.parametrize("what", [key_of(3), b"seed123", ANSWERS[19]])
 def test_an_entry_that_was_changed_is_damage(tmp_path: Path, what: bytes) -> None:
     data = written()["finished"][""]
     assert data.count(what) == 1
     path = lay_out(tmp_path, {"": data.replace(what, what[:-1] + b"?")})
-    with pytest.raises(JournalError, match=r"is damaged: (1 answers are lost|its note \"seed\")"):
+    with pytest.raises(
+        JournalError, match=r"is damaged: (an answer was changed|its note \"seed\")"
+    ):
         state(path)
-
-
-def test_answers_that_are_cut_off_are_damage(tmp_path: Path) -> None:
-    data = bytearray(written()["finished"][""])
-    page = int.from_bytes(data[16:18], "big")
-    [branch] = [at for at in range(0, len(data), page) if data[at] == 5]
-    data[branch + 4] -= 1  # of the leaves it leads to
-    with pytest.raises(JournalError, match="is damaged"):
-        Journal(str(lay_out(tmp_path, {"": bytes(data)})))
 
 
 @pytest.mark.parametrize("content", [None, b"", b"x"])
@@ -475,10 +414,15 @@ def test_a_log_without_its_journal_is_forgotten(tmp_path: Path, content: bytes |
 # Other files.
 
 
-def foreign_database(path: Path) -> None:
+def database(path: Path, *statements: str) -> None:
     db = sqlite3.connect(path)
-    db.execute("CREATE TABLE answer (key, answer)")
+    for statement in ("CREATE TABLE answer (key, answer)", *statements):
+        db.execute(statement)
     db.close()
+
+
+def journal_of_format_1(path: Path) -> None:
+    database(path, "PRAGMA application_id=0x63647379", "PRAGMA user_version=1")
 
 
 @pytest.mark.parametrize(
@@ -486,7 +430,8 @@ def foreign_database(path: Path) -> None:
     [
         (lambda path: path.write_text("dear diary\n" * 100), "is not a database"),
         (lambda path: path.write_text("hm"), "is not a database"),
-        (foreign_database, "is no journal"),
+        (database, "is no journal"),
+        (journal_of_format_1, "or one of another version of codesynth"),
         (lambda path: path.mkdir(), "Is a directory|disk I/O"),
     ],
 )
@@ -502,36 +447,7 @@ def test_a_file_that_is_no_journal_is_left_as_it_is(
     assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
-def test_a_journal_of_format_1_is_refused_and_left_as_it_is(path: Path) -> None:
-    db = sqlite3.connect(path)
-    for statement in (
-        *("PRAGMA application_id=0x63647379", "PRAGMA user_version=1", "PRAGMA journal_mode=WAL"),
-        "CREATE TABLE note (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
-        "CREATE TABLE answer (number INTEGER PRIMARY KEY, key BLOB NOT NULL, answer BLOB NOT NULL)",
-    ):
-        db.execute(statement)
-    db.close()
-    before = path.read_bytes()
-    for opened in (Journal, open_to_read):
-        with pytest.raises(JournalError, match=r"has format 1; this version .* reads 2\. Use the"):
-            opened(str(path))
-    assert path.read_bytes() == before
-
-
 def test_a_journal_that_is_not_there_is_not_made_by_reading_it(path: Path) -> None:
     with pytest.raises(JournalError, match="unable to open"):
         open_to_read(str(path))
     assert not path.exists()
-
-
-def test_opening_does_not_wait_for_long_where_there_is_nothing_to_wait_for(path: Path) -> None:
-    store(path, b"x")
-    waits: list[float] = []
-    original, time.sleep = time.sleep, waits.append  # type: ignore[assignment]
-    try:
-        open_to_read(str(path), answers=True).__exit__()
-        shutil.copy(path, path.with_name("copy"))
-        open_to_read(str(path.with_name("copy"))).__exit__()
-    finally:
-        time.sleep = original
-    assert waits == []

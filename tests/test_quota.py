@@ -80,19 +80,6 @@ def test_after_200_rows_with_hardly_one_accepted_it_gives_up() -> None:
     assert quota.explanation().startswith("1 of 10 rows accepted, and fewer than 2 of the last 200")
 
 
-def test_one_accepted_row_in_a_hundred_is_enough_to_go_on() -> None:
-    quota = Quota(10)
-    numbers = quota.numbers()
-    for n in range(600):
-        next(numbers)
-        if n % 100 == 99:
-            quota.reject(row("a"))
-        else:
-            quota.note_failed()
-    assert not quota.exhausted
-    assert pull(numbers, 4) == [600, 601, 602, 603]
-
-
 def test_unusable_rows_of_the_pool_are_not_counted() -> None:
     quota = Quota(1)
     numbers = quota.numbers(bad=2)

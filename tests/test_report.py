@@ -209,11 +209,6 @@ def test_no_file_is_replaced_but_an_earlier_page(tmp_path: Path) -> None:
     assert rows.read_bytes() == b"{}\n"
 
 
-def test_an_input_that_cannot_be_read_leaves_no_file(tmp_path: Path) -> None:
-    done = codesynth("report", tmp_path / "no.jsonl", "-o", tmp_path / "a.html")
-    assert (done.code, "cannot read" in done.err, list(tmp_path.iterdir())) == (1, True, [])
-
-
 def test_the_page_goes_to_standard_output_by_default(tmp_path: Path) -> None:
     done = codesynth("report", stdin=b'{"instruction": "Add."}\n')
     assert (done.code, done.err) == (0, "")

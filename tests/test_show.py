@@ -137,9 +137,3 @@ def test_leaving_the_pager_ends_the_command(tmp_path: Path) -> None:
     path = written(tmp_path / "a.jsonl", [{"code": "x\n" * 100}] * 3000)
     code, received = on_a_terminal("show", path, pager="head -n 1")
     assert (code, received.count(b"\n"), b"Traceback" in received) == (0, 1, False)
-
-
-def test_without_a_pager_the_terminal_gets_the_text(tmp_path: Path) -> None:
-    path = written(tmp_path / "a.jsonl", ROWS)
-    code, received = on_a_terminal("show", path, pager="no-such-pager")
-    assert (code, b"verification passed" in received) == (0, True)

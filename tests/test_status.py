@@ -1,6 +1,5 @@
 """``codesynth status``: how far parts are, while they run and afterwards."""
 
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ from support.endpoint import Endpoint
 from support.parts import Parts, wait_for
 from support.replies import FOREVER, completion, echo
 
-from codesynth.journal import Journal
 from codesynth.scale.status import read_status
 
 
@@ -99,19 +97,3 @@ def test_a_damaged_journal_is_said(tmp_path: Path) -> None:
     done = codesynth("status", tmp_path / "out.journal")
     assert (done.code, "damaged" in done.err) == (1, True)
     assert codesynth("status", "-").code == 2
-
-
-def test_a_held_journal_is_known_without_a_lock(tmp_path: Path, endpoint: Endpoint) -> None:
-    path = tmp_path / "out.journal"
-    with Journal(str(path)):
-        pass
-    assert not Journal.is_held(str(path))
-    hold = completion("late", delay=FOREVER)
-    endpoint.plan = lambda _: hold
-    rows = tmp_path / "rows.jsonl"
-    rows.write_bytes(instructions("a"))
-    with started("gen-code", rows, "-o", tmp_path / "out.jsonl", endpoint=endpoint):
-        wait_for(lambda: Journal.is_held(str(path)))
-    with sqlite3.connect(path) as database:
-        assert database.execute("PRAGMA quick_check").fetchone() == ("ok",)
-    database.close()

@@ -1,6 +1,6 @@
 """Filters: each says whether a row is accepted, or why not."""
 
-from codesynth.filters.agreement import AGREEMENT_COLUMNS, Agreement
+from codesynth.filters.agreement import Agreement
 from codesynth.filters.contamination import ContaminationFilter
 from codesynth.filters.groups import GroupWindow
 from codesynth.filters.novelty import NoveltyFilter
@@ -9,7 +9,6 @@ from codesynth.filters.quota import Quota
 from codesynth.filters.selection import Selection
 
 __all__ = [
-    "AGREEMENT_COLUMNS",
     "Agreement",
     "ContaminationFilter",
     "GroupWindow",

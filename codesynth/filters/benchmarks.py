@@ -36,29 +36,25 @@ def read_passages(lines: Iterable[tuple[int, bytes]]) -> Iterator[Passage]:
         named = value if isinstance(value, dict) else {}
         names = [str(named[key]) for key in ("task_id", "id", "name") if key in named]
         for text in _strings(value):
-            yield Passage(number, names[0] if names else "", text)
+            yield Passage(number, "".join(names[:1]), text)
 
 
 def _parse(text: bytes | str) -> Any:
     """Parse a JSON object or array; None for any other text."""
-    if text[:1] not in {b"{", b"[", "{", "["}:
-        return None
     try:
-        return loads(text)
+        return loads(text) if text[:1] in (b"{", b"[", "{", "[") else None
     except ValueError:
         return None
 
 
 def _strings(value: Any) -> Iterator[str]:
     """Yield the strings within a value; some data sets hold JSON in a string."""
-    pending = [value]
-    while pending:
-        value = pending.pop()
-        if isinstance(value, str):
-            value = inner if (inner := _parse(value)) is not None else value
-        if isinstance(value, str):
+    if isinstance(value, str):
+        inner = _parse(value)
+        if inner is None:
             yield value
-        elif isinstance(value, dict):
-            pending += reversed(value.values())
-        elif isinstance(value, list):
-            pending += reversed(value)
+        else:
+            yield from _strings(inner)
+    elif isinstance(value, (dict, list)):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _strings(each)

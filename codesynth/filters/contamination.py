@@ -2,17 +2,14 @@
 
 Texts are compared by their words, see ``words.py``. Evidence is
 
-- a run of ``ngram`` words: 13 in GPT-3 (https://arxiv.org/abs/2005.14165, appendix C) and in
-  EleutherAI's evaluation harness;
-- a whole string of an item, or a whole text, of 8 words or more. It finds 144 of HumanEval's 164
-  solutions by themselves, the run of 13 words 126; and 156 of its docstrings instead of 144;
-- either of them after the names of functions were replaced. It finds all 164 of HumanEval's
-  prompts with another name for the function, without it 146.
+- a run of ``ngram`` words: 13 in GPT-3 (https://arxiv.org/abs/2005.14165, appendix C);
+- a whole string of an item, or a whole text, of 8 words or more: with it, 144 of HumanEval's 164
+  solutions are found by themselves, without it 126;
+- either of them after the names of functions were replaced: with it, all 164 prompts of HumanEval
+  are found where the function has another name, without it 146.
 
-A run needs 3 different words, numbers and single letters not counted: else 4 of 337 test suites of
-other benchmarks seem to be HumanEval's because of ``[1, 2, 3, ...]``. Of 1,557 instructions,
-solutions and answers that have nothing to do with HumanEval, 2 are rejected, both for the usual
-loop that looks for a divisor.
+A run needs 3 different words, numbers and single letters not counted, or any ``[1, 2, 3, ...]``
+would do. Of 1,557 texts that have nothing to do with HumanEval, 2 are rejected.
 """
 
 from __future__ import annotations

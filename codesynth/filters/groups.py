@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from codesynth.codec import dumps, loads
+from codesynth.codec import loads
 from codesynth.models import Failure, Row
 
 MOST_ROWS, MOST_BYTES = 1_000, 64 << 20
@@ -21,40 +21,26 @@ class Answer:
     """A row that was verified, on its way through the window.
 
     Attributes:
+        row: as it is to be written.
         told: what ``VerifyTask.subject`` says: the verdict, ``group`` and ``tests``.
         size: bytes that are counted for it.
-        decision: the row as it is to be written, and why it is not wanted; None until known.
+        rejection: why the row is not wanted.
     """
 
     row: Row
     told: dict[str, Any]
     size: int
-    decision: Decision | None = None
+    rejection: Failure | None = None
+    decided: bool = False
 
     @property
     def key(self) -> tuple[Any, Any]:
         """Identify the instruction and the tests."""
         return self.told["group"], self.told["tests"]
 
-    def keep(self) -> None:
-        """Write the row."""
-        self.decision = self.row, None
-
     def reject(self, reason: str) -> None:
-        """Write the row to the failures, with a reason."""
-        self.decision = self.row, Failure("not_kept", reason)
-
-    def columns(self) -> dict[str, Any]:
-        """Read the columns that this run has added to the row."""
-        added = self.row.line[self.row.raw_bytes :].removeprefix(b",")
-        columns: dict[str, Any] = loads(b"{" + added)
-        return columns
-
-    def write_columns(self, columns: dict[str, Any]) -> None:
-        """Replace the columns that this run has added; the input row keeps its bytes."""
-        raw = self.row.line[: self.row.raw_bytes]
-        comma = b"" if raw == b"{" else b","
-        self.row = replace(self.row, line=raw + comma + dumps(columns)[1:])
+        """Send the row to the failures, with a reason."""
+        self.rejection = Failure("not_kept", reason)
 
 
 class GroupWindow:
@@ -64,7 +50,7 @@ class GroupWindow:
     row is decided when there are too many rows or bytes, or no more come.
 
     Args:
-        decide: sets the decision of each answer of a group.
+        decide: rejects answers of a group or changes their rows; the others are kept as they are.
     """
 
     def __init__(
@@ -81,14 +67,13 @@ class GroupWindow:
 
     def put(self, row: Row) -> list[Decision]:
         """Take a row; return those that must leave. A row that failed is no answer."""
-        told = {} if row.failure is not None else loads(row.subject)
-        answer = Answer(row, told, len(row.line) + len(row.subject))
+        failed = row.failure is not None
+        told = {} if failed else loads(row.subject)
+        answer = Answer(row, told, len(row.line) + len(row.subject), decided=failed)
+        if not failed:
+            self._groups.setdefault(answer.key, []).append(answer)
         self._answers.append(answer)
         self._bytes += answer.size
-        if row.failure is not None:
-            answer.keep()
-        else:
-            self._groups.setdefault(answer.key, []).append(answer)
         found: list[Decision] = []
         while len(self._answers) > self._most_rows or self._bytes > self._most_bytes:
             found.append(self._take_first())
@@ -101,8 +86,9 @@ class GroupWindow:
     def _take_first(self) -> Decision:
         answer = self._answers.popleft()
         self._bytes -= answer.size
-        if answer.decision is None:
-            self._decide(self._groups.pop(answer.key))
-        if answer.decision is None:
-            raise ValueError("an answer was not decided")
-        return answer.decision
+        if not answer.decided:
+            group = self._groups.pop(answer.key)
+            self._decide(group)
+            for each in group:
+                each.decided = True
+        return answer.row, answer.rejection

@@ -76,6 +76,5 @@ class NoveltyFilter:
             self._index.add(its_words)
 
     def _describe(self, number: int) -> str:
-        if number < self._pool_size:
-            return f"pool row {number + 1}: {self._beginnings[number]}"
-        return f"accepted row {number - self._pool_size + 1}: {self._beginnings[number]}"
+        kind, first = ("pool", 0) if number < self._pool_size else ("accepted", self._pool_size)
+        return f"{kind} row {number - first + 1}: {self._beginnings[number]}"

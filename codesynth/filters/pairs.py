@@ -9,7 +9,6 @@ from codesynth.codec import dumps, loads
 from codesynth.filters.agreement import compare
 from codesynth.filters.groups import Answer
 
-KEYS = ("prompt", "chosen", "rejected")
 _FAILING = frozenset({"failed", "error", "timeout", "syntax_error"})
 
 
@@ -31,26 +30,24 @@ class Pairs:
 
     def __call__(self, answers: Sequence[Answer]) -> None:
         """Decide about the answers to one instruction."""
-        chosen, failing = self._divide(answers)
         for answer in answers:
             told = answer.told
             answer.reject(f"no answer to pair with: {told['status']}: {told['message']}")
-        for good, bad in zip(chosen, failing, strict=False):
+        for good, bad in zip(*self._divide(answers), strict=False):
             self._pair(good, bad)
 
     def _divide(self, answers: Sequence[Answer]) -> tuple[list[Answer], list[Answer]]:
+        """Return the passing answers and the failing ones."""
         if not self._agree:
             return (
                 [each for each in answers if each.told["status"] == "passed"],
                 [each for each in answers if each.told["status"] in _FAILING],
             )
         found = compare([answer.told for answer in answers])
-        if found.best is None:
-            return [], []
-        both = list(zip(answers, found.passed, strict=True))
+        both, most = list(zip(answers, found.passed, strict=True)), len(found.best or ())
         return (
             [each for each, passed in both if passed == found.best],
-            [each for each, passed in both if len(passed) < len(found.best)],
+            [each for each, passed in both if len(passed) < most],
         )
 
     def _pair(self, good: Answer, bad: Answer) -> None:
@@ -60,6 +57,7 @@ class Pairs:
         if prompt is None:
             good.reject("the row has no instruction, which a pair needs as its prompt")
             return
-        pair = dict(zip(KEYS, (prompt, row[self._code_key], other[self._code_key]), strict=True))
-        good.decision = replace(good.row, line=dumps(pair), raw_bytes=0), None
+        chosen, rejected = row[self._code_key], other[self._code_key]
+        pair = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+        good.row, good.rejection = replace(good.row, line=dumps(pair), raw_bytes=0), None
         bad.reject(f'it is the "rejected" answer of a pair with line {good.row.number}')

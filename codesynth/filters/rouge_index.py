@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 
 MAX_WORDS = 10_000
 """Longer texts are compared by their beginning: an LCS takes the product of two lengths."""
@@ -26,21 +25,6 @@ _TEXTS = 8192  # in a block: long integers are summed fast, in short ones a bit 
 _COLUMNS = 2048
 _STRIDE = 509  # between the columns of a word's first, second, ... occurrence in a text
 _ROUNDING = 1e-9  # a float's error must not make a text miss the threshold that it reaches
-
-
-@dataclass(slots=True)
-class _Block:
-    """Texts side by side: bit i of each integer belongs to text ``first + i``.
-
-    Attributes:
-        columns: the texts that hold a word of this column.
-        shares: floor(T n / 2) for each text of n words; its binary digits, the lowest first.
-    """
-
-    first: int
-    size: int = 0
-    columns: list[int] = field(default_factory=lambda: [0] * _COLUMNS)
-    shares: list[int] = field(default_factory=list)
 
 
 class RougeIndex:
@@ -60,23 +44,23 @@ class RougeIndex:
         self._vocabulary: dict[str, int] = {}
         self._words = array("I")  # of all texts, one after the other
         self._ends = array("Q", [0])
-        self._blocks: list[_Block] = []
+        # Each block has two lists of integers in which bit i belongs to its text i: the texts that
+        # hold a word of each column, and the binary digits of the texts' shares, the lowest first.
+        self._blocks: list[tuple[list[int], list[int]]] = []
 
     def add(self, words: Sequence[str]) -> None:
         """Add a text."""
-        known = self._vocabulary
+        known, number = self._vocabulary, len(self._ends) - 1
         text = [known.setdefault(word, len(known)) for word in words[:MAX_WORDS]]
-        if not self._blocks or self._blocks[-1].size == _TEXTS:
-            self._blocks.append(_Block(first=len(self._ends) - 1))
-        block = self._blocks[-1]
-        bit = 1 << block.size
-        block.size += 1
+        if number % _TEXTS == 0:
+            self._blocks.append(([0] * _COLUMNS, []))
+        columns, shares = self._blocks[-1]
+        bit, share = 1 << number % _TEXTS, self._share(len(text))
         for column in _columns(text):
-            block.columns[column] |= bit
-        share = self._share(len(text))
-        block.shares += [0] * (share.bit_length() - len(block.shares))
+            columns[column] |= bit
+        shares += [0] * (share.bit_length() - len(shares))
         for digit in range(share.bit_length()):
-            block.shares[digit] |= bit * (share >> digit & 1)
+            shares[digit] |= bit * (share >> digit & 1)
         self._words.extend(text)
         self._ends.append(len(self._words))
 
@@ -87,13 +71,10 @@ class RougeIndex:
         """
         known, unknown = self._vocabulary, len(self._vocabulary)
         text = [known.get(word, unknown) for word in words[:MAX_WORDS]]
-        columns = _columns(text)
-        candidates = [c for block in self._blocks for c in self._candidates(block, columns)]
-        if not candidates or not text:
-            return None
+        candidates = sorted(self._candidates(_columns(text))) if text else []
         common = common_subsequence(text)
         best = -self._threshold, len(self._ends)
-        for bound, number in sorted(candidates):
+        for bound, number in candidates:
             if bound > best[0]:
                 break
             other = self._words[self._ends[number] : self._ends[number + 1]]
@@ -101,9 +82,10 @@ class RougeIndex:
         return None if best[1] == len(self._ends) else (-best[0], best[1])
 
     def _share(self, length: int) -> int:
+        """Return what a text's own length adds to the number of words that must be shared."""
         return max(0, math.floor(self._threshold * length / 2 - _ROUNDING))
 
-    def _candidates(self, block: _Block, text: list[int]) -> Iterator[tuple[float, int]]:
+    def _candidates(self, text: list[int]) -> Iterator[tuple[float, int]]:
         """Yield (the most that its score may be, negated; number) of texts that share enough.
 
         The complements of the shares, up to ``offset``, are summed with the columns, so that one
@@ -112,19 +94,21 @@ class RougeIndex:
         Args:
             text: the column of each word.
         """
-        everyone = (1 << block.size) - 1
-        offset = (1 << len(block.shares)) - 1
-        columns = [bits for column in text if (bits := block.columns[column])]
-        totals = _add_up(columns, [everyone ^ bits for bits in block.shares])
         least = math.ceil(self._threshold * len(text) / 2 - _ROUNDING)
-        found = _at_least(least + offset, totals, everyone)
-        while found:
-            i = found.bit_length() - 1
-            found ^= 1 << i
-            length = self._ends[block.first + i + 1] - self._ends[block.first + i]
-            total = sum((bits >> i & 1) << digit for digit, bits in enumerate(totals))
-            shared = min(total - offset + self._share(length), length)
-            yield -2 * shared / (len(text) + length), block.first + i
+        for block, (columns, shares) in enumerate(self._blocks):
+            first = block * _TEXTS
+            everyone = (1 << min(_TEXTS, len(self._ends) - 1 - first)) - 1
+            offset = (1 << len(shares)) - 1
+            held = [bits for column in text if (bits := columns[column])]
+            totals = _add_up(held, [everyone ^ bits for bits in shares])
+            found = _at_least(least + offset, totals, everyone)
+            while found:
+                i = found.bit_length() - 1
+                found ^= 1 << i
+                length = self._ends[first + i + 1] - self._ends[first + i]
+                total = sum((bits >> i & 1) << digit for digit, bits in enumerate(totals))
+                shared = min(total - offset + self._share(length), length)
+                yield -2 * shared / (len(text) + length), first + i
 
 
 def _columns(text: Iterable[int]) -> list[int]:

@@ -30,22 +30,18 @@ class Selection:
 
     def reject(self, row: Row) -> Failure | None:
         """Say why a row is not kept."""
-        reason = self._reason(loads(row.subject))
-        if reason is None:
-            return None
-        self.first = self.first or f"line {row.number}: {reason}"
-        return Failure("not_kept", reason)
-
-    def _reason(self, told: dict[str, Any]) -> str | None:
+        told, reason = loads(row.subject), ""
         if self._keep is not None and told["status"] not in self._keep:
-            return f"{told['status']}: {told['message']}".removesuffix(": ")
-        if not self._best:
-            return None
-        if told["group"] in self._answered:
-            return "an earlier answer to the same instruction passed"
-        self._answered[told["group"]] = None
-        if len(self._answered) > _INSTRUCTIONS:
-            del self._answered[next(iter(self._answered))]
+            reason = f"{told['status']}: {told['message']}".removesuffix(": ")
+        elif self._best and told["group"] in self._answered:
+            reason = "an earlier answer to the same instruction passed"
+        if reason:
+            self.first = self.first or f"line {row.number}: {reason}"
+            return Failure("not_kept", reason)
+        if self._best:
+            self._answered[told["group"]] = None
+            if len(self._answered) > _INSTRUCTIONS:
+                del self._answered[next(iter(self._answered))]
         return None
 
     def note_failed(self) -> None:

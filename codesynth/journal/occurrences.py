@@ -24,24 +24,22 @@ class Occurrences:
     def count(self, key: bytes) -> int:
         """Tell how often ``key`` (8 bytes of a hash or more) was counted before, and count it."""
         fingerprint = int.from_bytes(key[:8], "little") or 1
-        if not _insert(self._slots, fingerprint):
+        slot = self._find(fingerprint)
+        if self._slots[slot]:
             self._repeated[fingerprint] = self._repeated.get(fingerprint, 0) + 1
             return self._repeated[fingerprint]
+        self._slots[slot] = fingerprint
         self._used += 1
         if 2 * self._used > len(self._slots):
             smaller, self._slots = self._slots, array("Q", bytes(16 * len(self._slots)))
             for each in filter(None, smaller):
-                _insert(self._slots, each)
+                self._slots[self._find(each)] = each
         return 0
 
-
-def _insert(slots: array[int], fingerprint: int) -> bool:
-    """Put a fingerprint in its place; False where it is there already."""
-    mask = len(slots) - 1
-    i = fingerprint & mask
-    while (there := slots[i]) != fingerprint:
-        if not there:
-            slots[i] = fingerprint
-            return True
-        i = (i + 1) & mask
-    return False
+    def _find(self, fingerprint: int) -> int:
+        """Find the slot of a fingerprint: the one that holds it, or else the free one for it."""
+        mask = len(self._slots) - 1
+        slot = fingerprint & mask
+        while self._slots[slot] not in (0, fingerprint):
+            slot = (slot + 1) & mask
+        return slot

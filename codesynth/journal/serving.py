@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Self, TypeAlias, cast
 
 from codesynth.journal.store import Journal, StoredAnswer
 from codesynth.models import (
@@ -52,19 +51,12 @@ class JournaledServing:
     @property
     def model(self) -> str:
         """The model that ``serving`` asks."""
-        return self._chat.model
+        return cast("ChatServing", self._serving).model
 
     @property
     def params(self) -> SamplingParams:
         """The parameters that ``serving`` asks with."""
-        return self._chat.params
-
-    @property
-    def _chat(self) -> ChatServing:
-        if not isinstance(self._serving, ChatServing):
-            words = "the serving behind the journal names no model"
-            raise AttributeError(words)  # noqa: TRY004 - hasattr and ChatServing ask for it
-        return self._serving
+        return cast("ChatServing", self._serving).params
 
     def generate(self, requests: Iterable[Request | Response]) -> ResponseStream:
         """Answer each request, in any order; see ``LLMServing``.
@@ -93,21 +85,28 @@ class JournaledServing:
         for journal in self._journals:
             if (found := journal.get(request.key)) is None:
                 continue
-            answer, failure = self._read(found.body)
+            _, body, attempts, seconds, *_ = found
+            answer, failure = self._read(body)
             if failure is not None:
                 if failure.kind not in UNUSABLE_ANSWERS:
                     continue  # codesynth reads it in another way now
-                failure = replace(failure, attempts=found.attempts)
+                failure = replace(failure, attempts=attempts)
             if journal is not self._journal:
-                used = (answer and answer.usage) or Usage()
-                copies[request.key] = found._replace(used=used)
-            attempts, seconds = found.attempts, found.seconds
-            return Response(request, found.body, answer, failure, attempts, seconds, cached=True)
+                copies[request.key] = found._replace(used=_used(answer))
+            return Response(request, body, answer, failure, attempts, seconds, cached=True)
         return None
 
 
+def _used(answer: Answer | None) -> Usage:
+    return (answer and answer.usage) or Usage()
+
+
 class _JournaledStream(Iterator[Response]):
-    """Responses, each on the disk before it is handed on; see ``ResponseStream``."""
+    """Responses, each on the disk before it is handed on; see ``ResponseStream``.
+
+    Args:
+        copies: answers of further journals, which go into this one too.
+    """
 
     def __init__(
         self, journal: Journal, responses: ResponseStream, copies: dict[bytes, StoredAnswer]
@@ -117,14 +116,14 @@ class _JournaledStream(Iterator[Response]):
         self._end: BaseException | None = None
 
     def __next__(self) -> Response:
-        if not self._stored:
+        while not self._stored:
+            if self._end is not None:
+                raise self._end
             self._take_waiting()
         return self._stored.popleft()
 
     def _take_waiting(self) -> None:
         """Take what is waiting and store it in one transaction."""
-        if self._end is not None:
-            raise self._end
         group: list[Response] = []
         try:
             group.append(next(self._responses))
@@ -140,19 +139,15 @@ class _JournaledStream(Iterator[Response]):
             self.close()
             raise
         self._stored.extend(group)
-        if not group:
-            self._take_waiting()
 
     def _to_store(self, response: Response) -> StoredAnswer | None:
-        key, error = response.request.key, response.error
-        if response.stored:
-            return None
+        key, body, error = response.request.key, response.body, response.error
         if response.cached:
             return self._copies.pop(key, None)
-        if not (key and response.body) or (error and error.kind not in UNUSABLE_ANSWERS):
+        if response.stored or not (key and body) or (error and error.kind not in UNUSABLE_ANSWERS):
             return None
-        used = (response.answer and response.answer.usage) or Usage()
-        return StoredAnswer(key, response.body, response.attempts, response.seconds, 0, used)
+        attempts, seconds = response.attempts, response.seconds
+        return StoredAnswer(key, body, attempts, seconds, 0, _used(response.answer))
 
     def wait(self, timeout: float | None) -> bool:
         """Wait until ``next`` would return at once, or nearly; False after ``timeout`` seconds."""
@@ -172,12 +167,7 @@ class _JournaledStream(Iterator[Response]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __del__(self) -> None:

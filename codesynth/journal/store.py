@@ -24,13 +24,16 @@ from codesynth.models import Usage
 
 _APPLICATION_ID = 0x63647379  # "cdsy"
 _FORMAT = 2
-_PAGE_BYTES = 32 << 10  # answers share a page, so little of it stays empty
 _CHECKPOINT_SECONDS = 1.0
 _BLOCK, _BLOCK_BYTES, _KEPT_BLOCKS = 128, 256 << 10, 32
 _TRIES, _TRY_SECONDS = 5, 0.1
 _NEAR = 1024  # requests that are made one after the other may have been answered so far apart
 _LOCK = "hhqqi"  # struct flock of Linux: type, whence, start, length, process
-_MAX_TOKENS = 1 << 40  # their sums fit into SQLite's 64 bits
+_SETTINGS = (
+    "PRAGMA locking_mode=EXCLUSIVE",
+    "PRAGMA synchronous=FULL",
+    "PRAGMA page_size=32768",  # of a new file: answers share a page, so little of it stays empty
+)
 _TABLES = (
     f"PRAGMA application_id={_APPLICATION_ID}",
     f"PRAGMA user_version={_FORMAT}",
@@ -41,13 +44,13 @@ _TABLES = (
     """CREATE TABLE batch (number INTEGER PRIMARY KEY, uuid TEXT, requests INTEGER, keys BLOB,
         file TEXT, id TEXT)""",
 )
-_TOTAL = """SELECT number, prompt_sum, completion_sum FROM answer ORDER BY number DESC LIMIT 1"""
-_PLACE = "CREATE TEMP TABLE IF NOT EXISTS place (key PRIMARY KEY, number) WITHOUT ROWID"
+_TOTAL = "SELECT number, prompt_sum, completion_sum FROM answer ORDER BY number DESC LIMIT 1"
+# An index in the file would be written all over for each group of answers.
+_PLACE = "CREATE TEMP TABLE place (key PRIMARY KEY, number) WITHOUT ROWID"
 # Here and below LIMIT ends the reading before the pages that a run may just be writing.
 _INDEX = """INSERT OR REPLACE INTO place SELECT key, number
-    FROM (SELECT * FROM answer WHERE number > ? LIMIT ?)
-    WHERE check_sum = crc(key, body, attempts) ORDER BY key, number"""
-_READ = """SELECT answer.key, body, attempts, seconds, time
+    FROM (SELECT key, number FROM answer WHERE number > ? LIMIT ?) ORDER BY key, number"""
+_READ = """SELECT check_sum, answer.key, body, attempts, seconds, time
     FROM (SELECT * FROM answer WHERE number >= ? LIMIT ?) AS answer
     CROSS JOIN place ON place.key = answer.key AND place.number = answer.number"""
 
@@ -102,13 +105,16 @@ class Journal:
     ) -> None:
         self.path, self._clock = os.fspath(path), clock
         self._lock = threading.RLock()
-        self._refreshed = False
         self._indexed = self._last = 0
+        self._block = 0  # so many answers are read at once; 0 before the first ``refresh``
         self._ahead: dict[bytes, StoredAnswer] = {}
         self._checkpointed = 0.0
         self._file = Path(path).resolve()  # SQLite puts its log beside the file, not beside a link
-        if not read_only:
-            self._check_writable()
+        try:
+            if not read_only:  # SQLite does not say why it cannot write
+                self._file.open("ab").close()
+        except OSError as exc:
+            raise JournalError(f"cannot open {self.path}: {exc.strerror}") from exc
         with self._translated():
             self._db = sqlite3.connect(
                 f"{self._file.as_uri()}?mode=ro&immutable=1" if read_only else self._file,
@@ -118,29 +124,17 @@ class Journal:
                 uri=read_only,
             )
             try:
-                if read_only:
-                    self._check_format()
-                else:
-                    self._take(_log_of(self.path))
+                self._check_format() if read_only else self._take()
                 self.answers, *spent = (self._do(_TOTAL) or [(0, 0, 0)])[0]
                 self._spent = Usage(*spent)
             except BaseException:
                 self._db.close()
                 raise
 
-    def _check_writable(self) -> None:
-        """See why the file cannot be written, which SQLite does not say."""
-        try:
-            self._file.open("ab").close()
-        except OSError as exc:
-            raise JournalError(f"cannot open {self.path}: {exc.strerror}") from exc
-
-    def _take(self, log: Path) -> None:
+    def _take(self) -> None:
         """Lock the file, make the tables of a new one, and take what a killed run left."""
-        self._do("PRAGMA locking_mode=EXCLUSIVE")
-        self._do("PRAGMA synchronous=FULL")
-        self._do(f"PRAGMA page_size={_PAGE_BYTES}")  # of a new one
-        self._do("BEGIN EXCLUSIVE")
+        for statement in (*_SETTINGS, "BEGIN EXCLUSIVE"):
+            self._do(statement)
         if self._do("PRAGMA schema_version") == [(0,)]:
             for statement in _TABLES:  # before there is a log: all of it is there, or nothing
                 self._do(statement)
@@ -150,21 +144,14 @@ class Journal:
         [(found,), *_] = self._do("PRAGMA quick_check(1)")
         if found != "ok":
             raise self._damaged(found)
-        [(_, kept, _)] = self._do("PRAGMA wal_checkpoint(PASSIVE)")
-        if (lost := _lost_commits(log, kept)) > 1:
-            raise JournalError(
-                f"the end of {self.path} is damaged: {lost} groups of answers are lost. Run again "
-                "to keep the others and ask these again"
-            )
+        self._do("PRAGMA wal_checkpoint(PASSIVE)")
 
     def _check_format(self) -> None:
-        if self._do("PRAGMA application_id") != [(_APPLICATION_ID,)]:
-            raise JournalError(f"{self.path} is no journal. Choose another --journal")
-        [(version,)] = self._do("PRAGMA user_version")
-        if version != _FORMAT:
+        found = [self._do(f"PRAGMA {name}")[0][0] for name in ("application_id", "user_version")]
+        if found != [_APPLICATION_ID, _FORMAT]:
             raise JournalError(
-                f"{self.path} has format {version}; this version of codesynth reads {_FORMAT}. Use "
-                "the version that wrote it, or move it away: its answers are then bought again"
+                f"{self.path} is no journal, or one of another version of codesynth. Choose "
+                "another --journal, or move it away: its answers are then bought again"
             )
 
     def _do(self, statement: str, *values: object) -> list[Any]:
@@ -172,17 +159,8 @@ class Journal:
 
     @staticmethod
     def exists(path: str) -> bool:
-        """Tell whether a journal was begun at a path.
-
-        Raises:
-            JournalError: nobody can tell.
-        """
-        try:
-            return Path(path).stat().st_size > 1  # SQLite takes a single byte for nothing
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except OSError as exc:
-            raise JournalError(f"cannot read {path}: {exc.strerror}") from exc
+        """Tell whether a journal was begun at a path."""
+        return Path(path).is_file() and Path(path).stat().st_size > 0
 
     @staticmethod
     def is_held(path: str) -> bool:
@@ -205,16 +183,15 @@ class Journal:
             self._db.close()
 
     def note(self, name: str) -> str | None:
-        """Recall a note.
-
-        Raises:
-            JournalError: it is damaged.
-        """
+        """Recall a note."""
         with self._translated():
-            rows = self._do("SELECT value, check_sum FROM note WHERE name = ?", name)
-        if rows and rows[0][1] != _crc(name.encode(), str(rows[0][0]).encode()):
-            raise self._damaged(f'its note "{name}" was changed')
-        return rows[0][0] if rows else None
+            for value, check_sum in self._do(
+                "SELECT value, check_sum FROM note WHERE name = ?", name
+            ):
+                if check_sum != _crc(name.encode(), str(value).encode()):
+                    raise self._damaged(f'its note "{name}" was changed')
+                return str(value)
+        return None
 
     def set_note(self, name: str, value: str) -> None:
         """Remember a note for the next run."""
@@ -253,8 +230,8 @@ class Journal:
             prompt, completion = self._spent.prompt_tokens, self._spent.completion_tokens
             for key, body, attempts, seconds, when, used in answers:
                 number += 1
-                prompt += min(used.prompt_tokens, _MAX_TOKENS)
-                completion += min(used.completion_tokens, _MAX_TOKENS)
+                prompt += used.prompt_tokens
+                completion += used.completion_tokens
                 about = (key, attempts, _crc(key, body, attempts), body)
                 rows.append((number, prompt, completion, when or now, seconds, *about))
             with self.transaction() as db:
@@ -270,32 +247,24 @@ class Journal:
                 self._do("PRAGMA wal_checkpoint(PASSIVE)")
 
     def refresh(self) -> None:
-        """Let ``get`` find all that has been stored so far; some microseconds an answer.
-
-        An index on the disk would be written all over for each group of answers.
-
-        Raises:
-            JournalError: some of it is damaged.
-        """
+        """Let ``get`` find all that has been stored so far; about a microsecond an answer."""
         with self._translated():
-            if not self._refreshed:
-                self._db.create_function("crc", 3, _crc, deterministic=True)
+            if not self._block:
                 self._do(_PLACE)
-            before, after = self._indexed, self.answers
-            lost = after - before - self._db.execute(_INDEX, (before, after - before)).rowcount
-            if lost:
-                raise self._damaged(f"{lost} answers are lost or changed")
-            self._indexed, self._refreshed = after, True
-            average = self._file.stat().st_size // max(1, after)
+            self._do(_INDEX, self._indexed, self.answers - self._indexed)
+            self._indexed = self.answers
+            average = self._file.stat().st_size // max(1, self.answers)
             self._block = max(1, min(_BLOCK, _BLOCK_BYTES // (average + 1)))
 
     def get(self, key: bytes) -> StoredAnswer | None:
-        """Find an answer that was stored before the last ``refresh``; the first use is one."""
-        if not self._refreshed:
+        """Find an answer that was stored before the last ``refresh``; the first use is one.
+
+        Raises:
+            JournalError: it or one near it is damaged.
+        """
+        if not self._block:
             self.refresh()
-        if not self._indexed:
-            return None
-        return self._ahead.pop(key, None) or self._read_ahead(key)
+        return self._ahead.pop(key, None) or (self._read_ahead(key) if self._indexed else None)
 
     def _read_ahead(self, key: bytes) -> StoredAnswer | None:
         """Read a block of answers: a rerun asks for them much as they were stored."""
@@ -310,8 +279,11 @@ class Journal:
                 count = min(self._block, self._indexed + 1 - first)
             if len(self._ahead) > _KEPT_BLOCKS * self._block:
                 self._ahead.clear()
-            for row in self._db.execute(_READ, (first, count)):
-                self._ahead[row[0]] = StoredAnswer(*row)
+            for check_sum, *row in self._db.execute(_READ, (first, count)):
+                answer = StoredAnswer(*row)
+                if check_sum != _crc(answer.key, answer.body, answer.attempts):
+                    raise self._damaged("an answer was changed")
+                self._ahead[answer.key] = answer
             return self._ahead.pop(key, None)  # a run that writes may have moved it
 
     @contextlib.contextmanager
@@ -346,45 +318,24 @@ def open_to_read(path: str, *, answers: bool = False) -> Journal:
     Raises:
         JournalError: see ``Journal``.
     """
-    log = _log_of(path)
-    if answers and log.exists() and log.stat().st_size:
+    if answers and Path(f"{Path(path).resolve()}-wal").exists():
         with contextlib.suppress(BusyError), Journal(path):
             pass  # a run that goes on takes it by itself
-    for _ in range(_TRIES - 1):
-        with contextlib.suppress(JournalError):  # while a run is writing, it may look damaged
-            return _open_to_read(path, answers)
+    for tries_left in reversed(range(_TRIES)):
+        with contextlib.ExitStack() as stack:
+            try:
+                journal = stack.enter_context(Journal(path, read_only=True))
+                if answers:
+                    journal.refresh()
+            except JournalError:  # while a run is writing, it may look damaged
+                if not tries_left:
+                    raise
+            else:
+                stack.pop_all()
+                return journal
         time.sleep(_TRY_SECONDS)
-    return _open_to_read(path, answers)
-
-
-def _open_to_read(path: str, answers: bool) -> Journal:
-    with contextlib.ExitStack() as stack:
-        journal = stack.enter_context(Journal(path, read_only=True))
-        if answers:
-            journal.refresh()
-        stack.pop_all()
-    return journal
-
-
-def _log_of(path: str) -> Path:
-    return Path(f"{Path(path).resolve()}-wal")
+    raise AssertionError
 
 
 def _crc(key: bytes, body: bytes, attempts: int = 1) -> int:
     return zlib.crc32(body, zlib.crc32(key, attempts))
-
-
-def _lost_commits(log: Path, kept: int) -> int:
-    """Count the commits in a log behind the frames that SQLite kept.
-
-    SQLite takes a damaged frame for the end of the log. A power cut may leave one torn commit, of
-    which nothing was handed on; more were whole. The format:
-    https://www.sqlite.org/fileformat2.html#the_write_ahead_log.
-    """
-    if not log.exists():
-        return 0
-    with log.open("rb") as file:
-        salts = file.read(32)[16:24]
-        file.seek(32 + kept * (24 + _PAGE_BYTES))
-        frames = iter(lambda: file.read(24 + _PAGE_BYTES), b"")
-        return sum(frame[8:16] == salts and any(frame[4:8]) for frame in frames)

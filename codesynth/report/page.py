@@ -114,36 +114,34 @@ def _table(title: str, counts: Counter[str]) -> str:
 def _histogram(title: str, unit: str, numbers: Counter[int]) -> str:
     ordered, total = sorted(numbers), numbers.total()
     sums = list(accumulate(map(numbers.__getitem__, ordered)))
-    shares = (0, 0.5, 0.9, 0.99, 1)
-    low, half, most, high, last = (ordered[bisect_left(sums, each * total)] for each in shares)
-    about = f"In {unit}; half have at most {half:,}, 90 % at most {most:,}, the largest {last:,}."
-    low, high = (0, 100) if unit[0] == "%" else (low, high)
+    half, high = (ordered[bisect_left(sums, share * total)] for share in (0.5, 0.99))
+    about = f"In {unit}; half have at most {half:,}, the largest {ordered[-1]:,}."
+    low, high = (0, 100) if unit[0] == "%" else (ordered[0], high)
     width = _round_up((high - low + 1) / _MOST_COLUMNS)
-    counts, first, end = Counter[int](), low // width, high // width
+    counts, end = Counter[int](), high // width
     for number, count in numbers.items():
         counts[min(number, high) // width] += count
-    hints = [f"{i * width:,} to {(i + 1) * width - 1:,}" for i in range(first, end)]
-    hints.append(f"{end * width:,} to {max(last, high):,}")
-    every = _round_up((end - first + 1) / 5)
-    columns = [
-        (counts[i], f"{hint}: {counts[i]:,} rows", "" if i % every else f"{i * width:,}")
-        for i, hint in enumerate(hints, first)
-    ]
+    columns = []
+    for i in range(low // width, end + 1):  # the last column has all that is larger, too
+        last = max(ordered[-1], high) if i == end else (i + 1) * width - 1
+        columns.append(
+            (counts[i], f"{i * width:,} to {last:,}: {counts[i]:,} rows", f"{i * width:,}")
+        )
     return _plot(title, about, columns)
 
 
 def _history(title: str, values: Sequence[float], times: Sequence[float]) -> str:
     words = [f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M:%S}" for time in times]
     columns = [
-        (value, f"{time}: {value:,.1f}", "" if i % 24 else time[11:16])
-        for i, (time, value) in enumerate(zip(words, values, strict=True))
+        (value, f"{time}: {value:,.1f}", time[11:16])
+        for time, value in zip(words, values, strict=True)
     ]
     about = f"From {words[0]} to {words[-1]} (UTC). The most is {max(values):,.1f}."
     return _plot(title, about, columns)
 
 
 def _plot(title: str, about: str, columns: Sequence[tuple[float, str, str]]) -> str:
-    """Draw columns, each with its height, its hint and what is written below it."""
+    """Draw columns, each with its height, its hint and what may be written below it."""
     highest = max(height for height, _, _ in columns)
     step = _round_up(highest / 4)
     lines = max(1, math.ceil(highest / step))
@@ -157,8 +155,9 @@ def _plot(title: str, about: str, columns: Sequence[tuple[float, str, str]]) -> 
         x, tall = _LEFT + i * pitch, scale * height
         svg += f"<rect x='{x:.1f}' y='{_HEIGHT - tall:.1f}' width='{0.9 * pitch:.2f}' "
         svg += f"height='{tall:.1f}'><title>{hint}</title></rect>"
-        x = min(x + pitch / 2, _LEFT + _WIDTH + 12 - 3.3 * len(label))
-        svg += f"<text x='{x:.1f}' y='{_HEIGHT + 16}'>{label}</text>" if label else ""
+        if i % math.ceil(len(columns) / 5) == 0:
+            x = min(x + pitch / 2, _LEFT + _WIDTH + 12 - 3.3 * len(label))
+            svg += f"<text x='{x:.1f}' y='{_HEIGHT + 16}'>{label}</text>"
     return f"<div><h3>{title}</h3><p>{escape(about)}</p>{svg}</svg></div>"
 
 

@@ -55,10 +55,8 @@ def _painter(out: TextIO) -> Callable[[str, str], None]:
     from rich.syntax import Syntax
     from rich.text import Text
 
-    console, python = (
-        Console(file=out, force_terminal=True),
-        Syntax("", "python", theme="ansi_dark"),
-    )
+    console = Console(file=out, force_terminal=True)
+    python = Syntax("", "python", theme="ansi_dark")
     styles = {"head": "bold reverse", "title": "bold cyan", "note": "dim"}
 
     def write(text: str, kind: str) -> None:

@@ -1,7 +1,6 @@
 """JSONL lines <-> records: files, ``-``, gzip, partial + rename, lock."""
 
-from codesynth.storage.fates import Fates, read_fates
-from codesynth.storage.files import Files, JSONLStorage, sibling_path
+from codesynth.storage.files import Files, JSONLStorage, pack_fates, read_fates, sibling_path
 from codesynth.storage.lines import failure_line, rejection_line, row_line
 from codesynth.storage.output import Output
 from codesynth.storage.pool import Pool
@@ -15,7 +14,6 @@ from codesynth.storage.records import (
 from codesynth.storage.reorder import Reorder
 
 __all__ = [
-    "Fates",
     "Files",
     "JSONLStorage",
     "Output",
@@ -24,6 +22,7 @@ __all__ = [
     "check_inputs",
     "failure_line",
     "open_text",
+    "pack_fates",
     "parse_record",
     "read_fates",
     "read_lines",

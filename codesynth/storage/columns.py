@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from difflib import get_close_matches
 
 from codesynth.models import Failure, Record
@@ -32,12 +31,7 @@ def missing(record: Record, key: str) -> Failure:
     texts = [name for name, value in record.fields.items() if isinstance(value, str)]
     if not texts:
         return Failure("missing_key", f'missing key "{key}"; found no column with text')
-    best = _likely(key, texts)
+    likely = [name for name in LIKELY if name in texts]
+    best = [*get_close_matches(key, texts, n=1), *likely, *texts][0]
     found = ", ".join(f'"{name}"' for name in dict.fromkeys([best, *texts][:4]))
     return Failure("missing_key", f'missing key "{key}"; found {found}. Try --input-key {best}')
-
-
-def _likely(key: str, names: Sequence[str]) -> str:
-    close = get_close_matches(key, names, n=1)
-    likely = [name for name in LIKELY if name in names]
-    return next(iter([*close, *likely, *names]))

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+import zlib
+from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 from codesynth.codec import dumps
 from codesynth.errors import ConfigError
 from codesynth.models import Record
-from codesynth.storage.fates import Fates
 from codesynth.storage.output import Output
 from codesynth.storage.pool import Pool
 from codesynth.storage.records import STANDARD, read_records
+
+StrPath: TypeAlias = str | os.PathLike[str]
 
 
 def sibling_path(out: str, suffix: str) -> str:
@@ -26,7 +28,18 @@ def sibling_path(out: str, suffix: str) -> str:
     return str(Path(out).with_suffix(suffix))
 
 
-StrPath: TypeAlias = str | os.PathLike[str]
+def pack_fates(fates: bytes | bytearray) -> str:
+    """Write ``Files.fates`` as a short text, from which parts of a job can be joined in order.
+
+    >>> list(read_fates(pack_fates(bytes([1, 0, 1]))))
+    [1, 0, 1]
+    """
+    return b64encode(zlib.compress(fates)).decode()
+
+
+def read_fates(text: str) -> bytes:
+    """Read what ``pack_fates`` wrote."""
+    return zlib.decompress(b64decode(text))
 
 
 class Files:
@@ -39,7 +52,8 @@ class Files:
 
     Attributes:
         failed: failure lines so far.
-        fates: where each row went.
+        fates: for each row so far, in order, 1 where it is in the output, 0 in the failures.
+        checksums: CRC-32 of the lines of the failures and of the output.
 
     Raises:
         BusyError: another run holds one of them.
@@ -49,19 +63,18 @@ class Files:
 
     def __init__(self, out: str | None, failures: str | None = None) -> None:
         self.output = Output(out)
+        self.failed, self.fates, self.checksums = 0, bytearray(), [0, 0]
         self._named = failures is not None
         try:
             self.failures = self._open_failures(failures)
         except BaseException:
             self.output.close()
             raise
-        self.failed = 0
-        self.fates = Fates()
 
-    def _open_failures(self, path: str | None) -> Output | None:
+    def _open_failures(self, path: str | None) -> Output:
         out = self.output.path
         if path is None:
-            return Output(sibling_path(str(out), ".failures.jsonl")) if out is not None else None
+            return Output(sibling_path(str(out), ".failures.jsonl") if out else os.devnull)
         to_stdout = path == STANDARD and self.output.name == "<stdout>"
         if to_stdout or (path != STANDARD and out == Path(os.path.realpath(path))):
             raise ConfigError(f"{self.output.name} is the output. Choose another --failures")
@@ -77,7 +90,7 @@ class Files:
         """
         named = [(name, "an input") for name in inputs if name != STANDARD]
         for output, use in ((self.output, "the output"), (self.failures, "the failures")):
-            if output is not None and output.path is not None:
+            if output.path is not None:
                 named += [(str(output.path), use), (str(output.partial), use)]
         others = ((journal, "the journal"), (log, "the log"))
         named += [(name, use) for name, use in others if name is not None]
@@ -92,12 +105,8 @@ class Files:
         Raises:
             ConfigError: there is one.
         """
-        if overwrite:
-            return
-        there = self.output.partial if self.output.has_leftover else None
-        if self.output.exists():
-            there = self.output.path
-        if there is not None:
+        if not overwrite and (self.output.exists() or self.output.has_leftover):
+            there = self.output.path if self.output.exists() else self.output.partial
             raise ConfigError(
                 f"{there} exists, but not its journal. Move it away, or replace it with --overwrite"
             )
@@ -105,50 +114,44 @@ class Files:
     def start(self) -> None:
         """Begin empty files; what an earlier run left under their names stays until ``commit``."""
         self.output.start()
-        if self.failures is not None:
-            self.failures.start()
+        self.failures.start()
 
     def write(self, line: bytes) -> None:
-        """Write a row."""
-        self.fates.add(line, True)
+        """Write a row, given as a line without its newline."""
+        self._note(line, 1)
         self.output.write(line)
 
     def fail(self, line: bytes) -> None:
         """Write a failure line."""
         self.failed += 1
-        self.fates.add(line, False)
-        if self.failures is not None:
-            self.failures.write(line)
+        self._note(line, 0)
+        self.failures.write(line)
+
+    def _note(self, line: bytes, fate: int) -> None:
+        self.fates.append(fate)
+        self.checksums[fate] = zlib.crc32(line, self.checksums[fate])
 
     def flush(self) -> None:
         """Write what waits to be written."""
         self.output.flush()
-        if self.failures is not None:
-            self.failures.flush()
+        self.failures.flush()
 
     def commit(self) -> None:
         """Give the finished files their names, the output last; no failures, no file."""
-        if self.failures is not None:
-            if self.failed or self._named:
-                self.failures.commit()
-            else:
-                self.failures.discard()
+        if self.failed or self._named:
+            self.failures.commit()
+        else:
+            self.failures.discard()
         self.output.commit()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         try:
             self.output.close()
         finally:
-            if self.failures is not None:
-                self.failures.close()
+            self.failures.close()
 
 
 class JSONLStorage:
@@ -188,7 +191,7 @@ class JSONLStorage:
         rows = []
         for record in self.records():
             if record.error is not None:
-                raise ConfigError(f"{record.source}:{record.line}: {record.error.message}")
+                raise ConfigError(f"{record.where}: {record.error.message}")
             rows.append(dict(record.fields))
         return rows
 

@@ -20,9 +20,9 @@ BLANK = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
 _GZIP_MAGIC = b"\x1f\x8b"
 _HEADER = re.compile(rb"[\w .\"-]+(?:,[\w .\"-]+)+\r?\n")
-_FIRST_BYTES = 4096
 MAX_LINE_BYTES = 256 << 20
 """A longer line is a failure: it would be held in memory as a whole."""
+_JSON_TYPES = {list: "an array", str: "a string", type(None): "null"}
 
 Stream: TypeAlias = io.BufferedReader | gzip.GzipFile
 """A binary stream with ``peek``."""
@@ -48,26 +48,6 @@ def check_inputs(paths: Sequence[str]) -> None:
             raise InputError(f"cannot read {path}: {exc.strerror}") from exc
 
 
-def open_input(path: str) -> Stream:
-    """Open a file or standard input for reading lines; gzip is known by its first bytes.
-
-    Raises:
-        InputError: there is no such file, or it cannot be read.
-        ConfigError: it is another kind of file that must be converted first.
-    """
-    stream = open_text(path)
-    try:
-        first = stream.peek(_FIRST_BYTES)[:_FIRST_BYTES]
-    except (OSError, EOFError, zlib.error) as exc:
-        raise InputError(f"{name_of(path)}:1: cannot read on: {exc}") from exc
-    try:
-        _refuse_other_formats(path, first)
-    except ConfigError:
-        stream.close()
-        raise
-    return stream
-
-
 def open_text(path: str) -> Stream:
     """Open a file or standard input whatever it holds; gzip is known by its first bytes.
 
@@ -87,66 +67,66 @@ def open_text(path: str) -> Stream:
 
 def _refuse_other_formats(path: str, first: bytes) -> None:
     """See that a file is no JSON array, CSV or parquet; say how to convert it."""
-    name = shlex.quote("-" if path == STANDARD else path)
-    source, target = ("" if path == STANDARD else f" < {name}"), " > rows.jsonl"
+    source = "" if path == STANDARD else f" < {shlex.quote(path)}"
     text = first.removeprefix(_BOM).lstrip(BLANK)
     rows = "[print(json.dumps(row)) for row in csv.DictReader(sys.stdin{})]"
-    command = ""
+    command = f'python -c "import csv, json, sys; {rows}"{source} > rows.jsonl'
+    if text.startswith(b"{"):
+        return
     if first.startswith(b"PAR1") and re.search(rb"[\x00-\x08\x0e-\x1f]", first):
-        kind, to = "a parquet file", "to_json('rows.jsonl', orient='records', lines=True)"
-        command = f'python -c "import pandas; pandas.read_parquet({name!r}).{to}"'
+        kind, read = "a parquet file", f"read_parquet({shlex.quote(path)!r})"
+        write = "to_json('rows.jsonl', orient='records', lines=True)"
+        command = f'python -c "import pandas; pandas.{read}.{write}"'
     elif text.startswith(b"[") and text[1:].lstrip(BLANK)[:1] in (b"{", b""):
-        kind, command = "a JSON array", f"jq -c '.[]'{source}{target}"
+        kind, command = "a JSON array", f"jq -c '.[]'{source} > rows.jsonl"
     elif re.search(r"\.tsv(\.gz)?$", path):
-        kind, code = "a TSV file", rows.format(", delimiter='\\t'")
-        command = f'python -c "import csv, json, sys; {code}"{source}{target}'
+        kind, command = "a TSV file", command.format(", delimiter='\\t'")
     elif re.search(r"\.csv(\.gz)?$", path) or _HEADER.match(text):
-        kind, code = "a CSV file", rows.format("")
-        command = f'python -c "import csv, json, sys; {code}"{source}{target}'
-    if command and text[:1] != b"{":
-        raise ConfigError(f"{name_of(path)} is {kind}, not JSONL. Convert it: {command}")
+        kind, command = "a CSV file", command.format("")
+    else:
+        return
+    raise ConfigError(f"{name_of(path)} is {kind}, not JSONL. Convert it: {command}")
 
 
-def read_lines(stream: Stream, name: str) -> Iterator[tuple[int, int, bytes]]:
-    """Yield (line number from 1, offset of the row, the line without outer white space).
+def read_lines(stream: Stream, name: str) -> Iterator[tuple[int, bytes]]:
+    """Yield the number of each line, from 1, and the line without outer white space.
 
-    Offsets count from where the stream was. Blank lines are no rows. A byte order mark at the
-    start is no part of the first row. Of a line that is too long one byte too many is yielded.
+    Blank lines are no rows. A byte order mark at the start is no part of the first row. Of a line
+    that is too long one byte too many is yielded.
 
     Raises:
         InputError: the stream cannot be read to its end (a cut gzip stream, a bad disk).
     """
-    number = offset = 0
+    number = 0
     try:
         while line := stream.readline(MAX_LINE_BYTES + 1):
             number += 1
-            start = len(_BOM) if number == 1 and line.startswith(_BOM) else 0
-            length = len(line)
-            if length > MAX_LINE_BYTES:
-                length += _skip_line(stream, line)
-            if row := line[start:].strip(BLANK):
-                yield number, offset + start, row
-            offset += length
+            rest = line if len(line) > MAX_LINE_BYTES else b""
+            while rest and not rest.endswith(b"\n"):
+                rest = stream.readline(1 << 20)
+            if row := (line.removeprefix(_BOM) if number == 1 else line).strip(BLANK):
+                yield number, row
     except (OSError, EOFError, zlib.error) as exc:
         raise InputError(f"{name}:{number + 1}: cannot read on: {exc}") from exc
 
 
-def _skip_line(stream: Stream, begun: bytes) -> int:
-    """Read the rest of a line and forget it; return its length."""
-    length, part = 0, begun
-    while part and not part.endswith(b"\n"):
-        part = stream.readline(1 << 20)
-        length += len(part)
-    return length
-
-
 def read_records(paths: Sequence[str]) -> Iterator[Record]:
-    """Yield a Record for each line of the files, in order; a bad line is a Record with an error."""
+    """Yield a Record for each line of the files, in order; a bad line is a Record with an error.
+
+    Raises:
+        InputError: a file cannot be read.
+        ConfigError: it is another kind of file that must be converted first.
+    """
     index = 0
     for path in paths:
         source = name_of(path)
-        with open_input(path) as stream:
-            for line, _, raw in read_lines(stream, source):
+        with open_text(path) as stream:
+            try:
+                first = stream.peek(4096)[:4096]
+            except (OSError, EOFError, zlib.error) as exc:
+                raise InputError(f"{source}:1: cannot read on: {exc}") from exc
+            _refuse_other_formats(path, first)
+            for line, raw in read_lines(stream, source):
                 yield parse_record(index, raw, line, source)
                 index += 1
 
@@ -162,9 +142,7 @@ def parse_record(index: int, raw: bytes, line: int, source: str) -> Record:
         error = Failure("invalid_json", f"not JSON: {exc}")
         return Record(index, raw, {}, line, source, error=error)
     if not isinstance(fields, dict):
-        found = {list: "an array", str: "a string", type(None): "null"}.get(
-            type(fields), "a scalar"
-        )
+        found = _JSON_TYPES.get(type(fields), "a scalar")
         error = Failure("not_an_object", f"expected a JSON object, found {found}")
         return Record(index, raw, {}, line, source, error=error)
     # Outside of strings it is white space, but many readers of the output end a line there.

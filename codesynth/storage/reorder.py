@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterator
-from dataclasses import astuple
+from collections import deque
+from collections.abc import Iterable, Iterator
 
-from codesynth.codec import dumps, loads
 from codesynth.errors import RunError
-from codesynth.models import Failure, Row
+from codesynth.models import Row
 from codesynth.storage.scratch import Scratch
 
 
@@ -16,7 +14,7 @@ class Reorder:
     """Gives rows back in the order of their positions, which start at 0.
 
     What waits is kept in memory up to ``memory`` bytes and beyond that in a temporary file, at
-    8 bytes of memory a row: a first row that takes minutes holds up neither the others nor the
+    40 bytes of memory a row: a first row that takes minutes holds up neither the others nor the
     machine.
 
     >>> reorder = Reorder()
@@ -29,69 +27,49 @@ class Reorder:
     def __init__(self, memory: int = 16 << 20) -> None:
         self._memory = memory
         self._next = 0
-        self._bytes = 0
-        self._waiting: dict[int, Row] = {}
+        self._waiting: deque[Row | int | None] = deque()  # from ``_next`` on; a place, or nothing
+        self._bytes = self._on_disk = 0
         self._disk: Scratch | None = None
-        self._spilled = 0
-        self._base = 0  # position of the first item of _places
-        self._places = array("Q")  # 0 for none, else offset in the file + 1
 
-    def put(self, position: int, row: Row) -> Iterator[Row]:
-        """Take a row; yield those whose turn has come."""
-        if position == self._next and not self._waiting and not self._spilled:
+    def put(self, position: int, row: Row) -> Iterable[Row]:
+        """Take a row; return those whose turn has come. They must be taken before the next put."""
+        waiting, i = self._waiting, position - self._next
+        if i == 0 and not waiting:
             self._next += 1
-            yield row
-            return
-        if position < self._next or position in self._waiting:
+            return (row,)
+        if i < 0 or (i < len(waiting) and waiting[i] is not None):
             raise RunError(f"row {position} was answered twice. This is a bug")
-        size = _size(row)
-        if self._bytes + size <= self._memory or position == self._next:
-            self._waiting[position] = row
-            self._bytes += size
-        else:
-            self._spill(position, row)
-        while (due := self._take(self._next)) is not None:
-            self._next += 1
-            yield due
+        waiting.extend([None] * (i + 1 - len(waiting)))
+        waiting[i] = self._keep(row)
+        return self._due() if i == 0 else ()
 
     def rest(self) -> Iterator[Row]:
-        """Yield what still waits, in order: the lines behind a row that will not come."""
-        while self._waiting or self._spilled:
-            due = self._take(self._next)
+        """Yield what still waits, in order: the rows behind one that will not come."""
+        while self._waiting:
+            if self._waiting[0] is None:
+                self._waiting.popleft()
+            yield from self._due()
+
+    def _due(self) -> Iterator[Row]:
+        while self._waiting and (kept := self._waiting[0]) is not None:
+            self._waiting.popleft()
             self._next += 1
-            if due is not None:
-                yield due
+            if isinstance(kept, Row):
+                self._bytes -= _size(kept)
+                yield kept
+            elif self._disk is not None:
+                self._on_disk -= 1
+                yield self._disk.read(kept)
 
-    def _take(self, position: int) -> Row | None:
-        row = self._waiting.pop(position, None)
-        if row is not None:
-            self._bytes -= _size(row)
+    def _keep(self, row: Row) -> Row | int:
+        """Choose where a row waits: the row itself, or its place on the disk."""
+        if self._bytes + _size(row) <= self._memory:
+            self._bytes += _size(row)
             return row
-        return self._unspill(position) if self._spilled else None
-
-    def _spill(self, position: int, row: Row) -> None:
-        if self._disk is None:
-            self._disk = Scratch()
-        if not self._spilled:
-            self._disk.clear()
-            self._base, self._places = self._next, array("Q")
-        place = position - self._base
-        if place >= len(self._places):
-            self._places.frombytes(bytes(8 * (place + 1 - len(self._places))))
-        failure = astuple(row.failure) if row.failure is not None else None
-        about = dumps([failure, row.subject, row.answer, row.raw_bytes, row.number])
-        self._places[place] = self._disk.append(b"%b\t%b" % (about, row.line)) + 1
-        self._spilled += 1
-
-    def _unspill(self, position: int) -> Row | None:
-        place = position - self._base
-        if self._disk is None or not (0 <= place < len(self._places) and self._places[place]):
-            return None
-        about, _, line = self._disk.line(self._places[place] - 1).partition(b"\t")
-        self._places[place] = 0
-        self._spilled -= 1
-        failure, *rest = loads(about)
-        return Row(line, Failure(*failure) if failure else None, *rest)
+        if self._disk is None or not self._on_disk:
+            self._disk = Scratch()  # gives the room of the one before back
+        self._on_disk += 1
+        return self._disk.append(row)
 
 
 def _size(row: Row) -> int:

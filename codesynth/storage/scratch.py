@@ -1,24 +1,26 @@
-"""Lines on the disk that are gone with their object: what neither memory nor the input can hold."""
+"""Values in a temporary file, which is gone with its object."""
 
 from __future__ import annotations
 
 import contextlib
+import pickle
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 from codesynth.errors import OutputError
 
 
 class Scratch:
-    """Lines in a temporary file, each found again by its place.
+    """Values that neither memory nor the input can hold, each found again by its place.
 
     Raises:
         OutputError: the file cannot be made, written or read.
 
     >>> scratch = Scratch()
-    >>> places = [scratch.append(line) for line in (b"one", b"two")]
-    >>> scratch.line(places[0])
-    b'one'
+    >>> places = [scratch.append(value) for value in ("one", "two")]
+    >>> scratch.read(places[0])
+    'one'
     """
 
     def __init__(self) -> None:
@@ -31,30 +33,23 @@ class Scratch:
         with contextlib.suppress(OSError, AttributeError):  # nobody misses what was not written
             self._file.close()
 
-    def append(self, line: bytes) -> int:
-        """Write a line, given without its newline; return its place."""
-        place = self._end
+    def append(self, value: object) -> int:
+        """Write a value; return its place."""
+        data, place = pickle.dumps(value), self._end
         with _translated():
             if not self._at_end:
                 self._file.seek(place)
             self._at_end = True
-            self._file.write(line + b"\n")
-        self._end += len(line) + 1
+            self._file.write(data)
+        self._end += len(data)
         return place
 
-    def line(self, place: int) -> bytes:
-        """Read a line."""
+    def read(self, place: int) -> Any:
+        """Read a value."""
         with _translated():
             self._at_end = False
             self._file.seek(place)
-            return self._file.readline()[:-1]
-
-    def clear(self) -> None:
-        """Forget all lines and give their room back."""
-        self._end = 0
-        with _translated():
-            self._at_end = False
-            self._file.truncate(0)
+            return pickle.load(self._file)  # noqa: S301 - nobody else can write to the file
 
 
 @contextlib.contextmanager
