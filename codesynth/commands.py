@@ -46,7 +46,7 @@ Notes: TypeAlias = Callable[[str], str | None]
 """Recalls what an earlier run on the same journal has noted under a name."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class CommandSpec:
     """One run of a command that asks a model.
 
