@@ -14,6 +14,7 @@ from support.replies import Reply, completion, healing
 from update_help import HELPED
 
 from codesynth import __version__
+from codesynth.settings import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 POOL = lines(*({"prompt": f"prompt {i}"} for i in range(10)))
@@ -246,6 +247,14 @@ def test_a_wrong_option_exits_2_and_sends_nothing(
     done = codesynth("gen-code", *options, stdin=instructions("a"), endpoint=endpoint)
     assert (done.code, done.out, endpoint.received) == (2, b"", [])
     assert WRONG[options] in done.err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_options_need_and_exclude_options_of_their_own_command(command: str) -> None:
+    groups = COMMANDS[command].options().values()
+    options = [option for group in groups for option in group.values()]
+    named = {name for each in options for name in f"{each.needs} {each.excludes}".split()}
+    assert named <= {name for each in options for name in each.names}
 
 
 PARSED = [tuple(command.split()) for command in HELPED]
