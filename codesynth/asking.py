@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from codesynth import pipeline
-from codesynth.commands import CommandSpec, Notes
+from codesynth.commands import CommandSpec, prepare
 from codesynth.errors import ConfigError
-from codesynth.estimate import Estimate, Spread
+from codesynth.estimate import Estimate, is_spread
 from codesynth.journal import BatchLog, Journal, JournaledServing, open_to_read
 from codesynth.models import Endpoint, Request, Stats
-from codesynth.pipeline import Shard, Stop, Task
+from codesynth.pipeline import Stop, Task
 from codesynth.process import signals
 from codesynth.progress import Progress
+from codesynth.run import EXIT_FAILED_ROWS, EXIT_OK, Run
 from codesynth.serving import LLMServing
 from codesynth.serving.answers import one_line
 from codesynth.serving.client import APILLMServing
@@ -27,7 +28,6 @@ from codesynth.storage import Files, check_inputs, sibling_path
 
 if TYPE_CHECKING:
     from codesynth.serving.offline import PracticeEndpoint
-from codesynth.run import EXIT_FAILED_ROWS, EXIT_OK, Job, Run
 
 OFFLINE_MODEL, OFFLINE_URL = "offline", "http://offline/v1"
 
@@ -35,17 +35,10 @@ Divide: TypeAlias = Callable[[Run, AskSettings, CommandSpec], int]
 """Runs a command as parts of a divided job, and finishes the run; returns the exit code."""
 
 
-def ask(
-    settings: AskSettings,
-    name: str,
-    prepare: Callable[[Notes], CommandSpec],
-    divide: Divide | None = None,
-) -> int:
+def ask(settings: AskSettings, divide: Divide | None = None) -> int:
     """Run a command that asks a model; return the exit code.
 
     Args:
-        name: of the command.
-        prepare: makes its spec from what an earlier run has noted.
         divide: asks in place of this process.
 
     Raises:
@@ -55,29 +48,30 @@ def ask(
     settings.check()
     check_inputs(settings.inputs)
     if settings.dry_run:
-        return _dry_run(settings, name, prepare(lambda _: None))
+        return _dry_run(settings)
     with contextlib.ExitStack() as stack:
         files = stack.enter_context(Files(settings.output, settings.failures))
-        path = _journal_path(settings)
-        files.reject_shared_paths(settings.inputs, path, settings.log_json)
-        if path is None or not Journal.exists(path):
-            files.refuse_existing(overwrite=settings.overwrite)
-        journal = stack.enter_context(Journal(path)) if path is not None else None
-        spec = prepare(journal.note if journal is not None else lambda _: None)
-        run = Run(settings, name, files, spec.total, _budget(settings, journal), settings.log_json)
-        endpoint = make_endpoint(settings, run.budget)
-        run.progress.status = lambda: endpoint.state
-        run.say_if(settings.offline, "--offline: a practice endpoint answers, no model")
-        model = _model(settings, endpoint, journal)
-        task = spec.task(settings, model)
+        journal = _open_journal(settings, files, stack)
+        spec = prepare(settings, journal.note if journal is not None else lambda _: None)
+        budget = _budget(settings, journal)
+        run = Run(settings, files, spec.total, journal, budget, settings.log_json)
+        run.remarks, run.tally = spec.remarks, spec.tally
+        endpoint = make_endpoint(settings, budget)
+        run.progress.status, run.notes.load = lambda: endpoint.state, lambda: endpoint.load
+        run.say("--offline: a practice endpoint answers, no model", settings.offline)
+        if journal is not None and settings.model is None and (noted := journal.note("model")):
+            endpoint.assume_model(noted)
+            run.assumed_model = None if settings.offline else noted
+        task = spec.task(settings, endpoint.model)
         serving: LLMServing = endpoint
         if journal is not None:
+            _claim(run, spec, task, journal, endpoint.model)
+            behind = _behind_journal(run, settings, journal, endpoint)
             also = _also(settings, journal, stack) if divide is None else ()
-            serving = _journaled(run, settings, spec, task, journal, endpoint, also)
-        run.notes.load = lambda: endpoint.load
-        run.remarks, run.tally = spec.remarks, spec.tally
+            checked = endpoint.check_model
+            serving = JournaledServing(journal, behind, also=also, before_asking=checked)
         if divide is not None:
-            return divide(run, replace(settings, model=model), spec)
+            return divide(run, replace(settings, model=endpoint.model), spec)
         if settings.estimate is not None:
             return _estimate(run, settings, spec, task, serving)
         code = run.execute(spec.records(), task, serving, spec.filters())
@@ -88,21 +82,25 @@ def ask(
         return code
 
 
-def _journal_path(settings: AskSettings) -> str | None:
-    if settings.journal is not None or settings.output is None or settings.no_journal:
-        return settings.journal
-    return sibling_path(settings.output, ".journal")
+def _open_journal(
+    settings: AskSettings, files: Files, stack: contextlib.ExitStack
+) -> Journal | None:
+    """Open the run's journal, if there is one; see first that nothing is lost by the run."""
+    path = settings.journal
+    if path is None and settings.output is not None and not settings.no_journal:
+        path = sibling_path(settings.output, ".journal")
+    files.reject_shared_paths(settings.inputs, path, settings.log_json)
+    if path is None or not Journal.exists(path):
+        files.refuse_existing(overwrite=settings.overwrite)
+    return stack.enter_context(Journal(path)) if path is not None else None
 
 
 def _budget(settings: AskSettings, journal: Journal | None) -> Budget | None:
     if settings.price is None:
         return None
-    return Budget(
-        Price(*settings.price),
-        settings.max_cost,
-        earlier=journal.spent() if journal is not None else None,
-        max_tokens=settings.most_tokens,
-    )
+    earlier = journal.spent() if journal is not None else None
+    price, most = Price(*settings.price), settings.most_tokens
+    return Budget(price, settings.max_cost, earlier=earlier, max_tokens=most)
 
 
 def _transport(settings: AskSettings) -> PracticeEndpoint | None:
@@ -135,14 +133,6 @@ def make_endpoint(settings: AskSettings, budget: Budget | None) -> APILLMServing
     )
 
 
-def _model(settings: AskSettings, endpoint: APILLMServing, journal: Journal | None) -> str:
-    """Choose the model: the one named, else the journal's, else the only one that is listed."""
-    noted = journal.note("model") if journal is not None else None
-    if noted is not None and settings.model is None:
-        endpoint.assume_model(noted)
-    return endpoint.model
-
-
 def _also(
     settings: AskSettings, journal: Journal, stack: contextlib.ExitStack
 ) -> Sequence[Journal]:
@@ -152,6 +142,32 @@ def _also(
         if Path(path).samefile(journal.path):
             raise ConfigError(f"--also-journal {path} is the journal of this run itself")
     return [stack.enter_context(open_to_read(path, answers=True)) for path in settings.also_journal]
+
+
+def _claim(run: Run, spec: CommandSpec, task: Task, journal: Journal, model: str) -> None:
+    """Note in the journal what is asked; refuse to replace another job's output."""
+    disorder = "--accepted" if spec.quota is not None else None
+    job = run.claim({**spec.identity, "model": model}, journal, disorder)
+    if journal.answers and journal.note("job") not in (None, job):
+        _tell_change(run, spec, task, journal)
+    for name, value in {**spec.notes, "model": model, "job": job}.items():
+        journal.set_note(name, value)
+
+
+def _tell_change(run: Run, spec: CommandSpec, task: Task, journal: Journal) -> None:
+    """Say what a changed model, template or parameter will cost, before it does."""
+    words = f"the requests have changed since {journal.path} was written"
+    if spec.quota is not None or not all(Path(name).is_file() for name in run.settings.inputs):
+        run.say(f"{words}: its {journal.answers} answers are used where they fit")
+        return
+    journal.refresh()
+    chosen = run.settings.is_mine
+    requests = pipeline.make_requests(spec.records(), task, Stats(), Stop(), chosen)
+    asked = [journal.get(each.key) is not None for each in requests if isinstance(each, Request)]
+    fit = sum(asked)
+    run.say(
+        f"{words}: {fit} of its {journal.answers} answers fit, {len(asked) - fit} requests are new"
+    )
 
 
 def _behind_journal(
@@ -167,12 +183,12 @@ def _behind_journal(
         _endpoints(settings)[0],
         timeout=settings.timeout,
         connect_timeout=settings.connect_timeout,
-        max_outage=settings.max_outage,
         transport=_transport(settings),
     )
     options = BatchOptions(
         size=settings.batch_size,
         max_retries=settings.max_retries,
+        max_outage=settings.max_outage,
         wait=not settings.no_wait,
         budget=run.budget,
     )
@@ -195,42 +211,6 @@ def _tell_open(run: Run, journal: Journal) -> None:
         run.say(f"{words}. Run again to collect them, or with --cancel to end them")
 
 
-def _journaled(
-    run: Run,
-    settings: AskSettings,
-    spec: CommandSpec,
-    task: Task,
-    journal: Journal,
-    endpoint: APILLMServing,
-    also: Sequence[Journal],
-) -> LLMServing:
-    """Put the journal in front of the endpoint; refuse to replace another job's output."""
-    run.job = Job(run, journal, {**spec.identity, "model": endpoint.model}, spec)
-    run.notes.journal = journal
-    job = run.job.text
-    if journal.answers and journal.note("job") not in (None, job):
-        _tell_change(run, spec, task, journal)
-    for name, value in {**spec.notes, "model": endpoint.model, "job": job}.items():
-        journal.set_note(name, value)
-    behind = _behind_journal(run, settings, journal, endpoint)
-    return JournaledServing(journal, behind, also=also, before_asking=endpoint.check_model)
-
-
-def _tell_change(run: Run, spec: CommandSpec, task: Task, journal: Journal) -> None:
-    """Say what a changed model, template or parameter will cost, before it does."""
-    words = f"the requests have changed since {journal.path} was written"
-    if spec.quota is not None or not all(Path(name).is_file() for name in run.settings.inputs):
-        run.say(f"{words}: its {journal.answers} answers are used where they fit")
-        return
-    journal.refresh()
-    requests = pipeline.make_requests(spec.records(), task, Stats(), Stop(), run.part)
-    asked = [journal.get(each.key) is not None for each in requests if isinstance(each, Request)]
-    fit = sum(asked)
-    run.say(
-        f"{words}: {fit} of its {journal.answers} answers fit, {len(asked) - fit} requests are new"
-    )
-
-
 def _estimate(
     run: Run, settings: AskSettings, spec: CommandSpec, task: Task, serving: LLMServing
 ) -> int:
@@ -242,22 +222,23 @@ def _estimate(
             "and drop --accepted"
         )
     estimate, stop = Estimate(total, settings.price), Stop()
-    part = Spread(min(settings.estimate or total, total), max(total, 1))
-    requests = pipeline.make_requests(spec.records(), task, run.stats, stop, part)
+    count = min(settings.estimate or total, total)
+    requests = pipeline.make_requests(
+        spec.records(), task, run.stats, stop, lambda number: is_spread(number, count, total)
+    )
     with run.progress, signals(stop):
-        for response in pipeline.responses(serving.generate(requests), stop):
-            run.progress.tick()
-            if response is not None:
-                estimate.note(response)
-                pipeline.count_tokens(run.stats, response)
+        answers = pipeline.responses(serving.generate(requests), stop, run.progress.tick)
+        for response in filter(None, answers):
+            estimate.note(response)
+            pipeline.count_tokens(run.stats, response)
     for line in estimate.lines():
         run.progress.say(line)
     return 128 + stop.signal if stop.signal is not None else EXIT_OK
 
 
-def _dry_run(settings: AskSettings, name: str, spec: CommandSpec) -> int:
+def _dry_run(settings: AskSettings) -> int:
     """Print the requests as OpenAI batch lines to standard output instead of sending them."""
-    stats, failed = Stats(), 0
+    spec, stats, failed = prepare(settings, lambda _: None), Stats(), 0
     model = OFFLINE_MODEL if settings.offline else settings.model
     if model is None:
         if not settings.base_urls:
@@ -267,8 +248,8 @@ def _dry_run(settings: AskSettings, name: str, spec: CommandSpec) -> int:
     with Files(None, settings.failures) as files:
         files.reject_shared_paths(settings.inputs, None)
         files.start()
-        shard = Shard(*settings.shard)
-        for item in pipeline.make_requests(spec.records(), task, stats, Stop(), shard):
+        chosen = settings.is_mine
+        for item in pipeline.make_requests(spec.records(), task, stats, Stop(), chosen):
             if isinstance(item, Request):
                 files.write(
                     b'{"custom_id":"%b","method":"POST","url":"/v1/chat/completions","body":%b}'
@@ -280,5 +261,6 @@ def _dry_run(settings: AskSettings, name: str, spec: CommandSpec) -> int:
         files.commit()
     if not settings.quiet or failed:
         words = [f"{stats.rows - failed} requests, {failed} failed", *spec.remarks]
-        Progress(stats, spec.total, name=f"codesynth {name}", bar=False).say(", ".join(words))
+        name = f"codesynth {settings.command}"
+        Progress(stats, spec.total, name=name, bar=False).say(", ".join(words))
     return EXIT_FAILED_ROWS if failed else EXIT_OK

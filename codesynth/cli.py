@@ -6,31 +6,32 @@ The only file that imports typer.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import inspect
 import math
 import os
 import sys
 import typing
 from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from codesynth import settings as told
 from codesynth.errors import CodesynthError
-from codesynth.options import GROUPS, MORE, Option
+from codesynth.options import Option, Settings
 from codesynth.process import EXIT_PIPE, redirect_to_devnull
 from codesynth.version import __version__
 
 _EXIT_USAGE, _EXIT_INTERRUPTED = 2, 130
-_HINTS = {
-    ("gen-code", "-n"): "gen-code answers each input row. Did you mean --limit or --samples?",
-    ("gen-code", "--num-generate"): "gen-code answers each input row: --limit or --samples?",
-}
-"""What to say where an option of another command is given."""
+_NO_N = "gen-code answers each input row. Did you mean --limit or --samples?"
+_EXAMPLES = """\
+  codesynth gen-instructions seeds.jsonl -n 1000 |
+      codesynth gen-code > sft.jsonl
+  codesynth gen-instructions seeds.jsonl -n 1000 -o new.jsonl
+  codesynth gen-code new.jsonl -o sft.jsonl
+  codesynth gen-code new.jsonl --offline | head
+"""
 
 
 def _format_help(command: Any, ctx: Any, formatter: Any) -> None:
@@ -38,15 +39,14 @@ def _format_help(command: Any, ctx: Any, formatter: Any) -> None:
     command.format_usage(ctx, formatter)
     command.format_help_text(ctx, formatter)
     command.format_epilog(ctx, formatter)
-    groups: dict[str, list[tuple[str, str]]] = {name: [] for name in GROUPS}
+    groups: dict[str, list[tuple[str, str]]] = {}
     for param in command.get_params(ctx):
         entry = param.get_help_record(ctx)
         if entry is not None:
-            groups[getattr(param, "rich_help_panel", None) or MORE].append(entry)
+            groups.setdefault(getattr(param, "rich_help_panel", None) or "Other", []).append(entry)
     for name, entries in groups.items():
-        if entries:
-            with formatter.section(name):
-                formatter.write_dl(entries, col_max=26)
+        with formatter.section(name):
+            formatter.write_dl(entries, col_max=26)
     if hasattr(command, "format_commands"):
         command.format_commands(ctx, formatter)
 
@@ -56,9 +56,9 @@ class _Command(TyperCommand):
         _format_help(self, ctx, formatter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        for arg in args:
-            if hint := _HINTS.get((str(ctx.info_name), arg)):
-                ctx.fail(f"No such option: {arg}. {hint}")
+        if ctx.info_name == "gen-code":
+            for wrong in {"-n", "--num-generate"}.intersection(args):
+                ctx.fail(f"No such option: {wrong}. {_NO_N}")
         parsed: list[str] = super().parse_args(ctx, args)
         return parsed
 
@@ -66,30 +66,6 @@ class _Command(TyperCommand):
 class _Group(TyperGroup):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         _format_help(self, ctx, formatter)
-
-
-class _Declared(NamedTuple):
-    """A command: the class of its settings, its help, and what runs it."""
-
-    kind: type[Any]
-    about: str
-    examples: str
-    run: Callable[[Any], int]
-
-
-COMMANDS: dict[str, _Declared] = {}
-"""The commands by name; filled below."""
-
-
-def _command(
-    name: str, kind: type[Any], about: str, examples: str
-) -> Callable[[Callable[[Any], int]], None]:
-    """Declare a command; what is decorated runs it."""
-
-    def declare(run: Callable[[Any], int]) -> None:
-        COMMANDS[name] = _Declared(kind, about, examples, run)
-
-    return declare
 
 
 def make_app(name: str | None = None) -> typer.Typer:
@@ -105,18 +81,11 @@ def make_app(name: str | None = None) -> typer.Typer:
         pretty_exceptions_enable=False,
         no_args_is_help=True,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
-        epilog="""\b
-Examples:
-  codesynth gen-instructions seeds.jsonl -n 1000 |
-      codesynth gen-code > sft.jsonl
-  codesynth gen-instructions seeds.jsonl -n 1000 -o new.jsonl
-  codesynth gen-code new.jsonl -o sft.jsonl
-  codesynth gen-code new.jsonl --offline | head
-""",
+        epilog=f"\b\nExamples:\n{_EXAMPLES}",
     )
     app.callback()(_main)
-    for each in [name] if name in COMMANDS else COMMANDS:
-        _add_command(app, each, COMMANDS[each])
+    for each in [name] if name in told.COMMANDS else told.COMMANDS:
+        _add_command(app, told.COMMANDS[each])
     return app
 
 
@@ -131,66 +100,69 @@ def _main(
         raise typer.Exit
 
 
-def _add_command(app: typer.Typer, name: str, declared: _Declared) -> None:
+def _add_command(app: typer.Typer, kind: type[Settings]) -> None:
     """Build a command from the fields of its settings."""
-    kind = declared.kind
-    hints = typing.get_type_hints(kind)
-    fields = [each for each in dataclasses.fields(kind) if "option" in each.metadata]
 
     def command(ctx: typer.Context, **values: Any) -> None:
-        _exit_with(ctx, values["inputs"], lambda: declared.run(_make(kind, values)))
+        given = {name: value for name, value in values.items() if value is not None}
+        if not given.get("inputs") and os.isatty(0):
+            print(
+                f"{ctx.get_usage()}\n\nNo INPUT, and standard input is a terminal.", file=sys.stderr
+            )
+            raise typer.Exit(_EXIT_USAGE)
+        settings = kind(**{**given, "inputs": given.get("inputs") or ["-"]})
+        raise typer.Exit(_exit_code(settings, verbose=bool(values.get("verbose"))))
 
-    parameters = [
-        inspect.Parameter(
-            each.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None if _is_list(hints[each.name]) else each.default,
-            annotation=_annotation(hints[each.name], each.metadata["option"]),
-        )
-        for each in fields
-    ]
-    context = inspect.Parameter(
-        "ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
+    hints = typing.get_type_hints(kind)
+    parameters = {"ctx": typer.Context} | {
+        field: _annotation(hints[field], option, heading)
+        for heading, options in kind.options().items()
+        for field, option in options.items()
+    }
+    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # typer reads it
+        [
+            inspect.Parameter(
+                field,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=inspect.Parameter.empty if field == "ctx" else None,
+                annotation=annotation,
+            )
+            for field, annotation in parameters.items()
+        ]
     )
-    signature = inspect.Signature([context, *parameters])
-    command.__signature__ = signature  # type: ignore[attr-defined]  # typer reads it
-    command.__annotations__ = {each.name: each.annotation for each in [context, *parameters]}
-    lines = "\n".join(f"  {line}" for line in declared.examples.strip().splitlines())
-    epilog = f"\b\nExamples:\n{lines}"
-    app.command(name=name, cls=_Command, help=declared.about, epilog=epilog)(command)
+    command.__annotations__ = parameters
+    about, _, examples = inspect.cleandoc(kind.__doc__ or "").partition("\n\nExamples:\n")
+    examples = examples.replace("    codesynth", "  codesynth")
+    epilog = f"\b\nExamples:\n{examples}"
+    app.command(name=kind.command, cls=_Command, help=about, epilog=epilog)(command)
 
 
-def _is_list(kind: Any) -> bool:
-    return typing.get_origin(kind) is list
-
-
-def _annotation(kind: Any, option: Option) -> Any:
-    """Make of a field's type and option what typer reads."""
-    more: dict[str, Any] = {"help": option.help, "rich_help_panel": option.group}
+def _annotation(kind: Any, option: Option, heading: str) -> Any:
+    """Make of a field's type and option what typer reads; without the option it gives None."""
+    more: dict[str, Any] = {"help": option.help, "rich_help_panel": heading}
     if not option.names:
         return Annotated[list[str] | None, typer.Argument(metavar=option.metavar, **more)]
-    more["show_default"] = False
+    more |= {"show_default": False, "envvar": option.env, "show_envvar": False}
     if option.metavar:
         more["metavar"] = option.metavar
     if option.complete is not None:
         more["autocompletion"] = _completion(option.complete)
-    if option.parse is not None and not _is_list(kind):
-        return Annotated[Any, typer.Option(*option.names, parser=_parser(option.parse), **more)]
-    if _is_list(kind):
-        return Annotated[list[str] | None, typer.Option(*option.names, **more)]
-    if kind is bool:
-        return Annotated[bool, typer.Option(*option.names, **more)]
-    return Annotated[kind, typer.Option(*option.names, callback=_checker(option.least), **more)]
+    many = typing.get_origin(kind) is list
+    if option.read is not None:
+        more["parser"] = _parser(option)
+        kind = list[Any] if many else Any
+    elif not many and kind is not bool:
+        more["callback"] = _checker(option.least)
+    return Annotated[kind | None, typer.Option(*option.names, **more)]
 
 
-def _parser(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+def _parser(option: Option) -> Callable[[str], Any]:
     def read(text: str) -> Any:
-        if not isinstance(text, str):  # typer passes a default through
-            return text
         try:
-            return parse(text)
+            return option.read(text) if option.read is not None else text
         except ValueError as exc:
-            raise typer.BadParameter(f"it {exc}") from exc
+            words = f"must be {option.form}" if option.form is not None else str(exc)
+            raise typer.BadParameter(f"it {words}") from exc
 
     return read
 
@@ -202,7 +174,7 @@ def _completion(values: Callable[[], list[str]]) -> Callable[[str], list[str]]:
 def _checker(least: float | None) -> Callable[[Any], Any]:
     def check(value: Any) -> Any:
         if isinstance(value, float) and not math.isfinite(value):
-            raise typer.BadParameter("it is no number")
+            raise typer.BadParameter("it is not a number")
         if least is not None and value is not None and value < least:
             raise typer.BadParameter(f"it is less than {least:g}")
         return value
@@ -210,42 +182,53 @@ def _checker(least: float | None) -> Callable[[Any], Any]:
     return check
 
 
-def _make(kind: type[Any], values: dict[str, Any]) -> Any:
-    """Make the settings, with the environment in the place of what is not given."""
-    made = {}
-    for each in dataclasses.fields(kind):
-        option = each.metadata.get("option")
-        if option is None:
-            continue
-        value = values[each.name]
-        is_list = each.default_factory is list
-        if option.env is not None and not value and (found := os.environ.get(option.env)):
-            value = [found] if is_list else found
-        if is_list:
-            value = list(value or [])
-            if option.parse is not None:
-                value = [_parser(option.parse)(text) for text in value]
-        made[each.name] = value
-    return kind(**made | {"inputs": made["inputs"] or ["-"]})
-
-
-def _exit_with(ctx: typer.Context, inputs: list[str] | None, command: Callable[[], int]) -> None:
+def _exit_code(settings: Settings, *, verbose: bool) -> int:
     """Run a command; turn what comes of it into one line and an exit code."""
-    if not inputs and os.isatty(0):
-        print(f"{ctx.get_usage()}\n\nNo INPUT, and standard input is a terminal.", file=sys.stderr)
-        raise typer.Exit(_EXIT_USAGE)
     try:
-        with _log_to_stderr() if ctx.params.get("verbose") else contextlib.nullcontext():
-            code = command()
+        with _log_to_stderr() if verbose else contextlib.nullcontext():
+            return _run(settings)
     except CodesynthError as exc:
         complain(str(exc))
-        code = exc.exit_code
+        return exc.exit_code
     except BrokenPipeError:
         redirect_to_devnull(1)
-        code = EXIT_PIPE
+        return EXIT_PIPE
     except KeyboardInterrupt:
-        code = _EXIT_INTERRUPTED
-    raise typer.Exit(code)
+        return _EXIT_INTERRUPTED
+
+
+def _run(settings: Settings) -> int:
+    """Run the command whose settings these are; only what it needs is loaded."""
+    match settings:
+        case told.AskSettings():
+            from codesynth.asking import ask
+
+            if settings.ray is None:
+                return ask(settings)
+            from codesynth.scale.ray import run_parts
+
+            return ask(settings, run_parts)
+        case told.VerifySettings():
+            from codesynth.verifying import verify
+
+            return verify(settings)
+        case told.ShowSettings():
+            from codesynth.report.show import show
+
+            return show(settings)
+        case told.ReportSettings():
+            from codesynth.report.page import report
+
+            return report(settings)
+        case told.StatusSettings():
+            from codesynth.scale.status import status
+
+            return status(settings)
+        case told.JoinSettings():
+            from codesynth.scale.join import join
+
+            return join(settings)
+    raise TypeError(f"{type(settings).__name__} belongs to no command")
 
 
 def complain(text: str) -> None:
@@ -270,148 +253,3 @@ def _log_to_stderr() -> Iterator[None]:
     finally:
         logger.setLevel(logging.NOTSET)
         logger.removeHandler(handler)
-
-
-def _ask(settings: told.AskSettings, name: str) -> int:
-    """Run a command that asks a model, in this process or on a Ray cluster."""
-    from codesynth import asking, commands
-
-    prepare = partial(commands.prepare, settings)
-    if settings.ray is None:
-        return asking.ask(settings, name, prepare)
-    from codesynth.scale.ray import run_parts
-
-    return asking.ask(settings, name, prepare, partial(run_parts, name))
-
-
-@_command(
-    "gen-instructions",
-    told.InstructionsSettings,
-    "Ask for new instructions like the examples in a pool of code prompts.",
-    """
-codesynth gen-instructions seeds.jsonl -n 100 --offline
-codesynth gen-instructions seeds.jsonl -n 1000 --seed 1 -o new.jsonl
-codesynth gen-instructions pool.jsonl.gz -k 5 --temperature 1 > new.jsonl
-""",
-)
-def _gen_instructions(settings: told.InstructionsSettings) -> int:
-    return _ask(settings, "gen-instructions")
-
-
-@_command(
-    "gen-code",
-    told.CodeSettings,
-    "Ask for the code that each row's instruction describes.",
-    """
-codesynth gen-code instructions.jsonl --offline
-codesynth gen-code instructions.jsonl -o sft.jsonl --max-tokens 2048
-codesynth gen-instructions seeds.jsonl | codesynth gen-code > sft.jsonl
-""",
-)
-def _gen_code(settings: told.CodeSettings) -> int:
-    return _ask(settings, "gen-code")
-
-
-@_command(
-    "gen-tests",
-    told.TestsSettings,
-    "Ask for tests of the code that each row's instruction describes, before there is any code.",
-    """
-codesynth gen-tests new.jsonl -o tested.jsonl --num-tests 10
-codesynth gen-instructions seeds.jsonl | codesynth gen-tests > tested.jsonl
-""",
-)
-def _gen_tests(settings: told.TestsSettings) -> int:
-    return _ask(settings, "gen-tests")
-
-
-@_command(
-    "gen",
-    told.GenSettings,
-    "Ask what a template says of each row. Any {column} is a placeholder.",
-    """
-codesynth gen sft.jsonl -t my_prompt.txt --output-key review
-codesynth gen new.jsonl -t judge_difficulty --json --require difficulty
-""",
-)
-def _gen(settings: told.GenSettings) -> int:
-    return _ask(settings, "gen")
-
-
-@_command(
-    "verify",
-    told.VerifySettings,
-    "Run each row's code against its tests, in a sandbox, and write what happened.",
-    """
-codesynth verify sft.jsonl --keep passed -o clean.jsonl
-codesynth verify code.jsonl --best > best.jsonl
-codesynth verify code.jsonl --agree --best > best.jsonl
-codesynth verify rows.jsonl --test-key test --input-key solution
-""",
-)
-def _verify(settings: told.VerifySettings) -> int:
-    from codesynth.verifying import verify
-
-    return verify(settings)
-
-
-@_command(
-    "show",
-    told.ShowSettings,
-    "Read rows in the terminal: code in color, verdicts, failures with their answers.",
-    """
-codesynth show sft.jsonl
-codesynth show sft.jsonl --where verification.status=failed --sample 20
-codesynth show sft.failures.jsonl --where error.kind=truncated
-""",
-)
-def _show(settings: told.ShowSettings) -> int:
-    from codesynth.report.show import show
-
-    return show(settings)
-
-
-@_command(
-    "report",
-    told.ReportSettings,
-    "Write an HTML page with figures, plots and sample rows. It needs no network.",
-    """
-codesynth report sft.jsonl -o report.html
-codesynth report sft.jsonl sft.failures.jsonl sft.journal -o report.html
-""",
-)
-def _report(settings: told.ReportSettings) -> int:
-    from codesynth.report.page import report
-
-    return report(settings)
-
-
-@_command(
-    "status",
-    told.StatusSettings,
-    "Show how far the parts of a job are: rows, failures, tokens, speed. It disturbs no run.",
-    """
-codesynth status sft.*.journal
-codesynth status sft.*.journal --price 0.15,0.6 --json
-""",
-)
-def _status(settings: told.StatusSettings) -> int:
-    from codesynth.scale.status import status
-
-    return status(settings)
-
-
-@_command(
-    "join",
-    told.JoinSettings,
-    "Put the outputs of all parts of a job together, in the order of the undivided job.",
-    """
-codesynth gen-code big.jsonl --shard 0/2 -o sft.0.jsonl
-codesynth gen-code big.jsonl --shard 1/2 -o sft.1.jsonl
-codesynth join sft.0.jsonl sft.1.jsonl -o sft.jsonl
-""",
-)
-def _join(settings: told.JoinSettings) -> int:
-    from codesynth.scale.join import join
-
-    return join(settings)

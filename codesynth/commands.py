@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from codesynth.errors import ConfigError
 from codesynth.models import Failure, Record
-from codesynth.operators.chat import ChatTask, ExtraColumns, Operator
-from codesynth.operators.code import CodeOperator, code_template, fill_instruction
-from codesynth.operators.generic import JSONOperator, TextOperator, any_template
+from codesynth.operators.chat import ChatTask, Operator
+from codesynth.operators.code import code_operator, fill_instruction
+from codesynth.operators.generic import json_operator, text_operator
 from codesynth.operators.instructions import (
-    InstructionOperator,
     check_pool,
     few_shot_records,
     fill_examples,
-    instruction_template,
+    instructions_operator,
+    mix,
+    sample,
 )
 from codesynth.operators.languages import find_language
-from codesynth.operators.sampling import mix, sample
-from codesynth.operators.templates import Template, check_first, find_template
-from codesynth.operators.tests import TestsOperator, tests_template
+from codesynth.operators.templates import Template, check_first, find_template, load_template
+from codesynth.operators.tests import FILLED, tests_operator
 from codesynth.pipeline import RowFilter
 from codesynth.settings import (
     AskSettings,
@@ -67,7 +67,7 @@ class CommandSpec:
     total: Callable[[], int | None]
     identity: dict[str, Any]
     filters: Callable[[], Sequence[RowFilter]] = tuple
-    screen: Callable[[str], Failure | None] = lambda _: None
+    screen: Callable[[str], Failure | None] | None = None
     remarks: tuple[str, ...] = ()
     tally: Counter[str] = field(default_factory=Counter)
     notes: dict[str, str] = field(default_factory=dict)
@@ -76,14 +76,16 @@ class CommandSpec:
 
     def task(self, settings: AskSettings, model: str) -> ChatTask:
         """Make the task, once the model is known."""
-        extra = ExtraColumns(
+        return ChatTask(
+            operator=self.operator,
+            model=model,
+            params=settings.params,
+            system_prompt=settings.system_prompt,
+            screen=self.screen,
             reasoning_key=settings.reasoning_key,
             answer_key=settings.answer_key,
             messages_key=settings.messages_key,
             meta=self.meta if settings.meta else None,
-        )
-        return ChatTask(
-            self.operator, model, settings.params, settings.system_prompt, extra, self.screen
         )
 
 
@@ -107,7 +109,7 @@ def instructions_spec(settings: InstructionsSettings, recall: Notes) -> CommandS
     if seed is None:
         noted = recall("seed")
         seed = int(noted) if noted else secrets.randbelow(2**32)
-    template = _template(settings, instruction_template)
+    template = _template(settings, "code_instruction_generate")
     number = min(settings.num_generate, settings.limit or settings.num_generate)
     quota = _quota(settings)
 
@@ -138,7 +140,7 @@ def instructions_spec(settings: InstructionsSettings, recall: Notes) -> CommandS
 
     asked = settings.accepted or number * settings.samples
     return CommandSpec(
-        operator=InstructionOperator(fill_examples(template), settings.output_key),
+        operator=instructions_operator(fill_examples(template), settings.output_key),
         records=records,
         total=lambda: asked if quota is not None else _share(settings, asked + pool().bad),
         identity=_identity(settings, template)
@@ -201,8 +203,8 @@ def code_spec(settings: CodeSettings) -> CommandSpec:
 
     A row whose instruction is of a benchmark is not sent; the code that comes is looked at too.
     """
-    template = _template(settings, code_template)
-    operator = CodeOperator(
+    template = _template(settings, "code_instruction_to_code")
+    operator = code_operator(
         fill_instruction(template),
         settings.input_key,
         settings.output_key,
@@ -213,28 +215,35 @@ def code_spec(settings: CodeSettings) -> CommandSpec:
 
 def tests_spec(settings: TestsSettings) -> CommandSpec:
     """Prepare ``gen-tests``."""
-    template = _template(settings, tests_template)
-    operator = TestsOperator(template, settings.input_key, settings.output_key, settings.num_tests)
-    spec = _rows_spec(settings, operator, template)
-    return replace(spec, tally=operator.dropped)
+    template = _template(settings, "instruction_to_tests")
+    dropped: Counter[str] = Counter()
+    operator = tests_operator(
+        template, settings.input_key, settings.output_key, settings.num_tests, dropped
+    )
+    return replace(_rows_spec(settings, operator, template, FILLED), tally=dropped)
 
 
 def gen_spec(settings: GenSettings) -> CommandSpec:
     """Prepare ``gen``."""
-    template = _template(settings, any_template)
-    operator: Operator = TextOperator(template, settings.output_key)
+    template = _template(settings, "")
+    operator = text_operator(template, settings.output_key)
     if settings.json:
-        operator = JSONOperator(template, dict(settings.require), settings.prefix)
-    return _rows_spec(settings, operator, template)
+        operator = json_operator(template, dict(settings.require), settings.prefix)
+    return _rows_spec(settings, operator, template, ())
 
 
-def _rows_spec(settings: AskSettings, operator: Operator, template: Template) -> CommandSpec:
-    """Prepare a command that asks for each input row."""
+def _rows_spec(
+    settings: AskSettings,
+    operator: Operator,
+    template: Template,
+    filled: Sequence[str] = ("instruction",),
+) -> CommandSpec:
+    """Prepare a command that asks for each input row; ``filled`` as in ``check_first``."""
     benchmarks = _benchmarks(settings)
 
     def records() -> Iterator[Record]:
         rows = itertools.islice(read_records(settings.inputs), settings.limit)
-        return _repeat(check_first(rows, template), settings.samples)
+        return _repeat(check_first(rows, template, filled), settings.samples)
 
     return CommandSpec(
         operator=operator,
@@ -242,7 +251,7 @@ def _rows_spec(settings: AskSettings, operator: Operator, template: Template) ->
         total=partial(count_rows, settings, settings.samples),
         identity=_identity(settings, template),
         filters=lambda: [benchmarks] if benchmarks is not None else [],
-        screen=benchmarks.judge if benchmarks is not None else _accept,
+        screen=benchmarks.judge if benchmarks is not None else None,
     )
 
 
@@ -257,11 +266,10 @@ def _repeat(records: Iterator[Record], samples: int) -> Iterator[Record]:
     )
 
 
-def _template(settings: AskSettings, check: Callable[[str | None, str], Template]) -> Template:
+def _template(settings: AskSettings, default: str) -> Template:
     """Find and check the template that is named, or the built-in one."""
-    if settings.prompt_template is None:
-        return check(None, "")
-    return check(*find_template(settings.prompt_template))
+    named = settings.prompt_template
+    return load_template(default, *(find_template(named) if named is not None else ()))
 
 
 def _benchmarks(settings: AskSettings) -> ContaminationFilter | None:
@@ -277,10 +285,6 @@ def _benchmarks(settings: AskSettings) -> ContaminationFilter | None:
             stack.callback(stream.close)
             benchmarks[name] = read_lines(stream, name)
         return ContaminationFilter(benchmarks, settings.ngram)
-
-
-def _accept(_: str) -> None:
-    """Screen nothing out."""
 
 
 def _identity(settings: AskSettings, template: Template) -> dict[str, Any]:

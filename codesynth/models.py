@@ -1,44 +1,35 @@
-"""The values that travel: a row in, a request, a response, a row out, and what was counted."""
+"""The values that travel: a row in, a request, a response, a row out, and what was counted.
+
+Nothing changes one once it is made. They are not frozen dataclasses, as those take four times as
+long to make, and several are made for each row.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 Message: TypeAlias = dict[str, Any]
 """One chat message: ``{"role": "system" | "user" | "assistant", "content": text}``."""
 
-FailureKind: TypeAlias = Literal[
-    "invalid_json",
-    "not_an_object",
-    "missing_key",
-    "not_a_string",
-    "existing_key",
-    "rejected",
-    "rate_limited",
-    "server_error",
-    "timeout",
-    "connection",
-    "bad_response",
-    "truncated",
-    "refused",
-    "filtered",
-    "empty",
-    "no_code",
-    "bad_json",
-    "duplicate",
-    "contaminated",
-    "not_kept",
+BadRow: TypeAlias = Literal[
+    "invalid_json", "not_an_object", "missing_key", "not_a_string", "existing_key"
 ]
+NoAnswer: TypeAlias = Literal[
+    "rejected", "rate_limited", "server_error", "timeout", "connection", "bad_response"
+]
+UnusableAnswer: TypeAlias = Literal["truncated", "refused", "filtered", "empty"]
+Rejection: TypeAlias = Literal["duplicate", "contaminated", "not_kept"]
+FailureKind: TypeAlias = (
+    BadRow | NoAnswer | UnusableAnswer | Literal["no_code", "bad_json"] | Rejection
+)
 
-UNUSABLE_ANSWERS = frozenset({"truncated", "refused", "filtered", "empty"})
+UNUSABLE_ANSWERS = frozenset(get_args(UnusableAnswer))
 """Failures that were answered and paid for: the same request again costs the same again."""
-REJECTIONS = frozenset({"duplicate", "contaminated", "not_kept"})
+REJECTIONS = frozenset(get_args(Rejection))
 """Rows that the user asked to filter out: counted as rejected, not as failed."""
-
-
 IGNORED_IN_KEY = frozenset(
     {"service_tier", "user", "metadata", "store", "stream", "stream_options"}
 )
@@ -47,7 +38,7 @@ META_KEY = "_codesynth"
 """The column of ``--meta``."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Failure:
     """Why a row is not in the output; the ``error`` object of a failure line."""
 
@@ -57,7 +48,7 @@ class Failure:
     attempts: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Record:
     """One row on its way through: an input line, or one requested generation.
 
@@ -87,7 +78,7 @@ class Record:
         return f"prompt {self.index}" if self.line is None else f"{self.source}:{self.line}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Usage:
     """Tokens as the endpoint counted them; reasoning and cached ones are parts of the others."""
 
@@ -105,7 +96,7 @@ class Usage:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """A chat completion that was read.
 
@@ -136,7 +127,7 @@ class Ask(NamedTuple):
     messages: Sequence[Message] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
     """One thing to ask for.
 
@@ -155,7 +146,7 @@ class Request:
     messages: Sequence[Message] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Response:
     """What became of one request: an answer, or an error (with the answer, if there was one).
 
@@ -178,7 +169,7 @@ class Response:
     stored: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Row:
     """A row that is ready to be written when its turn comes.
 
@@ -270,8 +261,8 @@ class Stats:
     rejections: Counter[str] = field(default_factory=Counter)
     cached: int = 0
     attempts: int = 0
-    used: Usage = Usage()
-    saved: Usage = Usage()
+    used: Usage = field(default_factory=Usage)
+    saved: Usage = field(default_factory=Usage)
 
     @property
     def failed(self) -> int:

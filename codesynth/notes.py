@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
@@ -40,8 +40,8 @@ class RunNotes:
 
     Attributes:
         journal: gets the note, if there is one.
-        load: tells how many requests are in flight, and how many may be.
-        cost: tells what the journal's answers have cost.
+        load: how many requests are in flight, and how many may be.
+        cost: of the journal's answers.
 
     Raises:
         OutputError: the file cannot be written.
@@ -108,23 +108,19 @@ class RunNotes:
 
     def add_up(self, figures: Iterable[dict[str, Any]]) -> None:
         """Set counts, load and cost to the sums of the figures of several runs."""
-        runs, stats = list(figures), self._stats
-        stats.rows, stats.answered, stats.ok, stats.cached, stats.attempts = (
-            sum(each[name] for each in runs)
-            for name in ("rows", "answered", "ok", "from_journal", "attempts")
-        )
-        stats.failures, stats.rejections = (
-            sum((Counter(each[name]) for each in runs), Counter())
-            for name in ("failed", "rejected")
-        )
-        stats.used, stats.saved = (
-            sum((Usage(**each[name]) for each in runs), Usage())
-            for name in ("tokens", "tokens_from_journal")
-        )
-        in_flight, limit, cost = (
-            sum(each[name] or 0 for each in runs) for name in ("in_flight", "limit", "cost")
-        )
-        self.load, self.cost = lambda: (in_flight, limit), lambda: cost
+        sums, groups, stats = Counter[str](), defaultdict[str, Any](Counter), self._stats
+        for each in figures:
+            for name, value in each.items():
+                if isinstance(value, dict):
+                    groups[name].update(value)
+                else:
+                    sums[name] += value or 0
+        stats.rows, stats.answered, stats.ok = sums["rows"], sums["answered"], sums["ok"]
+        stats.cached, stats.attempts = sums["from_journal"], sums["attempts"]
+        stats.failures, stats.rejections = groups["failed"], groups["rejected"]
+        stats.used, stats.saved = Usage(**groups["tokens"]), Usage(**groups["tokens_from_journal"])
+        load, cost = (sums["in_flight"], sums["limit"]), sums["cost"]
+        self.load, self.cost = lambda: load, lambda: cost
 
     def _write(self, line: bytes) -> None:
         try:

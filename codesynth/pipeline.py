@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import blake2b
+from time import monotonic
 from typing import Any, Protocol
 
 from codesynth.errors import OutputError, RunError
@@ -24,12 +25,13 @@ from codesynth.models import (
     Response,
     Row,
     Stats,
+    Usage,
 )
 from codesynth.serving import LLMServing, ResponseStream
 from codesynth.storage import Reorder, failure_line, rejection_line, row_line
 
-_POLL_SECONDS = 0.1
-"""Signals, limits and the bar are looked after so often while no response comes."""
+TICK_SECONDS = 0.1
+"""Signals, limits and the bar are looked after so often."""
 
 
 class Task(Protocol):
@@ -45,6 +47,22 @@ class Task(Protocol):
 
     def subject(self, record: Record, columns: dict[str, Any]) -> str:
         """Choose the text that the filters look at."""
+        ...
+
+
+class Sink(Protocol):
+    """Where lines go; each is one JSON text without its newline."""
+
+    def write(self, line: bytes) -> None:
+        """Take a row of the output."""
+        ...
+
+    def fail(self, line: bytes) -> None:
+        """Take a failure line."""
+        ...
+
+    def flush(self) -> None:
+        """Write what it has taken: nothing more comes just now."""
         ...
 
 
@@ -72,22 +90,6 @@ class RowWindow(Protocol):
         ...
 
 
-class Sink(Protocol):
-    """Where lines go; each is one JSON text without its newline."""
-
-    def write(self, line: bytes) -> None:
-        """Take a row of the output."""
-        ...
-
-    def fail(self, line: bytes) -> None:
-        """Take a failure line."""
-        ...
-
-    def flush(self) -> None:
-        """Write what it has taken: nothing more comes just now."""
-        ...
-
-
 class Stop:
     """Ends a run from outside: a signal, a limit in time.
 
@@ -108,40 +110,20 @@ class Stop:
         self.asked += 1
 
 
-class Part(Protocol):
-    """Chooses the requests of a run out of those of the whole job."""
-
-    def has(self, number: int) -> bool:
-        """Tell whether request ``number``, from 0, belongs to the run."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """One part of a job that is divided: every ``parts``-th request, from number ``part``."""
-
-    part: int = 0
-    parts: int = 1
-
-    def has(self, number: int) -> bool:
-        """Tell whether a request belongs to this part."""
-        return number % self.parts == self.part
-
-
-WHOLE = Shard()
-
-
 def make_requests(
     records: Iterable[Record],
     task: Task,
     stats: Stats,
     stop: Stop,
-    part: Part = WHOLE,
+    chosen: Callable[[int], bool] = lambda _: True,
 ) -> Iterator[Request | Response]:
     """Turn rows into requests; a row that cannot be asked becomes a Response with its failure.
 
     Equal requests are told apart by how often they came before in the undivided job, so that the
     answers of its parts fit however the job is divided the next time.
+
+    Args:
+        chosen: tells whether request ``number``, from 0, of the whole job belongs to the run.
     """
     seen, every = Occurrences(), blake2b(digest_size=16)
     for number, record in enumerate(records):
@@ -154,7 +136,7 @@ def make_requests(
             if before := seen.count(key):
                 key += before.to_bytes(4, "big")
         every.update(key or b"bad row")
-        if not part.has(number):
+        if not chosen(number):
             continue
         position = stats.rows
         stats.rows += 1
@@ -166,20 +148,28 @@ def make_requests(
     stats.all_read = True
 
 
-def responses(stream: ResponseStream, stop: Stop) -> Generator[Response | None, None, None]:
+def responses(
+    stream: ResponseStream, stop: Stop, tick: Callable[[], None]
+) -> Generator[Response | None, None, None]:
     """Take responses as they come; None at once and then ten times a second while none does.
 
     When a stop is asked for, the stream is drained.
+
+    Args:
+        tick: called ten times a second.
     """
-    heard = 0
+    heard, next_tick = 0, 0.0
     with stream:
         while True:
+            if (now := monotonic()) >= next_tick:
+                next_tick = now + TICK_SECONDS
+                tick()
             if stop.asked > heard:
                 heard = stop.asked
                 stream.drain(stop.grace)
             if not stream.wait(0):
                 yield None
-                if not stream.wait(_POLL_SECONDS):
+                if not stream.wait(TICK_SECONDS):
                     continue
             try:
                 yield next(stream)
@@ -223,7 +213,7 @@ def run(
     *,
     stats: Stats,
     stop: Stop,
-    part: Part = WHOLE,
+    chosen: Callable[[int], bool] = lambda _: True,
     ordered: bool = True,
     window: RowWindow | None = None,
     filters: Sequence[RowFilter] = (),
@@ -236,13 +226,13 @@ def run(
     Args:
         records: pulled in the serving's feeder thread, as fast as requests can be sent.
         stats: kept up to date.
-        stop: looked at ten times a second.
+        chosen: see ``make_requests``.
         ordered: in the order of the records; what is early waits, on disk if it is much.
         window: decides about rows that belong together.
         filters: asked in turn, for each row in the order in which rows are written.
         drain_grace: where a row cannot be written, seconds to wait for what is in flight all the
             same: a journal in ``serving`` keeps it.
-        tick: called for each row, and ten times a second while nothing comes.
+        tick: called ten times a second, as ``stop`` is looked at.
         on_failure: called for each row that failed.
 
     Raises:
@@ -251,11 +241,10 @@ def run(
     """
     lines = _Lines(sink, stats, window, filters, ordered=ordered)
     filtered = bool(filters) or window is not None
-    requests = make_requests(records, task, stats, stop, part)
-    stream = responses(serving.generate(requests), stop)
+    requests = make_requests(records, task, stats, stop, chosen)
+    stream = responses(serving.generate(requests), stop, tick)
     try:
         for response in stream:
-            tick()
             if response is None:
                 sink.flush()
                 continue
@@ -288,12 +277,10 @@ def count_tokens(stats: Stats, response: Response) -> None:
     usage = response.answer.usage if response.answer is not None else None
     if response.cached:
         stats.cached += 1
-        if usage is not None:
-            stats.saved += usage
-        return
-    stats.attempts += response.attempts
-    if usage is not None:
-        stats.used += usage
+        stats.saved += usage or Usage()
+    else:
+        stats.attempts += response.attempts
+        stats.used += usage or Usage()
 
 
 class _Lines:
@@ -337,18 +324,17 @@ class _Lines:
         if row.failure is not None:
             for each in self._filters:
                 each.note_failed()
-            self._count(row.failure)
-            self._sink.fail(row.line)
+            self._fail(row.line, row.failure)
             return
-        rejections = (each.reject(row) for each in self._filters)
-        reason = reason or next((each for each in rejections if each is not None), None)
+        for each in self._filters:
+            reason = reason or each.reject(row)
         if reason is None:
             self._stats.ok += 1
             self._sink.write(row.line)
         else:
-            self._count(reason)
-            self._sink.fail(rejection_line(row, reason))
+            self._fail(rejection_line(row, reason), reason)
 
-    def _count(self, failure: Failure) -> None:
+    def _fail(self, line: bytes, failure: Failure) -> None:
         rejected = failure.kind in REJECTIONS
         (self._stats.rejections if rejected else self._stats.failures)[failure.kind] += 1
+        self._sink.fail(line)

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
 from codesynth.models import Stats, Usage
@@ -17,7 +16,6 @@ from codesynth.models import Stats, Usage
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-REFRESH_SECONDS = 0.1
 GIVE_WAY_SECONDS = 0.4
 """So long a command in a pipe leaves the terminal to the next one, which may still be starting."""
 
@@ -53,7 +51,7 @@ class Progress:
         self._name = name
         self._stream = stream or sys.stderr
         self._clock = clock
-        self._started = self._drawn = clock()
+        self._started = clock()
         self.status: Callable[[], str] = lambda: ""
         self._gives_way = gives_way
         self._terminal: int | None = None
@@ -83,48 +81,47 @@ class Progress:
                 self._show(self._bar.start)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._show(self._bar.stop)
         if self._terminal is not None:
             os.close(self._terminal)
 
     def tick(self) -> None:
-        """Redraw the bar, at most ten times a second."""
-        if self._bar is None:
-            return
-        now = self._clock()
-        if now - self._drawn < REFRESH_SECONDS:
-            return
-        self._drawn = now
-        if not self._may_draw(now):
+        """Redraw the bar."""
+        seconds = self._clock() - self._started
+        if self._bar is None or not self._may_draw(self._bar, seconds):
             return
         stats, done = self._stats, self._stats.answered
-        parts = [*_counts(stats), f"{done / max(now - self._started, 0.001):.1f} rows/s"]
+        parts = [*_counts(stats), f"{done / max(seconds, 0.001):.1f} rows/s"]
         parts += [tokens(stats.used + stats.saved), self.status()]
         counts = ", ".join(part for part in parts if part)
         self._bar.update(self._bar.task_ids[0], completed=done, counts=counts)
         self._show(self._bar.refresh)
 
-    def _may_draw(self, now: float) -> bool:
+    def _may_draw(self, bar: Bar, seconds: float) -> bool:
         """Hold the terminal for this bar, or give way to another command that holds it."""
         if not self._gives_way:
-            _lock(self._terminal)  # it may be held for a moment by one that gives way
+            self._lock()  # it may be held for a moment by one that gives way
             return True
-        if now - self._started < GIVE_WAY_SECONDS or self._bar is None:
+        if seconds < GIVE_WAY_SECONDS:
             return False
-        if not _lock(self._terminal):
-            self._bar.stop()
+        if not self._lock():
+            bar.stop()
             self._bar = None
             return False
         if self._terminal is not None:
             fcntl.flock(self._terminal, fcntl.LOCK_UN)
-        self._show(self._bar.start)
+        self._show(bar.start)
+        return True
+
+    def _lock(self) -> bool:
+        """Take the terminal for a bar; False where another command has it."""
+        if self._terminal is not None:
+            try:
+                fcntl.flock(self._terminal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return False
         return True
 
     def say(self, text: str) -> None:
@@ -161,17 +158,6 @@ def _open_terminal(stream: TextIO) -> int | None:
         return None
 
 
-def _lock(terminal: int | None) -> bool:
-    """Take the terminal for a bar; False where another command has it."""
-    if terminal is None:
-        return True
-    try:
-        fcntl.flock(terminal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
 def _counts(stats: Stats) -> list[str]:
     rejected = [f"{stats.rejected} rejected"] if stats.rejected else []
     return [f"{stats.ok} ok", *rejected, f"{stats.failed} failed"]
@@ -184,12 +170,15 @@ def tokens(used: Usage) -> str:
     ('41k tokens', '1.0k tokens (89 % of the answers reasoning)')
     """
     words = f"{_short(used.prompt_tokens + used.completion_tokens)} tokens"
-    about = []
-    if used.reasoning_tokens and used.completion_tokens:
-        share = 100 * used.reasoning_tokens / used.completion_tokens
-        about.append(f"{share:.0f} % of the answers reasoning")
-    if used.cached_tokens and used.prompt_tokens:
-        about.append(f"{100 * used.cached_tokens / used.prompt_tokens:.0f} % of the prompts cached")
+    shares = (
+        (used.reasoning_tokens, used.completion_tokens, "answers reasoning"),
+        (used.cached_tokens, used.prompt_tokens, "prompts cached"),
+    )
+    about = [
+        f"{100 * part / whole:.0f} % of the {what}"
+        for part, whole, what in shares
+        if part and whole
+    ]
     return f"{words} ({', '.join(about)})" if about else words
 
 

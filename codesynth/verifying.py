@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import itertools
 import zlib
-from typing import TYPE_CHECKING
 
 from codesynth.codec import dumps
 from codesynth.filters import Agreement, GroupWindow, Pairs, Selection
 from codesynth.pipeline import RowWindow
+from codesynth.run import Run
 from codesynth.settings import VerifySettings
 from codesynth.storage import Files, Output, check_inputs, read_records
 from codesynth.verify import INSTRUCTION_KEYS, SandboxServing, SandboxSettings, VerifyTask
-
-if TYPE_CHECKING:
-    pass
-from codesynth.run import Run
 
 _LONGEST_LOOK = 1 << 20
 
@@ -47,8 +43,8 @@ def verify(settings: VerifySettings) -> int:
             output_key=settings.output_key,
             more_columns=settings.new_columns[1:],
         )
-        run = Run(settings, "verify", files, lambda: None)
-        run.say_if(settings.unsafe, "--unsafe: the code runs without a sandbox, with your rights")
+        run = Run(settings, files, lambda: None)
+        run.say("--unsafe: the code runs without a sandbox, with your rights", settings.unsafe)
         run.tally = task.statuses
         run.fewest_rows = 0 if settings.overwrite else files.output.count_rows()
         records = itertools.islice(read_records(settings.inputs), settings.limit)
@@ -57,21 +53,13 @@ def verify(settings: VerifySettings) -> int:
         window = _window(settings, agreement)
         code = run.execute(records, task, serving, [selection], window)
         first = agreement.first or selection.first
-        run.say_if(bool(first), f"first rejected: {first}")
-        run.say_if(
-            bool(agreement.useless),
-            f"{agreement.useless} tests were failed by every answer to their instruction: they do "
-            "not count",
-        )
-        run.say_if(
-            bool(count := task.statuses["no_tests"]),
-            f"{count} rows have no tests. Name their column with --test-key, or make tests with "
-            "codesynth gen-tests",
-        )
-        run.say_if(
-            bool(count := task.statuses["unsupported"]),
-            f"{count} rows are not Python: verify runs only Python",
-        )
+        run.say(f"first rejected: {first}", bool(first))
+        count = agreement.useless
+        run.say(f"{count} tests failed for every answer to their instruction: not counted", count)
+        count = task.statuses["no_tests"]
+        run.say(f"{count} rows have no tests. Name their column with --test-key", count)
+        count = task.statuses["unsupported"]
+        run.say(f"{count} rows are not Python: verify runs only Python", count)
         return code
 
 

@@ -191,8 +191,8 @@ def test_columns_of_the_input_are_never_overwritten() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--pairs", "--best"], "--pairs chooses the answers itself: drop --best and --keep"),
-        (["--agree", "--unordered"], "need the rows in order: drop --unordered"),
+        (["--pairs", "--best"], "--pairs and --best exclude each other"),
+        (["--agree", "--unordered"], "--agree and --unordered exclude each other"),
         (["--agree", "--output-key", "agreement"], 'would have the name "agreement"'),
     ],
 )

@@ -1,8 +1,8 @@
 """Batches behind a journal, against a loopback server that goes wrong in every known way."""
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
@@ -10,16 +10,14 @@ from typing import Any
 
 import pytest
 from support.batches import BatchServer, Fault
-from support.replies import completion, text_for
+from support.replies import text_for
 
 from codesynth.codec import dumps
-from codesynth.errors import EndpointError, InputError, LimitReached, OutputError
+from codesynth.errors import EndpointError, InputError, LimitReached
 from codesynth.journal import BatchLog, Journal, JournaledServing
-from codesynth.models import Record, Request, Response
-from codesynth.serving.answers import read_completion
-from codesynth.serving.batch import BatchClient, BatchOptions, BatchServing, Withholding
+from codesynth.models import Failure, Record, Request, Response
+from codesynth.serving.batch import BatchClient, BatchOptions, BatchServing
 from codesynth.serving.batch.shapes import BatchShape
-from codesynth.serving.stream import IteratorStream
 
 PROMPTS = [f"task {i}" for i in range(10)]
 
@@ -43,26 +41,6 @@ def request(position: int, prompt: str) -> Request:
     return Request(record, position, body, blake2b(body, digest_size=16).digest())
 
 
-class Answering:
-    """A serving that notes what it is asked."""
-
-    def __init__(self, asked: list[str]) -> None:
-        self._asked = asked
-
-    def generate(self, requests: Iterable[Request | Response]) -> IteratorStream:
-        return IteratorStream(self._answer(requests))
-
-    def _answer(self, requests: Iterable[Request | Response]) -> Generator[Response, None, None]:
-        for each in requests:
-            if isinstance(each, Request):
-                prompt = each.record.fields["instruction"]
-                self._asked.append(prompt)
-                body = dumps(completion(text_for(prompt)).body)
-                yield Response(each, body, read_completion(body)[0], attempts=1)
-            else:
-                yield each
-
-
 class Bench:
     """A journal in a folder, and runs over it."""
 
@@ -71,14 +49,10 @@ class Bench:
 
     @contextmanager
     def opened(self, **options: Any) -> Iterator[tuple[Journal, BatchServing]]:
-        client = BatchClient(
-            self.server.base_url,
-            timeout=10.0,
-            sleep=self.clock.sleep,
-            clock=lambda: self.clock.now,
-        )
+        client = BatchClient(self.server.base_url, timeout=10.0)
+        time = {"sleep": self.clock.sleep, "clock": lambda: self.clock.now}
         with Journal(self.path) as journal:
-            yield journal, BatchServing(client, BatchLog(journal), BatchOptions(**options))
+            yield journal, BatchServing(client, BatchLog(journal), BatchOptions(**time, **options))
 
     def run(self, prompts: list[str] = PROMPTS, **options: Any) -> list[Response]:
         """Run to the end; each request has its response."""
@@ -115,21 +89,18 @@ def test_requests_go_into_batches_of_the_size_asked_for(bench: Bench) -> None:
 
 
 FAULTS = {
-    "any_order_and_twice": Fault(shuffled=True, doubled=True),
+    "any_order_and_twice": Fault(shuffled=True),
     "unknown_right_after_it_was_made": Fault(missing=3),
     "slow": Fault(polls=12),
     "files_named_after_the_end": Fault(late=2),
     "files_that_come_after_their_names": Fault(unwritten=2),
-    "upper_case": Fault(upper=True),
-    "upper_case_and_expired": Fault(status="expired", answered=0.5, upper=True),
     "expired_in_part": Fault(status="expired", answered=0.3, shuffled=True),
-    "expired_before_anything": Fault(status="expired", answered=0.0),
+    "expired_before_anything": Fault(status="expired", answered=0.0, code=None),
     "expired_without_a_word": Fault(status="expired", answered=0.5, code=None),
     "cancelled_by_somebody": Fault(status="cancelled", answered=0.7, code="batch_cancelled"),
     "completed_without_an_output_file": Fault(answered=0.0, code="server_error"),
     "late_error_file": Fault(answered=0.5, status_code=500, late=3),
     "late_error_file_and_no_counts": Fault(answered=0.5, status_code=500, late=3, counted=False),
-    "server_errors": Fault(answered=0.6, status_code=500),
     "rate_limits": Fault(answered=0.6, status_code=429),
     "torn_download": Fault(torn=1),
 }
@@ -150,75 +121,87 @@ def test_ids_may_be_long_and_hold_any_character(bench: Bench) -> None:
     bench.texts(size=4)
 
 
-def test_a_row_is_sent_again_max_retries_times(bench: Bench) -> None:
-    bench.server.faults = [Fault(answered=0.9, status_code=500)] * 3 + [Fault()]
-    *answered, last = bench.run(max_retries=2)
+def failure_of_last(bench: Bench, **options: Any) -> Failure:
+    """Run to the end; only the last row fails."""
+    *answered, last = bench.run(**options)
     assert all(each.error is None for each in answered)
     assert last.error is not None
-    assert (last.error.kind, last.error.status, last.error.attempts) == ("server_error", 500, 3)
+    return last.error
+
+
+@pytest.mark.parametrize(
+    ("fault", "failure"),
+    [
+        (
+            Fault(answered=0.9, status_code=500),
+            Failure("server_error", "refused by the test", 500, 3),
+        ),
+        (
+            Fault(status="expired", answered=0.9, code=None),
+            Failure("server_error", "batch_2 is expired without an answer to this row", None, 3),
+        ),
+    ],
+)
+def test_a_row_is_sent_again_max_retries_times(
+    bench: Bench, fault: Fault, failure: Failure
+) -> None:
+    bench.server.faults = [fault, Fault(status="expired", answered=0), fault, Fault()]
+    assert failure_of_last(bench, max_retries=2) == failure
     assert bench.sizes() == [10, 1, 1]
-
-
-def test_a_row_that_gets_no_line_fails_in_the_end(bench: Bench) -> None:
-    bench.server.faults = [Fault(status="expired", answered=0.9, code=None)] * 2
-    *_, last = bench.run(max_retries=1)
-    assert last.error is not None
-    assert last.error.message == "batch_1 is expired without an answer to this row"
 
 
 def test_a_row_that_is_refused_is_not_sent_again(bench: Bench) -> None:
     bench.server.faults = [Fault(answered=0.9, status_code=400)]
-    *answered, last = bench.run()
-    assert all(each.error is None for each in answered)
-    assert last.error is not None
-    assert (last.error.kind, last.error.message) == ("rejected", "refused by the test")
+    assert failure_of_last(bench) == Failure("rejected", "refused by the test", 400, 1)
     assert bench.sizes() == [10]
 
 
-def test_lines_for_which_a_batch_is_refused_fail_and_the_others_are_sent_again(
-    bench: Bench,
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (
+            Fault(status="failed", errors=(("billing", "limit reached"),)),
+            "batch_0 has failed: billing: limit reached",
+        ),
+        (Fault(answered=0.0, status_code=401), "batch_0: every request is refused: refused by th"),
+    ],
+)
+def test_a_batch_that_is_refused_as_a_whole_stops_the_run(
+    bench: Bench, fault: Fault, words: str
 ) -> None:
-    errors = [("invalid_request", "no such parameter", 3), ("invalid_request", "too long", 5)]
-    bench.server.faults = [Fault(status="failed", errors=errors)]
-    failed = {each.request.position: each.error for each in bench.run() if each.error}
-    assert {n: (e.kind, e.message) for n, e in failed.items()} == {
-        2: ("rejected", "invalid_request: no such parameter"),
-        4: ("rejected", "invalid_request: too long"),
-    }
-    assert bench.sizes() == [10, 8]
-
-
-def test_a_batch_that_is_refused_as_a_whole_stops_the_run(bench: Bench) -> None:
-    bench.server.faults = [Fault(status="failed", errors=[("billing", "limit reached", None)])]
-    with pytest.raises(EndpointError, match="batch_0 has failed: billing: limit reached"):
+    bench.server.faults = [fault]
+    with pytest.raises(EndpointError, match=words):
         bench.run()
     bench.texts()
 
 
-def test_a_key_that_is_refused_for_every_row_stops_the_run(bench: Bench) -> None:
-    bench.server.faults = [Fault(answered=0.0, status_code=401)]
-    with pytest.raises(EndpointError, match="every request is refused"):
-        bench.run()
-    bench.texts()
-
-
-LIMIT = [("token_limit_exceeded", "Enqueued token limit reached for gpt in organization", None)]
+TOO_LARGE = Fault(
+    status="failed",
+    errors=(("token_limit_exceeded", "Enqueued token limit reached for gpt in organization"),),
+)
 
 
 def test_too_many_tokens_are_tried_again_in_smaller_batches_after_a_pause(bench: Bench) -> None:
-    bench.server.faults = [Fault(status="failed", errors=LIMIT)] * 2
+    bench.server.faults = [TOO_LARGE] * 2
     bench.texts(max_retries=0)
     assert bench.sizes() == [10, 5, 2, 2, 2, 2, 2]
     assert bench.clock.pauses.count(60.0) == 2
 
 
 def test_too_many_tokens_beside_another_batch_wait_for_its_end(bench: Bench) -> None:
-    bench.server.faults = [Fault(polls=9), Fault(status="failed", errors=LIMIT)]
+    bench.server.faults = [Fault(polls=9), TOO_LARGE]
     bench.texts(size=5)
     assert bench.sizes() == [5, 5, 5]
     first, _, third = bench.server.batches
     assert first.polls == 10
     assert third.status == "completed"
+
+
+@pytest.mark.parametrize("status", [400, 413])
+def test_a_file_that_is_too_large_is_halved(bench: Bench, status: int) -> None:
+    bench.server.refuse = refuse("POST /files", status, status)
+    bench.texts()
+    assert bench.sizes() == [2, 2, 2, 2, 2]
 
 
 def test_polls_are_far_apart_after_a_while(bench: Bench) -> None:
@@ -247,16 +230,12 @@ def test_a_call_is_repeated_until_it_succeeds(bench: Bench, call: str) -> None:
     assert bench.sizes() == [10]
 
 
-def test_a_batch_that_was_made_all_the_same_is_not_made_again(bench: Bench) -> None:
-    bench.server.refuse = refuse("POST /batches", -500)
+@pytest.mark.parametrize("status", [-500, 404])
+def test_a_batch_is_made_once_whatever_the_reply(bench: Bench, status: int) -> None:
+    bench.server.refuse = refuse("POST /batches", status)
     bench.texts(size=4)
     assert bench.sizes() == [4, 4, 2]
-
-
-def test_a_file_that_is_not_known_yet_becomes_a_batch_later(bench: Bench) -> None:
-    bench.server.refuse = refuse("POST /batches", 404)
-    bench.texts()
-    assert bench.sizes() == [10]
+    assert bench.server.calls["POST /files"] == 3
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -271,17 +250,20 @@ def test_an_outage_ends_the_run_and_the_next_one_goes_on(bench: Bench, call: str
     assert len(bench.server.batches) == 1
 
 
-def test_an_endpoint_without_batches_is_named(bench: Bench) -> None:
-    bench.server.refuse = refuse("POST /files", 404)
-    with pytest.raises(EndpointError, match=r"\(404\).* Has it a Batch API\?"):
-        bench.run()
-
-
-def test_a_wrong_key_ends_the_run_at_once(bench: Bench) -> None:
-    bench.server.refuse = refuse("POST /files", 401)
-    with pytest.raises(EndpointError, match=r"\(401\).*Set OPENAI_API_KEY"):
+@pytest.mark.parametrize(
+    ("call", "status", "words"),
+    [
+        ("POST /files", 404, r"\(404\).* Has it a Batch API\?"),
+        ("POST /files", 401, r"\(401\).*Set OPENAI_API_KEY"),
+        ("POST /batches", 400, r"\(400\): refused"),
+    ],
+)
+def test_a_refusal_ends_the_run_at_once(bench: Bench, call: str, status: int, words: str) -> None:
+    bench.server.refuse = refuse(call, status)
+    with pytest.raises(EndpointError, match=words):
         bench.run()
     assert bench.clock.pauses == []
+    bench.texts()
 
 
 def test_without_waiting_a_run_sends_all_and_a_later_one_collects(bench: Bench) -> None:
@@ -296,14 +278,20 @@ def test_without_waiting_a_run_sends_all_and_a_later_one_collects(bench: Bench) 
     assert bench.sizes() == [4, 4, 2]
 
 
+def test_late_files_are_waited_for_where_nobody_waits(bench: Bench) -> None:
+    bench.server.faults = [Fault(late=2)]
+    with pytest.raises(LimitReached):
+        bench.run(wait=False)
+    bench.texts(wait=False)
+    assert bench.sizes() == [10]
+
+
 def test_rows_that_always_fail_fail_in_the_end_where_nobody_waits(bench: Bench) -> None:
     bench.server.faults = [Fault(answered=0.9, status_code=500)] * 9
     for _ in range(3):
         with pytest.raises(LimitReached):
             bench.run(wait=False, max_retries=2)
-    *_, last = bench.run(wait=False, max_retries=2)
-    assert last.error is not None
-    assert last.error.attempts == 3
+    assert failure_of_last(bench, wait=False, max_retries=2).attempts == 3
     assert bench.sizes() == [10, 1, 1]
 
 
@@ -320,22 +308,6 @@ def test_rows_that_were_added_go_into_another_batch(bench: Bench) -> None:
         bench.run(PROMPTS[:7], wait=False)
     bench.texts()
     assert bench.sizes() == [7, 3]
-
-
-def test_another_serving_is_not_asked_what_is_in_open_batches(bench: Bench) -> None:
-    with pytest.raises(LimitReached):
-        bench.run(PROMPTS[:4], size=2, wait=False)
-    bench.server.batches[1].fault = Fault(polls=1)
-    asked: list[str] = []
-    with bench.opened() as (journal, serving):
-        held, words = serving.collect()
-        withholding = Withholding(Answering(asked), held, words)
-        journaled = JournaledServing(journal, withholding)
-        stream = journaled.generate(request(i, prompt) for i, prompt in enumerate(PROMPTS))
-        with pytest.raises(LimitReached, match=r"2 rows have no answer yet\. 2 requests are in op"):
-            deque(stream)
-    assert asked == PROMPTS[4:]
-    bench.texts()
 
 
 def test_batches_are_cancelled_and_what_they_did_is_kept(bench: Bench) -> None:
@@ -368,9 +340,9 @@ def make_intent(bench: Bench, *, is_made: bool, is_uploaded: bool = True) -> Non
         log, requests = BatchLog(journal), [request(i, text) for i, text in enumerate(PROMPTS)]
         batch = log.add("the-uuid", {each.key: 0 for each in requests})
         if is_uploaded:
-            lines = [BatchShape().line(each.key, each.body) + b"\n" for each in requests]
+            lines = [BatchShape().line(each.key, each.body) for each in requests]
             bench.server.files["file-a"] = b"".join(lines)
-            log.note_file(batch, "file-a")
+            log.note(batch, file="file-a")
     if is_made:
         bench.server.create(BatchShape().create("file-a", "the-uuid"))
         for number in range(3):  # of other people; the list has two on a page
@@ -378,28 +350,32 @@ def make_intent(bench: Bench, *, is_made: bool, is_uploaded: bool = True) -> Non
             bench.server.create(BatchShape().create(f"file-{number}", "another"))
 
 
-@pytest.mark.parametrize("keeps", ["metadata", "input_file"])
-def test_a_batch_that_was_made_just_before_a_kill_is_found_again(bench: Bench, keeps: str) -> None:
+@pytest.mark.parametrize("lost", ["metadata", "input_file"])
+def test_a_batch_that_was_made_just_before_a_kill_is_found_again(bench: Bench, lost: str) -> None:
     make_intent(bench, is_made=True)
-    setattr(
-        bench.server.batches[0], {"metadata": "input_file", "input_file": "metadata"}[keeps], ""
-    )
+    setattr(bench.server.batches[0], lost, "")
     bench.texts()
     assert bench.server.calls["POST /batches"] == 0
     assert bench.server.calls["GET /batches"] == 2
 
 
-def test_a_batch_that_was_not_made_before_a_kill_is_made_now(bench: Bench) -> None:
-    make_intent(bench, is_made=False)
+@pytest.mark.parametrize("is_uploaded", [True, False])
+def test_a_batch_that_was_not_made_before_a_kill_is_made_now(
+    bench: Bench, is_uploaded: bool
+) -> None:
+    make_intent(bench, is_made=False, is_uploaded=is_uploaded)
     bench.texts()
     assert bench.sizes() == [10]
-    assert bench.clock.pauses[:2] == [1, 2]  # it might have come late
+    assert bench.clock.pauses == [3] * is_uploaded  # it may come into the list late
+    assert bench.server.calls["POST /files"] == 1 - is_uploaded
 
 
-def test_a_batch_that_was_not_even_uploaded_is_not_looked_for(bench: Bench) -> None:
-    make_intent(bench, is_made=False, is_uploaded=False)
-    bench.texts()
-    assert bench.server.calls["GET /batches"] == 0
+def test_a_batch_that_was_not_made_is_not_made_to_be_cancelled(bench: Bench) -> None:
+    make_intent(bench, is_made=False)
+    with bench.opened() as (journal, serving):
+        serving.collect(cancel=True)
+        assert BatchLog(journal).open() == []
+    assert bench.server.batches == []
 
 
 def test_a_run_that_ends_amid_the_results_takes_the_others_later(bench: Bench) -> None:
@@ -417,18 +393,38 @@ def test_a_run_that_ends_amid_the_results_takes_the_others_later(bench: Bench) -
         assert journal.answers == 3000
 
 
-def test_a_stop_does_not_wait_for_batches(bench: Bench) -> None:
-    bench.server.faults = [Fault(polls=10**9)]
-    with bench.opened() as (journal, serving):
+def test_a_stop_does_not_wait_for_batches_and_the_bar_shows_them(bench: Bench) -> None:
+    bench.server.faults = [Fault(polls=10**9)] * 2
+    with bench.opened(size=6) as (journal, serving):
+        assert serving.status() == ""
         requests = (request(i, prompt) for i, prompt in enumerate(PROMPTS))
         stream = JournaledServing(journal, serving).generate(requests)
-        while not bench.server.batches:
+        while not serving.status().startswith("2 batches for "):
             stream.wait(0.01)
+        assert serving.status().endswith(" min: 0 of 10 requests done")
         stream.drain(None)
         assert list(stream) == []
-    bench.server.batches[0].fault = Fault()
+    for batch in bench.server.batches:
+        batch.fault = Fault()
     bench.texts()
-    assert bench.sizes() == [10]
+    assert bench.sizes() == [6, 4]
+
+
+def test_a_stop_does_not_wait_for_requests(bench: Bench) -> None:
+    pulled, go_on = threading.Event(), threading.Event()
+
+    def requests() -> Iterator[Request]:
+        yield request(0, "task")
+        pulled.set()
+        go_on.wait(10)
+
+    with bench.opened() as (journal, serving):
+        stream = JournaledServing(journal, serving).generate(requests())
+        pulled.wait(10)
+        stream.drain(None)
+        assert list(stream) == []
+        go_on.set()
+    assert bench.server.calls == {}
 
 
 def test_a_second_stream_works_after_the_first(bench: Bench) -> None:
@@ -450,19 +446,3 @@ def test_a_failing_source_of_rows_ends_the_stream_with_its_error(bench: Bench) -
     with bench.opened() as (journal, serving), pytest.raises(InputError, match="in the middle"):
         list(JournaledServing(journal, serving).generate(requests()))
     assert bench.server.batches == []
-
-
-def test_two_requests_with_one_key_are_a_mistake_that_is_told(bench: Bench) -> None:
-    with bench.opened() as (_, serving), pytest.raises(OutputError, match="UNIQUE"):
-        list(serving.generate([request(0, "task"), request(1, "task")]))
-
-
-def test_the_bar_shows_batches_requests_and_time(bench: Bench) -> None:
-    bench.server.faults = [Fault(polls=10**9)] * 2
-    with bench.opened(size=6) as (journal, serving):
-        assert serving.status() == ""
-        requests = (request(i, prompt) for i, prompt in enumerate(PROMPTS))
-        with JournaledServing(journal, serving).generate(requests) as stream:
-            while not serving.status().startswith("2 batches"):
-                stream.wait(0.01)
-            assert serving.status().endswith(" min: 0 of 10 requests done")

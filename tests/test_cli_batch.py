@@ -216,15 +216,15 @@ def test_an_open_batch_counts_against_the_budget(job: BatchJob) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--no-journal", "--batch"], "--batch needs a journal: name -o OUT or --journal PATH"),
-        (["--no-journal", "--cancel"], "--cancel needs a journal"),
-        (["--no-wait"], "--no-wait goes with --batch"),
-        (["--batch", "--estimate", "2"], "--estimate asks at once: drop --batch"),
+        (["--no-journal", "--batch"], "--batch and --no-journal exclude each other"),
+        (["--no-journal", "--cancel"], "--cancel and --no-journal exclude each other"),
+        (["--no-wait"], "--no-wait needs --batch or --cancel"),
+        (["--batch", "--estimate", "2"], "--estimate and --batch exclude each other"),
         (
             ["--batch", "--base-url", "http://a/v1", "--base-url", "http://b/v1"],
             "give one --base-u",
         ),
-        (["--batch", "--price", "1,1", "--max-cost", "1"], "needs --max-tokens"),
+        (["--batch", "--price", "1,1", "--max-cost", "1"], "need --max-tokens"),
     ],
 )
 def test_what_does_not_go_together_is_told(job: BatchJob, options: list[str], words: str) -> None:
@@ -237,4 +237,4 @@ def test_accepted_needs_rows_at_once_and_so_no_batch(job: BatchJob) -> None:
         "gen-instructions", job.rows, "--batch", "--accepted", 5, "-o", job.out, env=job.env
     )
     assert done.code == 2
-    assert "--accepted asks until enough rows are accepted" in done.err
+    assert "--accepted and --batch exclude each other" in done.err

@@ -148,3 +148,16 @@ def test_timeout_is_for_one_attempt(endpoint: Endpoint, tmp_path: Path) -> None:
     done = codesynth("gen-code", *options, stdin=instructions("a"), endpoint=endpoint)
     assert (done.code, endpoint.counts) == (0, {"a": 2})
     assert done.rows[0]["generated_code"] == code_for("a")
+
+
+def test_a_complete_rerun_names_the_model_of_its_answers_and_asks_nothing(
+    endpoint: Endpoint, tmp_path: Path
+) -> None:
+    options = ("gen-code", "-o", tmp_path / "out.jsonl")
+    first = codesynth(*options, stdin=instructions("a"), endpoint=endpoint)
+    connections, endpoint.models = endpoint.connections, ["swapped"]
+    again = codesynth(*options, stdin=instructions("a"), endpoint=endpoint)
+    assert (again.code, endpoint.connections) == (0, connections)
+    assert "1 from the journal (model test-model)" in again.err
+    named = codesynth(*options, "--model", "test-model", stdin=instructions("a"), endpoint=endpoint)
+    assert "(model" not in first.err + named.err

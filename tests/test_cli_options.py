@@ -11,7 +11,7 @@ from support.command import Finished, bare, codesynth, finished, instructions, l
 from support.endpoint import Endpoint
 from support.faults import FAULTS
 from support.replies import Reply, completion, healing
-from update_help import COMMANDS
+from update_help import HELPED
 
 from codesynth import __version__
 
@@ -217,16 +217,16 @@ WRONG = {
     ("--shard", "1"): "it must be I/N with I from 0 to N - 1",
     ("--limit", "0"): "--limit",
     ("--timeout", "0"): "--timeout",
-    ("--timeout", "nan"): "it is no number",
-    ("--temperature", "nan"): "it is no number",
-    ("--rpm", "inf"): "it is no number",
+    ("--timeout", "nan"): "it is not a number",
+    ("--temperature", "nan"): "it is not a number",
+    ("--rpm", "inf"): "it is not a number",
     ("--max-retries", "-1"): "--max-retries",
     ("--max-tokens", "1.5"): "--max-tokens",
     ("--extra-body", "[]"): "it is not a JSON object",
     ("--extra-body", "{"): "it is not JSON",
     ("--extra-body", '{"stream": true}'): 'must not change "stream"',
     ("--header", "X"): "it must be NAME: VALUE",
-    ("--header", "X: a\nb"): "it holds a character that no header can carry",
+    ("--header", "X: a\nb"): "it has a character that a header cannot carry",
     ("--language", "pyton"): "python",
     ("-n", "5"): "Did you mean --limit or --samples?",
     ("--max-cost", "1"): "--max-cost needs --price",
@@ -248,10 +248,10 @@ def test_a_wrong_option_exits_2_and_sends_nothing(
     assert WRONG[options] in done.err
 
 
-HELPED = [tuple(command.split()) for command in COMMANDS]
+PARSED = [tuple(command.split()) for command in HELPED]
 
 
-@pytest.mark.parametrize("command", HELPED, ids=" ".join)
+@pytest.mark.parametrize("command", PARSED, ids=" ".join)
 @pytest.mark.parametrize("option", ["-h", "--help"])
 def test_help_is_what_the_options_say(command: tuple[str, ...], option: str) -> None:
     done = codesynth(*command, option)
@@ -261,7 +261,7 @@ def test_help_is_what_the_options_say(command: tuple[str, ...], option: str) -> 
     assert done.out == twice.out, f"{file}: run tests/update_help.py"
 
 
-@pytest.mark.parametrize("command", HELPED, ids=" ".join)
+@pytest.mark.parametrize("command", PARSED, ids=" ".join)
 def test_help_fits_80_columns_and_shows_examples_before_options(command: tuple[str, ...]) -> None:
     done = finished(*command, "--help", env={"COLUMNS": "200"})
     help_text = done.out.decode()

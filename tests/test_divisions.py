@@ -70,4 +70,4 @@ def test_wrong_further_journals_are_refused(job: Parts) -> None:
     assert "cannot read" in job.run("second.jsonl", *nothing, code=1)
     assert "not a database" in job.run("second.jsonl", "--also-journal", job.rows, code=1)
     no_own = codesynth("gen-code", job.rows, "--offline", *itself)
-    assert (no_own.code, "needs a journal of the run's own" in no_own.err) == (2, True)
+    assert (no_own.code, "--also-journal needs --output or --journal" in no_own.err) == (2, True)

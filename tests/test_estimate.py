@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codesynth.estimate import Estimate, Spread
+from codesynth.estimate import Estimate, is_spread
 from codesynth.models import Answer, Record, Request, Response, Usage
 
 REQUEST = Request(Record(0, b"{}", {}), 0, b"{}")
@@ -22,7 +22,7 @@ def test_the_rows_are_spread_evenly_and_are_as_many_as_asked_for(
     total: int, data: st.DataObject
 ) -> None:
     count = data.draw(st.integers(1, total))
-    chosen = [number for number in range(total) if Spread(count, total).has(number)]
+    chosen = [number for number in range(total) if is_spread(number, count, total)]
     assert len(chosen) == count
     gaps = {b - a for a, b in itertools.pairwise(chosen)}
     assert max(gaps, default=0) - min(gaps, default=0) <= 1

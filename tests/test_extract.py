@@ -1,4 +1,4 @@
-"""Answers -> reasoning, code, instructions: real answers, their shapes, and any text at all."""
+"""Answers -> code, instructions: real answers, their shapes, and any text at all."""
 
 import json
 import re
@@ -20,7 +20,6 @@ from codesynth.operators.extract import (
     extract_code,
     extract_instruction,
     find_blocks,
-    split_reasoning,
 )
 from codesynth.operators.languages import find_language
 
@@ -31,7 +30,7 @@ PROMPTS = [json.loads(line)["prompt"] for line in SEEDS]
 F = "def f(x):\n    return x"
 TEXTS = st.text(st.characters() | st.sampled_from("`~ \t\r\n\v\x85\u2028\ud800\0"))
 WORDS = ["x = 1", "  y", "It is so.", "Here is one:", "def f():", "  return 1", "", "\r", "# T"]
-MARKS = ["```", "````", "~~~", "```python", "    ```", "- ```", "<think>", "</think>", "Prompt: x"]
+MARKS = ["```", "````", "~~~", "```python", "    ```", "- ```", "Prompt: x", "```\n```py"]
 MARKED = st.lists(st.sampled_from(WORDS + MARKS)).map("\n".join)
 
 
@@ -61,16 +60,10 @@ def test_the_code_of_a_real_answer_is_the_part_that_a_reader_would_copy(case: An
     else:
         assert isinstance(found, ExtractedCode)
         assert (found.code, found.blocks, found.taken) == (
-            *(case["code"], case["blocks"], case["taken"]),
+            case["code"],
+            case["blocks"],
+            case["taken"],
         )
-
-
-@pytest.mark.parametrize("case", ANSWERS, ids=[case["name"] for case in ANSWERS])
-def test_a_real_answer_after_reasoning_is_the_same_answer(case: Any) -> None:
-    thought = f"<think>\nMaybe {fence('draft = 1', 'python')}?\n</think>\n\n{case['answer']}"
-    assert split_reasoning(thought)[1].strip() == case["answer"].strip()
-    wanted = extract_code(case["answer"], case["instruction"], None)
-    assert extract_code(thought, case["instruction"], None) == wanted
 
 
 # Which block.
@@ -178,6 +171,14 @@ LINES = [
 ]
 
 
+@given(TEXTS | MARKED | st.lists(st.sampled_from(LINES)).map("\n".join))
+def test_the_quick_way_finds_what_the_general_one_finds(text: str) -> None:
+    slow = find_blocks(f"~\n{text}")  # a tilde switches the quick way off
+    assert find_blocks(text) == [
+        block._replace(start=block.start - 2, stop=block.stop - 2) for block in slow
+    ]
+
+
 @given(st.lists(st.sampled_from(LINES)).map("\n".join))
 def test_blocks_are_those_of_another_commonmark_parser(text: str) -> None:
     tokens = MarkdownIt("zero").enable(["fence", "code"]).parse(text)
@@ -205,8 +206,6 @@ def test_blocks_are_those_of_another_commonmark_parser(text: str) -> None:
         ("抱歉\uff0c我不能这样做。", "no_code"),
         ("", "empty"),
         (" \n", "empty"),
-        ("<think>\nHm.\n</think>\n", "empty"),
-        ("<think>\nHm.", "empty"),
     ],
 )
 def test_without_a_fence_code_is_told_from_words(answer: str, code: str | None) -> None:
@@ -218,30 +217,6 @@ def test_code_that_is_cut_is_not_mended() -> None:
     for end in range(len(first) + 1, len(first + F)):
         answer = (first + F)[:end]
         assert code_of(answer) == answer.strip("\n")
-
-
-# Reasoning.
-
-
-@pytest.mark.parametrize(
-    ("text", "parts"),
-    [
-        ("x", (None, "x")),
-        ("<think>a</think>x", ("a", "x")),
-        ("\n<think>\na\n</think>\n\nx", ("a", "\n\nx")),
-        ("<think></think>x", ("", "x")),
-        ("[THINK]a[/THINK]x", ("a", "x")),
-        ("<reasoning>a</think></reasoning>x", ("a</think>", "x")),
-        ("a\n</think>\nx", ("a", "\nx")),
-        ("a</think> \nx", ("a", " \nx")),
-        ("a </think> b", (None, "a </think> b")),
-        ("```\n</think>\n```", (None, "```\n</think>\n```")),
-        ("<think>a", ("a", "")),
-        ("<think>a\n```\nb\n```\nc\n```\nd\n```", ("a\n```\nb\n```\nc", "```\nd\n```")),
-    ],
-)
-def test_reasoning_is_split_off(text: str, parts: tuple[str | None, str]) -> None:
-    assert split_reasoning(text) == parts
 
 
 # Instructions.
@@ -258,7 +233,6 @@ def test_reasoning_is_split_off(text: str, parts: tuple[str | None, str]) -> Non
         "### Example 4\n{1}",
         "Here's another coding task in the same style:\n\n{2}\n\nThis function needs a loop.",
         "A task about strings:\n{1}",
-        "<think>\nLike this: {1}\n</think>\n\n{1}",
     ],
 )
 def test_what_surrounds_an_instruction_goes_and_it_stays_exact(form: str) -> None:
@@ -290,7 +264,7 @@ def test_a_label_before_an_instruction_goes() -> None:
     "text",
     [
         *("", "\n", "Sure! Here is a new instruction:", "**Instruction:**", "### Example 4"),
-        *("In summary, it is done.", "I'm sorry, but I can't do that.", "```\n\n```", "<think>a"),
+        *("In summary, it is done.", "I'm sorry, but I can't do that.", "```\n\n```"),
     ],
 )
 def test_an_answer_without_an_instruction_is_empty(text: str) -> None:
@@ -310,9 +284,6 @@ def test_any_answer_is_read(answer: str, instruction: str, language: str | None)
         assert found.taken is None or 0 <= found.taken < found.blocks
         assert found.code in answer or re.search(r"(?m)^[ \t*+\d.)-]+(```|~~~)", answer)
     extract_instruction(answer)
-    reasoning, rest = split_reasoning(answer)
-    assert answer.endswith(rest)
-    assert reasoning is None or reasoning in answer
 
 
 @given(TEXTS.filter(str.strip), st.sampled_from(["", "python", "rust", "x.py"]))
@@ -329,6 +300,20 @@ def test_a_python_program_without_a_fence_comes_out_unchanged(text: str) -> None
 
 
 # Work.
+
+
+PARTS = [
+    "```\n",
+    "```a\n",
+    "```python\nx = = 1\n```\n",
+    "- ```\n",
+    "    ```\n",
+    "`",
+    "~",
+    "> ",
+    "- a\n",
+]
+PARTS += ["x = (\n", '"""\n', "@a\n", "`a\n", "def f(): pass\n", "It is. ", "("]
 
 
 def count_steps(function: Callable[[str], object], text: str) -> int:
@@ -351,45 +336,14 @@ def count_steps(function: Callable[[str], object], text: str) -> int:
     return steps
 
 
-PARTS = [
-    "```\n",
-    "```a\n",
-    "```python\nx = = 1\n```\n",
-    "- ```\n",
-    "    ```\n",
-    "`",
-    "~",
-    "> ",
-    "- a\n",
-]
-PARTS += [
-    "</think>\n",
-    "<think>",
-    "x = (\n",
-    '"""\n',
-    "@a\n",
-    "`a\n",
-    "def f(): pass\n",
-    "It is. ",
-    "(",
-]
-
-
 @pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("function", [code_of, extract_instruction, split_reasoning])
+@pytest.mark.parametrize("function", [code_of, extract_instruction])
 def test_work_grows_with_the_text_and_not_faster(
     part: str, function: Callable[[str], object]
 ) -> None:
     few, many = (count_steps(function, part * (size // len(part))) for size in (1_000, 8_000))
     assert many < 10 * few + 1_000
-
-
-@pytest.mark.parametrize("part", PARTS)
-def test_a_long_text_of_anything_is_read(part: str) -> None:
-    text = part * (500_000 // len(part))
-    for answer in (text, f"Here:\n```python\n{text}"):
-        code_of(answer, "Write a Python function.")
-        extract_instruction(answer)
+    function(part * (500_000 // len(part)))  # and a long one ends
 
 
 def test_few_blocks_and_lines_are_parsed(monkeypatch: pytest.MonkeyPatch) -> None:

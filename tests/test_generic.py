@@ -9,21 +9,20 @@ from hypothesis import strategies as st
 from codesynth.codec import dumps
 from codesynth.models import Failure, Record
 from codesynth.operators.chat import Parsed
-from codesynth.operators.generic import JSONOperator, TextOperator, any_template
+from codesynth.operators.generic import json_operator, text_operator
+from codesynth.operators.templates import Template
 
-TEMPLATE = any_template("Judge {code}")
-ROW = Record(0, b"{}", {"code": "x = 1", "id": 7})
+TEMPLATE = Template.parse("Judge {code}", "t.txt")
 
 
 def read(answer: str, prefix: str = "", **require: str) -> dict[str, Any] | Failure:
-    parsed = JSONOperator(TEMPLATE, require, prefix).parse(answer, ROW)
+    parsed = json_operator(TEMPLATE, require, prefix).parse(answer, "")
     return parsed if isinstance(parsed, Failure) else parsed.columns
 
 
 @pytest.mark.parametrize(
     "answer",
     [
-        '{"score": 4, "reason": "good"}',
         '```json\n{"score": 4, "reason": "good"}\n```',
         'Sure! Here it is:\n\n```\n{\n  "score": 4,\n  "reason": "good",\n}\n```\nHope it helps.',
         'The set {1, 2} is fine, so: {"score": 4, "reason": "good"} as asked.',
@@ -55,20 +54,10 @@ def test_what_is_no_such_object_is_bad_json_with_a_reason(answer: str, words: st
     assert words in failure.message
 
 
-def test_a_string_keeps_what_looks_like_a_trailing_comma() -> None:
-    assert read('{"a": "x, ]", "b": [1, 2, ], }') == {"a": "x, ]", "b": [1, 2]}
-
-
-def test_nested_values_stay_as_they_are() -> None:
-    assert read('{"a": {"b": [null, 1e3]}}') == {"a": {"b": [None, 1000.0]}}
-
-
-def test_a_field_that_the_row_has_fails_unless_there_is_a_prefix() -> None:
-    failure = read('{"id": 1}')
-    assert isinstance(failure, Failure)
-    assert (failure.kind, "--prefix" in failure.message) == ("existing_key", True)
+def test_values_stay_as_they_are_and_the_prefix_stands_before_the_names() -> None:
+    assert read('{"a": "x, ]", "b": [1, {"c": 1e3}, ], }') == {"a": "x, ]", "b": [1, {"c": 1000.0}]}
     assert read('{"id": 1}', prefix="judge_") == {"judge_id": 1}
-    assert JSONOperator(TEMPLATE, {"id": ""}, "judge_").columns == ("judge_id",)
+    assert json_operator(TEMPLATE, {"id": ""}, "judge_").columns == ("judge_id",)
 
 
 @given(st.text(st.characters() | st.sampled_from('{}[]",:\\`'), max_size=300))
@@ -79,18 +68,13 @@ def test_any_answer_is_read_or_refused(answer: str) -> None:
 
 @given(st.dictionaries(st.text(min_size=1), st.integers() | st.text() | st.booleans(), min_size=1))
 def test_an_object_comes_back_whatever_prose_stands_around_it(fields: dict[str, Any]) -> None:
-    operator = JSONOperator(TEMPLATE, {})
-    text = f"Well:\n```json\n{dumps(fields).decode()}\n```\nDone."
-    assert operator.parse(text, Record(0, b"{}", {})) == Parsed(fields)
+    assert read(f"Well:\n```json\n{dumps(fields).decode()}\n```\nDone.") == fields
 
 
-def test_a_text_is_the_whole_answer() -> None:
-    operator = TextOperator(TEMPLATE, "review")
-    assert operator.prompt(ROW) == "Judge x = 1"
-    assert operator.parse("  Fine.\n", ROW) == Parsed({"review": "Fine."})
-
-
-def test_a_missing_column_fails_the_row() -> None:
-    failure = TextOperator(any_template("{other}")).prompt(ROW)
+def test_a_text_is_the_whole_answer_and_a_missing_column_fails_the_row() -> None:
+    operator = text_operator(TEMPLATE, "review")
+    assert operator.prompt(Record(0, b"{}", {"code": "x = 1"})) == "Judge x = 1"
+    assert operator.parse("  Fine.\n", "") == Parsed({"review": "Fine."})
+    failure = operator.prompt(Record(0, b"{}", {}))
     assert isinstance(failure, Failure)
     assert failure.kind == "missing_key"

@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "progress": set(),
     "pipeline": {"serving", "storage", "journal"},
     "operators": {"operators", "storage"},
-    "operators.dataflow": {"operators", "pipeline", "storage", "serving", "serving.stream"},
+    "operators.dataflow": {"operators", "pipeline", "storage", *SERVING, "serving.answers"},
     "filters": {"filters", "storage"},
     "verify": {"verify", *SERVING},
     "serving": set(),

@@ -4,8 +4,6 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from codesynth.serving.offline import problems
 from codesynth.serving.offline.problems import Problem, draw, read
@@ -116,11 +114,6 @@ def test_a_letter_or_number_means_the_same_in_words_and_code() -> None:
         assert len({clause.code for clause in group}) == len(group)
 
 
-def test_doctests_of_a_stub_hold_under_its_code() -> None:
-    for problem, stub in zip(PROBLEMS, STUBS, strict=True):
-        assert run_doctests(code_of(problem), stub) == (0, 3), stub
-
-
 def test_doctests_of_a_stub_fail_under_other_code() -> None:
     assert run_doctests("def sum_of_squared_even_numbers(numbers): return 0", STUB).failed
 
@@ -131,15 +124,6 @@ def test_a_stub_is_python_and_shows_an_edge_case() -> None:
         assert stub.splitlines()[-3].endswith(("([])", "({})", "('')", "(0)"))
 
 
-def test_500_problems_in_plain_words_are_500_different_ones() -> None:
-    assert len({draw(Random(f"n{seed}")) for seed in range(500)}) == 500
-
-
-def test_the_same_randomness_gives_the_same_problem() -> None:
-    assert draw(Random(7)) == draw(Random(7))
-    assert PROBLEMS[7].stub(Random(7)) == STUBS[7]
-
-
 def test_a_problem_is_read_from_its_words_wherever_they_stand() -> None:
     for problem, stub, plain in zip(PROBLEMS, STUBS, PLAIN, strict=True):
         assert [*read(stub)] == [*read(plain)] == [problem]
@@ -147,10 +131,6 @@ def test_a_problem_is_read_from_its_words_wherever_they_stand() -> None:
             f"Take care. Write code.\n\n```python\n{stub}\n```\n\nGiven that, return it. Thanks."
         )
         assert [*read(prompt)] == [*read(prompt.replace("\n", "\n        "))] == [problem]
-
-
-def test_the_last_of_several_problems_is_read_first() -> None:
-    assert [*read(f"{STUBS[0]}\n\n{PLAIN[1]}\n{STUBS[2]}")] == PROBLEMS[2::-1]
 
 
 @pytest.mark.parametrize(
@@ -187,27 +167,7 @@ def test_a_misread_problem_is_wrong_nearly_always_and_runs() -> None:
     assert wrong >= 270
 
 
-def test_arguments_are_of_the_type_that_the_signature_names() -> None:
-    for problem in PROBLEMS:
-        kind = problem.source.takes.partition(": ")[2].partition("[")[0]
-        arguments = problem.arguments(Random(3), 4)
-        assert {type(argument).__name__ for argument in arguments} == {kind}
-        assert not arguments[-1]
-        assert all(arguments[:-1])
-
-
-@given(
-    st.text() | st.lists(st.sampled_from([*STUB.split(), "Take", "Given", "Return"])).map(" ".join)
-)
-def test_any_text_is_read_without_harm(text: str) -> None:
-    assert all(isinstance(problem, Problem) for problem in read(text))
-
-
 def test_a_long_text_is_searched_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(problems, "_LONGEST", 500)
     assert len([*read("x" * 500 + STUB)]) == 1
     assert [*read(STUB + "x" * 500)] == []
-
-
-def test_a_beginning_among_other_words_hides_no_problem() -> None:
-    assert len([*read(f"Take care, and Given this, Start with nothing: {STUB}")]) == 1

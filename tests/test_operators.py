@@ -234,7 +234,7 @@ def test_an_object_with_build_prompt_is_a_template() -> None:
 @pytest.mark.parametrize(
     ("template", "words"),
     [
-        ("{task}", r"<prompt_template>:1: unknown placeholder \{task\}; known: \{examples\}"),
+        ("{task}", r"<prompt_template>:1: missing placeholder \{examples\}"),
         ("", r"<prompt_template>:1: missing placeholder \{examples\}"),
         ("\n{examples} {", '<prompt_template>:2: lone "{"'),
     ],

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from codesynth import pipeline
 from codesynth.errors import ConfigError, EndpointError, OutputError, RunError
 from codesynth.models import Answer, Ask, Failure, Record, Request, Response, Row, Stats, Usage
-from codesynth.pipeline import Shard, Stop, make_requests
+from codesynth.pipeline import Stop, make_requests
 from codesynth.serving import LLMServing, ResponseStream
 from codesynth.serving.stream import IteratorStream
 from codesynth.storage import parse_record
@@ -173,7 +173,8 @@ def test_equal_requests_are_numbered_over_the_undivided_job() -> None:
     texts = ["a", "b", "a", "a", "b", b"{}", "a"]
     whole = list(make_requests(records(*texts), Copy(), Stats(), Stop()))
     parts = [
-        list(make_requests(records(*texts), Copy(), Stats(), Stop(), Shard(i, 3))) for i in range(3)
+        list(make_requests(records(*texts), Copy(), Stats(), Stop(), lambda n, i=i: n % 3 == i))
+        for i in range(3)
     ]
     dealt = [parts[i % 3][i // 3] for i in range(len(texts))]
     assert [isinstance(each, Request) and each.key for each in dealt] == [
@@ -232,14 +233,14 @@ def test_what_goes_wrong_in_reading_goes_through() -> None:
 
 
 def test_a_stop_drains_what_is_in_flight_and_writes_what_comes() -> None:
-    stop, sink, serving = Stop(), Lists(), Echo()
-    ticks = iter(range(10))
+    stop, sink = Stop(), Lists()
 
-    def tick() -> None:
-        if next(ticks) == 0:
-            stop.ask(2.5)
+    def arrange(responses: list[Response]) -> list[Response]:
+        stop.ask(2.5)
+        return responses
 
-    run(serving, "a", "b", "c", "d", sink=sink, stop=stop, tick=tick)
+    serving = Echo(arrange)
+    run(serving, "a", "b", "c", "d", sink=sink, stop=stop)
     assert sink.texts == ["a", "b"]
     assert (serving.stream.grace, serving.stream.closed) == ([2.5], True)
 

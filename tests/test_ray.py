@@ -16,7 +16,7 @@ from support.replies import completion, echo, error, text_for
 
 from codesynth.batches import BatchCommand
 from codesynth.errors import EndpointError
-from codesynth.settings import AskSettings, CodeSettings
+from codesynth.settings import CodeSettings
 
 # Ray leaves sockets, files and deprecated calls behind.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -167,7 +167,7 @@ def test_what_cannot_be_divided_is_refused(tmp_path: Path, options: tuple[object
 
 
 def test_limits_are_divided_among_those_that_run_and_money_among_all() -> None:
-    whole = AskSettings(
+    whole = CodeSettings(
         inputs=["rows.jsonl"], output="out.jsonl", rpm=60, tpm=900, concurrency=32, max_cost=8.0
     )
     part = whole.share(4).part(2, 16, "/shared/out.2.jsonl", ["old.journal"])
@@ -175,7 +175,7 @@ def test_limits_are_divided_among_those_that_run_and_money_among_all() -> None:
     assert (part.shard, part.output, part.ray) == ((2, 16), "/shared/out.2.jsonl", None)
     assert part.inputs == [str(Path.cwd() / "rows.jsonl")]
     assert part.also_journal == [str(Path.cwd() / "old.journal")]
-    assert AskSettings().share(4).part(0, 2, "/out", []).rpm is None
+    assert CodeSettings().share(4).part(0, 2, "/out", []).rpm is None
 
 
 class Column(list[Any]):

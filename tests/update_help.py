@@ -6,30 +6,19 @@ The help texts are those of the parser, so that printing them needs no parser. R
 of an option; a test says when that was forgotten.
 """
 
-import dataclasses
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
-from codesynth import cli, settings
 from codesynth.options import Option
+from codesynth.settings import COMMANDS, AskSettings
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "codesynth" / "help"
-COMMANDS = ["", *sorted(cli.COMMANDS)]
-OWN = {
-    "gen-instructions": settings.InstructionsSettings,
-    "gen-code": settings.CodeSettings,
-    "gen-tests": settings.TestsSettings,
-    "gen": settings.GenSettings,
-    "verify": settings.VerifySettings,
-    "show": settings.ShowSettings,
-    "report": settings.ReportSettings,
-    "status": settings.StatusSettings,
-    "join": settings.JoinSettings,
-}
+HELPED = ["", *COMMANDS]
 
 
 def help_of(command: str) -> str:
@@ -42,29 +31,21 @@ def help_of(command: str) -> str:
 
 def tables() -> str:
     """Write the README's tables: the shared options, and those that a command has of its own."""
-    shared = _options(settings.AskSettings)
+    shared = [each for group in AskSettings.options().values() for each in group.values()]
     parts = [_table("Commands that ask a model", shared)]
-    for name, kind in OWN.items():
-        own = {
-            usage: option
-            for usage, option in _options(kind).items()
-            if shared.get(usage) != option or not issubclass(kind, settings.AskSettings)
-        }
-        parts.append(_table(f"`{name}`", own))
+    for name, kind in COMMANDS.items():
+        options = [each for group in kind.options().values() for each in group.values()]
+        known = shared if issubclass(kind, AskSettings) else []
+        parts.append(_table(f"`{name}`", [each for each in options if each not in known]))
     return "\n".join(parts)
 
 
-def _options(kind: type) -> dict[str, Option]:
-    declared = [field.metadata.get("option") for field in dataclasses.fields(kind)]
-    options = [option for option in declared if option is not None and option.names]
-    return {f"{', '.join(o.names)} {o.metavar}".strip(): o for o in options}
-
-
-def _table(title: str, options: dict[str, Option]) -> str:
-    rows = [
-        f"| `{usage.replace('|', chr(92) + '|')}` | {option.help} |"
-        for usage, option in options.items()
-    ]
+def _table(title: str, options: Iterable[Option]) -> str:
+    rows = []
+    for each in options:
+        if each.names:
+            usage = f"{', '.join(each.names)} {each.metavar}".strip().replace("|", r"\|")
+            rows.append(f"| `{usage}` | {each.help} |")
     return "\n".join([f"**{title}**\n", "| option | meaning |", "| --- | --- |", *rows, ""])
 
 
@@ -76,6 +57,6 @@ def readme() -> str:
 
 
 if __name__ == "__main__":
-    for name in COMMANDS:
+    for name in HELPED:
         (FOLDER / f"{name or 'codesynth'}.txt").write_text(help_of(name))
     (ROOT / "README.md").write_text(readme(), "utf-8")

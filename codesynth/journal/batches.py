@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 from codesynth.codec import dumps, loads
 from codesynth.journal.store import Journal, StoredAnswer
 
 
-class OpenBatch(NamedTuple):
+@dataclass(slots=True)
+class OpenBatch:
     """A batch whose answers are not all in the journal.
 
     Attributes:
         uuid: chosen before the upload.
         requests: how many it was made of.
         file, id: those of the provider; empty while they are not known.
+        done: requests that are done, as the provider counts.
+        looks: at its results, which were not all there.
+        reserved: money that is set aside for its rows.
     """
 
     number: int
@@ -23,6 +27,9 @@ class OpenBatch(NamedTuple):
     requests: int
     file: str = ""
     id: str = ""
+    done: int = 0
+    looks: int = 0
+    reserved: list[float] = field(default_factory=list)
 
 
 class BatchLog:
@@ -31,7 +38,8 @@ class BatchLog:
     >>> import tempfile
     >>> with Journal(tempfile.mkdtemp() + "/out.journal") as journal:
     ...     log = BatchLog(journal)
-    ...     batch = log.note_file(log.add("u-u-i-d", {b"key": 0}), "file-1")
+    ...     batch = log.add("u-u-i-d", {b"key": 0})
+    ...     log.note(batch, file="file-1")
     ...     [log.open() == [batch], log.keys(batch), log.close(batch), log.open()]
     [True, {b'key': 0}, None, []]
     """
@@ -57,17 +65,12 @@ class BatchLog:
             number = db.execute(query, (uuid, len(keys), text)).lastrowid
         return OpenBatch(number or 0, uuid, len(keys))
 
-    def note_file(self, batch: OpenBatch, file: str) -> OpenBatch:
-        """Note the id of the uploaded file."""
+    def note(self, batch: OpenBatch, *, file: str = "", batch_id: str = "") -> None:
+        """Note the id of the uploaded file, or that of the batch."""
+        batch.file, batch.id = file or batch.file, batch_id or batch.id
+        query = "UPDATE batch SET file = ?, id = ? WHERE number = ?"
         with self._journal.transaction() as db:
-            db.execute("UPDATE batch SET file = ? WHERE number = ?", (file, batch.number))
-        return batch._replace(file=file)
-
-    def note_id(self, batch: OpenBatch, batch_id: str) -> OpenBatch:
-        """Note the id of the batch."""
-        with self._journal.transaction() as db:
-            db.execute("UPDATE batch SET id = ? WHERE number = ?", (batch_id, batch.number))
-        return batch._replace(id=batch_id)
+            db.execute(query, (batch.file, batch.id, batch.number))
 
     def keys(self, batch: OpenBatch) -> dict[bytes, int]:
         """Return what was given to ``add``, but for the keys that ``Journal.get`` finds."""

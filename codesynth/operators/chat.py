@@ -2,177 +2,162 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from hashlib import sha256
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, TypeAlias
 
 from codesynth.codec import dumps
 from codesynth.models import (
     IGNORED_IN_KEY,
     META_KEY,
+    Answer,
     Ask,
     Failure,
     Message,
     Record,
+    Request,
     Response,
     SamplingParams,
 )
 
 
 class Parsed(NamedTuple):
-    """What an operator read from an answer.
-
-    Attributes:
-        columns: new columns by name.
-        about: for the ``_codesynth`` object.
-    """
+    """What an operator read from an answer: new columns, and more for ``_codesynth``."""
 
     columns: dict[str, Any]
     about: Mapping[str, Any] = {}
 
 
-class Operator(Protocol):
-    """Prompts out, columns back; pure."""
+Fill: TypeAlias = Callable[[Record, str], str | Failure]
+"""Writes a prompt from a row and the text that ``Operator.read`` found in it."""
+Parse: TypeAlias = Callable[[str, str], Parsed | Failure]
+"""Reads an answer's text; the second text is what was asked, in the row's own words."""
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Name the new columns that are known beforehand."""
-        ...
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """What a command asks about a row, and how it reads the answer; no I/O.
+
+    Attributes:
+        columns: names of the new columns, as far as they are known before the answer.
+        read: reads what a row asks in its own words. A conversation is sent as it is. None: only
+            the filled template says what is asked.
+    """
+
+    columns: tuple[str, ...]
+    fill: Fill
+    parse: Parse
+    read: Callable[[Record], str | list[Message] | Failure | None] = lambda _: None
 
     def prompt(self, record: Record) -> str | list[Message] | Failure:
         """Write the prompt of a row, or take a whole conversation from it."""
-        ...
+        said = self.read(record)
+        return said if isinstance(said, list | Failure) else self.fill(record, said or "")
 
     def subject(self, record: Record) -> str | None:
-        """Read the row's own words for what is asked; None where it has none."""
-        ...
+        """Read the row's own words for what is asked; of a conversation, the last user message."""
+        said = self.read(record)
+        if isinstance(said, list):
+            texts = [turn.get("content") for turn in said if turn["role"] == "user"]
+            said = texts[-1] if texts else None
+        return said if isinstance(said, str) else None
 
-    def parse(self, text: str, record: Record) -> Parsed | Failure:
-        """Read an answer's text."""
-        ...
 
+@dataclass(slots=True, kw_only=True)
+class ChatTask:
+    """Asks a model what an operator wants to know; a ``pipeline.Task``.
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExtraColumns:
-    """The columns that any task writes if they are named; see the options of the same names."""
+    Attributes:
+        screen: says why a row's subject is not to be sent at all.
+        reasoning_key, answer_key, messages_key: more new columns; see the options of these names.
+        meta: what the ``_codesynth`` object of a row begins with; None writes no such object.
+    """
 
+    operator: Operator
+    model: str = ""
+    params: SamplingParams = SamplingParams()
+    system_prompt: str | None = None
+    screen: Callable[[str], Failure | None] | None = None
     reasoning_key: str | None = None
     answer_key: str | None = None
     messages_key: str | None = None
     meta: Mapping[str, Any] | None = None
-    """What the ``_codesynth`` object of each row begins with; None writes no such object."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChatTask:
-    """Asks a model for what an operator wants; a ``pipeline.Task``.
-
-    Args:
-        screen: says why a row's subject is not to be sent at all.
-    """
-
-    operator: Operator
-    model: str
-    params: SamplingParams = SamplingParams()
-    system_prompt: str | None = None
-    extra: ExtraColumns = ExtraColumns()
-    screen: Callable[[str], Failure | None] = lambda _: None
-    _ignored: bool = field(init=False, repr=False, default=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_ignored", not IGNORED_IN_KEY.isdisjoint(self.params.extra_body))
 
     def ask(self, record: Record) -> Ask | Failure:
         """Write the request of a row, or say why it cannot be asked."""
-        for key in (*self.operator.columns, *self._extra_keys()):
-            if key in record.fields:
-                words = f'the row already has "{key}". Choose another name for the new column'
-                return Failure("existing_key", words)
+        extra = (self.reasoning_key, self.answer_key, self.messages_key)
+        if (failure := _find_existing(record, (*self.operator.columns, *extra))) is not None:
+            return failure
         prompt = self.operator.prompt(record)
         if isinstance(prompt, Failure):
             return prompt
-        subject = self.operator.subject(record)
-        if subject is not None and (refusal := self.screen(subject)) is not None:
-            return refusal
-        messages = self._messages(prompt)
-        body = self.params.body(self.model, messages)
-        written = dumps(body, sort_keys=True)
-        if not self._ignored:
-            return Ask(written, written, messages)
-        identity = self.params.identity(self.model, messages)
-        return Ask(written, dumps(identity, sort_keys=True), messages)
-
-    def _messages(self, prompt: str | list[Message]) -> list[Message]:
+        subject = self.operator.subject(record) if self.screen is not None else None
+        if self.screen is not None and subject is not None and (found := self.screen(subject)):
+            return found
         turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-        if self.system_prompt is None or turns[0].get("role") == "system":
-            return turns
-        return [{"role": "system", "content": self.system_prompt}, *turns]
-
-    def _extra_keys(self) -> Sequence[str]:
-        keys = (self.extra.reasoning_key, self.extra.answer_key, self.extra.messages_key)
-        return [key for key in keys if key is not None]
+        if self.system_prompt is not None and turns[0]["role"] != "system":
+            turns = [{"role": "system", "content": self.system_prompt}, *turns]
+        body = identity = dumps(self.params.body(self.model, turns), sort_keys=True)
+        if not IGNORED_IN_KEY.isdisjoint(self.params.extra_body):
+            identity = dumps(self.params.identity(self.model, turns), sort_keys=True)
+        return Ask(body, identity, turns)
 
     def columns(self, response: Response) -> dict[str, Any] | Failure:
         """Read the new columns from an answer."""
         answer, record = response.answer, response.request.record
         if answer is None:
             raise ValueError("the response has no answer")
-        parsed = self.operator.parse(answer.text, record)
+        parsed = self.operator.parse(answer.text, self.operator.subject(record) or "")
         if isinstance(parsed, Failure):
             return parsed
-        extra, columns = self.extra, parsed.columns
-        if extra.reasoning_key is not None:
-            columns[extra.reasoning_key] = answer.reasoning
-        if extra.answer_key is not None:
-            columns[extra.answer_key] = answer.text
-        if extra.messages_key is not None:
-            columns[extra.messages_key] = self._chat(response, columns)
-        if extra.meta is not None:
-            columns[META_KEY] = self._meta(response, extra.meta, parsed.about)
+        columns = parsed.columns
+        if (failure := _find_existing(record, columns)) is not None:
+            return failure
+        if self.reasoning_key is not None:
+            columns[self.reasoning_key] = answer.reasoning
+        if self.answer_key is not None:
+            columns[self.answer_key] = answer.text
+        if self.messages_key is not None:
+            columns[self.messages_key] = self._chat(response.request, columns)
+        if self.meta is not None:
+            columns[META_KEY] = {**self._about(response, answer), **parsed.about}
         return columns
 
-    def _chat(self, response: Response, columns: Mapping[str, Any]) -> list[Message]:
+    def _chat(self, request: Request, columns: Mapping[str, Any]) -> list[Message]:
         """Write the row as a chat: what was asked in the row's own words, and the new column."""
-        subject = self.operator.subject(response.request.record)
-        turns = [m for m in response.request.messages if m.get("role") != "system"]
+        turns = [turn for turn in request.messages if turn["role"] != "system"]
+        subject = self.operator.subject(request.record)
         if subject is not None and len(turns) == 1:
             turns = [{"role": "user", "content": subject}]
-        return [*turns, {"role": "assistant", "content": self._text(columns)}]
+        return [*turns, {"role": "assistant", "content": self.subject(request.record, columns)}]
 
-    def _meta(
-        self, response: Response, first: Mapping[str, Any], last: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        record, answer = response.request.record, response.answer
-        about: dict[str, Any] = {"model": (answer and answer.model) or self.model, **first}
-        if record.examples:
-            about["examples"] = list(record.examples)
-        about["sample"] = record.sample
-        if answer is not None:
-            about["finish_reason"] = answer.finish_reason
-            about["usage"] = asdict(answer.usage) if answer.usage is not None else None
-        about["attempts"] = response.attempts
-        body = self.params.body("", [])
-        about["params"] = {k: v for k, v in body.items() if k not in ("model", "messages")}
-        about["prompt_sha256"] = sha256(dumps(response.request.messages)).hexdigest()
-        return {**about, **last}
+    def _about(self, response: Response, answer: Answer) -> dict[str, Any]:
+        record = response.request.record
+        params = self.params.body("", [])
+        return {
+            "model": answer.model or self.model,
+            **(self.meta or {}),
+            **({"examples": list(record.examples)} if record.examples else {}),
+            "sample": record.sample,
+            "finish_reason": answer.finish_reason,
+            "usage": asdict(answer.usage) if answer.usage is not None else None,
+            "attempts": response.attempts,
+            "params": {k: v for k, v in params.items() if k not in ("model", "messages")},
+            "prompt_sha256": sha256(dumps(response.request.messages)).hexdigest(),
+        }
 
     def subject(self, record: Record, columns: Mapping[str, Any]) -> str:
         """Choose the text that the filters look at: the operator's one column, or all of them."""
-        return self._text(columns)
-
-    def _text(self, columns: Mapping[str, Any]) -> str:
         names = self.operator.columns
         if len(names) == 1 and isinstance(columns.get(names[0]), str):
             return str(columns[names[0]])
         return dumps({name: columns[name] for name in names or columns}).decode()
 
 
-def read_conversation(value: object) -> list[Message] | Failure:
-    """Read a column that holds a list of chat messages."""
-    if not isinstance(value, list) or not value:
-        return Failure("not_a_string", "the column is neither a string nor a list of messages")
-    for message in value:
-        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            return Failure("not_a_string", "the column's list holds something that is no message")
-    return value
+def _find_existing(record: Record, keys: Iterable[str | None]) -> Failure | None:
+    for key in keys:
+        if key in record.fields:
+            words = "Choose another --output-key, or a --prefix with --json"
+            return Failure("existing_key", f'the row already has "{key}". {words}')
+    return None

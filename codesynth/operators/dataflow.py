@@ -2,37 +2,37 @@
 
 Names, parameters and default columns are those of open-dataflow 1.0.13. Our own storage and
 servings stream. Of foreign ones it takes ``storage.read("dict")``, ``storage.write(rows)`` and
-``llm_serving.generate_from_input(prompts, system_prompt)``.
+``llm_serving.generate_from_input(prompts, system_prompt=...)``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, islice
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from codesynth import pipeline
+from codesynth.codec import loads
 from codesynth.errors import ConfigError, RunError
 from codesynth.models import Answer, Failure, Record, Request, Response, Stats
-from codesynth.operators.chat import ChatTask, Operator
-from codesynth.operators.code import CodeOperator, code_template, fill_instruction
-from codesynth.operators.extract import split_reasoning
-from codesynth.operators.generic import ColumnOperator
+from codesynth.operators.chat import ChatTask, Fill, Operator
+from codesynth.operators.code import code_operator, fill_instruction
+from codesynth.operators.generic import parse_text
 from codesynth.operators.instructions import (
-    InstructionOperator,
+    EXAMPLES,
     check_pool,
     few_shot_records,
     fill_examples,
-    instruction_template,
+    instructions_operator,
+    sample,
 )
-from codesynth.operators.sampling import sample
-from codesynth.operators.templates import Template, check_first, load_template
-from codesynth.pipeline import Stop
+from codesynth.operators.templates import REQUIRED, check_first, load_template
 from codesynth.serving import ChatServing, LLMServing, ResponseStream
+from codesynth.serving.answers import split_reasoning
 from codesynth.serving.stream import IteratorStream
 from codesynth.storage import JSONLStorage
+from codesynth.storage.columns import read_text
 
 __all__ = [
     "CodeCodeToInstructionGenerator",
@@ -46,37 +46,24 @@ _CHUNK = 1000
 """Prompts handed to a foreign serving at a time: it has no way to take them one by one."""
 
 
-class PromptBuilder(Protocol):
-    """A prompt template as an object, in DataFlow's way."""
-
-    def build_prompt(self, **values: Any) -> str:
-        """Write the prompt."""
-        ...
+class _PromptBuilder(Protocol):
+    def build_prompt(self, **values: Any) -> str: ...
 
 
-class ForeignServing(Protocol):
-    """A serving that answers a list of prompts, in DataFlow's way."""
-
-    def generate_from_input(
-        self,
-        user_inputs: list[str],
-        system_prompt: str = "",
-        json_schema: dict[str, Any] | None = None,
-    ) -> list[Any]:
-        """Answer each prompt, in order; None where one failed."""
-        ...
+class _ForeignServing(Protocol):
+    @property
+    def generate_from_input(self) -> Callable[..., list[Any]]: ...
 
 
-class ForeignStorage(Protocol):
-    """A storage that holds its rows in memory, in DataFlow's way."""
+class _ForeignStorage(Protocol):
+    def read(self, output_type: str) -> Any: ...
 
-    def read(self, output_type: str) -> Any:
-        """Return the rows; ``"dict"`` asks for a list of dicts."""
-        ...
+    def write(self, data: Any) -> Any: ...
 
-    def write(self, data: Any) -> Any:
-        """Take the rows."""
-        ...
+
+Serving: TypeAlias = LLMServing | _ForeignServing
+Storage: TypeAlias = JSONLStorage | _ForeignStorage
+PromptTemplate: TypeAlias = str | _PromptBuilder | None
 
 
 class CodeInstructionGenerator:
@@ -90,9 +77,6 @@ class CodeInstructionGenerator:
         num_generate: instructions to ask for.
         seed: for choosing the examples.
 
-    Raises:
-        ConfigError: the template's text is wrong.
-
     >>> from codesynth import APILLMServing, JSONLStorage, PracticeEndpoint
     >>> serving = APILLMServing("http://offline/v1", transport=PracticeEndpoint())
     >>> storage = JSONLStorage("samples/seeds.jsonl", "/dev/null")
@@ -102,31 +86,25 @@ class CodeInstructionGenerator:
 
     def __init__(
         self,
-        llm_serving: LLMServing | ForeignServing,
-        prompt_template: str | PromptBuilder | None = None,
+        llm_serving: Serving,
+        prompt_template: PromptTemplate = None,
         num_few_shot: int = 3,
         num_generate: int = 10,
         *,
         seed: int = 0,
     ) -> None:
-        self.llm_serving = llm_serving
-        self.prompt_template = prompt_template
-        self.num_few_shot = num_few_shot
-        self.num_generate = num_generate
-        self.seed = seed
+        self.llm_serving, self.prompt_template = llm_serving, prompt_template
+        self.num_few_shot, self.num_generate, self.seed = num_few_shot, num_generate, seed
         if prompt_template is None or isinstance(prompt_template, str):
-            self._fill = fill_examples(instruction_template(prompt_template))
+            self._fill = fill_examples(load_template("code_instruction_generate", prompt_template))
         else:
             build = prompt_template.build_prompt
-            self._fill = lambda examples: str(
-                build(few_shot_examples=[{"instruction": each} for each in examples])
+            self._fill = lambda record, _: str(
+                build(few_shot_examples=[{"instruction": s} for s in record.fields[EXAMPLES]])
             )
 
     def run(
-        self,
-        storage: JSONLStorage | ForeignStorage,
-        input_key: str = "prompt",
-        output_key: str = "generated_instruction",
+        self, storage: Storage, input_key: str = "prompt", output_key: str = "generated_instruction"
     ) -> list[str]:
         """Sample from ``storage``, write the new instructions; return the column's name.
 
@@ -136,19 +114,15 @@ class CodeInstructionGenerator:
             ConfigError: the pool is too small.
             RunError: every row failed, or the endpoint answers no request.
         """
-        operator = InstructionOperator(self._fill, output_key)
+        operator = instructions_operator(self._fill, output_key)
         if isinstance(storage, JSONLStorage):
             pool = storage.pool(input_key)
             asked = chain(pool.bad_records(), self._records(pool, pool.line))
-            _stream(operator, asked, self.llm_serving, storage)
-            return [output_key]
-        rows = storage.read("dict")
-        texts = [row.get(input_key) for row in rows]
-        pool_texts = [text for text in texts if isinstance(text, str)]  # pandas fills with NaN
-        records = self._records(pool_texts, lambda i: i + 1)
-        done = _in_memory(operator, list(records), self.llm_serving)
-        storage.write([{output_key: value.get(output_key)} for value in done])
-        return [output_key]
+            return _run(operator, asked, self.llm_serving, storage)
+        texts = [row.get(input_key) for row in storage.read("dict")]
+        usable = [text for text in texts if isinstance(text, str)]  # pandas fills with NaN
+        records = self._records(usable, lambda number: number + 1)
+        return _run(operator, records, self.llm_serving, storage, [{}] * self.num_generate)
 
     def _records(self, pool: Sequence[str], lines: Callable[[int], int]) -> Iterator[Record]:
         check_pool(len(pool), self.num_few_shot)
@@ -156,39 +130,38 @@ class CodeInstructionGenerator:
         return few_shot_records(pool, lines, range(self.num_generate), choose)
 
 
-class CodeInstructionToCodeGenerator:
+class _RowGenerator:
+    """Asks about each row of a storage; the three below differ in what they ask and read."""
+
+    _built_in: str
+    """Name of the template that is used where none is given."""
+
+    def __init__(self, llm_serving: Serving, prompt_template: PromptTemplate = None) -> None:
+        self.llm_serving, self.prompt_template = llm_serving, prompt_template
+        placeholder = REQUIRED[self._built_in]
+        self._check: Callable[[Iterable[Record]], Iterable[Record]] = iter
+        if prompt_template is None or isinstance(prompt_template, str):
+            template = load_template(self._built_in, prompt_template)
+            self._fill = fill_instruction(template, placeholder)
+            self._check = partial(check_first, template=template, filled=[placeholder])
+        else:
+            build = prompt_template.build_prompt
+            self._fill = lambda _, text: str(build(**{placeholder: text}))
+
+
+class CodeInstructionToCodeGenerator(_RowGenerator):
     """Asks for the code that each row's instruction describes.
 
     Args:
         llm_serving: an ``LLMServing``, or one of DataFlow's.
         prompt_template: None (the built-in), a text with ``{instruction}`` and any other column
             of the row in braces, or an object with ``build_prompt(instruction=...)``.
-
-    Raises:
-        ConfigError: the template's text is wrong.
     """
 
-    def __init__(
-        self,
-        llm_serving: LLMServing | ForeignServing,
-        prompt_template: str | PromptBuilder | None = None,
-    ) -> None:
-        self.llm_serving = llm_serving
-        self.prompt_template = prompt_template
-        self._fill: Callable[[Record, str], str | Failure]
-        self._template: Template | None = None
-        if prompt_template is None or isinstance(prompt_template, str):
-            self._template = code_template(prompt_template)
-            self._fill = fill_instruction(self._template)
-        else:
-            build = prompt_template.build_prompt
-            self._fill = lambda _, instruction: str(build(instruction=instruction))
+    _built_in = "code_instruction_to_code"
 
     def run(
-        self,
-        storage: JSONLStorage | ForeignStorage,
-        input_key: str = "instruction",
-        output_key: str = "generated_code",
+        self, storage: Storage, input_key: str = "instruction", output_key: str = "generated_code"
     ) -> list[str]:
         """Read rows from ``storage``, write them with the new column; return the column's name.
 
@@ -200,72 +173,37 @@ class CodeInstructionToCodeGenerator:
             RunError: every row failed, or the endpoint answers no request.
         """
         key = None if input_key == "instruction" else input_key
-        operator = CodeOperator(self._fill, key, output_key)
-        return run_rows(operator, storage, self.llm_serving, self._template)
+        operator = code_operator(self._fill, key, output_key)
+        return _run_rows(operator, self.llm_serving, storage, self._check)
 
 
-class CodeCodeToInstructionGenerator:
+class CodeCodeToInstructionGenerator(_RowGenerator):
     """Asks for the instruction that each row's code could have been written for.
 
-    Args:
-        llm_serving: an ``LLMServing``, or one of DataFlow's.
-        prompt_template: None (the built-in), a text with ``{code}`` and any other column of the
-            row in braces, or an object with ``build_prompt(code=...)``.
-
-    Raises:
-        ConfigError: the template's text is wrong.
+    As ``CodeInstructionToCodeGenerator``, but with ``{code}`` and ``build_prompt(code=...)``.
     """
 
-    def __init__(
-        self,
-        llm_serving: LLMServing | ForeignServing,
-        prompt_template: str | PromptBuilder | None = None,
-    ) -> None:
-        self.llm_serving = llm_serving
-        self.prompt_template = prompt_template
-        self._template, self._fill = _filler(prompt_template, "code_to_instruction", "code")
+    _built_in = "code_to_instruction"
 
     def run(
-        self,
-        storage: JSONLStorage | ForeignStorage,
-        input_key: str = "code",
-        output_key: str = "generated_instruction",
+        self, storage: Storage, input_key: str = "code", output_key: str = "generated_instruction"
     ) -> list[str]:
-        """Read rows from ``storage``, write them with the new column; return the column's name.
-
-        Raises:
-            ConfigError: rows have that column already, in a storage without a place for failures.
-            RunError: every row failed, or the endpoint answers no request.
-        """
-        operator = ColumnOperator(self._fill, input_key, output_key)
-        return run_rows(operator, storage, self.llm_serving, self._template)
+        """Read rows from ``storage``, write them with the new column; return the column's name."""
+        operator = _column_operator(self._fill, input_key, output_key)
+        return _run_rows(operator, self.llm_serving, storage, self._check)
 
 
-class CodeEnhancementInstructionGenerator:
+class CodeEnhancementInstructionGenerator(_RowGenerator):
     """Asks for each row's instruction again, as a function stub with docstring and doctests.
 
-    Args:
-        llm_serving: an ``LLMServing``, or one of DataFlow's.
-        prompt_template: None (the built-in), a text with ``{instruction}`` and any other column of
-            the row in braces, or an object with ``build_prompt(instruction=...)``.
-
-    Raises:
-        ConfigError: the template's text is wrong.
+    The arguments are those of ``CodeInstructionToCodeGenerator``.
     """
 
-    def __init__(
-        self,
-        llm_serving: LLMServing | ForeignServing,
-        prompt_template: str | PromptBuilder | None = None,
-    ) -> None:
-        self.llm_serving = llm_serving
-        self.prompt_template = prompt_template
-        name = "enhance_instruction"
-        self._template, self._fill = _filler(prompt_template, name, "instruction")
+    _built_in = "enhance_instruction"
 
     def run(
         self,
-        storage: JSONLStorage | ForeignStorage,
+        storage: Storage,
         input_key: str = "messages",
         output_key: str = "generated_instruction",
     ) -> list[str]:
@@ -273,13 +211,9 @@ class CodeEnhancementInstructionGenerator:
 
         Of a chat, a list of messages, the instruction is the first message of the human (its role
         is ``user`` or ``human``). A text is the instruction itself.
-
-        Raises:
-            ConfigError: rows have that column already, in a storage without a place for failures.
-            RunError: every row failed, or the endpoint answers no request.
         """
-        operator = ColumnOperator(self._fill, input_key, output_key)
-        return run_rows(operator, storage, self.llm_serving, self._template)
+        operator = _column_operator(self._fill, input_key, output_key)
+        return _run_rows(operator, self.llm_serving, storage, self._check)
 
 
 class PromptedGenerator:
@@ -295,170 +229,139 @@ class PromptedGenerator:
 
     def __init__(
         self,
-        llm_serving: LLMServing | ForeignServing,
+        llm_serving: Serving,
         system_prompt: str = "You are a helpful agent.",
         user_prompt: str = "",
         json_schema: dict[str, Any] | None = None,
     ) -> None:
-        self.llm_serving = llm_serving
-        self.system_prompt = system_prompt
-        self.user_prompt = user_prompt
-        self.json_schema = json_schema
+        self.llm_serving, self.json_schema = llm_serving, json_schema
+        self.system_prompt, self.user_prompt = system_prompt, user_prompt
 
     def run(
         self,
-        storage: JSONLStorage | ForeignStorage,
+        storage: Storage,
         input_key: str = "raw_content",
         output_key: str = "generated_content",
     ) -> str:
-        """Read rows from ``storage``, write them with the new column; return the column's name.
-
-        As DataFlow's, it returns the name alone, not in a list.
-
-        Raises:
-            ConfigError: rows have that column already, in a storage without a place for failures.
-            RunError: every row failed, or the endpoint answers no request.
-        """
-        operator = ColumnOperator(lambda _, text: self.user_prompt + text, input_key, output_key)
-        how = Wishes(self.system_prompt, self.json_schema)
-        return run_rows(operator, storage, self.llm_serving, wishes=how)[0]
+        """Read rows from ``storage``, write them with the new column; return the column's name."""
+        wishes: dict[str, Any] = {"system_prompt": self.system_prompt}
+        if self.json_schema is not None:  # not all servings know it
+            wishes["json_schema"] = self.json_schema
+        operator = _column_operator(lambda _, text: self.user_prompt + text, input_key, output_key)
+        return _run_rows(operator, self.llm_serving, storage, iter, wishes)[0]
 
 
-def _filler(
-    prompt_template: str | PromptBuilder | None, default: str, placeholder: str
-) -> tuple[Template | None, Callable[[Record, str], str | Failure]]:
-    """Make the function that writes a prompt from a row and its text.
-
-    Args:
-        default: name of the built-in template.
-        placeholder: what the row's text is called in the template.
-
-    Returns:
-        The template, where it is a text, and the function.
-    """
-    if prompt_template is not None and not isinstance(prompt_template, str):
-        build = prompt_template.build_prompt
-        return None, lambda _, text: str(build(**{placeholder: text}))
-    template = load_template(prompt_template, default, required={placeholder}, known=None)
-    return template, lambda record, text: template.fill_or_fail(
-        {**record.fields, placeholder: text}
-    )
+def _column_operator(fill: Fill, input_key: str, output_key: str) -> Operator:
+    """Make an operator that asks about the text in a column; the answer's text is the new one."""
+    return Operator((output_key,), fill, parse_text(output_key), partial(_read, key=input_key))
 
 
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """What a foreign serving is told beside the prompts; of ours, the request has it.
+def _read(record: Record, key: str) -> str | Failure:
+    """Read a column's text; of a chat, what the human says first. ShareGPT's names are known."""
+    turns = record.fields.get(key)
+    if not isinstance(turns, list):
+        return read_text(record, key)
+    for turn in turns:
+        if isinstance(turn, Mapping):
+            role = str(turn.get("role", turn.get("from"))).lower()
+            text = turn.get("content", turn.get("value"))
+            if role in ("user", "human") and isinstance(text, str):
+                return text
+    return Failure("not_a_string", f'"{key}" has no message with the role "user"')
 
-    Attributes:
-        system_prompt: None leaves it to the serving.
-    """
 
-    system_prompt: str | None = None
-    json_schema: dict[str, Any] | None = None
-
-
-def run_rows(
+def _run_rows(
     operator: Operator,
-    storage: JSONLStorage | ForeignStorage,
-    llm_serving: LLMServing | ForeignServing,
-    template: Template | None = None,
-    wishes: Wishes | None = None,
+    llm_serving: Serving,
+    storage: Storage,
+    check: Callable[[Iterable[Record]], Iterable[Record]],
+    wishes: Mapping[str, Any] | None = None,
 ) -> list[str]:
-    """Send each row of ``storage`` through an operator; return the new columns' names.
-
-    Args:
-        template: is checked against the first row.
-        wishes: for the serving.
-    """
-    names = list(operator.columns)
-
-    def checked(records: Iterable[Record]) -> Iterable[Record]:
-        return records if template is None else check_first(records, template)
-
+    """Ask about each row of a storage, write the rows with the new columns; return their names."""
     if isinstance(storage, JSONLStorage):
-        _stream(operator, checked(storage.records()), llm_serving, storage, wishes)
-        return names
+        return _run(operator, check(storage.records()), llm_serving, storage, wishes=wishes)
     rows = [dict(row) for row in storage.read("dict")]
-    if taken := [name for name in names if any(name in row for row in rows)]:
-        raise ConfigError(f'the rows already have "{taken[0]}". Choose another output_key')
-    records = list(checked(Record(i, b"{}", row) for i, row in enumerate(rows)))
-    new = _in_memory(operator, records, llm_serving, wishes)
-    empty = dict.fromkeys(names)
-    storage.write([row | (columns or empty) for row, columns in zip(rows, new, strict=True)])
-    return names
+    for key in operator.columns:
+        if any(key in row for row in rows):
+            raise ConfigError(f'the rows already have "{key}". Choose another output_key')
+    records = check(Record(i, b"{}", row) for i, row in enumerate(rows))
+    return _run(operator, records, llm_serving, storage, rows, wishes)
 
 
-def _stream(
+def _run(
     operator: Operator,
     records: Iterable[Record],
-    llm_serving: LLMServing | ForeignServing,
-    storage: JSONLStorage,
-    wishes: Wishes | None = None,
-) -> None:
-    """Send records through and write rows and failures as they come, in order."""
-    stats = Stats()
-    first: list[str] = []
+    llm_serving: Serving,
+    storage: Storage,
+    rows: Iterable[dict[str, Any]] = (),
+    wishes: Mapping[str, Any] | None = None,
+) -> list[str]:
+    """Ask about records, and write what becomes of them.
+
+    Args:
+        rows: what a foreign storage gets, with the new columns.
+        wishes: what is asked for beside the prompts, under DataFlow's names.
+    """
+    serving, task = _serving_and_task(operator, llm_serving, wishes or {})
+    stats, first = Stats(), ""
 
     def note(record: Record, failure: Failure) -> None:
-        if not first:
-            first.append(f"{record.where}: {failure.kind}: {failure.message}")
+        nonlocal first
+        first = first or f"{record.where}: {failure.kind}: {failure.message}"
 
-    serving, task = _serving_and_task(llm_serving, operator, wishes or Wishes())
-    with storage.open() as files:
-        files.start()
-        pipeline.run(records, task, serving, files, stats=stats, stop=Stop(), on_failure=note)
-        files.commit()
+    stop = pipeline.Stop()
+    ask = partial(pipeline.run, records, task, serving, stats=stats, stop=stop, on_failure=note)
+    if isinstance(storage, JSONLStorage):
+        with storage.open() as files:
+            files.start()
+            ask(files)
+            files.commit()
+    else:
+        new = _NewColumns(operator.columns)
+        ask(new)
+        storage.write([row | columns for row, columns in zip(rows, new.columns, strict=True)])
     if stats.failed == stats.rows > 0:
-        raise RunError(f"all {stats.rows} rows failed; the first: {first[0]}")
+        raise RunError(f"all {stats.rows} rows failed; the first: {first}")
+    return list(operator.columns)
 
 
-def _in_memory(
-    operator: Operator,
-    records: Sequence[Record],
-    llm_serving: LLMServing | ForeignServing,
-    wishes: Wishes | None = None,
-) -> list[dict[str, Any]]:
-    """Return the new columns of each record; none where it failed."""
-    serving, task = _serving_and_task(llm_serving, operator, wishes or Wishes())
-    columns: list[dict[str, Any]] = [{} for _ in records]
-    requests = pipeline.make_requests(records, task, Stats(), Stop())
-    with serving.generate(requests) as stream:
-        for response in stream:
-            found = pipeline.read_response(response, task)
-            if not isinstance(found, Failure):
-                columns[response.request.position] = found
-    return columns
+class _NewColumns:
+    """A ``pipeline.Sink`` for a foreign storage: keeps the new columns of each row in memory."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._empty = dict.fromkeys(names)
+        self.columns: list[dict[str, Any]] = []
+
+    def write(self, line: bytes) -> None:
+        self.columns.append(loads(line))
+
+    def fail(self, line: bytes) -> None:
+        self.columns.append(self._empty)
+
+    def flush(self) -> None:
+        """Nothing waits to be written."""
 
 
 def _serving_and_task(
-    llm_serving: LLMServing | ForeignServing, operator: Operator, wishes: Wishes
+    operator: Operator, llm_serving: Serving, wishes: Mapping[str, Any]
 ) -> tuple[LLMServing, ChatTask]:
     """Adapt a foreign serving; take model and parameters from one of ours."""
+    if not isinstance(llm_serving, LLMServing):
+        ask = partial(llm_serving.generate_from_input, **wishes)
+        return _FromInput(ask), ChatTask(operator=operator)
+    task = ChatTask(operator=operator, system_prompt=wishes.get("system_prompt"))
     if isinstance(llm_serving, ChatServing):
-        params = llm_serving.params
-        if wishes.json_schema is not None:
-            params = params.with_schema(wishes.json_schema)
-        return llm_serving, ChatTask(operator, llm_serving.model, params, wishes.system_prompt)
-    if isinstance(llm_serving, LLMServing):
-        return llm_serving, ChatTask(operator, "", system_prompt=wishes.system_prompt)
-    return _FromInput(llm_serving, wishes), ChatTask(operator, model="")
+        task.model, task.params = llm_serving.model, llm_serving.params
+    if "json_schema" in wishes:
+        task.params = task.params.with_schema(wishes["json_schema"])
+    return llm_serving, task
 
 
 class _FromInput:
-    """A serving that answers lists of prompts, in DataFlow's way."""
+    """The ``LLMServing`` of a function that answers a list of prompts."""
 
-    def __init__(self, serving: ForeignServing, wishes: Wishes) -> None:
-        self._serving, self._wishes = serving, wishes
-
-    def _ask(self, prompts: list[str]) -> list[Any]:
-        """Ask for answers. Wishes that were not made are not passed: not all servings know them."""
-        if self._wishes.system_prompt is None:
-            return self._serving.generate_from_input(prompts)
-        if self._wishes.json_schema is None:
-            return self._serving.generate_from_input(prompts, self._wishes.system_prompt)
-        return self._serving.generate_from_input(
-            prompts, self._wishes.system_prompt, json_schema=self._wishes.json_schema
-        )
+    def __init__(self, ask: Callable[[list[str]], list[Any]]) -> None:
+        self._ask = ask
 
     def generate(self, requests: Iterable[Request | Response]) -> ResponseStream:
         return IteratorStream(self._answers(requests))
@@ -466,14 +369,13 @@ class _FromInput:
     def _answers(self, items: Iterable[Request | Response]) -> Generator[Response, None, None]:
         iterator = iter(items)
         while chunk := list(islice(iterator, _CHUNK)):
-            requests = [item for item in chunk if isinstance(item, Request)]
             yield from (item for item in chunk if isinstance(item, Response))
+            requests = [item for item in chunk if isinstance(item, Request)]
             prompts = [str(request.messages[-1]["content"]) for request in requests]
             texts = self._ask(prompts) if prompts else []
             for request, text in zip(requests, texts, strict=True):
                 if isinstance(text, str):
                     reasoning, said = split_reasoning(text)
-                    yield Response(request, answer=Answer(said, reasoning))
+                    yield Response(request, answer=Answer(said, reasoning or None))
                 else:
-                    error = Failure("empty", "the serving gave no answer")
-                    yield Response(request, error=error)
+                    yield Response(request, error=Failure("empty", "the serving gave no answer"))

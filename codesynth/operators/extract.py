@@ -1,14 +1,14 @@
-"""Take the reasoning, the code or the instruction out of a model's answer.
+"""Take the code or the instruction out of a model's answer.
 
-The rule for code: reasoning (a leading ``<think>`` block or the like) is split off, and fenced
-blocks are found as in CommonMark. The code is the first block in the language asked for that is
-valid, else the first in that language, else the first that is not commands, data or output. A block
-without a language counts if it is valid, one quoted from the instruction if there is no other. The
-language asked for is ``--language``, else Python if the instruction names it, else the first that a
-block names. Without a fence, an answer in words is ``no_code``, and the code is the longest run of
-whole lines that is valid Python with a ``def``, ``if`` or the like, if nothing but words follows
-it, else the whole text; so is a README that was asked for. Valid is what ``compile`` accepts, or
-tree-sitter (``--language`` with the extra ``languages``). The text of the code is never changed.
+The rule for code, in an answer without its reasoning: fenced blocks are found as in CommonMark. The
+code is the first block in the language asked for that is valid, else the first in that language,
+else the first that is not commands, data or output. A block without a language counts if it is
+valid, one quoted from the instruction if there is no other. The language asked for is
+``--language``, else Python if the instruction names it, else the first that a block names. Without
+a fence, an answer in words is ``no_code``, and the code is the longest run of whole lines that is
+valid Python with a ``def``, ``if`` or the like, if nothing but words follows it, else the whole
+text; so is a README that was asked for. Valid is what ``compile`` accepts, or tree-sitter
+(``--language`` with the extra ``languages``). The text of the code is never changed.
 """
 
 from __future__ import annotations
@@ -23,10 +23,6 @@ from codesynth.models import Failure
 from codesynth.operators.languages import BESIDE_CODE, PYTHON, Language, first_error, language_of
 
 _MOST = 50_000  # fences of an answer, or characters of one without a fence, that are looked at
-_TAGS = {f"<{each}>": f"</{each}>" for each in ("think", "thinking", "thought", "reasoning")}
-_TAGS |= {"[THINK]": "[/THINK]", "◁think▷": "◁/think▷"}
-_OPENING = re.compile(rf"\s*+({'|'.join(map(re.escape, _TAGS))})")
-
 _FENCE = re.compile(r"\n([ \t\d.)*+-]*+)(```+(?![^`\n]*`)|~~~+)([^\n]*)")
 _INDENT = re.compile(r"\s*(?:(?:[-*+]|\d{1,9}[.)])\s+)?")  # of a fence, in an item of a list too
 _NAMES_PYTHON = re.compile(r"(?m)\b[Pp]ython|^[ \t]*(?:async )?def \w+\(")
@@ -64,29 +60,17 @@ class Block(NamedTuple):
     stop: int
 
 
-def split_reasoning(text: str) -> tuple[str | None, str]:
-    """Split an answer into its reasoning, without the tags, and the rest.
-
-    A ``</think>`` at the end of a line, outside of code, is enough: chat templates open it in the
-    prompt. Reasoning without an end ends before its last fenced block.
-    """
-    if opening := _OPENING.match(text):
-        reasoning, closing, rest = text[opening.end() :].partition(_TAGS[opening[1]])
-        if not closing and (blocks := find_blocks(reasoning)):
-            reasoning, rest = reasoning[: blocks[-1].start], reasoning[blocks[-1].start :]
-        return reasoning.strip(), rest
-    reasoning, closing, rest = text.partition("</think>")
-    is_in_code = closing and any(block.stop == len(reasoning) for block in find_blocks(reasoning))
-    if not closing or is_in_code or rest.partition("\n")[0].strip():
-        return None, text
-    return reasoning.strip(), rest
-
-
 def find_blocks(text: str) -> list[Block]:
     """Find the fenced blocks by CommonMark 0.31, section 4.5; the text's end is an end, too.
 
     Beyond it, a fence may be indented by any amount, and a block hold blocks that name a language.
     """
+    first = text.find("```")
+    if "~" not in text:  # so it is for nearly all answers
+        if first < 0:
+            return []
+        if (block := _only_block(text, first)) is not None:
+            return [block]
     blocks: list[Block] = []
     opening, margin, depth = None, 0, 0
     for fence in islice(_FENCE.finditer("\n" + text), _MOST):
@@ -106,6 +90,21 @@ def find_blocks(text: str) -> list[Block]:
     return blocks if opening is None else [*blocks, _block(text, opening, None)]
 
 
+def _only_block(text: str, start: int) -> Block | None:
+    """Find the block of the usual answer quickly: the only one, and not indented; else None."""
+    stop, code = text.find("```", start + 3), text.find("\n", start) + 1
+    info = text[start + 3 : code - 1]
+    is_usual = (
+        (start == 0 or text[start - 1] == "\n")
+        and text[stop - 1] == "\n"
+        and text[stop + 3 : stop + 4] in ("", "\n")
+        and (info.isalnum() or not info)
+        and 0 < code <= stop
+        and text.find("```", stop + 3) < 0
+    )
+    return Block(language_of(info), text[code : stop - 1], start, stop + 3) if is_usual else None
+
+
 def _block(text: str, opening: re.Match[str], closing: re.Match[str] | None) -> Block:
     last, stop = (closing.start() - 1, closing.end() - 1) if closing else (len(text), len(text))
     code, indent, info = text[opening.end() : last], opening[1], opening[3]
@@ -116,13 +115,10 @@ def _block(text: str, opening: re.Match[str], closing: re.Match[str] | None) -> 
     return Block(language_of(info), code, opening.start(), stop)
 
 
-def extract_code(
-    answer: str, instruction: str, language: Language | None
-) -> ExtractedCode | Failure:
+def extract_code(text: str, instruction: str, language: Language | None) -> ExtractedCode | Failure:
     """Take the code out of an answer by the rule above; a Failure is ``empty`` or ``no_code``."""
-    text = split_reasoning(answer)[1]
     if not text.strip():
-        return Failure("empty", "the answer has no text but reasoning")
+        return Failure("empty", "the answer has no text")
     blocks = find_blocks(text)
     asks_for_document = language.name == "markdown" if language else "README" in instruction
     if asks_for_document and text.lstrip().startswith("# "):
@@ -185,9 +181,8 @@ def _longest_run(text: str) -> str:
     return best
 
 
-def extract_instruction(answer: str) -> str | Failure:
+def extract_instruction(text: str) -> str | Failure:
     """Take the instruction out of an answer: without a fence and sentences around it."""
-    text = split_reasoning(answer)[1]
     lines = text.split("\n") if len(text) <= _MOST else [text]
     own = [i for i, line in enumerate(lines) if line.strip() and not _ABOUT.fullmatch(line.strip())]
     text = "\n".join(lines[own[0] : own[-1] + 1]) if own else ""

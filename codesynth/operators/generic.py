@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from codesynth.codec import dumps
-from codesynth.errors import ConfigError
+from codesynth.codec import dumps, loads
 from codesynth.models import Failure, Record
-from codesynth.operators.chat import Parsed
+from codesynth.operators.chat import Operator, Parse, Parsed
 from codesynth.operators.templates import Template
-from codesynth.storage.columns import read_text
 
-OUTPUT_KEY = "generated"
 TYPES: Mapping[str, tuple[type, ...]] = {
     "string": (str,),
     "integer": (int,),
@@ -24,166 +19,55 @@ TYPES: Mapping[str, tuple[type, ...]] = {
     "list": (list,),
     "object": (dict,),
 }
-_STRING_OR_LAST_COMMA = re.compile(r'"(?:[^"\\]|\\.)*+"|,(?=\s*[}\]])', re.DOTALL)
-_STRING_OR_BRACE = re.compile(r'"(?:[^"\\]|\\.)*+"|[{}]', re.DOTALL)
+_STRING = r'"(?:[^"\\]|\\.)*+"'
+_STRING_OR_LAST_COMMA = re.compile(_STRING + r"|,(?=\s*[}\]])", re.DOTALL)
+_STRING_OR_BRACE = re.compile(_STRING + r"|[{}]", re.DOTALL)
 
 
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
+def text_operator(template: Template, output_key: str = "generated") -> Operator:
+    """Make the operator that asks what a template says; the answer's text is the new column."""
+    return Operator((output_key,), fill_columns(template), parse_text(output_key))
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
-
-
-def any_template(text: str | None, name: str = "<prompt_template>") -> Template:
-    """Check a template whose placeholders are any columns.
-
-    Raises:
-        ConfigError: there is none, or it cannot be filled as it stands.
-    """
-    if text is None:
-        raise ConfigError("a template is needed")
-    return Template.parse(text, name=name, required=(), known=None)
-
-
-@dataclass(frozen=True, slots=True)
-class TextOperator:
-    """Asks what a template says of each row; the answer's text is the new column."""
-
-    template: Template
-    output_key: str = OUTPUT_KEY
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Name the new columns that are known beforehand."""
-        return (self.output_key,)
-
-    def prompt(self, record: Record) -> str | Failure:
-        """Fill the template with the row's columns."""
-        return self.template.fill_or_fail(record.fields)
-
-    def subject(self, record: Record) -> None:
-        """Tell that only the filled template says what is asked."""
-
-    def parse(self, text: str, record: Record) -> Parsed | Failure:
-        """Take the whole answer, without white space around it."""
-        return Parsed({self.output_key: text.strip()})
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnOperator:
-    """Asks a question about the text in one column; the answer's text is the new column.
-
-    Args:
-        fill: writes the prompt from the row and the text.
-        input_key: the column. Of a list of chat messages in it, the human's first is the text.
-    """
-
-    fill: Callable[[Record, str], str | Failure]
-    input_key: str
-    output_key: str
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Name the new column."""
-        return (self.output_key,)
-
-    def prompt(self, record: Record) -> str | Failure:
-        """Write the prompt."""
-        said = self.subject(record)
-        if said is not None:
-            return self.fill(record, said)
-        found = read_text(record, self.input_key)
-        if isinstance(record.fields.get(self.input_key), list):
-            words = f'"{self.input_key}" has no text of a human: no message with the role "user"'
-            return Failure("not_a_string", words)
-        return found if isinstance(found, Failure) else self.fill(record, found)
-
-    def subject(self, record: Record) -> str | None:
-        """Read the text."""
-        value = record.fields.get(self.input_key)
-        return first_of_human(value) if isinstance(value, list) else _text(value)
-
-    def parse(self, text: str, record: Record) -> Parsed | Failure:
-        """Take the whole answer, without white space around it."""
-        return Parsed({self.output_key: text.strip()})
-
-
-def first_of_human(messages: Sequence[object]) -> str | None:
-    """Read what the human says first in a chat; ShareGPT's names of the fields are known, too."""
-    for message in messages:
-        if not isinstance(message, Mapping):
-            continue
-        role = message.get("role", message.get("from"))
-        text = message.get("content", message.get("value"))
-        if isinstance(role, str) and role.lower() in ("user", "human") and _text(text):
-            return str(text)
-    return None
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-@dataclass(frozen=True, slots=True)
-class JSONOperator:
-    """Asks for a JSON object; its fields are the new columns.
+def json_operator(template: Template, require: Mapping[str, str], prefix: str = "") -> Operator:
+    """Make the operator that asks for a JSON object; its fields are the new columns.
 
     Args:
         require: the type of each field that must be there, from ``TYPES``; "" is any type.
         prefix: stands before the name of each field.
     """
 
-    template: Template
-    require: Mapping[str, str]
-    prefix: str = ""
+    def parse(answer: str, _: str) -> Parsed | Failure:
+        found = read_object(answer, require)
+        if isinstance(found, str):
+            return Failure("bad_json", found)
+        return Parsed({f"{prefix}{name}": value for name, value in found.items()})
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Name the new columns that are known beforehand: the required ones."""
-        return tuple(f"{self.prefix}{name}" for name in self.require)
-
-    def prompt(self, record: Record) -> str | Failure:
-        """Fill the template with the row's columns."""
-        return self.template.fill_or_fail(record.fields)
-
-    def subject(self, record: Record) -> None:
-        """Tell that only the filled template says what is asked."""
-
-    def parse(self, text: str, record: Record) -> Parsed | Failure:
-        """Read the first JSON object of the answer that has the required fields."""
-        fault = "the answer has no JSON object"
-        for braced in _braced(text):
-            found = _read_object(braced)
-            if isinstance(found, str):
-                fault = found
-            elif not (fault := self._fault(found)):
-                return self._columns(found, record)
-        return Failure("bad_json", fault)
-
-    def _fault(self, found: Mapping[str, Any]) -> str:
-        if not found:
-            return "the JSON object is empty"
-        for name, kind in self.require.items():
-            if name not in found:
-                return f'the JSON object has no "{name}"; found {", ".join(found)}'[:300]
-            if kind and not _is_of(found[name], kind):
-                return f'"{name}" is no {kind}: {dumps(found[name]).decode()}'[:300]
-        return ""
-
-    def _columns(self, found: Mapping[str, Any], record: Record) -> Parsed | Failure:
-        columns = {f"{self.prefix}{name}": value for name, value in found.items()}
-        for name in columns:
-            if name in record.fields:
-                words = f'the row already has "{name}". Give --prefix for the new columns'
-                return Failure("existing_key", words)
-        return Parsed(columns)
+    return Operator(tuple(f"{prefix}{name}" for name in require), fill_columns(template), parse)
 
 
-def _is_of(value: object, kind: str) -> bool:
-    if isinstance(value, bool):
-        return kind == "boolean"
-    return isinstance(value, TYPES[kind])
+def fill_columns(template: Template) -> Callable[[Record, str], str | Failure]:
+    """Make the function that fills a template with a row's columns."""
+    return lambda record, _: template.fill(record.fields)
+
+
+def parse_text(output_key: str) -> Parse:
+    """Make the function that takes the whole answer, without white space around it."""
+    return lambda answer, _: Parsed({output_key: answer.strip()})
+
+
+def read_object(answer: str, require: Mapping[str, str]) -> dict[str, Any] | str:
+    """Read the first JSON object of an answer that has the required fields, or say why not."""
+    fault = "the answer has no JSON object"
+    for braced in _braced(answer):
+        try:
+            found = _load(braced)
+        except ValueError as exc:
+            fault = f"the JSON object cannot be read: {exc}"
+            continue
+        if not (fault := _fault(found, require)):
+            return found
+    return fault
 
 
 def _braced(text: str) -> Iterator[str]:
@@ -199,17 +83,28 @@ def _braced(text: str) -> Iterator[str]:
                 yield text[start : token.end()]
 
 
-def _read_object(braced: str) -> dict[str, Any] | str:
-    """Read a JSON object, with commas before a closing bracket or without; or say why not."""
+def _load(braced: str) -> dict[str, Any]:
+    """Read a JSON object, with commas before a closing bracket or without."""
     try:
-        found = _DECODER.decode(braced)
-    except (ValueError, RecursionError):
-        repaired = _STRING_OR_LAST_COMMA.sub(lambda m: "" if m[0] == "," else m[0], braced)
-        try:
-            found = _DECODER.decode(repaired)
-        except ValueError as exc:
-            return f"the JSON object cannot be read: {exc}"
-        except RecursionError:
-            return "the JSON object is nested too deeply"
-    result: dict[str, Any] = found  # what is in braces is an object
-    return result
+        found: dict[str, Any] = loads(braced)
+    except ValueError:
+        found = loads(_STRING_OR_LAST_COMMA.sub(lambda m: m[0].removeprefix(","), braced))
+    return found
+
+
+def _fault(found: Mapping[str, Any], require: Mapping[str, str]) -> str:
+    if not found:
+        return "the JSON object is empty"
+    for name, kind in require.items():
+        if name not in found:
+            return f'the JSON object has no "{name}"; found {", ".join(found)}'[:300]
+        value = found[name]
+        if kind and not _is_of(value, kind):
+            return f'"{name}" is no {kind}: {dumps(value).decode()}'[:300]
+    return ""
+
+
+def _is_of(value: object, kind: str) -> bool:
+    if isinstance(value, bool):  # to Python it is an integer, too
+        return kind == "boolean"
+    return isinstance(value, TYPES[kind])

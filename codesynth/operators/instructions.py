@@ -2,68 +2,37 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from codesynth.errors import ConfigError
 from codesynth.models import Failure, Record
-from codesynth.operators.chat import Parsed
+from codesynth.operators.chat import Fill, Operator, Parsed
 from codesynth.operators.extract import extract_instruction
-from codesynth.operators.templates import Template, format_examples, load_template
+from codesynth.operators.templates import Template, format_examples
 
-TEMPLATE = "code_instruction_generate"
-OUTPUT_KEY = "generated_instruction"
-
-
-@dataclass(frozen=True, slots=True)
-class InstructionOperator:
-    """Asks for a new instruction like the examples of a row; see ``few_shot_records``.
-
-    Args:
-        fill: writes the prompt from the examples.
-    """
-
-    fill: Callable[[Sequence[str]], str]
-    output_key: str = OUTPUT_KEY
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Name the new column."""
-        return (self.output_key,)
-
-    def prompt(self, record: Record) -> str:
-        """Write the prompt."""
-        return self.fill(record.fields["examples"])
-
-    def subject(self, record: Record) -> None:
-        """Tell that nobody has said yet what is asked."""
-
-    def parse(self, text: str, record: Record) -> Parsed | Failure:
-        """Take the instruction out of the answer."""
-        found = extract_instruction(text)
-        return found if isinstance(found, Failure) else Parsed({self.output_key: found})
+EXAMPLES = "_examples"
+"""The field of a record that holds its examples: no name that a new column is likely to get."""
 
 
-def instruction_template(text: str | None, name: str = "<prompt_template>") -> Template:
-    """Check a template for new instructions; None is the built-in one.
+def instructions_operator(fill: Fill, output_key: str = "generated_instruction") -> Operator:
+    """Make the operator that asks for a new instruction like a row's examples."""
 
-    Raises:
-        ConfigError: it does not have ``{examples}``, or has anything else.
-    """
-    return load_template(text, TEMPLATE, required={"examples"}, known={"examples"}, name=name)
+    def parse(answer: str, _: str) -> Parsed | Failure:
+        found = extract_instruction(answer)
+        return found if isinstance(found, Failure) else Parsed({output_key: found})
+
+    return Operator((output_key,), fill, parse)
 
 
-def fill_examples(template: Template) -> Callable[[Sequence[str]], str]:
-    """Make the function that writes a prompt from examples."""
-    return lambda examples: template.fill({"examples": format_examples(examples)})
+def fill_examples(template: Template) -> Fill:
+    """Make the function that writes a prompt from a row of ``few_shot_records``."""
+    template.check(["examples"])
+    return lambda record, _: template.fill({"examples": format_examples(record.fields[EXAMPLES])})
 
 
 def check_pool(size: int, num_few_shot: int) -> None:
-    """See that a pool holds enough texts for a prompt.
-
-    Raises:
-        ConfigError: it does not.
-    """
+    """See that a pool holds enough texts for a prompt; ConfigError if not."""
     if size < num_few_shot:
         raise ConfigError(
             f"the pool has {size} usable rows, but a prompt takes {num_few_shot} examples. "
@@ -87,5 +56,30 @@ def few_shot_records(
     """
     for i in numbers:
         chosen = choose(i)
-        fields = {"examples": [pool[n] for n in chosen]}
+        fields = {EXAMPLES: [pool[n] for n in chosen]}
         yield Record(i, b"{}", fields, examples=tuple(map(lines, chosen)))
+
+
+def sample(seed: int, i: int, size: int, k: int) -> list[int]:
+    """Choose the examples of prompt ``i``: ``k`` of ``size``, none twice.
+
+    A function of its arguments alone, so neither concurrency nor restarts nor shards change it.
+    """
+    return random.Random(f"{seed}:{i}").sample(range(size), k)  # noqa: S311 - not for secrets
+
+
+def mix(seed: int, i: int, human: int, generated: int, ratio: tuple[int, int]) -> list[int]:
+    """Choose the examples of prompt ``i`` from two pools, none twice, in mixed order.
+
+    Self-instruct (https://arxiv.org/abs/2212.10560) takes 6 human-written ones and 2 generated.
+
+    Args:
+        human: size of the first pool, whose rows have the numbers below it.
+        generated: size of the second pool, whose rows have the numbers from there on.
+        ratio: how many to take from each.
+    """
+    rng = random.Random(f"{seed}:{i}")  # noqa: S311 - not for secrets
+    chosen = rng.sample(range(human), ratio[0])
+    chosen += rng.sample(range(human, human + generated), ratio[1])
+    rng.shuffle(chosen)
+    return chosen

@@ -54,6 +54,8 @@ def language_names() -> list[str]:
 
 def language_of(info: str) -> str:
     """Name the language that the words after a fence name, or their file name; else empty."""
+    if info in _ALIASES:
+        return _ALIASES[info]
     word = re.search(r"[\w+#][\w+#./-]*", info)
     name = word[0].lower() if word else ""
     return _ALIASES.get(name) or _ALIASES.get(name.rpartition(".")[2], name)

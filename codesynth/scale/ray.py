@@ -31,7 +31,7 @@ _LOOK_SECONDS, _PROBE_SECONDS = 0.5, 10.0
 _ENVIRONMENT = ("OPENAI_API_KEY", "CODESYNTH_HEADERS", "CODESYNTH_OFFLINE")  # told to each part
 
 
-def run_parts(name: str, whole: run.Run, settings: AskSettings, spec: commands.CommandSpec) -> int:
+def run_parts(whole: run.Run, settings: AskSettings, spec: commands.CommandSpec) -> int:
     """Run a command as parts on a Ray cluster, join them and finish the run; see ``asking.Divide``.
 
     Raises:
@@ -42,7 +42,7 @@ def run_parts(name: str, whole: run.Run, settings: AskSettings, spec: commands.C
         parts, at_once = divide(whole, settings, spec, slots)
         whole.say(f"{len(parts)} parts, {min(at_once, slots)} at a time")
         with whole.progress, signals(whole.stop):
-            complete = _ask(ray, name, whole, parts, at_once)
+            complete = _ask(ray, whole, parts, at_once)
         if complete == len(parts):
             finished = in_order(read_part(str(part.output)) for part in parts)
             whole.files.start()
@@ -51,11 +51,11 @@ def run_parts(name: str, whole: run.Run, settings: AskSettings, spec: commands.C
         return whole.finish()
 
 
-def _ask(ray: Any, name: str, whole: run.Run, parts: Sequence[AskSettings], at_once: int) -> int:
+def _ask(ray: Any, whole: run.Run, parts: Sequence[AskSettings], at_once: int) -> int:
     """Run the parts to their ends; return how many are complete."""
     environ = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     options = {"num_cpus": 1, "max_retries": _RETRIES, "scheduling_strategy": "SPREAD"}
-    start = partial(ray.remote(run_part).options(**options).remote, name, environ, time.time())
+    start = partial(ray.remote(run_part).options(**options).remote, environ, time.time())
     before = figures = _read_figures(parts, {})
     waiting, running, results, stopping = deque(parts), list[Any](), list[Any](), False
     error: CodesynthError | None = None
@@ -122,7 +122,7 @@ def divide(
 
 
 def run_part(
-    name: str, environ: dict[str, str], started: float, settings: AskSettings
+    environ: dict[str, str], started: float, settings: AskSettings
 ) -> int | CodesynthError:
     """Run one part in a process of the cluster; return its exit code, or why it stopped.
 
@@ -134,7 +134,7 @@ def run_part(
     give_up = time.monotonic() + _BUSY_SECONDS
     while True:
         try:
-            return asking.ask(settings, name, partial(commands.prepare, settings))
+            return asking.ask(settings)
         except CodesynthError as exc:
             if not isinstance(exc, BusyError) or time.monotonic() > give_up:
                 return exc if exc.exit_code != run.EXIT_LIMIT else run.EXIT_LIMIT

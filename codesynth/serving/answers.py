@@ -137,14 +137,16 @@ _TAGS = {
 }
 _OPENING = re.compile(rf"\s*+({'|'.join(map(re.escape, _TAGS))})")
 _LONE_CLOSING = re.compile(r"(?m)^</think>|</think>[ \t]*$")
+_FENCE = re.compile(r"(?m)^```")
 _BLANK_LINES = re.compile(r"(?:[ \t]*\r?\n)*")
 
 
 def split_reasoning(text: str) -> tuple[str, str]:
     """Split an answer into the reasoning it begins with, without its tags, and the rest.
 
-    Reasoning that is not closed is all there is. A ``</think>`` at an edge of its line, outside of
-    fences, closes reasoning that was opened in the prompt, as some chat templates do.
+    Reasoning that is not closed ends before the last fenced block, else it is all there is. A
+    ``</think>`` at an edge of its line, outside of fences, closes reasoning that was opened in the
+    prompt, as some chat templates do.
 
     >>> split_reasoning("<think>Hm.</think>print(1)")
     ('Hm.', 'print(1)')
@@ -154,9 +156,12 @@ def split_reasoning(text: str) -> tuple[str, str]:
     while opening := _OPENING.match(text, start):
         closing = _TAGS[opening[1]]
         end = text.find(closing, opening.end())
-        end = len(text) if end < 0 else end
+        if end < 0:
+            end = start = _last_block(text, opening.end())
+            thoughts.append(text[opening.end() : end])
+            break
         thoughts.append(text[opening.end() : end])
-        start = min(end + len(closing), len(text))
+        start = end + len(closing)
     if not thoughts and "</think>" in text:
         fences = looked = 0
         for lone in _LONE_CLOSING.finditer(text):
@@ -172,6 +177,13 @@ def split_reasoning(text: str) -> tuple[str, str]:
     return "\n".join(thought.strip() for thought in thoughts), text[
         blank.end() if blank else start :
     ]
+
+
+def _last_block(text: str, start: int) -> int:
+    """Find the last fenced block behind ``start``; the end of the text if there is none."""
+    fences = [fence.start() for fence in _FENCE.finditer(text, start)]
+    last = len(fences) - 1
+    return fences[last - last % 2] if fences else len(text)  # every other one opens a block
 
 
 def _read_usage(usage: object) -> Usage | None:

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from codesynth.models import Request, Response
 from codesynth.serving.stream import Channel, EngineStream
@@ -33,28 +34,26 @@ class SandboxServing:
 
 
 class _Pool:
-    """The engine: threads, each with a sandbox of its own."""
+    """The engine: threads that take turns with the sandboxes."""
 
     def __init__(self, settings: SandboxSettings, jobs: int, channel: Channel) -> None:
         self._settings, self._channel = settings, channel
         self._executor = ThreadPoolExecutor(jobs, "codesynth-verify")
-        self._mine = threading.local()
-        self._sandboxes: set[Sandbox] = set()
+        self._idle: list[Sandbox] = []
+        self._all: set[Sandbox] = set()
         self._error: BaseException | None = None
         self._closed = False
         self.max_unfinished = ROWS_AHEAD * jobs
 
     def submit(self, request: Request) -> None:
         """Take a request."""
-        try:
+        with suppress(RuntimeError):  # it drains
             self._executor.submit(self._run, request)
-        except RuntimeError:
-            return  # it drains
 
     def end_requests(self, error: BaseException | None) -> None:
         """Wait until all requests are answered, and end the stream."""
         self._executor.shutdown()
-        for sandbox in self._sandboxes:
+        for sandbox in self._all:
             sandbox.close()
         self._channel.finish(self._error or error)
 
@@ -71,21 +70,22 @@ class _Pool:
         """End the rows that run."""
         self._closed = True
         self._executor.shutdown(wait=False, cancel_futures=True)
-        for sandbox in list(self._sandboxes):
+        for sandbox in list(self._all):
             sandbox.kill()
 
     def _run(self, request: Request) -> None:
-        """Run a row in the thread's own sandbox."""
         try:
-            sandbox: Sandbox | None = getattr(self._mine, "sandbox", None)
-            if sandbox is None:
-                self._mine.sandbox = sandbox = Sandbox(self._settings)
-                self._sandboxes.add(sandbox)
+            try:
+                sandbox = self._idle.pop()
+            except IndexError:
+                sandbox = Sandbox(self._settings)
+                self._all.add(sandbox)
             verdict = None if self._closed else sandbox.judge(request.body)
             if verdict is None:
-                self._mine.sandbox = None
-                self._sandboxes.discard(sandbox)
+                self._all.discard(sandbox)
                 sandbox.close()
+            else:
+                self._idle.append(sandbox)
             if not self._closed:
                 self._channel.put(Response(request, verdict or BROKEN))
         except BaseException as exc:  # it is raised in the caller's thread

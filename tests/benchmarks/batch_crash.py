@@ -93,7 +93,7 @@ class BatchCrash:
                 try:
                     code = process.wait(self.random.uniform(0.1, self.longest))
                 except subprocess.TimeoutExpired:
-                    self.report.moments[server.now] += 1
+                    self.report.moments[server.now if server.in_flight else ""] += 1
                     process.kill()
                     process.wait()
                 else:

@@ -13,7 +13,7 @@ from codesynth.models import Request, Response
 from codesynth.serving import LLMServing, ResponseStream
 from codesynth.serving.batch.client import BatchClient
 from codesynth.serving.batch.engine import BatchEngine, BatchOptions
-from codesynth.serving.stream import Channel, EngineStream
+from codesynth.serving.stream import EngineStream
 
 
 class BatchServing:
@@ -27,7 +27,7 @@ class BatchServing:
     def __init__(self, client: BatchClient, log: BatchLog, options: BatchOptions) -> None:
         self._client, self._log, self._options = client, log, options
         self._turn = threading.Lock()
-        self._engine: BatchEngine | None = None
+        self._engine = BatchEngine(client, log, options, self._turn)
 
     def generate(self, requests: Iterable[Request | Response]) -> ResponseStream:
         """Answer each request, in any order; see ``LLMServing``.
@@ -44,24 +44,20 @@ class BatchServing:
             a function that tells whether a key is in a batch that is still running, and words for
             these batches, empty where there are none.
         """
-        wait = cancel and self._options.wait
+        words, wait = "", cancel and self._options.wait
         try:
             deque(self._start((), replace(self._options, wait=wait, cancel=cancel)), maxlen=0)
         except LimitReached as exc:
             words = str(exc)
-        else:
-            words = ""
-        assert self._engine is not None  # noqa: S101 - just started
         return self._engine.waiting.holds, words
 
     def _start(self, requests: Iterable[Request | Response], options: BatchOptions) -> EngineStream:
-        channel = Channel()
-        self._engine = BatchEngine(self._client, self._log, channel, options, self._turn)
-        return EngineStream(requests, self._engine, channel)
+        self._engine = BatchEngine(self._client, self._log, options, self._turn)
+        return EngineStream(requests, self._engine, self._engine.channel)
 
     def status(self) -> str:
         """Word how the batches go, for the bar."""
-        return self._engine.status() if self._engine is not None else ""
+        return self._engine.status()
 
 
 class Withholding:

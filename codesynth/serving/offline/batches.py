@@ -21,13 +21,12 @@ from codesynth.codec import dumps, loads
 from codesynth.errors import ConfigError
 
 _KEPT_SECONDS = 24 * 3600
-_PIECE = 100
 _EXPIRED = {"code": "batch_expired", "message": "CODESYNTH_OFFLINE lets this request expire"}
 _TOO_LARGE = {
     "code": "token_limit_exceeded",
     "message": "Enqueued token limit reached: CODESYNTH_OFFLINE allows smaller batches only",
 }
-_UNKNOWN = 404, {"error": {"message": "the practice endpoint has no such file or batch"}}
+_UNKNOWN = {"error": {"message": "the practice endpoint has no such file or batch"}}
 
 
 class PracticeBatches:
@@ -46,29 +45,28 @@ class PracticeBatches:
         self._folder = Path(tempfile.gettempdir(), f"codesynth-offline-{os.getuid()}")
 
     async def respond(self, request: httpx.Request) -> tuple[int, Any]:
-        """Respond to a call with a status and a JSON value, or the stream of a file."""
-        self._make_folder()
-        match request.method, request.url.path.partition("/v1/")[2].split("/"):
-            case "POST", ["files"]:
-                return 200, await self._upload(request)
-            case "POST", ["batches"]:
-                return self._create(loads(await request.aread()))
-            case "GET", ["batches"]:
-                return 200, {"data": [loads(p.read_bytes()) for p in self._folder.glob("batch_*")]}
-            case "GET", ["batches", name] if (self._folder / name).is_file():
-                return 200, self._look(name)
-            case "POST", ["batches", name, "cancel"] if (self._folder / name).is_file():
-                return 200, self._cancel(name)
-            case "GET", ["files", name, "content"]:
-                name, _, kind = name.partition("-")
-                if (self._folder / name).is_file() and kind in ("output", "error"):
-                    return 200, _Results(self._results(name, kind))
-        return _UNKNOWN
-
-    def _make_folder(self) -> None:
+        """Respond to a call with a status and a JSON object, or the pieces of a file."""
         self._folder.mkdir(mode=0o700, exist_ok=True)
         if self._folder.stat().st_uid != os.getuid():
             raise ConfigError(f"{self._folder} belongs to somebody else. Set TMPDIR")
+        try:
+            match request.method, request.url.path.partition("/v1/")[2].split("/"):
+                case "POST", ["files"]:
+                    return 200, await self._upload(request)
+                case "POST", ["batches"]:
+                    return 200, self._create(loads(await request.aread()))
+                case "GET", ["batches"]:
+                    found = self._folder.glob("batch_*")
+                    return 200, {"data": [loads(path.read_bytes()) for path in found]}
+                case "GET", ["batches", name]:
+                    return 200, self._step(self._read(name))
+                case "POST", ["batches", name, "cancel"]:
+                    return 200, self._write({**self._read(name), "status": "cancelled"})
+                case "GET", ["files", name, "content"]:
+                    return 200, self._results(self._read(name.removesuffix("-output")))
+        except FileNotFoundError:
+            pass
+        return 404, _UNKNOWN
 
     async def _upload(self, request: httpx.Request) -> dict[str, Any]:
         """Keep a form as it is: lines that begin with a brace are the requests in it."""
@@ -81,74 +79,46 @@ class PracticeBatches:
                 file.write(piece)
         return {"id": name, "object": "file", "purpose": "batch"}
 
-    def _create(self, about: dict[str, Any]) -> tuple[int, Any]:
-        source = str(about.get("input_file_id"))
-        if not (self._folder / source).is_file():
-            return _UNKNOWN
-        counts = {"total": sum(1 for _ in self._requests(source)), "completed": 0, "failed": 0}
-        named = {key: about.get(key) for key in ("input_file_id", "endpoint", "metadata")}
-        batch = {"id": f"batch_{uuid4().hex}", "object": "batch", **named, "request_counts": counts}
-        return 200, self._write({**batch, "status": "validating"})
+    def _create(self, about: dict[str, Any]) -> dict[str, Any]:
+        total = sum(1 for _ in self._requests(about["input_file_id"]))
+        counts = {"total": total, "completed": 0, "failed": 0}
+        head = {"id": f"batch_{uuid4().hex}", "object": "batch", "status": "validating"}
+        return self._write({**about, **head, "request_counts": counts})
+
+    def _read(self, name: str) -> dict[str, Any]:
+        batch: dict[str, Any] = loads((self._folder / name).read_bytes())
+        return batch
 
     def _write(self, batch: dict[str, Any]) -> dict[str, Any]:
         (self._folder / batch["id"]).write_bytes(dumps(batch))
         return batch
 
-    def _look(self, name: str) -> dict[str, Any]:
-        batch: dict[str, Any] = loads((self._folder / name).read_bytes())
-        counts = batch["request_counts"]
-        if batch["status"] == "validating" and 0 < self._faults["batch_limit"] < counts["total"]:
+    def _step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Take a batch one step further, as each look at it does."""
+        total = batch["request_counts"]["total"]
+        if batch["status"] == "validating" and 0 < self._faults["batch_limit"] < total:
             batch |= {"status": "failed", "errors": {"data": [_TOO_LARGE]}}
         elif batch["status"] == "validating":
             batch["status"] = "in_progress"
         elif batch["status"] == "in_progress":
-            requests = self._requests(batch["input_file_id"])
-            failed = sum(self._expires(name, key) for key, _ in requests)
-            counts |= {"completed": counts["total"] - failed, "failed": failed}
-            files = {"output_file_id": f"{name}-output", "error_file_id": f"{name}-error"}
-            batch |= {"status": "expired" if failed else "completed", **files}
+            batch["request_counts"]["completed"] = total
+            batch["output_file_id"] = f"{batch['id']}-output"
+            batch["status"] = "expired" if self._faults["expired"] else "completed"
         return self._write(batch)
 
-    def _cancel(self, name: str) -> dict[str, Any]:
-        batch: dict[str, Any] = loads((self._folder / name).read_bytes())
-        if batch["status"] in ("validating", "in_progress"):
-            batch["status"] = "cancelled"
-        return self._write(batch)
-
-    def _requests(self, source: str) -> Iterator[tuple[bytes, bytes]]:
-        """Read the key and the body of each request in a file."""
+    def _requests(self, source: str) -> Iterator[dict[str, Any]]:
         with (self._folder / source).open("rb") as file:
-            for line in file:
-                if line.startswith(b"{"):
-                    request = loads(line)
-                    yield bytes.fromhex(request["custom_id"]), dumps(request["body"])
+            yield from (loads(line) for line in file if line.startswith(b"{"))
 
-    def _expires(self, name: str, key: bytes) -> bool:
-        draw = blake2b(name.encode() + key, digest_size=4).digest()
-        return int.from_bytes(draw) < self._faults["expired"] * (1 << 32)
-
-    def _results(self, name: str, kind: str) -> Iterator[bytes]:
-        """Write the lines of a file of results."""
-        batch = loads((self._folder / name).read_bytes())
-        for key, body in self._requests(batch["input_file_id"]):
-            expired = self._expires(name, key)
-            if expired != (kind == "error"):
-                continue
-            response = None
-            if not expired:
-                status, value = self._answer(body, key)
-                response = {"status_code": status, "body": value}
-            error = _EXPIRED if expired else None
-            line = {"custom_id": key.hex(), "response": response, "error": error}
-            yield dumps(line) + b"\n"
-
-
-class _Results(httpx.AsyncByteStream):
-    def __init__(self, lines: Iterator[bytes]) -> None:
-        self._lines = lines
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for number, line in enumerate(self._lines):
-            yield line
-            if number % _PIECE == 0:
-                await asyncio.sleep(0)
+    async def _results(self, batch: dict[str, Any]) -> AsyncIterator[bytes]:
+        """Write the results of a batch line by line."""
+        for request in self._requests(batch["input_file_id"]):
+            key, line = bytes.fromhex(request["custom_id"]), {"custom_id": request["custom_id"]}
+            draw = blake2b(batch["id"].encode() + key, digest_size=4).digest()
+            if int.from_bytes(draw) < self._faults["expired"] * (1 << 32):
+                yield dumps({**line, "response": None, "error": _EXPIRED}) + b"\n"
+            else:
+                status, body = self._answer(dumps(request["body"]), key)
+                response = {"status_code": status, "body": body}
+                yield dumps({**line, "response": response, "error": None}) + b"\n"
+            await asyncio.sleep(0)

@@ -19,6 +19,7 @@ from codesynth.serving.offline.batches import PracticeBatches
 _SHARES = ("429", "500", "cut", "wrong_code", "wrong_tests", "expired")
 _NO_FAULTS = dict.fromkeys((*_SHARES, "latency", "batch_limit"), 0.0)
 _CHARACTERS_PER_TOKEN = 4
+_ON_DEMAND = "CODESYNTH_OFFLINE tells the practice endpoint to fail"
 _HEADERS = httpx.Headers({"content-type": "application/json"})
 _RETRY_HEADERS = httpx.Headers({**_HEADERS, "retry-after-ms": "50", "retry-after": "1"})
 _MODELS = {"object": "list", "data": [{"id": "offline", "object": "model", "created": 0}]}
@@ -63,62 +64,60 @@ class PracticeEndpoint(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Answer one request."""
-        call = f"{request.method} {request.url.path}"
-        if call.startswith("GET ") and call.endswith("/models"):
+        method, path = request.method, request.url.path
+        if method == "GET" and path.endswith("/models"):
             return _respond(200, _MODELS)
-        if "/v1/files" in call or "/v1/batches" in call:
+        if "/v1/files" in path or "/v1/batches" in path:
             status, value = await self._batches.respond(request)
-            if isinstance(value, httpx.AsyncByteStream):
-                return httpx.Response(status, stream=value)
-            return _respond(status, value)
-        if not (call.startswith("POST ") and call.endswith("/chat/completions")):
-            return _refuse(404, f"unknown request: {call}")
+            is_json = isinstance(value, dict)
+            return _respond(status, value) if is_json else httpx.Response(status, content=value)
+        if method != "POST" or not path.endswith("/chat/completions"):
+            return _respond(404, _error(f"unknown request: {method} {path}", "unknown_url"))
         body = await request.aread()
         if self._faults["latency"]:
             await asyncio.sleep(self._faults["latency"])
         draw = self._rng.random() - self._faults["429"]
+        if draw < 0:
+            return _respond(429, _error(_ON_DEMAND, "rate_limit_exceeded", "requests"))
         if draw < self._faults["500"]:
-            status = 429 if draw < 0 else 500
-            return _refuse(status, "CODESYNTH_OFFLINE tells the practice endpoint to fail")
+            return _respond(500, _error(_ON_DEMAND, None, "server_error"))
         return _respond(*self._complete(body, request.extensions.get("key", b"")))
 
     def _complete(self, body: bytes, key: bytes) -> tuple[int, dict[str, Any]]:
+        """Answer the body of a chat completion request; body and key alone decide how."""
         digest = blake2b(body + key, digest_size=16).digest()
         try:
-            return 200, complete(body, digest, self._faults)
+            return 200, self._answer(loads(body), digest)
         except (ValueError, TypeError, KeyError, IndexError) as exc:
             words = f"this is not the body of a chat completion request: {exc!r}"
-            return 400, _error(400, words)
+            return 400, _error(words, None)
+
+    def _answer(self, request: Any, digest: bytes) -> dict[str, Any]:
+        faults, rng = self._faults, _rng(digest)
+        messages = [(each["role"], each["content"]) for each in request["messages"]]
+        system = [text for role, text in messages if role == "system"]
+        prompt = "\n\n".join([*system, [text for role, text in messages if role == "user"][-1]])
+        wrong = {name: faults[name] for name in ("wrong_code", "wrong_tests")}
+        whole = answer(prompt, rng, **wrong)
+        text = whole[: len(whole) // 2] if rng.random() < faults["cut"] else whole
+        limit = request.get("max_completion_tokens", request.get("max_tokens"))
+        if limit is not None:
+            text = text[: limit * _CHARACTERS_PER_TOKEN]
+        sent, got = sum(_count_tokens(text) for _, text in messages), _count_tokens(text)
+        message = {"role": "assistant", "content": text}
+        reason = "stop" if text == whole else "length"
+        return {
+            "id": f"chatcmpl-{digest.hex()}",
+            "object": "chat.completion",
+            "created": 0,
+            "model": "offline",
+            "choices": [{"index": 0, "message": message, "finish_reason": reason}],
+            "usage": {"prompt_tokens": sent, "completion_tokens": got, "total_tokens": sent + got},
+        }
 
 
-def complete(body: bytes, digest: bytes, faults: Mapping[str, float]) -> dict[str, Any]:
-    """Answer the body of a chat completion request; the answer is drawn from ``digest``.
-
-    Raises:
-        ValueError, TypeError, KeyError, IndexError: it is no such body.
-    """
-    request = loads(body)
-    messages = [(each["role"], each["content"]) for each in request["messages"]]
-    system = [text for role, text in messages if role == "system"]
-    prompt = "\n\n".join([*system, [text for role, text in messages if role == "user"][-1]])
-    rng = _rng(digest)
-    whole = answer(prompt, rng, wrong_code=faults["wrong_code"], wrong_tests=faults["wrong_tests"])
-    text = whole[: len(whole) // 2] if rng.random() < faults["cut"] else whole
-    limit = request.get("max_completion_tokens", request.get("max_tokens"))
-    if limit is not None:
-        text = text[: limit * _CHARACTERS_PER_TOKEN]
-    reason = "stop" if text == whole else "length"
-    sent = sum(-(-len(text) // _CHARACTERS_PER_TOKEN) for _, text in messages)
-    got = -(-len(text) // _CHARACTERS_PER_TOKEN)
-    message = {"role": "assistant", "content": text}
-    return {
-        "id": f"chatcmpl-{digest.hex()}",
-        "object": "chat.completion",
-        "created": 0,
-        "model": "offline",
-        "choices": [{"index": 0, "message": message, "finish_reason": reason}],
-        "usage": {"prompt_tokens": sent, "completion_tokens": got, "total_tokens": sent + got},
-    }
+def _count_tokens(text: str) -> int:
+    return -(-len(text) // _CHARACTERS_PER_TOKEN)
 
 
 def _rng(seed: bytes) -> Random:
@@ -130,12 +129,6 @@ def _respond(status: int, value: object) -> httpx.Response:
     return httpx.Response(status, headers=headers, stream=httpx.ByteStream(dumps(value)))
 
 
-def _refuse(status: int, message: str) -> httpx.Response:
-    return _respond(status, _error(status, message))
-
-
-def _error(status: int, message: str) -> dict[str, Any]:
+def _error(message: str, code: str | None, kind: str = "invalid_request_error") -> dict[str, Any]:
     """Fail in the shape of OpenAI's errors."""
-    kind = {429: "requests", 500: "server_error"}.get(status, "invalid_request_error")
-    code = {429: "rate_limit_exceeded", 404: "unknown_url"}.get(status)
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import mmap
 import os
-import re
 import signal
 import traceback
-from collections.abc import Callable
 from typing import Any
 
 MOST_TESTS, MAX_MESSAGE = 10_000, 300
-TIMEOUT = "timeout"
+MEMORY_BYTES = 1 << 16
 CODE_FILE, TEST_FILE = "solution.py", "test_solution.py"
+TIMEOUT = "timeout"
 
 
 def verdict(status: str, results: str = "", message: str = "") -> dict[str, Any]:
@@ -28,13 +27,14 @@ def verdict(status: str, results: str = "", message: str = "") -> dict[str, Any]
 class Results:
     """One letter a test: ``.`` passed, ``F`` failed, ``E`` error; and the first problem in words.
 
+    Each test is run in a ``with`` block of it.
+
     Args:
-        memory: shared with the server, which reads the letters even if the process is killed. No
-            descriptor leads to it, so code that writes to all that is open does not reach it.
+        memory: shared with the server, which reads the letters even if the process is killed.
         text: of the tests, for messages.
     """
 
-    def __init__(self, memory: mmap.mmap, text: str) -> None:
+    def __init__(self, memory: mmap.mmap, text: str = "") -> None:
         self._memory, self._lines = memory, text.splitlines()
         self._may_skip = "skip" in text.lower()
         self._expected = 0
@@ -43,27 +43,25 @@ class Results:
     def expect(self, tests: int) -> None:
         """Announce tests."""
         self._expected = min(self._expected + tests, MOST_TESTS)
-        self._memory.write(b"[%d]" % self._expected)
+        self._publish()
 
-    def run(self, test: Callable[[], object]) -> None:
-        """Run a test that raises an error if it fails."""
-        try:
-            test()
-        except BaseException as exc:
-            self.note(exc)
-        else:
-            self.note(None)
+    def __enter__(self) -> None:
+        """Start a test."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        """Note how the test ended, and go on."""
+        self.note(error)
+        return True
 
     def note(self, error: BaseException | None) -> None:
         """Note that a test raised an error, or none. A test may skip itself, the code may not."""
-        if type(error).__name__ in ("SkipTest", "Skipped") and self._may_skip:
+        if self._may_skip and type(error).__name__ in ("SkipTest", "Skipped"):
             self._expected -= 1
         elif len(self.letters) < MOST_TESTS:
-            letter = "F" if issubclass(type(error), AssertionError) else "E" if error else "."
-            self.letters += letter
-            self._memory.write(letter.encode())
+            self.letters += "." if error is None else "FE"[not isinstance(error, AssertionError)]
             if error is not None:
                 self.message = self.message or self.describe(error)
+        self._publish()
 
     def finish(self, error: BaseException) -> None:
         """Note the error for each test that was expected and not run."""
@@ -74,9 +72,19 @@ class Results:
         """Say what was raised, and by which line of the tests."""
         where = ""
         for frame, number in traceback.walk_tb(error.__traceback__):
-            if frame.f_code.co_filename.endswith(TEST_FILE) and number <= len(self._lines):
+            if frame.f_code.co_filename == TEST_FILE and number <= len(self._lines):
                 where = f"{self._lines[number - 1].strip()}: "
         return where + "".join(traceback.format_exception_only(type(error), error)).strip()
+
+    def _publish(self) -> None:
+        marks = self.letters.ljust(self._expected, "?").encode() + b"\0"
+        self._memory[: len(marks)] = marks
+
+
+def write_record(memory: mmap.mmap, record: dict[str, Any]) -> None:
+    """Leave the verdict of a row whose last test has run."""
+    memory.seek(MOST_TESTS + 1)
+    memory.write(json.dumps(record).encode() + b"\n")
 
 
 def read_record(memory: mmap.mmap, reason: str, status: int) -> dict[str, Any]:
@@ -86,14 +94,13 @@ def read_record(memory: mmap.mmap, reason: str, status: int) -> dict[str, Any]:
         reason: why the process was ended; empty if it ended by itself.
         status: its end, as ``os.waitpid`` tells it.
     """
-    marks, found, record = memory[:].rstrip(b"\0").partition(b"\n")
-    if found and not reason:
+    record, is_whole, _ = memory[MOST_TESTS + 1 :].partition(b"\n")
+    if is_whole and not reason:
         made: dict[str, Any] = json.loads(record)
         return made
-    letters = re.sub(rb"\[\d*\]|[^.FE]", b"", marks).decode()
-    expected = int((re.findall(rb"\[(\d+)\]", marks) or [b"0"])[-1])
+    kind = "timeout" if reason == TIMEOUT else "error"
+    marks = memory[: MOST_TESTS + 1].partition(b"\0")[0].decode()
     is_killed = os.WIFSIGNALED(status)
     end = signal.strsignal(os.WTERMSIG(status)) if is_killed else f"code {os.WEXITSTATUS(status)}"
-    kind = "timeout" if reason == TIMEOUT else "error"
-    missing = kind[0].upper() * (expected - len(letters))
-    return verdict(kind, letters + missing, reason or f"the code ended its process: {end}")
+    message = reason or f"the code ended its process: {end}"
+    return verdict(kind, marks.replace("?", kind[0].upper()), message)

@@ -1,8 +1,12 @@
+"""Which rows of a pool are the examples of a prompt."""
+
 from collections import Counter
 
 import pytest
 
-from codesynth.operators.sampling import mix, sample
+from codesynth.errors import ConfigError
+from codesynth.operators.instructions import fill_examples, mix, sample
+from codesynth.operators.templates import Template
 
 
 def test_a_sample_takes_no_row_twice_and_depends_on_seed_and_number_alone() -> None:
@@ -14,18 +18,10 @@ def test_a_sample_takes_no_row_twice_and_depends_on_seed_and_number_alone() -> N
     assert all(150 < drawn[n] < 250 for n in range(10))
 
 
-def test_examples_are_mixed_in_the_ratio_and_none_is_taken_twice() -> None:
-    for i in range(50):
-        chosen = mix(1, i, 20, 5, (6, 2))
-        assert len(set(chosen)) == 8
-        assert sum(n < 20 for n in chosen) == 6
-        assert max(chosen) < 25
-
-
-def test_a_mix_depends_on_seed_and_number_alone_and_draws_all_rows_evenly() -> None:
+def test_a_mix_has_the_ratio_depends_on_seed_and_number_alone_and_draws_evenly() -> None:
     choices = [mix(3, i, 10, 10, (3, 1)) for i in range(1000)]
     assert [mix(3, i, 10, 10, (3, 1)) for i in reversed(range(1000))] == choices[::-1]
-    assert mix(4, 0, 10, 10, (3, 1)) != choices[0]
+    assert all(len(set(chosen)) == 4 and sum(n < 10 for n in chosen) == 3 for chosen in choices)
     drawn = Counter(n for chosen in choices for n in chosen)
     assert all(250 < drawn[n] < 350 for n in range(10))
     assert all(60 < drawn[n] < 140 for n in range(10, 20))
@@ -33,7 +29,8 @@ def test_a_mix_depends_on_seed_and_number_alone_and_draws_all_rows_evenly() -> N
     assert all(200 < generated_at[p] < 300 for p in range(4))
 
 
-@pytest.mark.parametrize("ratio", [(4, 0), (0, 3)])
-def test_a_pool_too_small_for_the_ratio_is_an_error(ratio: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match="larger than population"):
-        mix(1, 0, 3, 2, ratio)
+def test_a_template_may_have_no_placeholder_but_examples() -> None:
+    template = Template.parse("\n{examples} {task}", "t.txt")
+    words = r"t\.txt:2: unknown placeholder \{task\}; known: \{examples\}"
+    with pytest.raises(ConfigError, match=words):
+        fill_examples(template)
