@@ -72,7 +72,7 @@ def test_a_terminal_on_stdin_prints_the_usage(endpoint: Endpoint) -> None:
     ("closed", "code", "words"),
     [
         ("<&-", 1, "cannot read <stdin>: Bad file descriptor"),
-        (">&-", 1, "cannot open <stdout>: Bad file descriptor"),
+        (">&-", 1, "cannot write <stdout>: Bad file descriptor"),
         ("2>&-", 0, ""),
         ("<&- >&- 2>&-", 1, ""),
     ],
