@@ -280,6 +280,22 @@ def test_help_fits_80_columns_and_shows_examples_before_options(command: tuple[s
     assert "\x1b" not in help_text
 
 
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("codesynth gen-i", "gen-instructions"),
+        ("codesynth gen-code --ti", "--timeout"),
+        ("codesynth gen-code -t judge_", "judge_difficulty judge_quality"),
+        ("codesynth gen-code --language ru", "ruby rust"),
+        ("codesynth verify --keep pa", "passed"),
+    ],
+)
+def test_a_shell_is_offered_commands_options_and_values(words: str, offered: str) -> None:
+    where = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    done = codesynth(env={"_CODESYNTH_COMPLETE": "complete_bash", **where})
+    assert done.out.decode().split() == offered.split()
+
+
 def test_version_is_one_line() -> None:
     done = codesynth("--version")
     assert (done.code, done.out.decode()) == (0, f"codesynth {__version__}\n")
