@@ -56,9 +56,8 @@ class CommandSpec:
         identity: what all requests have in common, but for the model; JSON. A finished output is
             replaced only by a run with the same.
         filters: makes the filters; called once.
-        remarks: for the summary line.
-        tally: for the summary line too: what was dropped from answers, and how often.
-        notes: for the journal, so that a later run does the same.
+        seed: of the few-shot choice; told at the end, and noted for a later run.
+        tally: for the summary line: what was dropped from answers, and how often.
         quota: with ``--accepted``: how many rows there will be is found out on the way.
     """
 
@@ -68,14 +67,18 @@ class CommandSpec:
     identity: dict[str, Any]
     filters: Callable[[], Sequence[RowFilter]] = tuple
     screen: Callable[[str], Failure | None] | None = None
-    remarks: tuple[str, ...] = ()
+    seed: int | None = None
     tally: Counter[str] = field(default_factory=Counter)
-    notes: dict[str, str] = field(default_factory=dict)
-    meta: dict[str, Any] = field(default_factory=dict)
     quota: Quota | None = None
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Words for the summary line."""
+        return () if self.seed is None else (f"seed {self.seed}",)
 
     def task(self, settings: AskSettings, model: str) -> ChatTask:
         """Make the task, once the model is known."""
+        meta = {} if self.seed is None else {"seed": self.seed}
         return ChatTask(
             operator=self.operator,
             model=model,
@@ -85,7 +88,7 @@ class CommandSpec:
             reasoning_key=settings.reasoning_key,
             answer_key=settings.answer_key,
             messages_key=settings.messages_key,
-            meta=self.meta if settings.meta else None,
+            meta=meta if settings.meta else None,
         )
 
 
@@ -157,9 +160,7 @@ def instructions_spec(settings: InstructionsSettings, recall: Notes) -> CommandS
         identity=_identity(settings, template)
         | {"seed": seed, "few-shot": settings.mix or settings.num_few_shot},
         filters=filters,
-        remarks=(f"seed {seed}",),
-        notes={"seed": str(seed)},
-        meta={"seed": seed},
+        seed=seed,
         quota=quota,
     )
 
