@@ -64,7 +64,7 @@ def option(usage: str, text: str, *, default: Any = None, **more: Any) -> Any:
     return field(default=default if metavar else False, metadata=metadata)
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(option,))
+@dataclass_transform(kw_only_default=True, frozen_default=True)
 class Settings:
     """Makes a frozen dataclass of each class below it, whose fields are options.
 
@@ -100,6 +100,7 @@ class Settings:
             own = {name: left.pop(name).metadata for name in get_annotations(part) if name in left}
             new = {name: own[name]["option"] for name in own if "option" in own[name]}
             heading: str = vars(part)["heading"]
+            # Within a group, what more commands share comes first: INPUT, then -o.
             groups[heading] = new | groups.get(heading, {})
         return groups
 
@@ -117,8 +118,9 @@ class Settings:
             needed = declared.needs.split()
             if needed and not given.keys() & needed:
                 raise ConfigError(f"{flag} needs {' or '.join(needed)}")
-            for other in given.keys() & declared.excludes.split():
-                raise ConfigError(f"{flag} and {other} exclude each other")
+            for other in declared.excludes.split():
+                if other in given:
+                    raise ConfigError(f"{flag} and {other} exclude each other")
 
 
 # How the text of an option is read.
