@@ -41,7 +41,7 @@ _FILES = "Input and output"
 class FileSettings(Settings, heading=_FILES):
     """Where rows come from, and where they go."""
 
-    inputs: list[str] = option("[INPUT]...", "JSONL files, also .gz. Default: stdin.", default=[])
+    inputs: list[str] = option("[INPUT]...", "JSONL files, also .gz. Default: stdin.")
     output: str | None = option(
         "-o, --output PATH",
         "File for the rows, named PATH.partial until it is complete. Default: stdout.",
@@ -118,7 +118,6 @@ class RequestSettings(Settings, heading="What to ask"):
     decontaminate: list[str] = option(
         "--decontaminate FILE",
         "Reject rows that overlap with this benchmark (JSONL or text). May be repeated.",
-        default=[],
     )
     ngram: int = option(
         "--ngram N", "Overlap means N equal words one after another.", default=13, least=3
@@ -145,13 +144,11 @@ class EndpointSettings(Settings, heading="Endpoint and model"):
         "--base-url URL",
         "URL of the endpoint, with its /v1. Default: OPENAI_BASE_URL, else OpenAI's. The key is "
         "read from OPENAI_API_KEY. May be repeated: the endpoints share the load.",
-        default=[],
         env="OPENAI_BASE_URL",
     )
     headers: list[tuple[str, str]] = option(
         "--header 'NAME: VALUE'",
         "Header of every request. Default: CODESYNTH_HEADERS, a JSON object. May be repeated.",
-        default=[],
         read=read_header,
     )
     offline: bool = option(
@@ -245,7 +242,6 @@ class JournalSettings(PriceSettings, heading="Stop and resume"):
     also_journal: list[str] = option(
         "--also-journal PATH",
         "Use answers of this journal too; they are copied into the run's own. May be repeated.",
-        default=[],
         needs="--output --journal",
         excludes="--no-journal",
     )
@@ -498,7 +494,6 @@ class GenSettings(AskSettings, command="gen"):
         "--require NAME[:TYPE]",
         "With --json: rows without this field fail (bad_json). TYPE is string, integer, number, "
         "boolean, list or object. May be repeated.",
-        default=[],
         read=read_field,
         needs="--json",
     )
@@ -597,7 +592,7 @@ class LookSettings(Settings, heading=_FILES):
     """What the commands have that look at rows."""
 
     inputs: list[str] = option(
-        "[FILE]...", "Outputs and failures files: JSONL, also .gz. Default: stdin.", default=[]
+        "[FILE]...", "Outputs and failures files: JSONL, also .gz. Default: stdin."
     )
     code_key: str | None = option(
         "--code-key KEY",
@@ -632,7 +627,6 @@ class ShowSettings(LookSettings, command="show"):
         "--where CONDITION",
         "Show only rows for which this holds: KEY=VALUE, KEY!=VALUE, KEY (it has a value) or !KEY "
         "(it has none). A dot leads into an object: verification.status=failed. May be repeated.",
-        default=[],
         read=read_condition,
         form="KEY=VALUE, KEY!=VALUE, KEY or !KEY, such as error.kind=truncated",
     )
@@ -653,9 +647,7 @@ class ReportSettings(LookSettings, PriceSettings, command="report"):
     """
 
     inputs: list[str] = option(
-        "[FILE]...",
-        "Outputs, failures files and journals; JSONL also as .gz. Default: stdin.",
-        default=[],
+        "[FILE]...", "Outputs, failures files and journals; JSONL also as .gz. Default: stdin."
     )
     instruction_key: str | None = option(
         "--instruction-key KEY",
@@ -681,7 +673,7 @@ class StatusSettings(PriceSettings, command="status"):
     """
 
     inputs: list[str] = option(
-        "PART...", "Outputs or journals of runs, also of some that are running.", default=[]
+        "PART...", "Outputs or journals of runs, also of some that are running."
     )
     json: bool = option("--json", "Print JSON instead of a table.")
 
@@ -696,7 +688,7 @@ class JoinSettings(FileSettings, command="join"):
     """
 
     inputs: list[str] = option(
-        "PART...", "Outputs of all parts of one job (--shard I/N), in any order.", default=[]
+        "PART...", "Outputs of all parts of one job (--shard I/N), in any order."
     )
 
 
