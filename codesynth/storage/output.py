@@ -44,11 +44,10 @@ class Output:
         self._bytes = 0
         self._gzip: zlib._Compress | None = None
         self._started = self.has_leftover = False
-        with self._translated("open"):
+        with self._translated("write" if self.name == "<stdout>" else "open"):
             if path is None or path == STANDARD:
                 self._fd = 1
-                if fcntl.fcntl(1, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:  # it was closed
-                    raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+                os.write(1, b"")  # fails at once where it is closed or full
             elif Path(path).exists() and not Path(path).is_file():
                 self._fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
             else:
