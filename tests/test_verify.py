@@ -5,10 +5,10 @@ import re
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.command import codesynth, lines, started
+from support.files import rows_of
 
 from codesynth.errors import ConfigError
 from codesynth.verify import SandboxServing, SandboxSettings
@@ -27,10 +27,6 @@ def _sandboxed() -> None:
         SandboxServing(SandboxSettings(), 1)
     except ConfigError as exc:
         pytest.skip(str(exc))
-
-
-def rows_of(path: Path) -> list[Any]:
-    return [json.loads(line) for line in path.read_bytes().splitlines()]
 
 
 def test_the_column_is_added_and_the_row_passes_byte_for_byte() -> None:
