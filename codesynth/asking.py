@@ -18,7 +18,7 @@ from codesynth.models import Endpoint, Request, Stats
 from codesynth.pipeline import Stop, Task
 from codesynth.process import signals
 from codesynth.progress import Progress
-from codesynth.run import EXIT_FAILED_ROWS, EXIT_OK, Run
+from codesynth.run import EXIT_FAILED_ROWS, EXIT_OK, Run, open_journal
 from codesynth.serving import LLMServing
 from codesynth.serving.answers import one_line
 from codesynth.serving.client import APILLMServing
@@ -51,7 +51,8 @@ def ask(settings: AskSettings, divide: Divide | None = None) -> int:
         return _dry_run(settings)
     with contextlib.ExitStack() as stack:
         files = stack.enter_context(Files(settings.output, settings.failures))
-        journal = _open_journal(settings, files, stack)
+        path, log = _journal_path(settings), settings.log_json
+        journal = open_journal(settings, files, path, stack, log)
         spec = prepare(settings, journal.note if journal is not None else lambda _: None)
         budget = _budget(settings, journal)
         run = Run(settings, files, spec.total, journal, budget, settings.log_json)
@@ -82,17 +83,10 @@ def ask(settings: AskSettings, divide: Divide | None = None) -> int:
         return code
 
 
-def _open_journal(
-    settings: AskSettings, files: Files, stack: contextlib.ExitStack
-) -> Journal | None:
-    """Open the run's journal, if there is one; see first that nothing is lost by the run."""
-    path = settings.journal
-    if path is None and settings.output is not None and not settings.no_journal:
-        path = sibling_path(settings.output, ".journal")
-    files.reject_shared_paths(settings.inputs, path, settings.log_json)
-    if path is None or not Journal.exists(path):
-        files.refuse_existing(overwrite=settings.overwrite)
-    return stack.enter_context(Journal(path)) if path is not None else None
+def _journal_path(settings: AskSettings) -> str | None:
+    if settings.journal is not None or settings.output is None or settings.no_journal:
+        return settings.journal
+    return sibling_path(settings.output, ".journal")
 
 
 def _budget(settings: AskSettings, journal: Journal | None) -> Budget | None:

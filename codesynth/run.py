@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,6 +27,20 @@ from codesynth.storage import Files, pack_fates
 EXIT_OK, EXIT_FAILED_ROWS, EXIT_LIMIT = 0, 3, 5
 _LOOK_SECONDS = 1.0
 _WAY_OUT = "Choose another -o, or replace it with --overwrite"
+
+
+def open_journal(
+    settings: RowSettings,
+    files: Files,
+    path: str | None,
+    stack: contextlib.ExitStack,
+    log: str | None = None,
+) -> Journal | None:
+    """Open the run's journal, if there is one; see first that nothing is lost by the run."""
+    files.reject_shared_paths(settings.inputs, path, log)
+    if path is None or not Journal.exists(path):
+        files.refuse_existing(overwrite=settings.overwrite)
+    return stack.enter_context(Journal(path)) if path is not None else None
 
 
 class Run:

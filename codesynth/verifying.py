@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import zlib
+from typing import Any
 
-from codesynth.codec import dumps
 from codesynth.filters import Agreement, GroupWindow, Pairs, Selection
 from codesynth.pipeline import RowWindow
-from codesynth.run import Run
+from codesynth.run import Run, open_journal
 from codesynth.settings import VerifySettings
-from codesynth.storage import Files, Output, check_inputs, read_records
+from codesynth.storage import Files, check_inputs, read_records, sibling_path
 from codesynth.verify import INSTRUCTION_KEYS, SandboxServing, SandboxSettings, VerifyTask
-
-_LONGEST_LOOK = 1 << 20
 
 
 def verify(settings: VerifySettings) -> int:
@@ -25,10 +23,11 @@ def verify(settings: VerifySettings) -> int:
     """
     settings.check()
     check_inputs(settings.inputs)
-    with Files(settings.output, settings.failures) as files:
-        files.reject_shared_paths(settings.inputs, None)
-        if not _is_verified(files.output, settings.output_key):
-            files.refuse_existing(overwrite=settings.overwrite)
+    with contextlib.ExitStack() as stack:
+        files = stack.enter_context(Files(settings.output, settings.failures))
+        is_file = settings.output is not None and files.output.path is not None
+        path = sibling_path(settings.output or "", ".journal") if is_file else None
+        journal = open_journal(settings, files, path, stack)
         sandbox = SandboxSettings(
             python=settings.python,
             timeout=settings.timeout,
@@ -43,10 +42,11 @@ def verify(settings: VerifySettings) -> int:
             output_key=settings.output_key,
             more_columns=settings.new_columns[1:],
         )
-        run = Run(settings, files, lambda: None)
+        run = Run(settings, files, lambda: None, journal)
         run.say("--unsafe: the code runs without a sandbox, with your rights", settings.unsafe)
         run.tally = task.statuses
-        run.fewest_rows = 0 if settings.overwrite else files.output.count_rows()
+        if journal is not None:  # it keeps no verdicts: they cost nothing
+            run.claim(_job(settings), journal, _disorder(settings))
         records = itertools.islice(read_records(settings.inputs), settings.limit)
         selection = Selection(settings.keep, best=settings.best and not settings.agree)
         agreement = Agreement(settings.output_key, best=settings.best)
@@ -63,23 +63,23 @@ def verify(settings: VerifySettings) -> int:
         return code
 
 
+def _job(settings: VerifySettings) -> dict[str, Any]:
+    """Name what decides the rows of the output, but for the input."""
+    keys = (settings.input_key, settings.test_key, settings.instruction_key, settings.output_key)
+    keep = sorted(settings.keep) if settings.keep is not None else None
+    choice = [keep, settings.best, settings.agree, settings.pairs]
+    return {"columns": keys, "choice of rows": choice, "shard": settings.shard}
+
+
+def _disorder(settings: VerifySettings) -> str | None:
+    """Name the option by which a row depends on its neighbours, so that parts cannot be joined."""
+    chosen = {"--best": settings.best, "--agree": settings.agree, "--pairs": settings.pairs}
+    return next((name for name, is_chosen in chosen.items() if is_chosen), None)
+
+
 def _window(settings: VerifySettings, agreement: Agreement) -> RowWindow | None:
     """Make the window for ``--agree`` and ``--pairs``, which look at answers side by side."""
     if settings.pairs:
         keys = (settings.instruction_key,) if settings.instruction_key else INSTRUCTION_KEYS
         return GroupWindow(Pairs(settings.input_key, keys, agree=settings.agree))
     return GroupWindow(agreement) if settings.agree else None
-
-
-def _is_verified(output: Output, key: str) -> bool:
-    """Tell whether what is there was written by ``verify``, which can write it again at no cost."""
-    if output.path is None or not (output.exists() or output.has_leftover):
-        return False
-    with open(output.path if output.exists() else output.partial, "rb") as file:
-        head = file.read(_LONGEST_LOOK)
-    if output.path.suffix == ".gz":
-        try:
-            head = zlib.decompressobj(wbits=31).decompress(head)
-        except zlib.error:
-            return False
-    return dumps(key) + b':{"status":' in head.partition(b"\n")[0]

@@ -1,22 +1,17 @@
 """The filters of ``gen-instructions`` and ``gen-code`` as commands: what passes, what is said."""
 
 import gzip
-import json
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 from support.command import codesynth, lines, started
+from support.files import rows_of
 
 SEEDS = Path(__file__).parents[1] / "samples" / "seeds.jsonl"
 NEW = ("gen-instructions", SEEDS, "--seed", 3, "--offline")
 STRICT = ("--novelty", 0.55)
 """Strict enough that the practice problems, which are alike, are rejected now and then."""
-
-
-def rows_of(path: Path) -> list[Any]:
-    return [json.loads(line) for line in path.read_bytes().splitlines()]
 
 
 def test_rejected_rows_name_what_they_resemble_and_are_no_failures(tmp_path: Path) -> None:

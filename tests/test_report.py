@@ -1,6 +1,5 @@
 """``codesynth report``: what the page tells, and that nothing of a row acts in it."""
 
-import json
 import re
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 from support import hostile
 from support.command import codesynth
+from support.files import written
 
 from codesynth.journal import Journal
 from codesynth.journal.store import StoredAnswer
@@ -70,11 +70,6 @@ def made(path: Path, *args: object) -> Page:
     done = codesynth("report", *args, "-o", path)
     assert (done.code, done.out, done.err) == (0, b"", "")
     return Page(path.read_text(encoding="utf-8"))
-
-
-def written(path: Path, rows: list[Any]) -> Path:
-    path.write_bytes(b"".join(json.dumps(row).encode() + b"\n" for row in rows))
-    return path
 
 
 @pytest.fixture

@@ -1,16 +1,15 @@
 """``codesynth show``: what people read of rows, and what their terminal gets."""
 
-import json
 import os
 import pty
 import re
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support import hostile
 from support.command import COMMAND, codesynth
+from support.files import written
 
 ROWS = [
     {"id": 1, "verification": {"status": "passed"}, "level": "easy"},
@@ -18,11 +17,6 @@ ROWS = [
     {"id": 3, "verification": {"status": "failed"}, "a.b": "x", "level": "hard"},
     {"id": "4", "ok": True, "list": [1, 2]},
 ]
-
-
-def written(path: Path, rows: list[Any]) -> Path:
-    path.write_bytes(b"".join(json.dumps(row).encode() + b"\n" for row in rows))
-    return path
 
 
 def shown(text: bytes) -> list[int]:

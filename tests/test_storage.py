@@ -4,19 +4,18 @@ import gzip
 import itertools
 import json
 import os
-import resource
 import shutil
 import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.files import files_limited_to
 
 from codesynth.codec import loads
 from codesynth.errors import ConfigError, InputError, OutputError, RunError
@@ -45,17 +44,6 @@ STREAM = st.lists(LINE, max_size=8).map(b"\n".join)
 def folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as name:
         yield Path(name)
-
-
-@contextmanager
-def files_limited_to(size: int) -> Iterator[None]:
-    """Let no file grow beyond a size: a full disk for everyone."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def spaced(row: dict[str, Any], space: str) -> bytes:

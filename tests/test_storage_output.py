@@ -3,26 +3,13 @@
 import fcntl
 import gzip
 import os
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support.files import files_limited_to
 
 from codesynth.errors import BusyError, ConfigError, OutputError
 from codesynth.storage import Files, JSONLStorage, Output, sibling_path
-
-
-@contextmanager
-def files_limited_to(size: int) -> Iterator[None]:
-    """Let no file grow beyond a size: a full disk for everyone."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def write(path: Path, *lines: bytes) -> None:

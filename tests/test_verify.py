@@ -1,14 +1,14 @@
 """``codesynth verify`` as a command: what it keeps, where the rest goes, how it ends."""
 
-import gzip
 import json
+import re
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.command import codesynth, lines, started
+from support.files import rows_of
 
 from codesynth.errors import ConfigError
 from codesynth.verify import SandboxServing, SandboxSettings
@@ -27,10 +27,6 @@ def _sandboxed() -> None:
         SandboxServing(SandboxSettings(), 1)
     except ConfigError as exc:
         pytest.skip(str(exc))
-
-
-def rows_of(path: Path) -> list[Any]:
-    return [json.loads(line) for line in path.read_bytes().splitlines()]
 
 
 def test_the_column_is_added_and_the_row_passes_byte_for_byte() -> None:
@@ -139,14 +135,36 @@ def test_an_interrupt_ends_the_rows_that_run(tmp_path: Path) -> None:
     assert (out.exists(), len(rows_of(partial))) == (False, 1)
 
 
-@pytest.mark.parametrize("cut", [slice(10), slice(-9)])
-def test_a_torn_gzip_file_is_replaced_only_if_it_is_its_own(tmp_path: Path, cut: slice) -> None:
-    out = tmp_path / "out.jsonl.gz"
-    row = {**GOOD, "verification": {"status": "passed"}}
-    whole = gzip.compress(json.dumps(row, separators=(",", ":")).encode() * 50)
-    out.with_name("out.jsonl.gz.partial").write_bytes(whole[cut])
-    is_known = cut == slice(-9)
-    assert codesynth("verify", "-o", out, stdin=lines(GOOD)).code == (0 if is_known else 2)
+@pytest.mark.parametrize("options", [("--agree", "--best"), ("--pairs",)])
+def test_a_rerun_that_chooses_among_answers_repeats_quietly(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    out, stdin = tmp_path / "out.jsonl.gz", lines(GOOD, BAD)
+    for _ in range(2):
+        assert codesynth("verify", *options, "-o", out, stdin=stdin).code == 0
+    done = codesynth("verify", "-o", out, stdin=stdin)
+    assert (done.code, "with other choice of rows" in done.err) == (2, True)
+
+
+def test_parts_are_joined_in_the_order_of_the_whole(tmp_path: Path) -> None:
+    whole, joined = tmp_path / "whole.jsonl", tmp_path / "joined.jsonl"
+    stdin = lines(*[{**each, "n": n} for n in range(3) for each in (GOOD, BAD)], {"code": 1})
+    keep = ("verify", "--keep", "passed", "-o")
+    assert codesynth(*keep, whole, stdin=stdin).code == 3
+    parts = [tmp_path / f"part{i}.jsonl" for i in range(3)]
+    for i, part in enumerate(parts):
+        codesynth(*keep, part, "--shard", f"{i}/3", stdin=stdin)
+    assert codesynth("join", *parts, "-o", joined).code == 0
+    for suffix in (".jsonl", ".failures.jsonl"):
+        bare = [
+            re.sub(rb"seconds\W+[0-9.]+", b"", path.with_suffix(suffix).read_bytes())
+            for path in (whole, joined)
+        ]
+        assert bare[0] == bare[1]
+    best = ("verify", "--best", "-o", parts[0], "--overwrite", "--shard", "0/3")
+    codesynth(*best, stdin=stdin)
+    done = codesynth("join", *parts)
+    assert (done.code, "was made with --best" in done.err) == (2, True)
 
 
 def test_what_another_command_left_is_not_replaced(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ class Answer:
         told: what ``VerifyTask.subject`` says: the verdict, ``group`` and ``tests``.
         size: bytes that are counted for it.
         rejection: why the row is not wanted.
+        decided: its group was decided, or it is a row that failed.
     """
 
     row: Row
