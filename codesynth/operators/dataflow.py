@@ -33,14 +33,6 @@ from codesynth.serving.stream import IteratorStream
 from codesynth.storage import JSONLStorage
 from codesynth.storage.columns import read_text
 
-__all__ = [
-    "CodeCodeToInstructionGenerator",
-    "CodeEnhancementInstructionGenerator",
-    "CodeInstructionGenerator",
-    "CodeInstructionToCodeGenerator",
-    "PromptedGenerator",
-]
-
 _CHUNK = 1000
 """Prompts handed to a foreign serving at a time: it has no way to take them one by one."""
 
@@ -106,7 +98,7 @@ class _Generator:
         self, storage: JSONLStorage, operator: Operator, records: Iterable[Record]
     ) -> list[str]:
         """Write rows and failures to files as they come, in order."""
-        serving, task = _serving_and_task(self.llm_serving, operator, self._wishes)
+        serving, task = self._serving_and_task(operator)
         stats, stop, first = Stats(), pipeline.Stop(), ""
 
         def note(record: Record, failure: Failure) -> None:
@@ -129,7 +121,7 @@ class _Generator:
         rows: Sequence[Mapping[str, Any]],
     ) -> list[str]:
         """Write rows with their new columns to a foreign storage; None where a row failed."""
-        serving, task = _serving_and_task(self.llm_serving, operator, self._wishes)
+        serving, task = self._serving_and_task(operator)
         new: list[dict[str, Any]] = [dict.fromkeys(operator.columns) for _ in rows]
         requests = pipeline.make_requests(records, task, Stats(), pipeline.Stop())
         with serving.generate(requests) as stream:
@@ -139,6 +131,19 @@ class _Generator:
                     new[response.request.position] = columns
         storage.write([{**row, **columns} for row, columns in zip(rows, new, strict=True)])
         return list(operator.columns)
+
+    def _serving_and_task(self, operator: Operator) -> tuple[LLMServing, ChatTask]:
+        """Adapt a foreign serving; take model and parameters from one of ours."""
+        serving, wishes = self.llm_serving, self._wishes
+        if not isinstance(serving, LLMServing):
+            ask = partial(serving.generate_from_input, **wishes)
+            return _FromInput(ask), ChatTask(operator=operator)
+        task = ChatTask(operator=operator, system_prompt=wishes.get("system_prompt"))
+        if isinstance(serving, ChatServing):
+            task.model, task.params = serving.model, serving.params
+        if "json_schema" in wishes:
+            task.params = task.params.with_schema(wishes["json_schema"])
+        return serving, task
 
 
 class CodeInstructionGenerator(_Generator):
@@ -318,21 +323,6 @@ def _read(record: Record, key: str) -> str | Failure:
             if role in ("user", "human") and isinstance(text, str):
                 return text
     return Failure("not_a_string", f'"{key}" has no message with the role "user"')
-
-
-def _serving_and_task(
-    llm_serving: Serving, operator: Operator, wishes: Mapping[str, Any]
-) -> tuple[LLMServing, ChatTask]:
-    """Adapt a foreign serving; take model and parameters from one of ours."""
-    if not isinstance(llm_serving, LLMServing):
-        ask = partial(llm_serving.generate_from_input, **wishes)
-        return _FromInput(ask), ChatTask(operator=operator)
-    task = ChatTask(operator=operator, system_prompt=wishes.get("system_prompt"))
-    if isinstance(llm_serving, ChatServing):
-        task.model, task.params = llm_serving.model, llm_serving.params
-    if "json_schema" in wishes:
-        task.params = task.params.with_schema(wishes["json_schema"])
-    return llm_serving, task
 
 
 class _FromInput:
