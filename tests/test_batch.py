@@ -392,6 +392,7 @@ def test_a_stop_does_not_wait_for_batches_and_the_bar_shows_them(bench: Bench) -
         assert serving.status().endswith(" min: 0 of 10 requests done")
         stream.drain(None)
         assert list(stream) == []
+    bench.server.faults = []
     for batch in bench.server.batches:
         batch.fault = Fault()
     bench.texts()

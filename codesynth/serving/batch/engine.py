@@ -307,7 +307,7 @@ class BatchEngine:
 
     def status(self) -> str:
         """Word how the batches go, for the bar."""
-        if not (batches := [*self._open]):
+        if not (batches := [batch for batch in self._open if batch.id]):
             return ""
         requests, done = sum(each.requests for each in batches), sum(each.done for each in batches)
         minutes = (self._options.clock() - self._started) / 60
