@@ -132,9 +132,9 @@ class BatchEngine:
             await self._go_on()
         finally:
             await self._client.endpoint.aclose()
-        if self._open:
+        if self._open and not self._stopped:
             raise LimitReached(self._describe_open())
-        if self.waiting.unsent:
+        if self.waiting.unsent and not self._stopped:
             raise LimitReached("--max-cost is reached. Run again with more to go on")
 
     async def _go_on(self) -> None:
