@@ -247,6 +247,8 @@ def run_programs(code: CodeType, pairs: list[tuple[str, str]], results: Results)
 def run_program(code: CodeType, given: str) -> str:
     """Run a program on standard input, and return its output."""
     module = sys.modules["__main__"] = ModuleType("__main__")
+    os.dup2(2, 0)  # an earlier run may have closed them
+    os.dup2(2, 1)
     with tempfile.TemporaryFile("w+") as source, tempfile.TemporaryFile("w+") as output:
         source.write(given)
         source.seek(0)
