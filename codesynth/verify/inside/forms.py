@@ -108,7 +108,8 @@ def run_tests(tests: Tests, module: ModuleType, results: Results, entry: str | N
         functions = [one for one in space.values() if inspect.isfunction(one)]
         space[tests.argument] = eval(entry, space) if entry else functions[-1]
     for name in tests.imports:
-        if name not in sys.modules and importlib.util.find_spec(name.partition(".")[0]) is None:
+        package = name.partition(".")[0]
+        if package not in sys.modules and importlib.util.find_spec(package) is None:
             sys.modules[name] = module  # what is not installed means the code
     space[RESULTS] = results
     exec(tests.code, space)
