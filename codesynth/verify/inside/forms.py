@@ -66,7 +66,7 @@ class Tests:
         if (check := functions.get("check")) and check.args.args:
             self.argument = check.args.args[0].arg
             left_out.add("check")
-            body = body + check.body
+            body = body + [one for one in check.body if not isinstance(one, ast.Return)]
         self._words = ["assert", *asserting]
         tree.body = [self._step(one) for one in body if called(one) not in left_out]
         self.code = compile(tree, TEST_FILE, "exec")

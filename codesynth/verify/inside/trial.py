@@ -17,7 +17,6 @@ from typing import Any
 from . import forms
 from .results import CODE_FILE, MEMORY_BYTES, Results, verdict, write_record
 
-CONTROL = "assert 1 == 2\ndef test_must_fail():\n    assert [1] == [2]\n"
 UNITTEST_CONTROL = """
 import unittest
 class MustFail(unittest.TestCase):
@@ -31,8 +30,18 @@ class MustFail(unittest.TestCase):
         with self.assertRaises(ValueError):
             pass
 """
-CONTROLS = [forms.Tests(text) for text in (CONTROL, CONTROL + UNITTEST_CONTROL)]
-"""Tests that must fail: where they pass, the code has put testing itself out of order."""
+PYTEST_CONTROL = """
+import pytest
+def test_raises():
+    with pytest.raises(ValueError):
+        pass
+"""
+CONTROLS = {
+    "": forms.Tests("assert 1 == 2\ndef test_must_fail():\n    assert [1] == [2]\n"),
+    "unittest": forms.Tests(UNITTEST_CONTROL),
+    "pytest": forms.Tests(PYTEST_CONTROL),
+}
+"""Tests that must fail, for tests with a word: where one passes, testing is out of order."""
 OTHER_LANGUAGE = re.compile(
     r"\s*(#include|#!.*\b(ba)?sh\b|<\?php|//|/\*|package \w|using [\w.]+;|import .*[;'\"{]|public "
     r"|(pub )?fn \w|func \w|(export )?(async )?function\b|(const|let|var) \w|use [\w:]+;|struct \w)"
@@ -149,11 +158,12 @@ def can_fail(tests: forms.Tests, groups: list[list[Any]]) -> bool:
     """Run tests that must fail as the row's own were run."""
     results = Results(mmap.mmap(-1, MEMORY_BYTES))
     with suppress(BaseException):
-        forms.run_tests(CONTROLS[bool(tests.classes)], ModuleType("control"), results, None)
+        for control in [CONTROLS[word] for word in CONTROLS if word in tests.text]:
+            forms.run_tests(control, ModuleType("control"), results, None)
         for group in groups[:1]:
             with results:
                 forms.run_example(type(group[0])("1", "2"), {})
-    return set(results.letters) == {"F"}
+    return bool(results.letters) and "." not in results.letters
 
 
 def equals_everything(code: str) -> bool:
