@@ -89,8 +89,8 @@ def judge(row: dict[str, Any], results: Results) -> dict[str, Any]:
             run_tests(row, load(programs), groups, tests, results)
     except BaseException as exc:
         results.finish(exc)
-        if not results.letters:
-            return verdict("error", "", results.describe(exc))
+        if not results.message:
+            return verdict("error", results.letters, results.describe(exc))
     if problem := results.letters.strip(".")[:1]:
         return verdict("failed" if problem == "F" else "error", results.letters, results.message)
     if results.letters and (equals_everything(code) or not can_fail(tests, groups)):
