@@ -247,8 +247,8 @@ class JournalSettings(PriceSettings, heading="Stop and resume"):
     )
     max_cost: float | None = option(
         "--max-cost C",
-        "Stop cleanly and exit 5 before all answers in the journal cost more than C. It is exact "
-        "only with --max-tokens.",
+        "Stop cleanly and exit 5 before all answers in the journal cost more than C. Add "
+        "--max-tokens to make it exact.",
         least=0,
         needs="--price",
     )

@@ -55,7 +55,7 @@ def verify(settings: VerifySettings) -> int:
         first = agreement.first or selection.first
         run.say(f"first rejected: {first}", bool(first))
         count = agreement.useless
-        run.say(f"{count} tests failed for every answer to their instruction: not counted", count)
+        run.say(f"{count} tests were failed by every answer, so they do not count", count)
         count = task.statuses["no_tests"]
         run.say(f"{count} rows have no tests. Name their column with --test-key", count)
         count = task.statuses["unsupported"]

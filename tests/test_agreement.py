@@ -158,7 +158,7 @@ def test_the_best_of_four_answers_is_kept_though_a_test_is_wrong(tmp_path: Path)
     assert [one["generated_code"] for one in done.rows] == [RIGHT]
     assert (done.rows[0]["pass_rate"], done.rows[0]["agreement"]) == (1.0, 0.5)
     assert "4 in: 1 ok, 3 rejected, 0 failed" in done.err
-    assert "1 tests failed for every answer" in done.err
+    assert "1 tests were failed by every answer" in done.err
     rejected = [json.loads(line) for line in failures.read_bytes().splitlines()]
     assert [one["error"]["kind"] for one in rejected] == ["not_kept"] * 3
     assert [one["input"]["generated_code"] for one in rejected] == [WRONG, BROKEN, ALSO_RIGHT]

@@ -120,7 +120,7 @@ def test_meta_tells_how_a_row_was_made_through_both_commands(
     endpoint: Endpoint, tmp_path: Path
 ) -> None:
     endpoint.plan = healing(FAULTS["status_503"].plan)
-    seed = 12345678901234567890
+    seed = 123456789012345678901234567890
     first = generate(endpoint, "-n", 1, "--meta", "--seed", seed)
     second = codesynth("gen-code", "--meta", stdin=first.out, endpoint=endpoint)
     [made], [row] = first.rows, second.rows
