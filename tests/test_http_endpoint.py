@@ -284,6 +284,22 @@ async def test_slow_response_is_a_timeout() -> None:
     assert not caught.value.unreachable
 
 
+@in_loop
+async def test_each_request_has_a_time_limit_of_its_own() -> None:
+    async with Endpoint(lambda request: Reply(end="hang", raw=())) as endpoint:
+        at = client(endpoint.base_url)
+        ended: list[float] = []
+
+        async def ask(timeout: float) -> None:
+            with pytest.raises(NoReply, match=f"within {timeout:g} s"):
+                await at.request("POST", "/chat/completions", b"{}", timeout=timeout)
+            ended.append(timeout)
+
+        await asyncio.gather(ask(0.2), ask(0.05), ask(0.1))
+        await at.aclose()
+    assert ended == [0.05, 0.1, 0.2]
+
+
 # Any transport.
 
 

@@ -28,7 +28,8 @@ _LOAD: dict[int | None, Kind] = {
     502: "down",
     504: "down",
 }
-"""What a status says of the endpoint's load."""
+_NO_REPLY: dict[str, Kind] = {"timeout": "timeout", "bad_response": "other"}
+"""What a status, or the kind of a missing reply, says of the endpoint's load."""
 _NOBODY = frozenset({"connection", "timeout", "server_error"})
 """Before the first answer, a row that ends so stops the run; see ``Asker._is_nobody_there``."""
 
@@ -163,7 +164,7 @@ class Asker:
             )
         except NoReply as exc:
             asked.counted -= exc.out_of_files
-            return _read_no_reply(exc, answered=self._answered)
+            return _read_no_reply(exc)
         body = endpoint.secrets.hide_in_body(reply.body)
         outcome = read_outcome(reply.status, reply.headers, body, endpoint.secrets.hide)
         answer, failure = outcome.answer, outcome.failure
@@ -203,22 +204,16 @@ def backoff(attempts: int) -> float:
     return random.uniform(0.0, longest)  # noqa: S311 - guards no secret
 
 
-def _read_no_reply(error: NoReply, *, answered: bool) -> tuple[Outcome, AttemptResult]:
-    """Make an outcome of none; a connection that was not made has bought nothing.
-
-    A host that is unknown after others have answered, or it has itself, may be known again.
-    """
-    kind: Kind = "down"
+def _read_no_reply(error: NoReply) -> tuple[Outcome, AttemptResult]:
+    """Make an outcome of none; a connection that was not made has bought nothing."""
     if error.out_of_files:
-        kind = "busy"
-    elif error.permanent and not answered:
+        kind: Kind = "busy"
+    elif error.permanent:
         kind = "hopeless"
     elif error.unreachable:
         kind = "unreachable"
-    elif error.kind == "timeout":
-        kind = "timeout"
-    elif error.kind == "bad_response":
-        kind = "other"
+    else:
+        kind = _NO_REPLY.get(error.kind, "down")
     failure, billed = Failure(error.kind, error.message), not error.unreachable
     outcome = Outcome(failure=failure, retry=True, denied=error.permanent, billed=billed)
     return outcome, AttemptResult(kind, error.message, billed=billed)

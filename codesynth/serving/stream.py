@@ -74,10 +74,10 @@ class Channel:
         """End the stream, with ``error`` raised in the caller's thread; nothing is put after it."""
         self.items.put(error)
 
-    def note_taken(self, max_unfinished: int) -> None:
+    def note_taken(self, engine: Engine) -> None:
         """Count a response that the caller took, and let the feeder go on if there is room."""
         self._taken += 1
-        if self._feeder_waits and self._has_room(max_unfinished):
+        if self._feeder_waits and self._has_room(engine):
             self._room.set()
 
     def close(self) -> None:
@@ -106,13 +106,13 @@ class Channel:
     def _wait_for_room(self, engine: Engine) -> None:
         """Wait until a quarter of the bound is free: to be woken for each row costs too much."""
         self._feeder_waits = True
-        while not self._has_room(engine.max_unfinished) and not self.closed:
+        while not self._has_room(engine) and not self.closed:
             self._room.wait(_ROOM_SECONDS)
             self._room.clear()
         self._feeder_waits = False
 
-    def _has_room(self, max_unfinished: int) -> bool:
-        return 4 * (self._pulled - self._taken) <= 3 * max_unfinished
+    def _has_room(self, engine: Engine) -> bool:
+        return 4 * (self._pulled - self._taken) <= 3 * engine.max_unfinished
 
 
 class EngineStream(ResponseStream):
@@ -138,7 +138,7 @@ class EngineStream(ResponseStream):
         self.wait(None)
         item = self._next.pop()
         if isinstance(item, Response):
-            self._channel.note_taken(self._engine.max_unfinished)
+            self._channel.note_taken(self._engine)
             return item
         self._next.append(None)  # the end stays the end
         self.close()
