@@ -39,11 +39,11 @@ class AskedRequest:
     """A request and what became of its attempts so far.
 
     Attributes:
-        attempts: requests sent.
+        attempts: how often it was sent.
         counted: attempts that use up retries; those that nobody received do not.
-        seconds: of the last attempt.
-        sending: one is on its way.
-        drained: it is the last one.
+        seconds: duration of the last attempt.
+        sending: an attempt is on its way.
+        drained: there will be no further attempt.
         avoid: number of the replica that failed last.
         outage: the next answer to any row ends the pause.
     """
@@ -205,7 +205,7 @@ def backoff(attempts: int) -> float:
 
 
 def _read_no_reply(error: NoReply) -> tuple[Outcome, AttemptResult]:
-    """Make an outcome of none; a connection that was not made has bought nothing."""
+    """Describe an attempt without a reply; where no connection was made, nothing was billed."""
     if error.out_of_files:
         kind: Kind = "busy"
     elif error.permanent:

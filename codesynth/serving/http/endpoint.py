@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import BinaryIO
 from urllib.parse import parse_qsl
 
@@ -87,54 +87,55 @@ class EndpointClient:
         Raises:
             NoReply: no whole response came.
         """
+        return await self._within(timeout, self._send(method, path, body, key))
+
+    async def _send(self, method: str, path: str, body: bytes, key: bytes) -> Reply:
         head = self._heads.get((method, path))
         if head is None:
             head = self._heads[method, path] = self._write_head(method, self._url_of(path))
         transport = self._open_transport()
-        try:
-            with self._limits.within(timeout):
-                for _ in range(_MAX_REDIRECTS):
-                    make = head.request if isinstance(transport, Transport) else head.full_request
-                    response = await transport.handle_async_request(make(body, {"key": key}))
-                    reply = await read_reply(response, MAX_RESPONSE_BYTES)
-                    if reply.status not in _REDIRECTS:
-                        break
-                    elsewhere = _redirect_target(head.url, reply)
-                    if elsewhere is None:
-                        break
-                    head = self._write_head(method, elsewhere)
-                    if reply.status in _PERMANENT_REDIRECTS:
-                        self._heads[method, path] = head
-                return reply
-        except (httpx.HTTPError, TimeoutError) as exc:
-            raise self._explain(exc, timeout) from exc
+        for _ in range(_MAX_REDIRECTS):
+            make = head.request if isinstance(transport, Transport) else head.full_request
+            response = await transport.handle_async_request(make(body, {"key": key}))
+            reply = await read_reply(response, MAX_RESPONSE_BYTES)
+            if reply.status not in _REDIRECTS:
+                break
+            elsewhere = _redirect_target(head.url, reply)
+            if elsewhere is None:
+                break
+            head = self._write_head(method, elsewhere)
+            if reply.status in _PERMANENT_REDIRECTS:
+                self._heads[method, path] = head
+        return reply
 
     async def send_file(self, path: str, file: FormFile, *, timeout: float) -> Reply:
         """POST a file from the disk as a form; errors and ``timeout`` as in ``request``."""
-        return await self._transfer("POST", path, file, None, timeout)
+        return await self._within(timeout, self._stream("POST", path, file, None))
 
     async def receive_file(self, path: str, file: BinaryIO, *, timeout: float) -> Reply:
         """GET what belongs into a file; only another status than 200 has its body in the reply.
 
         Errors and ``timeout`` are as in ``request``; the file may then hold a part.
         """
-        return await self._transfer("GET", path, None, file, timeout)
+        return await self._within(timeout, self._stream("GET", path, None, file))
 
-    async def _transfer(
-        self, method: str, path: str, form: FormFile | None, sink: BinaryIO | None, timeout: float
+    async def _stream(
+        self, method: str, path: str, form: FormFile | None, sink: BinaryIO | None
     ) -> Reply:
         head = self._write_head(method, self._url_of(path))
         request = head.full_request(b"", {"timeout": {"connect": self._connect_timeout}})
         if form is not None:
             request.stream = form
             request.headers.update(form.headers)
+        response = await self._open_transport().handle_async_request(request)
+        if sink is None or response.status_code != 200:
+            return await read_reply(response, MAX_RESPONSE_BYTES)
+        await write_body(response, sink)
+        return Reply(200, {}, b"")
+
+    async def _within(self, timeout: float, work: Awaitable[Reply]) -> Reply:
         try:
-            with self._limits.within(timeout):
-                response = await self._open_transport().handle_async_request(request)
-                if sink is None or response.status_code != 200:
-                    return await read_reply(response, MAX_RESPONSE_BYTES)
-                await write_body(response, sink)
-                return Reply(200, {}, b"")
+            return await self._limits.run(timeout, work)
         except (httpx.HTTPError, TimeoutError) as exc:
             raise self._explain(exc, timeout) from exc
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 _EXPIRED = math.inf
 
 
 class TimeLimits:
-    """Cancels what takes too long, as ``asyncio.timeout`` does, which costs 20 us a request more.
+    """Cancels what takes too long, as ``asyncio.timeout`` does, which costs 12 us a request.
 
     It belongs to one event loop until ``close``. A task has one limit at a time.
     """
@@ -21,9 +21,8 @@ class TimeLimits:
         self._ends: dict[asyncio.Task[Any], float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    @contextmanager
-    def within(self, seconds: float) -> Iterator[None]:
-        """Cancel what the block waits for after some seconds.
+    async def run(self, seconds: float, work: Awaitable[T]) -> T:
+        """Wait for the work, but no longer than some seconds.
 
         Raises:
             TimeoutError: it took longer.
@@ -34,7 +33,7 @@ class TimeLimits:
         if self._timer is None or end < self._timer.when():
             self._set_timer(end)
         try:
-            yield
+            return await work
         except asyncio.CancelledError:
             if self._ends[task] == _EXPIRED and task.uncancel() == 0:
                 raise TimeoutError from None
