@@ -3,9 +3,9 @@
 Nothing but bytes on the wire is done here: no redirects, no cookies, and no retries but one, where
 a kept connection was closed. What goes wrong is raised as httpx's own exceptions.
 
-Why not httpx's own transport: its pool looks at every connection for each request. With 64, 256
-and 1,024 in flight a request costs 99, 99 and 126 us of CPU here, 22,000 and 36,000 there, and 720
-to 790 over httpcore's connections without their pool (``tests/benchmarks/transports.py``).
+Why not httpx's own transport: its pool looks at every connection for each request. With 64 and 256
+in flight a request costs 84 and 86 us of CPU here, 22,000 and 29,000 there, and about 700 over
+httpcore's connections without their pool (``tests/benchmarks/transports.py``).
 """
 
 from __future__ import annotations
