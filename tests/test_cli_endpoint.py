@@ -65,13 +65,6 @@ def test_what_no_request_can_cure_stops_the_run_with_one_line(
     assert len(endpoint.received) <= 8
 
 
-def test_a_wrong_key_is_told_when_the_models_are_asked(endpoint: Endpoint) -> None:
-    endpoint.models, endpoint.plan = None, FAULTS["status_401"].plan
-    done = codesynth("gen-code", stdin=instructions("a"), endpoint=endpoint)
-    assert (done.code, endpoint.received) == (1, [])
-    assert "Set OPENAI_API_KEY for " in done.err
-
-
 def test_openai_without_a_key_is_refused() -> None:
     done = codesynth("gen-code", stdin=instructions("a"))
     assert done.code == 2
@@ -105,17 +98,6 @@ def test_base_url_wins_over_the_environment(endpoint: Endpoint) -> None:
     assert done.code == 0
     assert endpoint.authorizations == set()
     assert {request.path for request in endpoint.received} == {"/v1/chat/completions"}
-
-
-def test_several_endpoints_share_the_load(endpoint: Endpoint) -> None:
-    with Endpoint() as other:
-        urls = ("--base-url", endpoint.base_url, "--base-url", other.base_url)
-        rows = instructions(*map(str, range(40)))
-        done = codesynth("gen-code", *urls, "-j", 4, stdin=rows, endpoint=endpoint)
-        assert (done.code, len(done.rows)) == (0, 40)
-        assert len(endpoint.received) + len(other.received) == 40
-        assert other.received
-        assert endpoint.received
 
 
 def test_retries_are_counted_after_the_first_attempt(endpoint: Endpoint, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from support.endpoint import Endpoint, Reply, completion, echo, error, healing, 
 from support.faults import FAULTS
 
 from codesynth import models
-from codesynth.errors import ConfigError, EndpointError
+from codesynth.errors import EndpointError
 from codesynth.models import Record, Request, Response
 from codesynth.serving import attempts
 from codesynth.serving.client import APILLMServing
@@ -49,7 +49,7 @@ def ask(endpoint: Endpoint, *prompts: str, **options: object) -> dict[str, Respo
 def test_each_fault_becomes_what_the_contract_says(
     name: str, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attempts, "_BACKOFF", lambda state: 0.0)
+    monkeypatch.setattr(attempts, "backoff", lambda attempts: 0.0)
     fault = FAULTS[name]
     endpoint.plan = lambda request: (
         echo(request) if request.prompt == "good" else fault.plan(request)
@@ -71,10 +71,12 @@ def test_each_fault_becomes_what_the_contract_says(
         assert fault.says in response.error.message
         assert fault.status in (None, response.error.status)
     if name.startswith("stale_keep_alive"):
-        assert endpoint.counts["bad"] == response.attempts == 2  # again at once, on a new one
+        assert (endpoint.counts["bad"], response.attempts) == (2, 1)  # at once, on a new connection
     elif fault.retried is not None:
-        assert endpoint.counts["bad"] in ((2,) if fault.retried else (1,))
         assert response.attempts == 1 + fault.retried
+        # What ends a kept connection without a word is sent once more.
+        again = name in ("close_before_head", "reset_before_head")
+        assert endpoint.counts["bad"] == response.attempts + again
 
 
 @pytest.mark.parametrize(
@@ -126,29 +128,6 @@ def test_a_400_for_a_listed_model_is_the_rows_own(endpoint: Endpoint) -> None:
     assert len(endpoint.others) == 1
 
 
-def test_a_400_where_the_list_of_models_is_broken_is_the_rows_own(endpoint: Endpoint) -> None:
-    endpoint.models = None
-    endpoint.plan = lambda request: (
-        error(500, "no cache") if request.path.endswith("/models") else error(400, "too long")
-    )
-    answers = ask(endpoint, "a", "b", model="test-model")
-    assert {r.error.kind for r in answers.values() if r.error} == {"rejected"}
-
-
-def test_the_only_listed_model_is_used(endpoint: Endpoint) -> None:
-    assert serving(endpoint).model == "test-model"
-
-
-@pytest.mark.parametrize("models", [[], ["a", "b"]])
-def test_none_or_several_listed_models_ask_for_a_choice(
-    models: list[str], endpoint: Endpoint
-) -> None:
-    endpoint.models = models
-    with pytest.raises(ConfigError, match="--model"):
-        serving(endpoint).model  # noqa: B018
-    assert not endpoint.received
-
-
 def test_the_key_is_sent_and_taken_out_of_messages(endpoint: Endpoint) -> None:
     endpoint.plan = lambda request: error(422, "no luck with sk-test")
     answers = ask(endpoint, "a", model="test-model")
@@ -184,12 +163,6 @@ def test_no_more_requests_are_in_flight_than_allowed(endpoint: Endpoint) -> None
     assert 2 <= endpoint.max_in_flight <= 7
 
 
-def test_a_dead_endpoint_ends_the_run_before_rows_fail() -> None:
-    nobody = APILLMServing(models.Endpoint("http://127.0.0.1:9/v1"), "m", max_retries=1)
-    with pytest.raises(EndpointError, match="connection refused"):
-        list(nobody.generate(requests("a", "b")))
-
-
 def test_a_restart_of_the_endpoint_costs_no_row(endpoint: Endpoint) -> None:
     responses = serving(endpoint, concurrency=2, max_retries=0).generate(
         requests(*map(str, range(400)))
@@ -214,16 +187,6 @@ def test_generate_from_input_keeps_the_order_and_tells_failures_apart(endpoint: 
     }
 
 
-def test_a_key_after_a_long_preamble_is_taken_out_whole(endpoint: Endpoint) -> None:
-    key = "sk-" + "0123456789" * 12
-    endpoint.plan = lambda request: error(422, "x" * 250 + f" {request.headers['authorization']}")
-    at = models.Endpoint(endpoint.base_url, key)
-    [response] = APILLMServing(at, "test-model").generate(requests("a"))
-    assert response.error is not None
-    assert "0123" not in response.error.message
-    assert response.error.message.endswith("xxx [secret]")
-
-
 @pytest.mark.parametrize("padding", range(19_900, 20_010, 7))
 def test_no_part_of_a_key_is_shown_where_a_long_page_is_cut(padding: int) -> None:
     page = b"<p>" + b" " * padding + b"sk-abcdefghijklmnopqrstuvwxyz</p>" + b"x" * 300
@@ -244,22 +207,6 @@ def test_values_of_headers_are_taken_out_of_messages(endpoint: Endpoint) -> None
     assert response.error.message == "bad [secret]"
 
 
-def test_an_error_in_a_200_with_a_long_retry_after_fails_the_row_at_once(
-    endpoint: Endpoint,
-) -> None:
-    body = {"error": {"message": "come tomorrow", "code": 502}}
-    endpoint.plan = lambda request: (
-        echo(request)
-        if request.prompt == "good"
-        else Reply(body=body, headers={"retry-after": "86400"})
-    )
-    answers = ask(endpoint, "good", "bad")
-    failure = answers["bad"].error
-    assert failure is not None
-    assert (failure.kind, failure.attempts) == ("bad_response", 1)
-    assert "retry-after 86400 s is longer than 120 s: come tomorrow" in failure.message
-
-
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
 def test_x_should_retry_wins_before_the_first_answer(status: int, endpoint: Endpoint) -> None:
     again = Reply(status, body=b"not yet", headers={"x-should-retry": "true"})
@@ -275,13 +222,6 @@ def test_a_denial_that_never_ends_stops_the_run_though_it_asks_for_retries(
     with pytest.raises(EndpointError, match="refused the key"):
         list(serving(endpoint, max_retries=1).generate(requests("a")))
     assert len(endpoint.received) == 2
-
-
-def test_a_byte_order_mark_before_an_error_is_ignored(endpoint: Endpoint) -> None:
-    endpoint.plan = lambda request: Reply(422, body=b'\xef\xbb\xbf{"error": {"message": "why"}}')
-    failure = ask(endpoint, "a")["a"].error
-    assert failure is not None
-    assert failure.message == "why"
 
 
 def test_a_list_of_models_after_a_byte_order_mark_is_read() -> None:
@@ -328,11 +268,6 @@ def test_an_answer_is_given_with_its_body_and_its_time(endpoint: Endpoint) -> No
     response = ask(endpoint, "a")["a"]
     assert json.loads(response.body)["choices"][0]["message"]["content"] == "x"
     assert response.seconds >= 0.05
-
-
-def test_no_endpoint_is_a_config_error() -> None:
-    with pytest.raises(ConfigError, match="no endpoint"):
-        APILLMServing([])
 
 
 # Replicas.

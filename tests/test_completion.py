@@ -128,11 +128,10 @@ def test_text_without_leading_reasoning_stays_as_it_is(text: str) -> None:
     ("text", "parts"),
     [
         ("\n<think>a</think>b", ("a", "b")),
-        ("<think>a</think>\n<think>b</think>\nc", ("a\nb", "c")),
         ("<think>\n\n</think>\n\nno_think", ("", "no_think")),
         ("<think>cut off", ("cut off", "")),
-        ("<think>a\n```\nb\n```\nc\n```\nd\n```", ("a\n```\nb\n```\nc", "```\nd\n```")),
-        ("<think>a\n```\nb\n```\n```py\nd", ("a\n```\nb\n```", "```py\nd")),
+        ("<think>a\n```\nb\n```\nso:\n```\nc\n```\n", ("a\n```\nb\n```\nso:", "```\nc\n```\n")),
+        ("<think>a\n```\nb\n```\nso:\n```\nc", ("a\n```\nb\n```\nso:", "```\nc")),
         ("a\n</think>\n\n    indented()", ("a", "    indented()")),
         ("<think>a <think> b</think>c", ("a <think> b", "c")),
     ],
@@ -211,7 +210,7 @@ def test_answer_of_no_use_is_kept_with_its_reason(data: bytes, kind: str, words:
         (b'{"choices": [{"text": "old"}]}', "the response has no choices with a message"),
         (b'{"error": {"message": "upstream"}}', "upstream"),
         (b'{"error": true}', '{"error": true}'),
-        (body({"content": 7}), "the answer's content is neither text nor a list of parts"),
+        (body({"content": 7}), "the response has no choices with a message"),
         (body({"content": "x"}, "error"), "finish_reason error: the server broke off"),
     ],
 )

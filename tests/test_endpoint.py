@@ -1,11 +1,9 @@
 """The test endpoint does to the byte what its plan says, and counts what came."""
 
-import gzip
 import http.client
 import json
 import signal
 import socket
-import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -16,15 +14,13 @@ from support.endpoint import (
     Received,
     Reply,
     completion,
-    echo,
     error,
-    healing,
     in_order,
     spawned,
     text_for,
 )
 from support.faults import FAULTS, Mixed
-from support.faults.content import CONTENT, gzip_bomb
+from support.faults.content import CONTENT
 from support.faults.status import STATUS
 from support.faults.wire import WIRE
 
@@ -71,10 +67,6 @@ def usable_text(answer: tuple[int, bytes]) -> str | None:
     return text if good and text and text.strip() else None
 
 
-def test_each_prompt_gets_its_own_answer(endpoint: Endpoint) -> None:
-    assert usable_text(ask(endpoint, "a")) == text_for("a") != text_for("b")
-
-
 def test_what_came_is_recorded(endpoint: Endpoint) -> None:
     for prompt in "aab":
         ask(endpoint, prompt)
@@ -103,17 +95,6 @@ def test_requests_at_the_same_time_are_counted(endpoint: Endpoint) -> None:
     assert not any(request.finished for request in endpoint.received)
 
 
-def test_models_are_listed_unless_the_plan_is_asked(endpoint: Endpoint) -> None:
-    client = http.client.HTTPConnection("127.0.0.1", endpoint.port, timeout=5)
-    client.request("GET", "/v1/models")
-    assert [m["id"] for m in json.load(client.getresponse())["data"]] == ["test-model"]
-    endpoint.models, endpoint.plan = None, lambda request: error(404, "no such page")
-    client.request("GET", "/v1/models")
-    assert client.getresponse().status == 404
-    client.close()
-    assert (len(endpoint.others), endpoint.received) == (2, [])
-
-
 def test_cut_counts_bytes_from_either_end(endpoint: Endpoint) -> None:
     whole = replace(completion("hello"), end="close")
     endpoint.plan = lambda request: whole
@@ -129,38 +110,6 @@ def test_reset_is_a_reset(endpoint: Endpoint, name: str) -> None:
     endpoint.plan = FAULTS[name].plan
     with pytest.raises(ConnectionResetError):
         read_all(endpoint)
-
-
-def test_connections_can_be_refused_after_they_were_accepted(endpoint: Endpoint) -> None:
-    endpoint.accept = lambda connection: connection > 1
-    with connect(endpoint) as client:
-        assert client.recv(1) == b""
-    assert ask(endpoint, "a")[0] == 200
-
-
-def test_delay_and_drip_take_their_time(endpoint: Endpoint) -> None:
-    endpoint.plan = lambda request: Reply(body=b"x" * 10, delay=0.1, drip=(1, 0.01), end="close")
-    start = time.monotonic()
-    assert read_all(endpoint).endswith(b"\r\n\r\n" + b"x" * 10)
-    assert 0.2 <= time.monotonic() - start < 1.0
-
-
-def test_an_endless_body_is_sent_no_faster_than_it_is_read(endpoint: Endpoint) -> None:
-    endpoint.plan = FAULTS["endless"].plan
-    with connect(endpoint) as client:
-        client.sendall(wire_request("x"))
-        assert len(client.recv(1000)) > 0
-        endpoint.plan = echo
-        assert ask(endpoint, "y")[0] == 200
-    endpoint.wait_until(lambda e: e.abandoned == 1)
-
-
-def test_a_gzip_bomb_is_a_valid_answer() -> None:
-    packed = gzip_bomb(3).payload
-    assert isinstance(packed, bytes)
-    assert len(packed) < 5000
-    text = json.loads(gzip.decompress(packed))["choices"][0]["message"]["content"]
-    assert text == " " * 3 * 1024 * 1024
 
 
 def test_the_same_address_after_a_restart(endpoint: Endpoint) -> None:
@@ -184,20 +133,8 @@ def test_a_failing_plan_fails_the_test() -> None:
         assert ask(endpoint, "why")[0] == 599
 
 
-def test_a_request_that_is_no_http_is_an_error(endpoint: Endpoint) -> None:
-    with connect(endpoint) as client:
-        client.sendall(b"hello\r\n\r\n")
-        assert client.recv(1) == b""
-    assert isinstance(endpoint.errors.pop(), ValueError)
-
-
 def test_no_two_faults_share_a_name() -> None:
     assert len(FAULTS) == len(WIRE) + len(CONTENT) + len(STATUS)
-
-
-def test_healing_ends_after_its_attempts(endpoint: Endpoint) -> None:
-    endpoint.plan = healing(FAULTS["status_503"].plan, 2)
-    assert [ask(endpoint, "a")[0] for _ in range(3)] == [503, 503, 200]
 
 
 def test_a_mixed_day_ends_as_expected(endpoint: Endpoint) -> None:
@@ -234,11 +171,6 @@ def test_a_process_of_its_own_can_be_killed_and_comes_back(tmp_path: Path) -> No
             process.send_signal(signal.SIGKILL)
     assert statuses == [500, 200, 500, 200]
     assert [json.loads(line)["attempt"] for line in log.read_text().splitlines()] == [1, 2, 1, 2]
-
-
-def test_waiting_for_what_does_not_come_is_an_error(endpoint: Endpoint) -> None:
-    with pytest.raises(TimeoutError, match="0 requests"):
-        endpoint.wait_until(lambda e: e.in_flight > 0, timeout=0.01)
 
 
 def test_replies_can_be_a_script(endpoint: Endpoint) -> None:

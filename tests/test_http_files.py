@@ -67,14 +67,6 @@ def test_a_form_has_the_fields_and_the_file(endpoint: Endpoint) -> None:
     assert request.headers["authorization"] == f"Bearer {KEY}"
 
 
-def test_a_form_is_sent_again_from_its_beginning(endpoint: Endpoint) -> None:
-    form = FormFile({}, "a.jsonl", io.BytesIO(LINES))
-    upload(endpoint, form)
-    upload(endpoint, form)
-    first, second = endpoint.received
-    assert first.body == second.body
-
-
 def test_a_file_is_received_in_place_of_what_was_there(endpoint: Endpoint) -> None:
     endpoint.plan = lambda _: Reply(body=LINES, framing="chunked")
     file = io.BytesIO(LINES + b"more")

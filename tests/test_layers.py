@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "filters": {"filters", "storage"},
     "verify": {"verify", *SERVING},
     "serving": set(),
-    "serving.stream": set(),
+    "serving.stream": {"serving"},
     "serving.answers": set(),
     "serving.client": {"serving.online", "serving.attempts", "serving.diagnosis", *ONLINE},
     "serving.online": {"serving.attempts", *ONLINE},

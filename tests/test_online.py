@@ -111,20 +111,6 @@ def test_each_item_has_one_response(count: int, concurrency: int, known: set[int
     assert server.most <= concurrency
 
 
-def test_the_end_stays_the_end() -> None:
-    stream = Server().serving().generate(requests(1))
-    assert len(list(stream)) == 1
-    assert list(stream) == []
-    stream.close()
-    assert list(stream) == []
-
-
-def test_as_many_are_in_flight_as_allowed() -> None:
-    server = Server(seconds=0.02)
-    assert len(list(server.serving(7).generate(requests(50)))) == 50
-    assert server.most == 7
-
-
 def test_a_slow_answer_holds_back_no_other() -> None:
     server = Server()
     server.hang = {0}
@@ -185,16 +171,6 @@ def test_requests_are_pulled_no_faster_than_responses_are_taken() -> None:
         wait_until(lambda: len(pulled) >= 300)
 
 
-def test_a_pause_makes_room_for_another_request() -> None:
-    server = Server()
-    server.statuses = {0: 503}
-    serving = server.serving(1, max_retries=1)
-    stream = serving.generate(requests(3))
-    assert sorted(positions([next(stream), next(stream)])) == [1, 2]
-    server.statuses = {}
-    assert positions(stream) == [0]
-
-
 def test_a_source_that_fails_is_heard_after_what_it_gave() -> None:
     def source() -> Iterator[Request]:
         yield from requests(3)
@@ -253,20 +229,6 @@ def test_close_cancels_what_is_in_flight() -> None:
     stream.close()
 
 
-def test_close_does_not_wait_for_a_source_that_blocks() -> None:
-    blocked = threading.Event()
-
-    def source() -> Iterator[Request]:
-        yield request(0)
-        blocked.wait(5)
-
-    stream = Server().serving().generate(source())
-    next(stream)
-    stream.close()
-    assert not blocked.is_set()
-    blocked.set()
-
-
 def test_drain_lets_arrive_what_is_in_flight_and_sends_no_more() -> None:
     server = Server(seconds=0.05)
     stream = server.serving(3).generate(requests(1000))
@@ -305,19 +267,6 @@ def test_drain_gives_up_requests_that_would_be_sent_again() -> None:
     stream.drain(None)
     assert positions(stream) == [1]
     assert sorted(server.asked) == [0, 1]
-
-
-def test_drain_with_nothing_in_flight_ends_at_once() -> None:
-    blocked = threading.Event()
-
-    def source() -> Iterator[Request]:
-        blocked.wait(5)
-        yield request(0)
-
-    stream = Server().serving().generate(source())
-    stream.drain(None)
-    assert list(stream) == []
-    blocked.set()
 
 
 # What stops a run.
@@ -406,16 +355,6 @@ def test_streams_in_many_threads_each_get_their_own_answers() -> None:
     assert server.most <= 5
 
 
-def test_a_stream_inside_the_loop_over_another_works() -> None:
-    serving = Server().serving(2)
-    pairs = [
-        (outer.request.position, inner.request.position)
-        for outer in serving.generate(requests(3))
-        for inner in serving.generate(requests(3))
-    ]
-    assert sorted(pairs) == sorted(itertools.product(range(3), range(3)))
-
-
 def test_closing_one_stream_leaves_the_other() -> None:
     server = Server(seconds=0.01)
     serving = server.serving(4)
@@ -424,16 +363,6 @@ def test_closing_one_stream_leaves_the_other() -> None:
     next(one)
     one.close()
     assert sorted(positions(other)) == list(range(30))
-
-
-def test_draining_one_stream_leaves_the_other() -> None:
-    serving = Server(seconds=0.01).serving(4)
-    one = serving.generate(map(request, itertools.count()))
-    other = serving.generate(requests(30))
-    next(one)
-    one.drain(None)
-    assert sorted(positions(other)) == list(range(30))
-    assert list(one) is not None
 
 
 def test_a_serving_is_used_again_after_its_streams_have_ended() -> None:

@@ -40,11 +40,9 @@ PROXY = {"HTTP_PROXY": "http://proxy:3128"}
         ("http://host/v1", PROXY | {"NO_PROXY": "*"}, False),
         ("http://host/v1", PROXY | {"NO_PROXY": "other, HOST"}, False),
         ("http://host/v1", PROXY | {"no_proxy": "ost"}, True),
-        ("http://api.host/v1", PROXY | {"NO_PROXY": "host"}, False),
         ("http://api.host/v1", PROXY | {"NO_PROXY": ".host"}, False),
         ("http://host:8000/v1", PROXY | {"NO_PROXY": "host:8000"}, False),
         ("http://host:8001/v1", PROXY | {"NO_PROXY": "host:8000"}, True),
-        ("http://host/v1", PROXY | {"NO_PROXY": "http://host"}, False),
         ("http://127.0.0.1/v1", PROXY | {"NO_PROXY": "127.0.0.1"}, False),
         ("http://10.1.2.3/v1", PROXY | {"NO_PROXY": "10.0.0.0/8"}, False),
         ("http://11.1.2.3/v1", PROXY | {"NO_PROXY": "10.0.0.0/8"}, True),
@@ -71,24 +69,6 @@ def test_proxy_that_cannot_be_used_is_a_config_error_without_its_password(
     with pytest.raises(ConfigError, match="proxy") as caught:
         create_transport(httpx.URL("http://host/v1"), connect_timeout=1)
     assert "secret" not in str(caught.value)
-
-
-@in_loop
-async def test_requests_go_through_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    got = b""
-
-    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal got
-        got = await read_request(reader)
-        writer.write(OK)
-
-    async with Endpoint(script=script) as proxy:
-        monkeypatch.setenv("HTTP_PROXY", f"localhost:{proxy.port}")
-        async with create_transport(
-            httpx.URL("http://host.invalid/v1"), connect_timeout=1
-        ) as transport:
-            assert await ask(transport, "http://host.invalid/v1/models") == (200, b"{}")
-    assert got.startswith(b"POST http://host.invalid/v1/models HTTP/1.1\r\n")
 
 
 @in_loop

@@ -26,17 +26,10 @@ class Streamed(httpx.AsyncByteStream):
         self.closed = True
 
 
-def deflate(data: bytes, bits: int) -> bytes:
-    packer = zlib.compressobj(wbits=bits)
-    return packer.compress(data) + packer.flush()
-
-
 PACKED = {
     "not_at_all": ("identity", b"{}"),
     "gzip": ("GZip", gzip.compress(b"{}", mtime=0)),
     "x_gzip": ("x-gzip", gzip.compress(b"{}", mtime=0)),
-    "deflate": ("deflate", deflate(b"{}", zlib.MAX_WBITS)),
-    "deflate_without_header": ("deflate", deflate(b"{}", -zlib.MAX_WBITS)),
 }
 
 
@@ -55,8 +48,7 @@ async def test_packed_body_is_unpacked(coding: str, data: bytes) -> None:
         ("gzip", gzip.compress(b"{}", mtime=0)[:-1]),
         ("gzip", gzip.compress(b"{}", mtime=0) + b"surplus"),
         ("gzip", b"{}"),
-        ("deflate", deflate(b"{}", zlib.MAX_WBITS)[:-1]),
-        ("deflate", b"{}"),
+        ("deflate", zlib.compress(b"{}")),
         ("br", b"{}"),
         ("gzip, gzip", gzip.compress(gzip.compress(b"{}", mtime=0), mtime=0)),
     ],
@@ -66,12 +58,6 @@ async def test_body_not_packed_as_it_says_is_a_decoding_error(coding: str, data:
     response = httpx.Response(200, headers={"content-encoding": coding}, stream=Streamed(data))
     with pytest.raises(httpx.DecodingError):
         await read_reply(response, 1000)
-
-
-@in_loop
-async def test_empty_body_needs_no_unpacking() -> None:
-    response = httpx.Response(204, headers={"content-encoding": "gzip"}, stream=Streamed(b""))
-    assert (await read_reply(response, 1000)).body == b""
 
 
 @pytest.mark.parametrize(
@@ -85,17 +71,6 @@ async def test_body_of_just_the_limit_is_read(coding: str, data: bytes) -> None:
     response = httpx.Response(200, headers=headers, stream=Streamed(data))
     with pytest.raises(ResponseTooLarge):
         await read_reply(response, 99)
-
-
-@in_loop
-async def test_endless_body_is_left() -> None:
-    class Endless(httpx.AsyncByteStream):
-        async def __aiter__(self) -> AsyncIterator[bytes]:
-            while True:
-                yield b"x"
-
-    with pytest.raises(ResponseTooLarge):
-        await read_reply(httpx.Response(200, stream=Endless()), 100)
 
 
 @in_loop

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 from codesynth.codec import loads
@@ -33,23 +33,22 @@ def read_completion(body: bytes, redact: Redact = str) -> tuple[Answer | None, F
         return _bad("the response is no JSON object")
     if data.get("error"):
         return _bad(find_words(body, redact) or "the response is an error without words")
-    choices = data.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    message = choice.get("message") if isinstance(choice, dict) else None
-    if not isinstance(choice, dict) or not isinstance(message, dict):
-        return _bad("the response has no choices with a message")
     try:
+        choice = data["choices"][0]
+        message = choice["message"]
         text, thoughts, refusal = _read_message(message)
-    except TypeError as exc:
-        return _bad(str(exc))
+    except (LookupError, TypeError, AttributeError):
+        return _bad("the response has no choices with a message")
     reason, model = choice.get("finish_reason"), data.get("model")
     answer = Answer(
-        text=text,
-        reasoning=thoughts or None,
-        finish_reason=reason if isinstance(reason, str) else None,
-        model=model if isinstance(model, str) else None,
-        usage=_read_usage(data.get("usage")),
+        text,
+        thoughts or None,
+        reason if isinstance(reason, str) else None,
+        model if isinstance(model, str) else None,
+        _read_usage(data.get("usage")),
     )
+    if reason == "stop" and not refusal and text and not text.isspace():
+        return answer, None
     kind, words = _find_fault(answer, refusal)
     if kind is None:
         return answer, None
@@ -89,46 +88,34 @@ def _bad(words: str) -> tuple[None, Failure]:
 
 def _read_message(message: dict[str, Any]) -> tuple[str, str, str]:
     """Read text, reasoning and refusal; the content is a string, null or a list of parts."""
-    content, refusal = message.get("content"), message.get("refusal")
-    thoughts = message.get("reasoning_content") or message.get("reasoning")
-    thoughts = thoughts if isinstance(thoughts, str) else ""
-    refusal = refusal if isinstance(refusal, str) else ""
-    if isinstance(content, list):
-        text, in_parts, refused = (_join(content, name) for name in ("text", "thinking", "refusal"))
-        thoughts, refusal = thoughts or in_parts, refusal or refused
-    elif content is None or isinstance(content, str):
-        text = content or ""
-    else:
-        raise TypeError("the answer's content is neither text nor a list of parts")
+    text, refusal = message.get("content") or "", message.get("refusal") or ""
+    thoughts = message.get("reasoning_content") or message.get("reasoning") or ""
+    if isinstance(text, list):
+        parts = text
+        text = "".join(_texts(parts, "text"))
+        thoughts = thoughts or "".join(_texts(parts, "thinking"))
+        refusal = refusal or "".join(_texts(parts, "refusal"))
     leading, text = split_reasoning(text)
-    return text, thoughts or leading, refusal
+    return text, thoughts if isinstance(thoughts, str) and thoughts else leading, str(refusal)
 
 
-def _join(parts: list[Any], name: str) -> str:
-    """Join what a list of parts says: its ``text``, ``thinking`` or ``refusal``."""
-    found: list[str] = []
+def _texts(parts: list[Any], name: str) -> Iterator[str]:
+    """Find what a list of parts says: its ``text``, ``thinking`` or ``refusal``."""
     for part in parts:
-        value = _value(part, name)
+        if not isinstance(part, dict):
+            value = part if name == "text" else None
+        elif part.get("type") == "reasoning":
+            value = part.get("text") if name == "thinking" else None
+        else:
+            value = part.get(name)
         if isinstance(value, list):  # Mistral nests the parts of its thinking
-            found.append(_join(value, "text"))
+            yield from _texts(value, "text")
         elif isinstance(value, str):
-            found.append(value)
-    return "".join(found)
+            yield value
 
 
-def _value(part: object, name: str) -> object:
-    if not isinstance(part, dict):
-        return part if name == "text" else None
-    if part.get("type") == "reasoning":
-        return part.get("text") if name == "thinking" else None
-    return part.get(name)
-
-
-_TAGS = {
-    "<think>": "</think>",
-    "<thinking>": "</thinking>",
-    "<thought>": "</thought>",
-    "<reasoning>": "</reasoning>",
+_TAGS = {f"<{each}>": f"</{each}>" for each in ("think", "thinking", "thought", "reasoning")}
+_TAGS |= {
     "<seed:think>": "</seed:think>",
     "[THINK]": "[/THINK]",
     "◁think▷": "◁/think▷",
@@ -137,53 +124,35 @@ _TAGS = {
 }
 _OPENING = re.compile(rf"\s*+({'|'.join(map(re.escape, _TAGS))})")
 _LONE_CLOSING = re.compile(r"(?m)^</think>|</think>[ \t]*$")
-_FENCE = re.compile(r"(?m)^```")
 _BLANK_LINES = re.compile(r"(?:[ \t]*\r?\n)*")
+_FENCE = re.compile(r"(?m)^[ \t]*(?:```|~~~)")
 
 
 def split_reasoning(text: str) -> tuple[str, str]:
     """Split an answer into the reasoning it begins with, without its tags, and the rest.
 
-    Reasoning that is not closed ends before the last fenced block, else it is all there is. A
-    ``</think>`` at an edge of its line, outside of fences, closes reasoning that was opened in the
-    prompt, as some chat templates do.
+    A ``</think>`` at an edge of its line, outside of code, is enough: some chat templates open it
+    in the prompt. Reasoning without an end ends before its last fenced block.
 
     >>> split_reasoning("<think>Hm.</think>print(1)")
     ('Hm.', 'print(1)')
     """
-    thoughts: list[str] = []
     start = 0
-    while opening := _OPENING.match(text, start):
-        closing = _TAGS[opening[1]]
-        end = text.find(closing, opening.end())
+    if opening := _OPENING.match(text):
+        start, closing = opening.end(), _TAGS[opening[1]]
+        end = text.find(closing, start)
+        rest = end + len(closing)
         if end < 0:
-            end = start = _last_block(text, opening.end())
-            thoughts.append(text[opening.end() : end])
-            break
-        thoughts.append(text[opening.end() : end])
-        start = end + len(closing)
-    if not thoughts and "</think>" in text:
-        fences = looked = 0
-        for lone in _LONE_CLOSING.finditer(text):
-            fences += text.count("```", looked, lone.start())
-            looked = lone.start()
-            if fences % 2 == 0:
-                thoughts.append(text[:looked])
-                start = lone.end()
-                break
-    if not thoughts:
+            fences = [fence.start() for fence in _FENCE.finditer(text, start)]
+            end = rest = fences[-1 - (len(fences) % 2 == 0)] if fences else len(text)
+    elif "</think>" in text and (lone := _LONE_CLOSING.search(text)):
+        end, rest = lone.span()
+        if text.count("```", 0, end) % 2:
+            return "", text
+    else:
         return "", text
-    blank = _BLANK_LINES.match(text, start)
-    return "\n".join(thought.strip() for thought in thoughts), text[
-        blank.end() if blank else start :
-    ]
-
-
-def _last_block(text: str, start: int) -> int:
-    """Find the last fenced block behind ``start``; the end of the text if there is none."""
-    fences = [fence.start() for fence in _FENCE.finditer(text, start)]
-    last = len(fences) - 1
-    return fences[last - last % 2] if fences else len(text)  # every other one opens a block
+    blank = _BLANK_LINES.match(text, rest)
+    return text[start:end].strip(), text[blank.end() if blank else rest :]
 
 
 def _read_usage(usage: object) -> Usage | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from codesynth.codec import dumps
@@ -77,8 +78,16 @@ class APILLMServing:
         self._model = model
         self._assumed: str | None = None
         self.params = params or SamplingParams()
-        self._concurrency, self._rpm, self._tpm, self._budget = concurrency, rpm, tpm, budget
-        self._timeout, self._max_retries, self._max_outage = timeout, max_retries, max_outage
+        self._timeout, self._max_retries = timeout, max_retries
+        self._new_admission = partial(
+            Admission,
+            [each.name for each in self._endpoints],
+            concurrency=concurrency,
+            rpm=rpm,
+            tpm=tpm,
+            max_outage=max_outage,
+            budget=budget,
+        )
         self._lock = threading.Lock()
         self._thread: LoopThread | None = None
 
@@ -108,10 +117,8 @@ class APILLMServing:
         if self._thread is None:
             return ""
         status = self._thread.admission.status
-        words = f"{status.in_flight} of {status.limit} in flight"
-        return (
-            f"{words}, no answer: {one_line(status.last_error, 60)}" if status.last_error else words
-        )
+        error = f", no answer: {one_line(status.last_error, 60)}" if status.last_error else ""
+        return f"{status.in_flight} of {status.limit} in flight{error}"
 
     def assume_model(self, name: str) -> None:
         """Take the model of an earlier run, unless one was named; see ``check_model``."""
@@ -144,17 +151,13 @@ class APILLMServing:
     ) -> list[str | None]:
         """Answer each prompt; None where one failed. DataFlow's shape, for its operators."""
         system = [{"role": "system", "content": system_prompt}] if system_prompt else []
-        model = self.model
         params = self.params if json_schema is None else self.params.with_schema(json_schema)
-
-        def make_request(position: int, text: str) -> Request:
+        requests = []
+        for i, text in enumerate(user_inputs):
             messages = [*system, {"role": "user", "content": text}]
-            body = dumps(params.body(model, messages), sort_keys=True)
-            key = b"%d" % position
-            return Request(Record(position, b"{}", {}), position, body, key, messages)
-
-        answers: list[str | None] = [None] * len(user_inputs)
-        requests = (make_request(i, text) for i, text in enumerate(user_inputs))
+            body = dumps(params.body(self.model, messages), sort_keys=True)
+            requests.append(Request(Record(i, b"{}", {}), i, body, b"%d" % i, messages))
+        answers: list[str | None] = [None] * len(requests)
         for response in self.generate(requests):
             if response.error is None and response.answer is not None:
                 answers[response.request.position] = response.answer.text
@@ -166,23 +169,11 @@ class APILLMServing:
             if self._thread is None or not self._thread.enter():
                 if self._thread is not None:
                     self._thread.thread.join()  # it still closes the connections
-                self._thread = self._start()
+                admission = self._new_admission()
+                asker = Asker(self._endpoints, admission, self._timeout, self._max_retries)
+                self._thread = LoopThread(self._endpoints, admission, asker)
                 self._thread.enter()
             return self._thread
-
-    def _start(self) -> LoopThread:
-        admission = Admission(
-            [endpoint.name for endpoint in self._endpoints],
-            concurrency=self._concurrency,
-            rpm=self._rpm,
-            tpm=self._tpm,
-            max_outage=self._max_outage,
-            budget=self._budget,
-        )
-        asker = Asker(
-            self._endpoints, admission, timeout=self._timeout, max_retries=self._max_retries
-        )
-        return LoopThread(self._endpoints, admission, asker)
 
     def _discover(self) -> str:
         """Ask for the only model; on the loop, as the connections belong to it."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from codesynth.errors import ConfigError, EndpointError
-from codesynth.serving.answers import find_words, one_line, read_json
+from codesynth.serving.answers import one_line, read_json
 from codesynth.serving.http import EndpointClient, NoReply, Reply
 from codesynth.serving.outcomes import Outcome, read_outcome
 
@@ -52,7 +52,7 @@ async def _list_models(endpoint: EndpointClient, timeout: float, max_retries: in
             continue
         if reply.status < 500 or last:
             break
-    return _read_names(endpoint, reply, "With --model NAME the list is not asked for")
+    return _read_names(endpoint, reply, " With --model NAME the list is not asked for")
 
 
 async def check_model(
@@ -72,7 +72,7 @@ async def check_model(
         return
     if reply.status >= 500:  # listing is broken, answering may not be
         return
-    names = _read_names(endpoint, reply, "")
+    names = _read_names(endpoint, reply)
     asked = model.casefold()
     if names and not any(asked in name.casefold() or name.casefold() in asked for name in names):
         status, words = _words_of(rejection)
@@ -82,22 +82,22 @@ async def check_model(
         )
 
 
-def _read_names(endpoint: EndpointClient, reply: Reply, hint: str) -> list[str]:
+def _read_names(endpoint: EndpointClient, reply: Reply, hint: str = "") -> list[str]:
     """Read the models' names; none where the endpoint does not list them."""
     if reply.status in _UNLISTED:
         return []
+    if 200 <= reply.status < 300:
+        try:
+            return [str(entry["id"]) for entry in read_json(reply.body)["data"]]
+        except (ValueError, TypeError, KeyError):
+            return []
     outcome = read_outcome(reply.status, reply.headers, reply.body, endpoint.secrets.hide)
     if outcome.denied or outcome.quota:
         raise explain(endpoint, outcome)
-    if not 200 <= reply.status < 300:
-        words = find_words(reply.body, endpoint.secrets.hide).rstrip(".")
-        said = f"answers {reply.status}: {words}" if words else f"answers {reply.status}"
-        fix = f"Are OPENAI_API_KEY and --base-url right? {hint}".rstrip()
-        raise EndpointError(f"{endpoint.name}/models {said}. {fix}")
-    try:
-        return [str(entry["id"]) for entry in read_json(reply.body)["data"]]
-    except (ValueError, TypeError, KeyError):
-        return []
+    _, words = _words_of(outcome)
+    said = f"answers {reply.status}: {words}".removesuffix(f": status {reply.status}")
+    fix = f"Are OPENAI_API_KEY and --base-url right?{hint}"
+    raise EndpointError(f"{endpoint.name}/models {said}. {fix}")
 
 
 def _words_of(outcome: Outcome) -> tuple[int | None, str]:
@@ -105,30 +105,26 @@ def _words_of(outcome: Outcome) -> tuple[int | None, str]:
     return (failure.status, failure.message.rstrip(".")) if failure else (None, "")
 
 
-def explain(endpoint: EndpointClient, outcome: Outcome, model: str | None = None) -> EndpointError:
+def explain(endpoint: EndpointClient, outcome: Outcome, model: str = "") -> EndpointError:
     """Word why no request can succeed: where, what, the fix."""
     status, words = _words_of(outcome)
     name = endpoint.name
     if outcome.quota or status == 402:
-        return EndpointError(f"{name}: the quota is exhausted ({status}): {words}")
-    if status == 401:
-        return EndpointError(
-            f"endpoint refused the key (401): {words}. Set OPENAI_API_KEY for {name}"
-        )
-    if status == 403:
-        return EndpointError(
-            f"endpoint denies access (403): {words}. Is OPENAI_API_KEY right for {name}?"
-        )
-    if status == 404:
-        return EndpointError(
-            f"endpoint does not know the model or the path (404): {words}. "
-            f"Check --model {model} and --base-url {name}"
-        )
-    if status is None:
+        text = f"{name}: the quota is exhausted ({status}): {words}"
+    elif status is None:
         fix = "" if outcome.denied else ". Is the endpoint running, and is --base-url right?"
-        return EndpointError(f"{words}{fix}")
-    fix = ". Is --base-url right?" if status < 500 else ""
-    return EndpointError(f"{name} answers {status}: {words}{fix}")
+        text = f"{words}{fix}"
+    elif status == 401:
+        text = f"endpoint refused the key (401): {words}. Set OPENAI_API_KEY for {name}"
+    elif status == 403:
+        text = f"endpoint denies access (403): {words}. Is OPENAI_API_KEY right for {name}?"
+    elif status == 404:
+        fix = f"Check --model {model} and --base-url {name}"
+        text = f"endpoint does not know the model or the path (404): {words}. {fix}"
+    else:
+        fix = ". Is --base-url right?" if status < 500 else ""
+        text = f"{name} answers {status}: {words}{fix}"
+    return EndpointError(text)
 
 
 def explain_outage(outcome: Outcome) -> EndpointError:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from codesynth.errors import EndpointError, LimitReached
 from codesynth.models import Request
-from codesynth.serving.attempts import Asker, Row
+from codesynth.serving.attempts import AskedRequest, Asker
 from codesynth.serving.http import EndpointClient
 from codesynth.serving.limits import Admission, Drained
 from codesynth.serving.stream import Channel
@@ -43,12 +43,12 @@ class LoopThread:
         self.thread.start()
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
-        left = asyncio.all_tasks(self.loop)  # connecting for requests that were cancelled
+        left = asyncio.all_tasks(self.loop)  # of connecting for requests that were cancelled
         for task in left:
             task.cancel()
-        self.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        if left:
+            self.loop.run_until_complete(asyncio.wait(left))
         self.loop.close()
 
     def enter(self) -> bool:
@@ -80,21 +80,25 @@ class LoopThread:
 
 
 class OnlineEngine:
-    """Answers the requests of one stream; see ``stream.Engine``."""
+    """Answers the requests of one stream; see ``stream.Engine``.
+
+    A worker is a task that asks one request after the other, until none waits. There are as many
+    as requests can be made use of at a time; a task for each request would cost more.
+    """
 
     def __init__(self, thread: LoopThread, channel: Channel) -> None:
         self._thread, self._channel = thread, channel
         self._inbox: deque[Request] = deque()
-        self._idle: deque[asyncio.Future[None]] = deque()
-        self._workers: dict[asyncio.Task[None], Row | None] = {}
-        self._no_more = self._drained = self._finishing = False
+        self._workers: dict[asyncio.Task[None], AskedRequest | None] = {}
+        self._called = self._no_more = self._drained = False
         self._error: BaseException | None = None
+        self._end: asyncio.Task[None] | None = None
         self._finished = threading.Event()
         thread.call(thread.engines.add, self)
 
     @property
     def max_unfinished(self) -> int:
-        """Tell how many requests are worth holding."""
+        """How many requests are worth holding."""
         return self._thread.admission.bound
 
     def submit(self, request: Request) -> None:
@@ -102,7 +106,8 @@ class OnlineEngine:
         if self._drained:
             return
         self._inbox.append(request)
-        if self._idle or len(self._workers) < self._thread.admission.workers:
+        if not self._called and len(self._workers) < self._thread.admission.workers:
+            self._called = True
             self._thread.call(self.start_workers)
 
     def end_requests(self, error: BaseException | None) -> None:
@@ -123,16 +128,12 @@ class OnlineEngine:
     # On the event loop.
 
     def start_workers(self) -> None:
-        """Wake idle workers, or start new ones, for what is in the inbox."""
+        """Start workers for what is in the inbox, as many as are of use."""
+        self._called = False
         if self._drained:
-            self._inbox.clear()
-        waiting = len(self._inbox)
-        while self._idle and (waiting or self._no_more):
-            idle = self._idle.popleft()
-            if not idle.done():
-                idle.set_result(None)
-                waiting -= 1
-        for _ in range(min(waiting, self._thread.admission.workers - len(self._workers))):
+            return
+        free = self._thread.admission.workers - len(self._workers)
+        for _ in range(min(len(self._inbox), free)):
             worker = self._thread.loop.create_task(self._work())
             self._workers[worker] = None
             worker.add_done_callback(self._on_worker_done)
@@ -140,18 +141,9 @@ class OnlineEngine:
     async def _work(self) -> None:
         me = asyncio.current_task()
         assert me is not None  # noqa: S101 - for the type
-        while not self._drained and (self._inbox or not self._no_more):
-            if self._inbox:
-                row = self._workers[me] = Row(self._inbox.popleft())
-                self._channel.put(await self._thread.asker.ask(row))
-                continue
-            self._workers[me] = None
-            idle = self._thread.loop.create_future()
-            self._idle.append(idle)
-            if self._inbox:  # the feeder may have looked for idle ones just before
-                idle.cancel()
-            else:
-                await idle
+        while self._inbox and not self._drained:
+            asked = self._workers[me] = AskedRequest(self._inbox.popleft())
+            self._channel.put(await self._thread.asker.ask(asked))
 
     def _on_worker_done(self, worker: asyncio.Task[None]) -> None:
         del self._workers[worker]
@@ -162,6 +154,7 @@ class OnlineEngine:
                 self._drain(None)
             else:
                 self._drain(GRACE_SECONDS if isinstance(error, EndpointError) else 0.0)
+        self.start_workers()  # the feeder may have counted this one just before
         self._finish_if_done()
 
     def _end_requests(self, error: BaseException | None) -> None:
@@ -173,10 +166,9 @@ class OnlineEngine:
     def _drain(self, grace: float | None) -> None:
         """Cancel those that wait now, and those that are being sent after ``grace`` seconds."""
         self._drained = self._no_more = True
-        self._inbox.clear()
-        for worker, row in self._workers.items():
-            if row is not None and row.sending and grace != 0.0:
-                row.drained = True
+        for worker, asked in self._workers.items():
+            if asked is not None and asked.sending and grace != 0.0:
+                asked.drained = True
             else:
                 worker.cancel()
         if grace:
@@ -185,8 +177,7 @@ class OnlineEngine:
 
     def _finish_if_done(self) -> None:
         nothing_waits = self._drained or not self._inbox  # the feeder may not know yet
-        if self._no_more and nothing_waits and not self._workers and not self._finishing:
-            self._finishing = True
+        if self._no_more and nothing_waits and not self._workers and self._end is None:
             self._end = self._thread.loop.create_task(self._finish())
 
     async def _finish(self) -> None:

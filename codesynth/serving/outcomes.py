@@ -57,57 +57,36 @@ def read_outcome(
     status: int, headers: Mapping[str, str], body: bytes, redact: Redact = str
 ) -> Outcome:
     """Read a chat completion, or what the server sent in its place."""
-    if not 200 <= status < 300:
-        return _read_error(status, headers, body, redact)
-    answer, failure = read_completion(body, redact)
-    if answer is not None:
-        return Outcome(answer, failure, body)
-    assert failure is not None  # noqa: S101 - there is one of the two
-    return _decide(headers, True, "bad_response", failure.message, status, quota=_is_quota(body))
-
-
-def _read_error(status: int, headers: Mapping[str, str], body: bytes, redact: Redact) -> Outcome:
-    kind: FailureKind = "rejected"
-    if status == 429:
-        kind = "rate_limited"
-    elif status in _RETRIED or status >= 500:
-        kind = "server_error"
-    words = find_words(body, redact) or f"status {status}"
-    if 300 <= status < 400:
+    if 200 <= status < 300:
+        answer, failure = read_completion(body, redact)
+        if failure is None or answer is not None:
+            return Outcome(answer, failure, body)
+        kind, retry, words = failure.kind, True, failure.message
+    else:
+        kind = _kind_of(status)
+        retry, words = kind != "rejected", find_words(body, redact) or f"status {status}"
+    if is_redirect := 300 <= status < 400:
         words = f"redirected to {one_line(redact(headers.get('location', 'nowhere')))}"
-    return _decide(
-        headers,
-        kind != "rejected",
-        kind,
-        words,
-        status,
-        denied=status in _DENIALS or 300 <= status < 400,
-        quota=_is_quota(body),
-        billed=False,
-    )
-
-
-def _decide(
-    headers: Mapping[str, str],
-    retry: bool,
-    kind: FailureKind,
-    words: str,
-    status: int,
-    *,
-    denied: bool = False,
-    quota: bool = False,
-    billed: bool = True,
-) -> Outcome:
-    """Hear the server: ``x-should-retry`` wins over the table, ``retry-after`` over the backoff."""
     wish = headers.get("x-should-retry", "").strip().lower()
-    if wish in ("true", "false"):
-        retry = wish == "true"
+    retry = wish == "true" or (retry and wish != "false")
     after = retry_after(headers) if retry else None
     if after is not None and after > MAX_RETRY_AFTER:
         words = f"retry-after {after:g} s is longer than {MAX_RETRY_AFTER:g} s: {words}"
         retry, after = False, None
-    failure = Failure(kind, words, status)
-    return Outcome(None, failure, b"", retry, after, denied, quota, billed)
+    return Outcome(
+        failure=Failure(kind, words, status),
+        retry=retry,
+        retry_after=after,
+        denied=status in _DENIALS or is_redirect,
+        quota=_is_quota(body),
+        billed=kind == "bad_response",
+    )
+
+
+def _kind_of(status: int) -> FailureKind:
+    if status == 429:
+        return "rate_limited"
+    return "server_error" if status in _RETRIED or status >= 500 else "rejected"
 
 
 def retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:

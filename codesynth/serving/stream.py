@@ -10,11 +10,11 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator
-from types import TracebackType
-from typing import Protocol, Self
+from collections.abc import Generator, Iterable
+from typing import Protocol
 
 from codesynth.models import Request, Response
+from codesynth.serving import ResponseStream
 
 _WAKE_SECONDS = 0.005
 """The caller is woken once in so many seconds: once a response costs more than what is done with
@@ -24,11 +24,11 @@ _ROOM_SECONDS = 0.1
 
 
 class Engine(Protocol):
-    """Answers requests behind a stream. It puts each response into the stream's ``Channel``."""
+    """Answers requests behind a stream, and puts each response into the stream's ``Channel``."""
 
     @property
     def max_unfinished(self) -> int:
-        """Tell how many requests are worth holding: in flight, waiting, or answered, not taken."""
+        """How many requests are worth holding: in flight, waiting, or answered, not taken."""
         ...
 
     def submit(self, request: Request) -> None:
@@ -43,11 +43,7 @@ class Engine(Protocol):
         ...
 
     def drain(self, grace: float | None) -> None:
-        """Send nothing more; call ``Channel.finish`` when what is in flight is answered.
-
-        Args:
-            grace: seconds after which what is still in flight is cancelled; None waits for all.
-        """
+        """Send nothing more; see ``ResponseStream``. ``Channel.finish`` is called at the end."""
         ...
 
     def close(self) -> None:
@@ -59,7 +55,7 @@ class Channel:
     """Carries responses from the threads of a serving to the stream's caller."""
 
     def __init__(self) -> None:
-        self._items: queue.SimpleQueue[Response | BaseException | None] = queue.SimpleQueue()
+        self.items: queue.SimpleQueue[Response | BaseException | None] = queue.SimpleQueue()
         self._pulled = self._taken = 0  # each is written by one thread only
         self._room = threading.Event()
         self._feeder_waits = False
@@ -68,32 +64,20 @@ class Channel:
     @property
     def waiting(self) -> int:
         """Count what the caller has not taken, roughly."""
-        return self._items.qsize()
+        return self.items.qsize()
 
     def put(self, response: Response) -> None:
         """Hand a response to the caller; from any thread."""
-        self._items.put(response)
+        self.items.put(response)
 
     def finish(self, error: BaseException | None = None) -> None:
         """End the stream, with ``error`` raised in the caller's thread; nothing is put after it."""
-        self._items.put(error)
+        self.items.put(error)
 
-    def get(self, timeout: float | None) -> Response | BaseException | None:
-        """Take the next item; None is the end.
-
-        Raises:
-            queue.Empty: nothing came in ``timeout`` seconds.
-        """
-        return self._items.get() if timeout is None else self._items.get(timeout=timeout)
-
-    def get_nowait(self) -> Response | BaseException | None:
-        """Take the next item if it is there; see ``get``."""
-        return self._items.get_nowait()
-
-    def note_taken(self, max_unfinished: int) -> None:
+    def note_taken(self, engine: Engine) -> None:
         """Count a response that the caller took, and let the feeder go on if there is room."""
         self._taken += 1
-        if self._feeder_waits and self._has_room(max_unfinished):
+        if self._feeder_waits and self._has_room(engine):
             self._room.set()
 
     def close(self) -> None:
@@ -110,7 +94,7 @@ class Channel:
                     break
                 self._pulled += 1
                 if isinstance(item, Response):
-                    self._items.put(item)
+                    self.items.put(item)
                 else:
                     engine.submit(item)
                 if self._pulled - self._taken >= engine.max_unfinished:
@@ -122,17 +106,17 @@ class Channel:
     def _wait_for_room(self, engine: Engine) -> None:
         """Wait until a quarter of the bound is free: to be woken for each row costs too much."""
         self._feeder_waits = True
-        while not self._has_room(engine.max_unfinished) and not self.closed:
+        while not self._has_room(engine) and not self.closed:
             self._room.wait(_ROOM_SECONDS)
             self._room.clear()
         self._feeder_waits = False
 
-    def _has_room(self, max_unfinished: int) -> bool:
-        return 4 * (self._pulled - self._taken) <= 3 * max_unfinished
+    def _has_room(self, engine: Engine) -> bool:
+        return 4 * (self._pulled - self._taken) <= 3 * engine.max_unfinished
 
 
-class EngineStream(Iterator[Response]):
-    """The ``ResponseStream`` of an engine; see there for its promises.
+class EngineStream(ResponseStream):
+    """The ``ResponseStream`` of an engine.
 
     Args:
         items: requests, and responses that are there already.
@@ -154,7 +138,7 @@ class EngineStream(Iterator[Response]):
         self.wait(None)
         item = self._next.pop()
         if isinstance(item, Response):
-            self._channel.note_taken(self._engine.max_unfinished)
+            self._channel.note_taken(self._engine)
             return item
         self._next.append(None)  # the end stays the end
         self.close()
@@ -164,18 +148,17 @@ class EngineStream(Iterator[Response]):
         """Wait until ``next`` would return at once; False after ``timeout`` seconds."""
         if self._next:
             return True
+        items = self._channel.items
         try:
-            self._next.append(self._channel.get_nowait())
+            if timeout != 0 and items.empty():
+                rest = self._woken_at + _WAKE_SECONDS - time.monotonic()
+                time.sleep(max(0.0, min(rest, 1.0 if timeout is None else timeout)))
+                self._next.append(items.get(timeout=timeout))
+                self._woken_at = time.monotonic()
+            else:
+                self._next.append(items.get_nowait())
         except queue.Empty:
-            if timeout == 0:
-                return False
-            rest = self._woken_at + _WAKE_SECONDS - time.monotonic()
-            time.sleep(max(0.0, min(rest, 1.0 if timeout is None else timeout)))
-            try:
-                self._next.append(self._channel.get(timeout))
-            except queue.Empty:
-                return False
-            self._woken_at = time.monotonic()
+            return False
         return True
 
     def drain(self, grace: float | None) -> None:
@@ -187,23 +170,15 @@ class EngineStream(Iterator[Response]):
         self._channel.close()
         self._engine.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def __del__(self) -> None:
         self.close()
 
 
-class IteratorStream(Iterator[Response]):
-    """The ``ResponseStream`` of a serving that is a plain generator of responses."""
+class IteratorStream(ResponseStream):
+    """The ``ResponseStream`` of a serving that is a plain generator of responses.
+
+    Nothing is in flight between two responses, so ``drain`` and ``close`` just end it.
+    """
 
     def __init__(self, responses: Generator[Response, None, None]) -> None:
         self._responses = responses
@@ -216,20 +191,9 @@ class IteratorStream(Iterator[Response]):
         return True
 
     def drain(self, grace: float | None) -> None:
-        """End the stream: nothing is in flight between two responses."""
+        """End the stream."""
         self._responses.close()
 
     def close(self) -> None:
         """End the stream."""
         self._responses.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

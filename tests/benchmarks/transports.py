@@ -13,17 +13,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import cast
 
-import h11
 import httpcore
 import httpx
 
 from codesynth import models
 from codesynth.serving.http import EndpointClient
 from codesynth.serving.http.connection import Connection
-from codesynth.serving.http.transport import RequestHead, Transport
+from codesynth.serving.http.transport import RequestHead
 
 CONCURRENCIES = (64, 256, 1024)
 REQUESTS, RUNS = 2_000, 3
@@ -83,16 +83,14 @@ class Bare:
 
     async def ask(self) -> bytes:
         connection = self.idle.pop() if self.idle else await self.connect()
-        assert connection.alive()
         _, _, body = await connection.exchange(self.head.message(BODY))
         self.idle.append(connection)
         return body
 
     async def connect(self) -> Connection:
-        def made() -> Connection:
-            return Connection(self.buffer, LIMIT, lambda _: None)
-
-        return (await asyncio.get_running_loop().create_connection(made, *self.place))[1]
+        loop = asyncio.get_running_loop()
+        make = partial(Connection, self.buffer, LIMIT, set())
+        return (await loop.create_connection(make, *self.place))[1]
 
     async def aclose(self) -> None:
         for connection in self.idle:
@@ -117,15 +115,6 @@ class Client:
 
     async def aclose(self) -> None:
         await self.client.aclose()
-
-
-class OursInClient(Client):
-    """The transport under httpx.AsyncClient, which adds cookies, redirects, hooks and timers."""
-
-    largest, requests = 1024, REQUESTS
-
-    def create(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(transport=Transport())
 
 
 class Httpcore:
@@ -157,63 +146,7 @@ class Httpcore:
             await connection.aclose()
 
 
-class H11Connection(asyncio.Protocol):
-    """The least that h11 needs."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)
-        self.wire = h11.Connection(h11.CLIENT)
-
-    def data_received(self, data: bytes) -> None:
-        self.wire.receive_data(data)
-        while (event := self.wire.next_event()) is not h11.NEED_DATA:
-            if isinstance(event, h11.Response):
-                self.response = event
-            elif isinstance(event, h11.Data):
-                self.body += event.data
-            else:
-                self.wire.start_next_cycle()
-                self.answer.set_result(None)
-                break
-
-    async def exchange(self, request: httpx.Request) -> httpx.Response:
-        self.answer = asyncio.get_running_loop().create_future()
-        self.body = b""
-        target, headers = request.url.raw_path, request.headers.raw
-        head = h11.Request(method=request.method, target=target, headers=headers)
-        parts = (head, h11.Data(data=request.content), h11.EndOfMessage())
-        self.transport.write(b"".join([self.wire.send(part) or b"" for part in parts]))
-        await self.answer
-        headers = list(self.response.headers)
-        return httpx.Response(self.response.status_code, headers=headers, content=self.body)
-
-
-class WithH11:
-    """A transport like ours over h11; bare, with none of the care that ours takes."""
-
-    largest, requests = 1024, REQUESTS
-
-    def __init__(self, url: str) -> None:
-        self.url = httpx.URL(url)
-        self.idle: list[H11Connection] = []
-
-    async def ask(self) -> bytes:
-        request = httpx.Request("POST", self.url, headers=HEADERS, content=BODY)
-        connection = self.idle.pop() if self.idle else await self.connect()
-        response = await connection.exchange(request)
-        self.idle.append(connection)
-        return response.content
-
-    async def connect(self) -> H11Connection:
-        loop = asyncio.get_running_loop()
-        return (await loop.create_connection(H11Connection, self.url.host, self.url.port or 80))[1]
-
-    async def aclose(self) -> None:
-        for connection in self.idle:
-            connection.transport.close()
-
-
-Kind = type[Bare] | type[Ours] | type[Client] | type[Httpcore] | type[WithH11]
+Kind = type[Bare] | type[Ours] | type[Client] | type[Httpcore]
 
 
 async def drive(ask: Callable[[], Awaitable[bytes]], count: int, concurrency: int) -> None:
@@ -242,8 +175,6 @@ async def measure(kind: Kind, url: str, c: int) -> float:
 KINDS: dict[str, Kind] = {
     "ours": Ours,
     "our connections alone": Bare,
-    "ours under AsyncClient": OursInClient,
-    "ours with h11 instead": WithH11,
     "httpcore in a free list": Httpcore,
     "ours over httpx's own": Given,
     "httpx as it comes": Client,
@@ -277,7 +208,7 @@ def print_imports() -> None:
         return statistics.median(once() for _ in range(7))
 
     nothing = seconds("pass")
-    for module in ("asyncio", "httptools", "h11", "httpx", "codesynth.serving.http"):
+    for module in ("asyncio", "httptools", "httpx", "codesynth.serving.http"):
         print(f"import {module:28} {(seconds(f'import {module}') - nothing) * 1e3:6.0f} ms")
 
 

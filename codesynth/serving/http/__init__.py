@@ -2,8 +2,8 @@
 
 from httpx import AsyncBaseTransport
 
-from codesynth.serving.http.endpoint import EndpointClient, NoReply
+from codesynth.serving.http.endpoint import EndpointClient
 from codesynth.serving.http.files import FormFile
-from codesynth.serving.http.reply import Reply
+from codesynth.serving.http.reply import NoReply, Reply
 
 __all__ = ["AsyncBaseTransport", "EndpointClient", "FormFile", "NoReply", "Reply"]

@@ -7,7 +7,6 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Iterator
 
 _UNKNOWN_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 _OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE})
@@ -46,13 +45,10 @@ def explain(error: BaseException) -> tuple[str, bool]:
         return "no such host" if unknown else "its name cannot be looked up", unknown
     if cause is None:  # a name that no host can have
         return str(error), isinstance(error.__cause__, ValueError)
-    numbers = {cause.errno} if cause.errno else set(_numbers(str(cause)))
+    # asyncio joins the errors of several addresses into a text.
+    joined = {int(number) for number in re.findall(r"\[Errno (\d+)\]", str(cause))}
+    numbers = {cause.errno} if cause.errno else joined
     return os.strerror(numbers.pop()).lower() if len(numbers) == 1 else str(error), False
-
-
-def _numbers(text: str) -> Iterator[int]:
-    """Read the numbers of several errors, which asyncio joins into a text."""
-    return (int(number) for number in re.findall(r"\[Errno (\d+)\]", text))
 
 
 def is_out_of_files(error: BaseException) -> bool:

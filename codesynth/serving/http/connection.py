@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import select
 import socket
-from collections.abc import Callable
 from typing import TypeAlias, cast
 
 import httptools
@@ -22,10 +19,7 @@ KEEPALIVE_SECONDS = 60
 
 
 class StaleConnection(httpx.ReadError):
-    """A kept connection was found closed before any byte of the response came.
-
-    The request may be sent again at once, with ``request.extensions["fresh"] = True``.
-    """
+    """A kept connection was closed before any byte of the response came."""
 
 
 class ResponseTooLarge(httpx.RemoteProtocolError):
@@ -42,18 +36,15 @@ class Connection(asyncio.BufferedProtocol):
         buffer: where bytes are read to. All connections of a loop may share it: the selector
             loops and uvloop fill it and hand it over in one step.
         limit: most bytes of a body.
-        on_lost: called when the connection is gone.
+        open_connections: it is one of these until its socket is closed.
 
     Attributes:
         closed: it cannot be used again.
-        lost: done when its socket is about to close.
         idle_since: for its owner to set.
     """
 
-    def __init__(
-        self, buffer: memoryview, limit: int, on_lost: Callable[[Connection], None]
-    ) -> None:
-        self._buffer, self._limit, self._on_lost = buffer, limit, on_lost
+    def __init__(self, buffer: memoryview, limit: int, open_connections: set[Connection]) -> None:
+        self._buffer, self._limit, self._all = buffer, limit, open_connections
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
         # As lenient as h11 and curl: a length beside chunks, an interim response that says
@@ -64,10 +55,7 @@ class Connection(asyncio.BufferedProtocol):
             lenient_optional_cr_before_lf=True,
             lenient_spaces_after_chunk_size=True,
         )
-        self._poll = select.poll()
-        self._used = False
-        self.closed = False
-        self.lost: asyncio.Future[None] = self._loop.create_future()
+        self._used = self.closed = False
         self.idle_since = 0.0
         self._reset()
 
@@ -75,14 +63,11 @@ class Connection(asyncio.BufferedProtocol):
         self._status: asyncio.Future[int] = self._loop.create_future()
         self._in_head = True
         self._headers: list[tuple[bytes, bytes]] = []
-        self._body = bytearray()
+        self._parts: list[bytes] = []
+        self._size = 0
         # Bytes since the last one of a body: they bound heads, interim responses and trailers.
         self._unproductive = 0
         self._keep = False
-
-    def alive(self) -> bool:
-        """Tell whether the peer has neither closed nor sent anything unasked, by the kernel."""
-        return not self.closed and not self._poll.poll(0)
 
     async def exchange(self, message: bytes) -> RawResponse:
         """Send a request and read the response; closed afterwards unless it can be used again."""
@@ -100,8 +85,8 @@ class Connection(asyncio.BufferedProtocol):
         self._used = True
         if not self._keep or self._transport.get_write_buffer_size():  # it did not read it all
             self.close()
-        body = bytes(self._body)
-        self._body.clear()  # a kept connection keeps no response of 50 MB
+        body = b"".join(self._parts)
+        self._parts.clear()  # a kept connection keeps no response of 50 MB
         return status, self._headers, body
 
     def close(self) -> None:
@@ -119,7 +104,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _end_early(self, cause: Exception | None) -> None:
         detail = f": {cause}" if cause and str(cause) else ""
-        if self._unproductive or self._body:
+        if self._unproductive or self._parts:
             place = "head" if self._in_head else "body"
             text = f"connection closed in the {place} of the response{detail}"
         elif self._used:
@@ -133,9 +118,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport."""
+        self._all.add(self)
         self._transport = cast("asyncio.Transport", transport)
         own: socket.socket = transport.get_extra_info("socket")
-        self._poll.register(own, select.POLLIN)
         with contextlib.suppress(OSError):  # a peer that has gone already shows at the first read
             own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             if hasattr(socket, "TCP_KEEPIDLE"):
@@ -143,26 +128,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End; what comes here without an EOF before it is a reset."""
-        if exc is not None and not self._status.done():
-            self._read_rest()
         self._end_early(exc)
-        self.lost.set_result(None)
-        self._on_lost(self)
-
-    def _read_rest(self) -> None:
-        """Read what the kernel still holds: the response to a request that was not read wholly.
-
-        asyncio drops a connection at a write that fails, unread bytes and all. What was wrong
-        with the request (413, say) would be lost with them.
-        """
-        own: socket.socket = self._transport.get_extra_info("socket")
-        if self._transport.get_extra_info("ssl_object") is None:
-            with contextlib.suppress(OSError):  # the reset, which is being handled
-                while not self._status.done():
-                    nbytes = os.readv(own.fileno(), [self._buffer])
-                    if not nbytes:
-                        break
-                    self.buffer_updated(nbytes)
+        self._all.discard(self)
 
     def eof_received(self) -> None:
         """Take a response without length or chunks for whole (RFC 9112, section 6.3)."""
@@ -208,8 +175,9 @@ class Connection(asyncio.BufferedProtocol):
         if self._status.done():
             return
         self._unproductive = 0
-        self._body += data
-        if len(self._body) > self._limit:
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size > self._limit:
             self.fail(ResponseTooLarge(f"the response has more than {self._limit} bytes"))
 
     def on_message_complete(self) -> None:

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, BinaryIO
+from collections.abc import Awaitable, Mapping
+from typing import BinaryIO
 from urllib.parse import parse_qsl
 
 import httpx
 
 from codesynth.errors import ConfigError
-from codesynth.models import Endpoint, FailureKind
+from codesynth.models import Endpoint
 from codesynth.serving.http.connect_errors import explain, is_out_of_files
-from codesynth.serving.http.connection import ResponseTooLarge, StaleConnection
+from codesynth.serving.http.connection import ResponseTooLarge
 from codesynth.serving.http.files import FormFile, write_body
 from codesynth.serving.http.proxies import create_transport
-from codesynth.serving.http.reply import Reply, read_reply
+from codesynth.serving.http.reply import NoReply, Reply, read_reply
 from codesynth.serving.http.secrets import Secrets
+from codesynth.serving.http.time_limits import TimeLimits
 from codesynth.serving.http.transport import MAX_RESPONSE_BYTES, RequestHead, Transport
 from codesynth.version import __version__
 
@@ -28,26 +27,6 @@ _REDIRECTS = frozenset({301, 302, 307, 308})
 _PERMANENT_REDIRECTS = frozenset({301, 308})
 _MAX_REDIRECTS = 3
 _OWN_HEADERS = frozenset({"content-length", "transfer-encoding", "connection", "host"})
-
-
-@dataclass(eq=False)
-class NoReply(Exception):  # noqa: N818 - its name says what there is none of
-    """No whole HTTP response came.
-
-    Attributes:
-        kind: timeout, connection or bad_response.
-        unreachable: no connection was made, so nothing was sent.
-        permanent: nor will one be, however often it is tried.
-        stale: the server had closed a kept connection; asking again at once is right.
-        out_of_files: this process may open no more connections.
-    """
-
-    kind: FailureKind
-    message: str
-    unreachable: bool = False
-    permanent: bool = False
-    stale: bool = False
-    out_of_files: bool = False
 
 
 class EndpointClient:
@@ -88,16 +67,10 @@ class EndpointClient:
         self._heads: dict[tuple[str, str], RequestHead] = {}
         self._connect_timeout, self._streaming = connect_timeout, streaming
         self._given = self._transport = transport
+        self._limits = TimeLimits()
 
     async def request(
-        self,
-        method: str,
-        path: str,
-        body: bytes,
-        *,
-        timeout: float,
-        fresh: bool = False,
-        key: bytes = b"",
+        self, method: str, path: str, body: bytes, *, timeout: float, key: bytes = b""
     ) -> Reply:
         """Send one request and read the whole response.
 
@@ -109,70 +82,77 @@ class EndpointClient:
             path: what follows the base URL, such as ``/chat/completions``; perhaps with a query.
             body: JSON.
             timeout: seconds, from now to the last byte.
-            fresh: do not use a connection that was used before.
             key: becomes the request's extension of this name.
 
         Raises:
             NoReply: no whole response came.
         """
+        return await self._within(timeout, self._send(method, path, body, key))
+
+    async def _send(self, method: str, path: str, body: bytes, key: bytes) -> Reply:
         head = self._heads.get((method, path))
         if head is None:
             head = self._heads[method, path] = self._write_head(method, self._url_of(path))
-        try:
-            async with asyncio.timeout(timeout):
-                for _ in range(_MAX_REDIRECTS):
-                    reply = await self._send(head, body, {"fresh": fresh, "key": key})
-                    elsewhere = _redirect_target(head.url, reply)
-                    if elsewhere is None:
-                        break
-                    head = self._write_head(method, elsewhere)
-                    if reply.status in _PERMANENT_REDIRECTS:
-                        self._heads[method, path] = head
-                return reply
-        except TimeoutError as exc:
-            raise NoReply("timeout", f"no whole response within {timeout:g} s") from exc
+        transport = self._open_transport()
+        for _ in range(_MAX_REDIRECTS):
+            make = head.request if isinstance(transport, Transport) else head.full_request
+            response = await transport.handle_async_request(make(body, {"key": key}))
+            reply = await read_reply(response, MAX_RESPONSE_BYTES)
+            if reply.status not in _REDIRECTS:
+                break
+            elsewhere = _redirect_target(head.url, reply)
+            if elsewhere is None:
+                break
+            head = self._write_head(method, elsewhere)
+            if reply.status in _PERMANENT_REDIRECTS:
+                self._heads[method, path] = head
+        return reply
 
     async def send_file(self, path: str, file: FormFile, *, timeout: float) -> Reply:
         """POST a file from the disk as a form; errors and ``timeout`` as in ``request``."""
-        return await self._transfer("POST", path, file, None, timeout)
+        return await self._within(timeout, self._stream("POST", path, file, None))
 
     async def receive_file(self, path: str, file: BinaryIO, *, timeout: float) -> Reply:
         """GET what belongs into a file; only another status than 200 has its body in the reply.
 
         Errors and ``timeout`` are as in ``request``; the file may then hold a part.
         """
-        return await self._transfer("GET", path, None, file, timeout)
+        return await self._within(timeout, self._stream("GET", path, None, file))
 
-    async def _transfer(
-        self, method: str, path: str, form: FormFile | None, sink: BinaryIO | None, timeout: float
+    async def _stream(
+        self, method: str, path: str, form: FormFile | None, sink: BinaryIO | None
     ) -> Reply:
-        url = self._url_of(path)
-        headers = httpx.Headers([(b"host", url.netloc), *self._headers.raw])
-        headers.update(form.headers if form is not None else {})
-        extensions = {"timeout": {"connect": self._connect_timeout}}
-        request = httpx.Request(
-            method,
-            url,
-            headers=headers,
-            stream=form or httpx.ByteStream(b""),
-            extensions=extensions,
-        )
+        head = self._write_head(method, self._url_of(path))
+        request = head.full_request(b"", {"timeout": {"connect": self._connect_timeout}})
+        if form is not None:
+            request.stream = form
+            request.headers.update(form.headers)
+        response = await self._open_transport().handle_async_request(request)
+        if sink is None or response.status_code != 200:
+            return await read_reply(response, MAX_RESPONSE_BYTES)
+        await write_body(response, sink)
+        return Reply(200, {}, b"")
+
+    async def _within(self, timeout: float, work: Awaitable[Reply]) -> Reply:
         try:
-            async with asyncio.timeout(timeout):
-                response = await self._open_transport().handle_async_request(request)
-                if sink is None or response.status_code != 200:
-                    return await read_reply(response, MAX_RESPONSE_BYTES)
-                await write_body(response, sink)
-                return Reply(200, {}, b"")
-        except TimeoutError as exc:
-            raise NoReply("timeout", f"no whole response within {timeout:g} s") from exc
-        except httpx.HTTPError as exc:
-            raise self._translate(exc) from exc
+            return await self._limits.run(timeout, work)
+        except (httpx.HTTPError, TimeoutError) as exc:
+            raise self._explain(exc, timeout) from exc
+
+    async def aclose(self) -> None:
+        """Close all connections; the next request opens new ones."""
+        self._limits.close()
+        if self._transport is not None:
+            transport, self._transport = self._transport, self._given
+            await transport.aclose()
 
     def _url_of(self, path: str) -> httpx.URL:
         path, _, query = path.partition("?")
         url = self._url.copy_with(path=self._url.path.rstrip("/") + path)
         return url.copy_merge_params(dict(parse_qsl(query))) if query else url
+
+    def _write_head(self, method: str, url: httpx.URL) -> RequestHead:
+        return RequestHead(method, url, httpx.Headers([(b"host", url.netloc), *self._headers.raw]))
 
     def _open_transport(self) -> httpx.AsyncBaseTransport:
         if self._transport is None:
@@ -181,25 +161,11 @@ class EndpointClient:
             )
         return self._transport
 
-    def _write_head(self, method: str, url: httpx.URL) -> RequestHead:
-        headers = httpx.Headers([(b"host", url.netloc), *self._headers.raw])
-        return RequestHead(method, url, headers)
-
-    async def _send(self, head: RequestHead, body: bytes, extensions: dict[str, Any]) -> Reply:
-        transport = self._open_transport()
-        if isinstance(transport, Transport):
-            request = head.request(body, extensions)
-        else:
-            request = head.full_request(body, extensions)
-        try:
-            response = await transport.handle_async_request(request)
-            return await read_reply(response, MAX_RESPONSE_BYTES)
-        except httpx.HTTPError as exc:
-            raise self._translate(exc) from exc
-
-    def _translate(self, error: httpx.HTTPError) -> NoReply:
+    def _explain(self, error: httpx.HTTPError | TimeoutError, timeout: float) -> NoReply:
         """Word an error of the transport, and tell what it means."""
         words = self.secrets.hide(str(error)) or type(error).__name__
+        if isinstance(error, TimeoutError):
+            return NoReply("timeout", f"no whole response within {timeout:g} s")
         if isinstance(error, httpx.ConnectTimeout):
             text = f"cannot connect to {self.name} within {self._connect_timeout:g} s"
             return NoReply("timeout", text, unreachable=True)
@@ -210,15 +176,8 @@ class EndpointClient:
             text = f"cannot connect to {self.name}: {why}"
             full = is_out_of_files(error)
             return NoReply("connection", text, True, permanent=permanent, out_of_files=full)
-        if isinstance(error, (ResponseTooLarge, httpx.DecodingError)):
-            return NoReply("bad_response", words)
-        return NoReply("connection", words, stale=isinstance(error, StaleConnection))
-
-    async def aclose(self) -> None:
-        """Close all connections; the next request opens new ones."""
-        if self._transport is not None:
-            transport, self._transport = self._transport, self._given
-            await transport.aclose()
+        unreadable = isinstance(error, (ResponseTooLarge, httpx.DecodingError))
+        return NoReply("bad_response" if unreadable else "connection", words)
 
 
 def _parse_url(text: str) -> httpx.URL:
@@ -270,7 +229,7 @@ def _is_printable(text: str) -> bool:
 def _redirect_target(url: httpx.URL, reply: Reply) -> httpx.URL | None:
     """Find where a redirect leads, if it stays on the same host and does not give up TLS."""
     location = reply.headers.get("location")
-    if reply.status not in _REDIRECTS or not location:
+    if not location:
         return None
     try:
         target = url.join(location)

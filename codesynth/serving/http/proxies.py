@@ -69,26 +69,19 @@ def create_transport(
 
 
 def _find_proxy(url: httpx.URL) -> tuple[str, str]:
-    """Choose a proxy as httpx does; return it and its variable's name, or twice nothing.
+    """Choose a proxy by the environment; return it and its variable's name, or twice nothing.
 
     NO_PROXY may hold networks (10.0.0.0/8) too, as curl allows.
     """
     proxies = urllib.request.getproxies()
     scheme = url.scheme if proxies.get(url.scheme) else "all"
     proxy = proxies.get(scheme)
-    if not proxy or any(_matches(url, entry) for entry in proxies.get("no", "").split(",")):
+    port = url.port or (443 if url.scheme == "https" else 80)
+    if not proxy or urllib.request.proxy_bypass(f"{url.host}:{port}"):
         return "", ""
+    for entry in proxies.get("no", "").split(","):
+        with contextlib.suppress(ValueError):  # one of them is a name
+            network = ipaddress.ip_network(entry.strip(" []"), strict=False)
+            if ipaddress.ip_address(url.host) in network:
+                return "", ""
     return proxy if "://" in proxy else f"http://{proxy}", f"{scheme.upper()}_PROXY"
-
-
-def _matches(url: httpx.URL, entry: str) -> bool:
-    entry = entry.strip().lower()
-    if not entry or entry == "*":
-        return entry == "*"
-    with contextlib.suppress(ValueError):  # not an address, so a name
-        network = ipaddress.ip_network(entry.strip("[]"), strict=False)
-        return ipaddress.ip_address(url.host) in network
-    name, _, port = entry.removeprefix(f"{url.scheme}://").partition(":")
-    name = name.lstrip("*.")
-    port_matches = not port or port == str(url.port or (443 if url.scheme == "https" else 80))
-    return port_matches and (url.host == name or url.host.endswith(f".{name}"))

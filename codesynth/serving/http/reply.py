@@ -1,4 +1,4 @@
-"""Read a response to its end, within bounds, and unpack it."""
+"""What comes of a request: a response, read to its end within bounds and unpacked, or none."""
 
 from __future__ import annotations
 
@@ -9,16 +9,35 @@ from typing import cast
 
 import httpx
 
+from codesynth.models import FailureKind
 from codesynth.serving.http.connection import ResponseTooLarge
 
 
 @dataclass(slots=True)
 class Reply:
-    """An HTTP response, whole; names of headers in lower case, the last of equal ones."""
+    """An HTTP response, whole."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+@dataclass(eq=False)
+class NoReply(Exception):  # noqa: N818 - its name says what there is none of
+    """No whole HTTP response came.
+
+    Attributes:
+        kind: timeout, connection or bad_response.
+        unreachable: no connection was made, so nothing was sent.
+        permanent: nor will one be, however often it is tried.
+        out_of_files: this process may open no more connections.
+    """
+
+    kind: FailureKind
+    message: str
+    unreachable: bool = False
+    permanent: bool = False
+    out_of_files: bool = False
 
 
 async def read_reply(response: httpx.Response, limit: int) -> Reply:
@@ -31,8 +50,8 @@ async def read_reply(response: httpx.Response, limit: int) -> Reply:
         httpx.DecodingError: it is not packed as its headers say, or its end is missing.
 
     >>> import asyncio
-    >>> asyncio.run(read_reply(httpx.Response(404, content=b"{}"), 100))
-    Reply(status=404, headers={'content-length': '2'}, body=b'{}')
+    >>> asyncio.run(read_reply(httpx.Response(404, content=b"{}"), 100)).body
+    b'{}'
     """
     stream = response.stream
     if isinstance(stream, httpx.ByteStream):  # in memory, as our transport's are
@@ -41,13 +60,10 @@ async def read_reply(response: httpx.Response, limit: int) -> Reply:
         body = await _collect(cast("httpx.AsyncByteStream", stream), limit)
     if len(body) > limit:
         raise ResponseTooLarge(f"the response has more than {limit} bytes")
-    headers = {
-        name.lower().decode("latin-1"): value.decode("latin-1")
-        for name, value in response.headers.raw
-    }
-    if body and "content-encoding" in headers:
-        body = _unpack(body, headers["content-encoding"].strip().lower(), limit)
-    return Reply(response.status_code, headers, body)
+    for name, value in response.headers.raw:  # cheaper than to ask httpx for it
+        if name.lower() == b"content-encoding" and body:
+            body = _unpack(body, value.decode("latin-1").strip().lower(), limit)
+    return Reply(response.status_code, response.headers, body)
 
 
 async def _collect(stream: httpx.AsyncByteStream, limit: int) -> bytes:
@@ -65,16 +81,12 @@ async def _collect(stream: httpx.AsyncByteStream, limit: int) -> bytes:
 
 
 def _unpack(data: bytes, coding: str, limit: int) -> bytes:
-    if coding in ("gzip", "x-gzip"):
-        bits = 16 + zlib.MAX_WBITS
-    elif coding == "deflate":  # some send it without the zlib header, as browsers allow
-        zlib_header = data[0] & 15 == 8 and int.from_bytes(data[:2], "big") % 31 == 0
-        bits = zlib.MAX_WBITS if zlib_header else -zlib.MAX_WBITS
-    elif coding == "identity":
+    """Unpack gzip, which some servers send though it was not asked for."""
+    if coding == "identity":
         return data
-    else:
+    if coding not in ("gzip", "x-gzip"):
         raise httpx.DecodingError(f"content-encoding {coding!r} was not asked for")
-    unpacker = zlib.decompressobj(bits)
+    unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
     try:
         unpacked = unpacker.decompress(data, limit + 1)
     except zlib.error as exc:

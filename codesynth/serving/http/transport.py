@@ -1,11 +1,11 @@
 """A fast httpx transport over kept HTTP/1.1 connections.
 
-Nothing but bytes on the wire is done here: no retries, no redirects, no cookies. What goes wrong
-is raised as httpx's own exceptions, so that a caller translates one family.
+Nothing but bytes on the wire is done here: no redirects, no cookies, and no retries but one, where
+a kept connection was closed. What goes wrong is raised as httpx's own exceptions.
 
-Why not httpx's own transport: its pool looks at every connection for each request. With 64, 256
-and 1,024 in flight a request costs 99, 99 and 126 us of CPU here, 22,000 and 36,000 there, and 720
-to 790 over httpcore's connections without their pool (``tests/benchmarks/transports.py``).
+Why not httpx's own transport: its pool looks at every connection for each request. With 64 and 256
+in flight a request costs 84 and 86 us of CPU here, 22,000 and 29,000 there, and about 700 over
+httpcore's connections without their pool (``tests/benchmarks/transports.py``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, TypeAlias, cast
 
 import httpx
 
-from codesynth.serving.http.connection import Connection
+from codesynth.serving.http.connection import Connection, StaleConnection
 
 MAX_RESPONSE_BYTES = 128 * 1024 * 1024
 READ_BYTES = 256 * 1024
@@ -54,11 +54,9 @@ class RequestHead:
         return _Request(self, httpx.ByteStream(body), extensions)
 
     def full_request(self, body: bytes, extensions: dict[str, Any]) -> httpx.Request:
-        """Make one of the requests for any transport: with ``content-length`` in its headers."""
-        headers = [*self.headers.raw, (b"content-length", b"%d" % len(body))]
-        stream = httpx.ByteStream(body)
+        """Make one of the requests for any transport."""
         return httpx.Request(
-            self.method, self.url, headers=headers, stream=stream, extensions=extensions
+            self.method, self.url, headers=self.headers, content=body, extensions=extensions
         )
 
     def message(self, body: bytes) -> bytes:
@@ -79,13 +77,10 @@ class _Request(httpx.Request):
 class Transport(httpx.AsyncBaseTransport):
     """Send requests over kept connections; any number at once, in one event loop.
 
-    A request's body must be bytes. A response is read whole before it is handed on, so a cut one
-    is an error and never a response, and no connection waits for its reader. The exception: one
-    with neither length nor chunks ends where the peer closes, so only its content can tell.
-    Cancelling a request closes its connection.
-
-    A request made by a ``RequestHead`` saves writing its head; one with ``extensions["fresh"]``
-    set takes no kept connection.
+    A request's body must be bytes; one made by a ``RequestHead`` saves writing its head. A response
+    is read whole before it is handed on, so a cut one is an error and never a response. The
+    exception: one with neither length nor chunks ends where the peer closes, so only its content
+    can tell. Cancelling a request closes its connection.
 
     >>> transport = Transport(connect_timeout=5.0, max_response_bytes=1_000_000)
     >>> asyncio.run(transport.aclose())
@@ -105,15 +100,12 @@ class Transport(httpx.AsyncBaseTransport):
         self._idle: defaultdict[Origin, deque[Connection]] = defaultdict(deque)
         self._open: set[Connection] = set()
         self._connecting = asyncio.Semaphore(CONNECTS_AT_ONCE)
-        self._opening: set[asyncio.Task[Connection]] = set()
-        self._closed = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Answer one request.
 
         Raises:
-            StaleConnection: a kept connection was dead, and nothing of a response came.
-            httpx.TransportError: what else went wrong; ``__cause__`` is the OSError, if one was.
+            httpx.TransportError: what went wrong; ``__cause__`` is the OSError, if one was.
         """
         head: RequestHead | None = request.extensions.get("head")
         if head is None:
@@ -122,43 +114,35 @@ class Transport(httpx.AsyncBaseTransport):
             message = head.message(b"".join(cast("Iterable[bytes]", request.stream)))
         except TypeError as exc:
             raise httpx.LocalProtocolError("a request's body must be bytes") from exc
-        idle = self._idle[head.origin]
-        connection = None if request.extensions.get("fresh") else self._take(idle)
-        if connection is None:
+        connection = self._take(head.origin) or await self._connect(*head.origin)
+        try:
+            status, headers, body = await connection.exchange(message)
+        except StaleConnection:
             connection = await self._connect(*head.origin)
-        status, headers, body = await connection.exchange(message)
+            status, headers, body = await connection.exchange(message)
         if not connection.closed:
             connection.idle_since = asyncio.get_running_loop().time()
-            idle.append(connection)
+            self._idle[head.origin].append(connection)
         return httpx.Response(status, headers=headers, stream=httpx.ByteStream(body))
 
     async def aclose(self) -> None:
-        """Close every connection at once; requests under way end with CloseError.
-
-        A request that still waits for its connection ends so when connecting ends.
-        """
-        self._closed = True
-        lost = [connection.lost for connection in self._open]
-        self._close_all()
-        # asyncio may lose the socket of a connect that is cancelled, so it goes on to its end.
-        waiting: list[asyncio.Future[Any]] = [*lost, *self._opening]
-        if waiting:
-            await asyncio.wait(waiting, timeout=1.0)
-
-    def _close_all(self) -> None:
+        """Close every connection at once; requests that wait for a response end with CloseError."""
+        self._idle.clear()
         for connection in list(self._open):
             connection.fail(httpx.CloseError("the transport was closed"))
+        while self._open:  # noqa: ASYNC110 - asyncio closes the sockets in its next turns
+            await asyncio.sleep(0)
 
-    def _take(self, idle: deque[Connection]) -> Connection | None:
-        """Take the connection that was used last, if it lives; drop those idle for long."""
+    def _take(self, origin: Origin) -> Connection | None:
+        """Take the connection that was used last; drop those that are closed or idle for long."""
+        idle = self._idle[origin]
         expired = asyncio.get_running_loop().time() - IDLE_SECONDS
         while idle and idle[0].idle_since < expired:
             idle.popleft().close()
         while idle:
             connection = idle.pop()
-            if connection.alive():
+            if not connection.closed:
                 return connection
-            connection.close()
         return None
 
     async def _connect(self, scheme: str, host: str, port: int | None) -> Connection:
@@ -166,48 +150,24 @@ class Transport(httpx.AsyncBaseTransport):
             raise httpx.UnsupportedProtocol(f"not an http or https URL: {scheme}://{host}")
         if port is not None and port > 65535:  # asyncio would raise an IndexError
             raise httpx.ConnectError(f"there is no port {port}")
-        await self._connecting.acquire()
-        opening = asyncio.create_task(self._open_connection(host, port, secure=scheme == "https"))
-        self._opening.add(opening)
-        opening.add_done_callback(self._opening.discard)
-        opening.add_done_callback(lambda _: self._connecting.release())
+        secure = scheme == "https"
+        is_address = ":" in host or host.rpartition(".")[2].isdigit()
+        if secure and self._ssl_context is None:
+            self._ssl_context = create_ssl_context()
         try:
-            return await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            # asyncio may lose the socket of a connect that is cancelled: it goes on to its end.
-            opening.add_done_callback(_close_unused)
-            raise
-
-    async def _open_connection(self, host: str, port: int | None, *, secure: bool) -> Connection:
-        self._check_open()
-        try:
-            if secure and self._ssl_context is None:
-                self._ssl_context = create_ssl_context()
-            async with asyncio.timeout(self._connect_timeout):
+            async with self._connecting, asyncio.timeout(self._connect_timeout):
                 _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: Connection(self._buffer, self._max_response_bytes, self._open.discard),
+                    lambda: Connection(self._buffer, self._max_response_bytes, self._open),
                     host,
                     port or (443 if secure else 80),
                     ssl=self._ssl_context if secure else None,
-                    happy_eyeballs_delay=HAPPY_EYEBALLS_SECONDS,
+                    happy_eyeballs_delay=None if is_address else HAPPY_EYEBALLS_SECONDS,
                 )
         except TimeoutError as exc:
             raise httpx.ConnectTimeout(f"no connection in {self._connect_timeout:g} s") from exc
         except (OSError, ValueError) as exc:  # ValueError: a name that no host can have
             raise httpx.ConnectError(str(exc) or type(exc).__name__) from exc
-        self._open.add(connection)
-        self._check_open()
         return connection
-
-    def _check_open(self) -> None:
-        if self._closed:
-            self._close_all()
-            raise httpx.CloseError("the transport was closed")
-
-
-def _close_unused(opening: asyncio.Task[Connection]) -> None:
-    if not opening.cancelled() and opening.exception() is None:
-        opening.result().close()
 
 
 def create_ssl_context() -> ssl.SSLContext:
