@@ -49,7 +49,7 @@ def ask(endpoint: Endpoint, *prompts: str, **options: object) -> dict[str, Respo
 def test_each_fault_becomes_what_the_contract_says(
     name: str, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attempts, "backoff", lambda attempts: 0.0)
+    monkeypatch.setattr(attempts, "_BACKOFF", lambda state: 0.0)
     fault = FAULTS[name]
     endpoint.plan = lambda request: (
         echo(request) if request.prompt == "good" else fault.plan(request)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_result
+from tenacity.wait import wait_random_exponential
 
 from codesynth.models import Failure, Request, Response
 from codesynth.serving.answers import read_json
@@ -18,8 +20,7 @@ from codesynth.serving.limits.admission import Kind
 from codesynth.serving.outcomes import Outcome, read_outcome
 
 _log = logging.getLogger(__name__)
-_FIRST_PAUSE = 0.5
-_LONGEST_PAUSE = 30.0
+_BACKOFF = wait_random_exponential(multiplier=0.5, max=30)  # seconds, with full jitter
 _LOAD: dict[int | None, Kind] = {
     429: "overload",
     503: "busy",
@@ -96,9 +97,8 @@ class Asker:
             LimitReached: the budget is used up.
         """
         outcome = await self._attempt(asked)
-        while outcome.retry and asked.counted <= self._max_retries:
-            await self._pause(asked, outcome)
-            outcome = await self._attempt(asked)
+        if outcome.retry:  # tenacity costs nothing where all is well
+            outcome = await self._retry(asked, outcome)
         error = outcome.failure
         if error is not None:
             endpoint = self._endpoints[asked.avoid or 0]
@@ -111,19 +111,35 @@ class Asker:
             asked.request, outcome.body, outcome.answer, error, asked.attempts, asked.seconds
         )
 
-    async def _pause(self, asked: AskedRequest, outcome: Outcome) -> None:
-        """Wait as long as the server said, else exponentially longer with full jitter."""
-        if asked.drained:
-            raise Drained
-        seconds = outcome.retry_after
-        if seconds is None:
-            seconds = backoff(asked.attempts)
-        if _log.isEnabledFor(logging.INFO):
-            words = outcome.failure.message if outcome.failure else ""
-            number = f"attempt {asked.counted + 1} of {self._max_retries + 1}"
-            where = asked.request.record.where
-            _log.info("%s: %s; %s in %.1f s", where, words, number, seconds)
-        await self._admission.pause(seconds, outage=asked.outage)
+    async def _retry(self, asked: AskedRequest, outcome: Outcome) -> Outcome:
+        """Attempt again and again, with pauses, until one needs no retry or none is left."""
+        first = [outcome]
+
+        async def attempt() -> Outcome:
+            return first.pop() if first else await self._attempt(asked)
+
+        def before_pause(state: RetryCallState) -> None:
+            if asked.drained:
+                raise Drained
+            if _log.isEnabledFor(logging.INFO) and state.next_action is not None:
+                failure, seconds = _outcome_of(state).failure, state.next_action.sleep
+                words = failure.message if failure else ""
+                number = f"attempt {asked.counted + 1} of {self._max_retries + 1}"
+                where = asked.request.record.where
+                _log.info("%s: %s; %s in %.1f s", where, words, number, seconds)
+
+        async def pause(seconds: float) -> None:
+            await self._admission.pause(seconds, outage=asked.outage)
+
+        retrying = AsyncRetrying(
+            retry=retry_if_result(lambda outcome: outcome.retry),
+            stop=lambda _: asked.counted > self._max_retries,
+            wait=_wait,
+            sleep=pause,
+            before_sleep=before_pause,
+            retry_error_callback=_outcome_of,
+        )
+        return await retrying(attempt)
 
     async def _attempt(self, asked: AskedRequest) -> Outcome:
         permit = await self._admission.admit(asked.request.body, avoid=asked.avoid)
@@ -198,10 +214,16 @@ class Asker:
         await asyncio.shield(self._model_check)
 
 
-def backoff(attempts: int) -> float:
-    """Choose the seconds to wait after so many attempts."""
-    longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(attempts - 1, 10))
-    return random.uniform(0.0, longest)  # noqa: S311 - guards no secret
+def _outcome_of(state: RetryCallState) -> Outcome:
+    assert state.outcome is not None  # noqa: S101 - for the type
+    outcome: Outcome = state.outcome.result()
+    return outcome
+
+
+def _wait(state: RetryCallState) -> float:
+    """Tell how long to pause, in seconds: as the server said, else exponentially longer."""
+    wish = _outcome_of(state).retry_after
+    return _BACKOFF(state) if wish is None else wish
 
 
 def _read_no_reply(error: NoReply) -> tuple[Outcome, AttemptResult]:
