@@ -30,6 +30,7 @@ PACKED = {
     "not_at_all": ("identity", b"{}"),
     "gzip": ("GZip", gzip.compress(b"{}", mtime=0)),
     "x_gzip": ("x-gzip", gzip.compress(b"{}", mtime=0)),
+    "deflate": ("deflate", zlib.compress(b"{}")),
 }
 
 
@@ -48,7 +49,6 @@ async def test_packed_body_is_unpacked(coding: str, data: bytes) -> None:
         ("gzip", gzip.compress(b"{}", mtime=0)[:-1]),
         ("gzip", gzip.compress(b"{}", mtime=0) + b"surplus"),
         ("gzip", b"{}"),
-        ("deflate", zlib.compress(b"{}")),
         ("br", b"{}"),
         ("gzip, gzip", gzip.compress(gzip.compress(b"{}", mtime=0), mtime=0)),
     ],

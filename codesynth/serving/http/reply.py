@@ -81,12 +81,12 @@ async def _collect(stream: httpx.AsyncByteStream, limit: int) -> bytes:
 
 
 def _unpack(data: bytes, coding: str, limit: int) -> bytes:
-    """Unpack gzip, which some servers send though it was not asked for."""
+    """Unpack gzip or deflate, which some servers send though it was not asked for."""
     if coding == "identity":
         return data
-    if coding not in ("gzip", "x-gzip"):
+    if coding not in ("gzip", "x-gzip", "deflate"):
         raise httpx.DecodingError(f"content-encoding {coding!r} was not asked for")
-    unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    unpacker = zlib.decompressobj(32 + zlib.MAX_WBITS)  # it sees by itself which of them
     try:
         unpacked = unpacker.decompress(data, limit + 1)
     except zlib.error as exc:
