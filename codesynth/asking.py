@@ -144,7 +144,8 @@ def _claim(run: Run, spec: CommandSpec, task: Task, journal: Journal, model: str
     job = run.claim({**spec.identity, "model": model}, journal, disorder)
     if journal.answers and journal.note("job") not in (None, job):
         _tell_change(run, spec, task, journal)
-    for name, value in {**spec.notes, "model": model, "job": job}.items():
+    notes = {"model": model, "job": job} | ({} if spec.seed is None else {"seed": str(spec.seed)})
+    for name, value in notes.items():
         journal.set_note(name, value)
 
 

@@ -34,7 +34,8 @@ class BatchCommand:
     >>> import tempfile
     >>> from codesynth.settings import CodeSettings
     >>> command = BatchCommand(CodeSettings(offline=True), tempfile.mkdtemp())
-    >>> # dataset.map_batches(BatchCommand, fn_constructor_args=(settings, "/shared/journals"))
+    >>> # dataset.map_batches(BatchCommand, fn_constructor_args=(settings, "/shared/journals"),
+    >>> #     compute=ray.data.ActorPoolStrategy(size=8))
     """
 
     def __init__(self, settings: AskSettings, journals: str, error_key: str = "error") -> None:

@@ -34,38 +34,35 @@ _EXAMPLES = """\
 """
 
 
-def _format_help(command: Any, ctx: Any, formatter: Any) -> None:
-    """Write usage, what it does, examples, then the options in their groups."""
-    command.format_usage(ctx, formatter)
-    command.format_help_text(ctx, formatter)
-    command.format_epilog(ctx, formatter)
-    groups: dict[str, list[tuple[str, str]]] = {}
-    for param in command.get_params(ctx):
-        entry = param.get_help_record(ctx)
-        if entry is not None:
-            groups.setdefault(getattr(param, "rich_help_panel", None) or "Other", []).append(entry)
-    for name, entries in groups.items():
-        with formatter.section(name):
-            formatter.write_dl(entries, col_max=26)
-    if hasattr(command, "format_commands"):
-        command.format_commands(ctx, formatter)
+class _Help:
+    def format_help(self: Any, ctx: Any, formatter: Any) -> None:
+        """Write usage, what it does, examples, then the options in their groups."""
+        self.format_usage(ctx, formatter)
+        self.format_help_text(ctx, formatter)
+        self.format_epilog(ctx, formatter)
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            if (entry := param.get_help_record(ctx)) is not None:
+                heading = getattr(param, "rich_help_panel", None) or "Other"
+                groups.setdefault(heading, []).append(entry)
+        for heading, entries in groups.items():
+            with formatter.section(heading):
+                formatter.write_dl(entries, col_max=26)
+        if hasattr(self, "format_commands"):
+            self.format_commands(ctx, formatter)
 
 
-class _Command(TyperCommand):
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        _format_help(self, ctx, formatter)
+class _Group(_Help, TyperGroup):
+    pass
 
+
+class _Command(_Help, TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if ctx.info_name == "gen-code":
             for wrong in {"-n", "--num-generate"}.intersection(args):
                 ctx.fail(f"No such option: {wrong}. {_NO_N}")
         parsed: list[str] = super().parse_args(ctx, args)
         return parsed
-
-
-class _Group(TyperGroup):
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        _format_help(self, ctx, formatter)
 
 
 def make_app(name: str | None = None) -> typer.Typer:
@@ -134,7 +131,8 @@ def _add_command(app: typer.Typer, kind: type[Settings]) -> None:
     about, _, examples = inspect.cleandoc(kind.__doc__ or "").partition("\n\nExamples:\n")
     examples = examples.replace("    codesynth", "  codesynth")
     epilog = f"\b\nExamples:\n{examples}"
-    app.command(name=kind.command, cls=_Command, help=about, epilog=epilog)(command)
+    short = about.replace("\n", " ").partition(". ")[0].removesuffix(".")
+    app.command(kind.command, cls=_Command, help=about, short_help=short, epilog=epilog)(command)
 
 
 def _annotation(kind: Any, option: Option, heading: str) -> Any:

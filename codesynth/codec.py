@@ -43,8 +43,7 @@ def dumps(value: Any, *, sort_keys: bool = False) -> bytes:
     except TypeError:
         text = json.dumps(value, separators=(",", ":"), sort_keys=sort_keys, allow_nan=False)
         return text.encode("ascii")
-    if b"\xe2\x80" in data:
+    if not data.isascii():  # to ask costs far less than to look for them
         data = data.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
-    if b"\xc2\x85" in data:
         data = data.replace(b"\xc2\x85", b"\\u0085")
     return data

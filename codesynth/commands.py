@@ -46,7 +46,7 @@ Notes: TypeAlias = Callable[[str], str | None]
 """Recalls what an earlier run on the same journal has noted under a name."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class CommandSpec:
     """One run of a command that asks a model.
 
@@ -56,9 +56,8 @@ class CommandSpec:
         identity: what all requests have in common, but for the model; JSON. A finished output is
             replaced only by a run with the same.
         filters: makes the filters; called once.
-        remarks: for the summary line.
-        tally: for the summary line too: what was dropped from answers, and how often.
-        notes: for the journal, so that a later run does the same.
+        seed: of the few-shot choice; told at the end, and noted for a later run.
+        tally: for the summary line: what was dropped from answers, and how often.
         quota: with ``--accepted``: how many rows there will be is found out on the way.
     """
 
@@ -68,14 +67,18 @@ class CommandSpec:
     identity: dict[str, Any]
     filters: Callable[[], Sequence[RowFilter]] = tuple
     screen: Callable[[str], Failure | None] | None = None
-    remarks: tuple[str, ...] = ()
+    seed: int | None = None
     tally: Counter[str] = field(default_factory=Counter)
-    notes: dict[str, str] = field(default_factory=dict)
-    meta: dict[str, Any] = field(default_factory=dict)
     quota: Quota | None = None
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Words for the summary line."""
+        return () if self.seed is None else (f"seed {self.seed}",)
 
     def task(self, settings: AskSettings, model: str) -> ChatTask:
         """Make the task, once the model is known."""
+        meta = {} if self.seed is None else {"seed": self.seed}
         return ChatTask(
             operator=self.operator,
             model=model,
@@ -85,7 +88,7 @@ class CommandSpec:
             reasoning_key=settings.reasoning_key,
             answer_key=settings.answer_key,
             messages_key=settings.messages_key,
-            meta=self.meta if settings.meta else None,
+            meta=meta if settings.meta else None,
         )
 
 
@@ -105,13 +108,19 @@ def prepare(settings: AskSettings, recall: Notes) -> CommandSpec:
 
 def instructions_spec(settings: InstructionsSettings, recall: Notes) -> CommandSpec:
     """Prepare ``gen-instructions``; without a seed, with the one of the earlier run."""
-    seed = settings.seed
-    if seed is None:
-        noted = recall("seed")
-        seed = int(noted) if noted else secrets.randbelow(2**32)
+    seed = (
+        settings.seed
+        if settings.seed is not None
+        else int(recall("seed") or secrets.randbelow(2**32))
+    )
     template = _template(settings, "code_instruction_generate")
     number = min(settings.num_generate, settings.limit or settings.num_generate)
-    quota = _quota(settings)
+    asked = number * settings.samples
+    quota = None
+    if settings.accepted is not None:
+        from codesynth.filters import Quota
+
+        quota = Quota(settings.accepted, settings.samples)
 
     @cache
     def pool() -> Pool:
@@ -125,77 +134,51 @@ def instructions_spec(settings: InstructionsSettings, recall: Notes) -> CommandS
         try:
             choose = _chooser(pool(), settings, seed)
         except ConfigError as exc:
-            raise ConfigError(f"{exc}{_first_bad(pool())}") from exc
-        lines = partial(Pool.line, pool())
-        rows = few_shot_records(pool(), lines, numbers, choose)
-        repeated = _repeat(rows, settings.samples)
-        return itertools.chain(pool().bad_records(), repeated)
+            bad = next(pool().bad_records(), None)
+            if bad is None or bad.error is None:
+                raise
+            cause = f"First unusable row: {bad.where}: {bad.error.message}"
+            raise ConfigError(f"{exc}. {cause}") from exc
+        rows = few_shot_records(pool(), pool().line, numbers, choose)
+        return itertools.chain(pool().bad_records(), _repeat(rows, settings.samples))
 
     def filters() -> Sequence[RowFilter]:
-        found = _instruction_filters(settings, pool)
+        found: list[ContaminationFilter | NoveltyFilter] = [*_benchmarks(settings)]
+        if settings.novelty is not None or quota is not None:
+            from codesynth.filters import NoveltyFilter
+
+            found.append(NoveltyFilter(settings.novelty, pool()))
         if quota is None:
             return found
         quota.filters = found
         return [quota]
 
-    asked = settings.accepted or number * settings.samples
     return CommandSpec(
         operator=instructions_operator(fill_examples(template), settings.output_key),
         records=records,
-        total=lambda: asked if quota is not None else _share(settings, asked + pool().bad),
+        total=lambda: settings.accepted or _share(settings, asked + pool().bad),
         identity=_identity(settings, template)
         | {"seed": seed, "few-shot": settings.mix or settings.num_few_shot},
         filters=filters,
-        remarks=(f"seed {seed}",),
-        notes={"seed": str(seed)},
-        meta={"seed": seed},
+        seed=seed,
         quota=quota,
     )
-
-
-def _quota(settings: InstructionsSettings) -> Quota | None:
-    if settings.accepted is None:
-        return None
-    from codesynth.filters import Quota
-
-    return Quota(settings.accepted, settings.samples)
-
-
-def _instruction_filters(
-    settings: InstructionsSettings, pool: Callable[[], Pool]
-) -> list[ContaminationFilter | NoveltyFilter]:
-    found: list[ContaminationFilter | NoveltyFilter] = []
-    if (benchmarks := _benchmarks(settings)) is not None:
-        found.append(benchmarks)
-    if settings.novelty is not None or settings.accepted is not None:
-        from codesynth.filters import NoveltyFilter
-
-        found.append(NoveltyFilter(settings.novelty, pool()))
-    return found
 
 
 def _chooser(
     pool: Pool, settings: InstructionsSettings, seed: int
 ) -> Callable[[int], Sequence[int]]:
     """Make the function that chooses the examples of prompt ``i``."""
-    if settings.mix is None:
+    human, generated, ratio = pool.human, len(pool) - pool.human, settings.mix
+    if ratio is None:
         check_pool(len(pool), settings.num_few_shot)
         return lambda i: sample(seed, i, len(pool), settings.num_few_shot)
-    human, generated = pool.human, len(pool) - pool.human
-    if human < settings.mix[0] or generated < settings.mix[1]:
+    if human < ratio[0] or generated < ratio[1]:
         raise ConfigError(
             f"the pool has {human} human-written and {generated} generated rows, but --mix takes "
-            f"{settings.mix[0]} and {settings.mix[1]}"
+            f"{ratio[0]} and {ratio[1]}"
         )
-    ratio = settings.mix
     return lambda i: mix(seed, i, human, generated, ratio)
-
-
-def _first_bad(pool: Pool) -> str:
-    for record in pool.bad_records():
-        if record.error is not None:
-            return f". First unusable row: {record.where}: {record.error.message}"
-    return ""
 
 
 def code_spec(settings: CodeSettings) -> CommandSpec:
@@ -250,8 +233,8 @@ def _rows_spec(
         records=records,
         total=partial(count_rows, settings, settings.samples),
         identity=_identity(settings, template),
-        filters=lambda: [benchmarks] if benchmarks is not None else [],
-        screen=benchmarks.judge if benchmarks is not None else None,
+        filters=lambda: benchmarks,
+        screen=benchmarks[0].judge if benchmarks else None,
     )
 
 
@@ -272,10 +255,10 @@ def _template(settings: AskSettings, default: str) -> Template:
     return load_template(default, *(find_template(named) if named is not None else ()))
 
 
-def _benchmarks(settings: AskSettings) -> ContaminationFilter | None:
-    """Read the benchmarks that are named."""
+def _benchmarks(settings: AskSettings) -> list[ContaminationFilter]:
+    """Make the filter of the benchmarks that are named, if any are."""
     if not settings.decontaminate:
-        return None
+        return []
     from codesynth.filters import ContaminationFilter
 
     with contextlib.ExitStack() as stack:
@@ -284,7 +267,7 @@ def _benchmarks(settings: AskSettings) -> ContaminationFilter | None:
             stream = open_text(name)
             stack.callback(stream.close)
             benchmarks[name] = read_lines(stream, name)
-        return ContaminationFilter(benchmarks, settings.ngram)
+        return [ContaminationFilter(benchmarks, settings.ngram)]
 
 
 def _identity(settings: AskSettings, template: Template) -> dict[str, Any]:

@@ -22,9 +22,7 @@ NoAnswer: TypeAlias = Literal[
 ]
 UnusableAnswer: TypeAlias = Literal["truncated", "refused", "filtered", "empty"]
 Rejection: TypeAlias = Literal["duplicate", "contaminated", "not_kept"]
-FailureKind: TypeAlias = (
-    BadRow | NoAnswer | UnusableAnswer | Literal["no_code", "bad_json"] | Rejection
-)
+FailureKind: TypeAlias = Literal[BadRow, NoAnswer, UnusableAnswer, "no_code", "bad_json", Rejection]
 
 UNUSABLE_ANSWERS = frozenset(get_args(UnusableAnswer))
 """Failures that were answered and paid for: the same request again costs the same again."""

@@ -50,7 +50,7 @@ def option(usage: str, text: str, *, default: Any = None, **more: Any) -> Any:
     Args:
         usage: names and metavar, such as ``-o, --output PATH``; without a metavar it is a flag.
         text: of the help. A number or a name as default is added to it.
-        default: ``[]`` makes it repeatable.
+        default: where it is not given; else a flag is False, a list (it may be repeated) is empty.
         more: further attributes of ``Option``.
     """
     words = usage.replace(",", " ").split()
@@ -59,12 +59,10 @@ def option(usage: str, text: str, *, default: Any = None, **more: Any) -> Any:
     if default and isinstance(default, (int, float, str)) and "Default:" not in text:
         text += f" Default: {default:g}." if isinstance(default, float) else f" Default: {default}."
     metadata = {"option": Option(names, metavar, text, **more)}
-    if default == []:
-        return field(default_factory=list, metadata=metadata)
     return field(default=default if metavar else False, metadata=metadata)
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(option,))
+@dataclass_transform(kw_only_default=True, frozen_default=True)
 class Settings:
     """Makes a frozen dataclass of each class below it, whose fields are options.
 
@@ -81,6 +79,10 @@ class Settings:
 
     def __init_subclass__(cls, heading: str = "", command: str = "") -> None:
         cls.command, cls.heading = command, heading or f"Options of {command}"
+        for name, kind in get_annotations(cls).items():
+            if kind.startswith("list"):
+                metadata = vars(cls)[name].metadata
+                setattr(cls, name, field(default_factory=list, metadata=metadata))
         dataclass(init=False, frozen=True, kw_only=True, eq=False, repr=False)(cls)
 
     def __init__(self, **values: Any) -> None:
@@ -100,6 +102,7 @@ class Settings:
             own = {name: left.pop(name).metadata for name in get_annotations(part) if name in left}
             new = {name: own[name]["option"] for name in own if "option" in own[name]}
             heading: str = vars(part)["heading"]
+            # Within a group, what more commands share comes first: INPUT, then -o.
             groups[heading] = new | groups.get(heading, {})
         return groups
 
@@ -117,8 +120,9 @@ class Settings:
             needed = declared.needs.split()
             if needed and not given.keys() & needed:
                 raise ConfigError(f"{flag} needs {' or '.join(needed)}")
-            for other in given.keys() & declared.excludes.split():
-                raise ConfigError(f"{flag} and {other} exclude each other")
+            for other in declared.excludes.split():
+                if other in given:
+                    raise ConfigError(f"{flag} and {other} exclude each other")
 
 
 # How the text of an option is read.

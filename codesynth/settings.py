@@ -41,9 +41,10 @@ _FILES = "Input and output"
 class FileSettings(Settings, heading=_FILES):
     """Where rows come from, and where they go."""
 
-    inputs: list[str] = option("[INPUT]...", "JSONL files, also .gz. Default: stdin.", default=[])
+    inputs: list[str] = option("[INPUT]...", "JSONL files, also .gz. Default: stdin.")
     output: str | None = option(
-        "-o, --output PATH", "File for the rows; PATH.partial until it is whole. Default: stdout."
+        "-o, --output PATH",
+        "File for the rows, named PATH.partial until it is complete. Default: stdout.",
     )
     failures: str | None = option(
         "--failures PATH", "File for rows that failed. Default with -o: OUT.failures.jsonl."
@@ -64,7 +65,7 @@ class RowSettings(FileSettings, heading=_FILES):
     )
     unordered: bool = option("--unordered", "Write rows as they finish, not in input order.")
     max_time: float | None = option(
-        "--max-time S", "Stop after S seconds, cleanly, and exit 5.", least=0
+        "--max-time S", "Stop cleanly after S seconds and exit 5. Run again to continue.", least=0
     )
     quiet: bool = option("-q, --quiet", "Print only what is wrong: errors and failed rows.")
 
@@ -94,7 +95,7 @@ class RequestSettings(Settings, heading="What to ask"):
     )
     prompt_template: str | None = option(
         "-t, --prompt-template NAME|PATH",
-        "Text file with {placeholders}, or the name of a built-in one. Default: the command's.",
+        "Text file with {placeholders}, or the name of a built-in one. Default: the command's own.",
         complete=complete_templates,
     )
     system_prompt: str | None = option(
@@ -117,9 +118,10 @@ class RequestSettings(Settings, heading="What to ask"):
     decontaminate: list[str] = option(
         "--decontaminate FILE",
         "Reject rows that overlap with this benchmark (JSONL or text). May be repeated.",
-        default=[],
     )
-    ngram: int = option("--ngram N", "An overlap is N equal words in a row.", default=13, least=3)
+    ngram: int = option(
+        "--ngram N", "Overlap means N equal words one after another.", default=13, least=3
+    )
     estimate: int | None = option(
         "--estimate N",
         "Ask for N rows spread over the input, print what all would take in tokens, time and "
@@ -140,15 +142,13 @@ class EndpointSettings(Settings, heading="Endpoint and model"):
     )
     base_urls: list[str] = option(
         "--base-url URL",
-        "Endpoint, with its /v1. Default: OPENAI_BASE_URL, else OpenAI's. The key is read from "
-        "OPENAI_API_KEY. May be repeated: the endpoints share the load.",
-        default=[],
+        "URL of the endpoint, with its /v1. Default: OPENAI_BASE_URL, else OpenAI's. The key is "
+        "read from OPENAI_API_KEY. May be repeated: the endpoints share the load.",
         env="OPENAI_BASE_URL",
     )
     headers: list[tuple[str, str]] = option(
         "--header 'NAME: VALUE'",
-        "Header of each request. Default: CODESYNTH_HEADERS, a JSON object. May be repeated.",
-        default=[],
+        "Header of every request. Default: CODESYNTH_HEADERS, a JSON object. May be repeated.",
         read=read_header,
     )
     offline: bool = option(
@@ -185,7 +185,7 @@ class SpeedSettings(Settings, heading="Speed and patience"):
     )
     ray: int | None = option(
         "--ray N",
-        "Run the job in N parts on a Ray cluster (RAY_ADDRESS) and join them.",
+        "Run the job in N parts on a Ray cluster (RAY_ADDRESS, else this machine) and join them.",
         least=1,
         needs="--output",
         excludes="--no-journal --batch --cancel --unordered --shard --estimate",
@@ -197,7 +197,7 @@ class BatchSettings(Settings, heading="Batch API"):
 
     batch: bool = option(
         "--batch",
-        "Use the Batch API: done within a day, often for half the price. Needs a journal.",
+        "Use the Batch API: answers come within a day, often for half the price. Needs a journal.",
         needs="--output --journal",
         excludes="--no-journal",
     )
@@ -206,7 +206,7 @@ class BatchSettings(Settings, heading="Batch API"):
     )
     no_wait: bool = option(
         "--no-wait",
-        "Send and collect, but exit 5 while batches are open. Run again to collect.",
+        "Send, collect what is done, and exit 5 if batches are still open. Run again to collect.",
         needs="--batch --cancel",
     )
     cancel: bool = option(
@@ -233,23 +233,22 @@ class JournalSettings(PriceSettings, heading="Stop and resume"):
 
     journal: str | None = option(
         "--journal PATH",
-        "File that keeps each answer: no later run asks for it again, also with --overwrite. "
-        "Default with -o: OUT.journal.",
+        "File that keeps every answer, so that no later run asks for it again, not even with "
+        "--overwrite. Default with -o: OUT.journal.",
     )
     no_journal: bool = option(
         "--no-journal", "Keep no journal: a later run asks and pays again.", excludes="--journal"
     )
     also_journal: list[str] = option(
         "--also-journal PATH",
-        "Take answers from this journal too, and copy what is used. May be repeated.",
-        default=[],
+        "Use answers of this journal too; they are copied into the run's own. May be repeated.",
         needs="--output --journal",
         excludes="--no-journal",
     )
     max_cost: float | None = option(
         "--max-cost C",
-        "Stop before the journal's answers cost more than C, and exit 5. Needs --price; exact only "
-        "with --max-tokens.",
+        "Stop cleanly and exit 5 before all answers in the journal cost more than C. It is exact "
+        "only with --max-tokens.",
         least=0,
         needs="--price",
     )
@@ -268,19 +267,21 @@ class AskSettings(
 
     output_key: str = ""
     reasoning_key: str | None = option(
-        "--reasoning-key KEY", "Keep the model's reasoning in this column (null where it is none)."
+        "--reasoning-key KEY", "Keep the model's reasoning in this column; null if there is none."
     )
     answer_key: str | None = option(
         "--answer-key KEY", "Keep the whole text of the answer in this column."
     )
     messages_key: str | None = option(
-        "--messages-key KEY", "Write the row as a chat in this column: user, then assistant."
+        "--messages-key KEY",
+        "Write the row as a chat in this column: a user message and an assistant message.",
     )
     meta: bool = option(
         "--meta", "Add the column _codesynth: model, tokens, attempts, parameters and more."
     )
     verbose: bool = option(
-        "-v, --verbose", "Print each retry, and each change of the requests in flight, with reason."
+        "-v, --verbose",
+        "Print each retry, and each change of the number of requests in flight, with its reason.",
     )
     log_json: str | None = option(
         "--log-json PATH", "Add a JSON line a second to this file: rows, failures, tokens, cost."
@@ -388,7 +389,7 @@ class InstructionsSettings(AskSettings, command="gen-instructions"):
         codesynth gen-instructions pool.jsonl.gz -k 5 --temperature 1 > new.jsonl
     """
 
-    input_key: str = option("--input-key KEY", "Column of the pool.", default="prompt")
+    input_key: str = option("--input-key KEY", "Column with the examples.", default="prompt")
     output_key: str = option(
         "--output-key KEY", "Column to write.", default="generated_instruction"
     )
@@ -472,7 +473,7 @@ class TestsSettings(InstructionSettings, command="gen-tests"):
 
 
 class GenSettings(AskSettings, command="gen"):
-    """Ask what a template says of each row. Any {column} is a placeholder.
+    """Fill a template with the columns of each row, and ask. Any {column} is a placeholder.
 
     Examples:
         codesynth gen sft.jsonl -t my_prompt.txt --output-key review
@@ -493,7 +494,6 @@ class GenSettings(AskSettings, command="gen"):
         "--require NAME[:TYPE]",
         "With --json: rows without this field fail (bad_json). TYPE is string, integer, number, "
         "boolean, list or object. May be repeated.",
-        default=[],
         read=read_field,
         needs="--json",
     )
@@ -577,7 +577,9 @@ class VerifySettings(RowSettings, command="verify"):
         "--unsafe", "Run the code without a sandbox: it can do all that you can do."
     )
     jobs: int | None = option(
-        "-j, --concurrency N", "Rows that run at the same time. Default: one per core.", least=1
+        "-j, --concurrency N",
+        "Rows that run at the same time. Default: one per processor core.",
+        least=1,
     )
 
     @property
@@ -590,7 +592,7 @@ class LookSettings(Settings, heading=_FILES):
     """What the commands have that look at rows."""
 
     inputs: list[str] = option(
-        "[FILE]...", "Outputs and failures files: JSONL, also .gz. Default: stdin.", default=[]
+        "[FILE]...", "Outputs and failures files: JSONL, also .gz. Default: stdin."
     )
     code_key: str | None = option(
         "--code-key KEY",
@@ -625,7 +627,6 @@ class ShowSettings(LookSettings, command="show"):
         "--where CONDITION",
         "Show only rows for which this holds: KEY=VALUE, KEY!=VALUE, KEY (it has a value) or !KEY "
         "(it has none). A dot leads into an object: verification.status=failed. May be repeated.",
-        default=[],
         read=read_condition,
         form="KEY=VALUE, KEY!=VALUE, KEY or !KEY, such as error.kind=truncated",
     )
@@ -646,9 +647,7 @@ class ReportSettings(LookSettings, PriceSettings, command="report"):
     """
 
     inputs: list[str] = option(
-        "[FILE]...",
-        "Outputs, failures files and journals; JSONL also as .gz. Default: stdin.",
-        default=[],
+        "[FILE]...", "Outputs, failures files and journals; JSONL also as .gz. Default: stdin."
     )
     instruction_key: str | None = option(
         "--instruction-key KEY",
@@ -674,7 +673,7 @@ class StatusSettings(PriceSettings, command="status"):
     """
 
     inputs: list[str] = option(
-        "PART...", "Outputs or journals of runs, also of some that are running.", default=[]
+        "PART...", "Outputs or journals of runs, also of some that are running."
     )
     json: bool = option("--json", "Print JSON instead of a table.")
 
@@ -689,7 +688,7 @@ class JoinSettings(FileSettings, command="join"):
     """
 
     inputs: list[str] = option(
-        "PART...", "Outputs of all parts of one job (--shard I/N), in any order.", default=[]
+        "PART...", "Outputs of all parts of one job (--shard I/N), in any order."
     )
 
 

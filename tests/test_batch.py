@@ -81,13 +81,6 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
         yield Bench(tmp_path, server)
 
 
-def test_requests_go_into_batches_of_the_size_asked_for(bench: Bench) -> None:
-    bench.texts(size=4)
-    assert bench.sizes() == [4, 4, 2]
-    bench.texts()
-    assert bench.sizes() == [4, 4, 2]
-
-
 FAULTS = {
     "any_order_and_twice": Fault(shuffled=True),
     "unknown_right_after_it_was_made": Fault(missing=3),
@@ -195,6 +188,7 @@ def test_too_many_tokens_beside_another_batch_wait_for_its_end(bench: Bench) -> 
     first, _, third = bench.server.batches
     assert first.polls == 10
     assert third.status == "completed"
+    assert bench.clock.pauses == [1, 2, 4, 8, 16, 32, 60, 60]
 
 
 @pytest.mark.parametrize("status", [400, 413])
@@ -202,12 +196,6 @@ def test_a_file_that_is_too_large_is_halved(bench: Bench, status: int) -> None:
     bench.server.refuse = refuse("POST /files", status, status)
     bench.texts()
     assert bench.sizes() == [2, 2, 2, 2, 2]
-
-
-def test_polls_are_far_apart_after_a_while(bench: Bench) -> None:
-    bench.server.faults = [Fault(polls=10)]
-    bench.texts()
-    assert bench.clock.pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60, 60]
 
 
 def refuse(call: str, *statuses: int | None) -> Callable[[str, str, int], int | None]:
@@ -404,6 +392,7 @@ def test_a_stop_does_not_wait_for_batches_and_the_bar_shows_them(bench: Bench) -
         assert serving.status().endswith(" min: 0 of 10 requests done")
         stream.drain(None)
         assert list(stream) == []
+    bench.server.faults = []
     for batch in bench.server.batches:
         batch.fault = Fault()
     bench.texts()

@@ -86,22 +86,16 @@ def test_the_practice_endpoint_answers_the_same_in_batches(tmp_path: Path) -> No
         assert online == batched
 
 
-def test_only_rows_that_were_not_answered_online_are_in_the_batch(job: BatchJob) -> None:
-    job.write(TASKS[:3])
+def test_a_row_is_asked_online_or_in_a_batch_and_never_in_both(job: BatchJob) -> None:
+    job.write(TASKS[:2])
     job.run()
+    job.write(TASKS[:4])
+    assert "2 from the journal" in job.run("--batch").err
+    assert job.batches() == [TASKS[2:4]]
     job.write(TASKS)
-    done = job.run("--batch")
-    assert job.batches() == [TASKS[3:]]
-    assert "3 from the journal" in done.err
+    job.run()
+    assert sorted(job.server.chats) == TASKS[:2] + TASKS[4:]
     assert job.codes() == [code_for(task) for task in TASKS]
-
-
-def test_rows_of_a_batch_are_not_asked_online(job: BatchJob) -> None:
-    job.write(TASKS[:3])
-    job.run("--batch")
-    job.write(TASKS)
-    job.run()
-    assert sorted(job.server.chats) == TASKS[3:]
 
 
 def test_a_dry_run_prints_what_is_uploaded(job: BatchJob) -> None:
@@ -150,15 +144,6 @@ def test_cancelling_a_batch_that_is_done_finishes_the_run(job: BatchJob) -> None
     job.run("--batch", "--no-wait", code=5)
     job.run("--cancel")
     assert job.codes() == [code_for(task) for task in TASKS]
-
-
-def test_failed_rows_have_the_words_of_the_error_file(job: BatchJob) -> None:
-    job.server.faults = [Fault(answered=0.5, status_code=400)]
-    job.run("--batch", code=3)
-    failures = (job.folder / "out.failures.jsonl").read_bytes().splitlines()
-    assert [json.loads(line)["error"] for line in failures] == [
-        {"kind": "rejected", "message": "refused by the test", "status": 400, "attempts": 1}
-    ] * 3
 
 
 def test_ctrl_c_leaves_the_batches_to_a_later_run(job: BatchJob) -> None:

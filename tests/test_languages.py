@@ -21,20 +21,7 @@ from codesynth.operators.languages import (
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [
-        ("python", "python"),
-        (" Py ", "python"),
-        ("python3", "python"),
-        ("JS", "javascript"),
-        ("ts", "typescript"),
-        ("C++", "cpp"),
-        ("c#", "csharp"),
-        ("sh", "bash"),
-        ("golang", "go"),
-        ("rs", "rust"),
-        ("PostgreSQL", "sql"),
-        ("c", "c"),
-    ],
+    [(" Py ", "python"), ("JS", "javascript"), ("C++", "cpp"), ("c#", "csharp"), ("c", "c")],
 )
 def test_a_language_is_found_by_any_of_its_names(name: str, expected: str) -> None:
     assert find_language(name).name == expected
@@ -82,12 +69,8 @@ def test_commands_output_and_data_stand_beside_code() -> None:
     [
         ("", None),
         ("x = 1\r\ny = 2\r\n", None),
-        ("xs = '\\d'\nif x is 1: pass", None),
-        ("Here:\nx = 1", 0),
         ("x = 1\nIt is so.\n", 1),
         ("x = 1\n\nreturn x", 2),
-        ("def f():\n  x = (\n", 1),
-        ('def f():\n  """\n  a\n', 1),
         ("x = 1\0", 0),
         ("x = '\ud800'", 0),
         ("x = 1\n" * 20_000, 0),
@@ -108,34 +91,31 @@ def test_nothing_is_nested_too_deeply_to_be_asked_about(unit: str) -> None:
         assert first_error(text + ")" * text.count("(")) in (None, 0)
 
 
-def test_the_parser_warns_nobody() -> None:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        assert PYTHON.is_valid("x = '\\d'\ny = 1if x else 2\nz = x is 1")
-    assert caught == []
-
-
 @given(st.text() | st.text(st.sampled_from("ab1 \n\t:=()[]{}'\"\\#.,*@\0")))
 @example("\ud800")
 @example("'\\N{x}'")
 @example("\f\\")
+@example("x = '\\d'\ny = 1if x else 2\nz = x is 1")
 def test_any_text_can_be_asked_about(text: str) -> None:
-    line = first_error(text)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        line = first_error(text)
+    assert caught == []
     assert line is None or 0 <= line <= len(text)
     assert isinstance(language_of(text), str)
 
 
 GRAMMARS = {
-    "bash": ("for x in *; do echo $x; done", "for x in; do ("),
-    "c": ("int main(void) { return 0; }", "It is a function."),
-    "cpp": ("template<class T> T f(T x) { return x; }", "It is a function."),
-    "go": ("func f() int { return 1 }", "It is a function."),
-    "java": ("int f(int x) { return x; }", "It is a function."),
-    "javascript": ("const f = x => <b>{x}</b>", "It is a function."),
-    "php": ("<?php function f() { return 1; }", "It is a function."),
-    "ruby": ("def f(x)\n  x\nend", "def f(x"),
-    "rust": ("fn f() -> i32 { 1 }", "It is a function."),
-    "typescript": ("const x: number = 1", "It is a function."),
+    "bash": "for x in *; do echo $x; done",
+    "c": "int main(void) { return 0; }",
+    "cpp": "template<class T> T f(T x) { return x; }",
+    "go": "func f() int { return 1 }",
+    "java": "int f(int x) { return x; }",
+    "javascript": "const f = x => <b>{x}</b>",
+    "php": "<?php function f() { return 1; }",
+    "ruby": "def f(x)\n  x\nend",
+    "rust": "fn f() -> i32 { 1 }",
+    "typescript": "const x: number = 1",
 }
 
 
@@ -144,9 +124,9 @@ def test_the_extra_checks_other_languages(name: str) -> None:
     pytest.importorskip("tree_sitter")
     pytest.importorskip(f"tree_sitter_{name}")
     language = find_language(name)
-    code, other = GRAMMARS[name]
+    code = GRAMMARS[name]
     assert language.is_valid(code)
-    assert not language.is_valid(other)
+    assert not language.is_valid(f"{code} )(")
     assert not language.is_valid(code + "\n" * 20_000)
     assert language.is_valid(f"{code} \ud800") in (True, False)
 

@@ -10,17 +10,17 @@ BASE = {"errors", "models", "codec", "version"}
 SERVING = {"serving", "serving.stream"}
 ONLINE = {"serving.http", "serving.answers", "serving.limits", *SERVING}
 ALLOWED: dict[str, set[str]] = {
-    "cli": {"settings", "options", "process", "commands", "asking", "verifying", "serving.answers"}
+    "cli": {"settings", "options", "process", "asking", "verifying", "serving.answers"}
     | {"report", "scale"},
     "asking": {"run", "settings", "estimate", "commands", "pipeline", "process", "journal"}
     | {"storage", "progress", *SERVING, "serving.answers", "serving.client", "serving.limits"}
     | {"serving.offline", "serving.batch"},
     "verifying": {"run", "settings", "filters", "pipeline", "storage", "verify"},
-    "run": {"settings", "commands", "pipeline", "process", "progress", "journal", "storage"}
+    "run": {"settings", "pipeline", "process", "progress", "journal", "storage"}
     | {"notes", "serving", "serving.answers", "serving.limits"},
     "batches": {"asking", "commands", "pipeline", "settings", "journal"},
     "notes": {"journal"},
-    "commands": {"settings", "operators", "filters", "pipeline", "storage", "verify"},
+    "commands": {"settings", "operators", "filters", "pipeline", "storage"},
     "settings": {"options"},
     "options": {"operators", "verify"},
     "process": {"pipeline"},

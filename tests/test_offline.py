@@ -183,19 +183,6 @@ def test_what_is_asked_for_is_read_from_the_prompt(prompt: str, kind: str) -> No
     assert [name for name, is_so in found.items() if is_so] == [kind]
 
 
-def test_a_problem_is_solved_in_any_wrapping() -> None:
-    for problem, stub, plain in zip(PROBLEMS, STUBS, PLAIN, strict=True):
-        for prompt in (
-            stub,
-            plain,
-            f"Hi!\n\n```python\n{stub}\n```\n\nThanks, def.",
-            f"> {plain} OK?",
-        ):
-            right = function(fenced(answer(prompt)), problem)
-            for argument in problem.arguments(Random(1), 3):
-                assert right(argument) == problem.run(argument)
-
-
 def test_an_instruction_that_is_rewritten_stays_the_same_problem() -> None:
     for problem, plain in zip(PROBLEMS, PLAIN, strict=True):
         stub = answer(ENHANCE.format(plain))

@@ -127,18 +127,6 @@ def test_a_signal_that_was_ignored_from_the_start_stays_ignored(job: Job) -> Non
     assert job.texts() == MANY
 
 
-def test_a_stopped_process_goes_on(job: Job) -> None:
-    job.endpoint.plan = late(0.05)
-    with started(*job.args("-j", 4), endpoint=job.endpoint) as process:
-        job.endpoint.wait_until(has_come(9))
-        process.send_signal(signal.SIGSTOP)
-        time.sleep(0.3)
-        assert len(job.endpoint.times) < 20
-        process.send_signal(signal.SIGCONT)
-        assert ended(process, 5)[0] == 0
-    goes_on(job)
-
-
 def test_a_reader_that_goes_loses_no_answer_that_is_in_flight(job: Job) -> None:
     job.endpoint.plan = late(0.1)
     args = ("gen-code", job.rows, "-t", job.template, "--journal", job.journal, "-j", 4)
@@ -207,17 +195,6 @@ def test_a_full_disk_under_the_output_loses_no_answer(job: Job, disk: Path) -> N
     kept = whole_lines(job.folder / "kept/o.jsonl.partial")
     assert 10 < len(kept) < 20
     job.run("--journal", job.journal, code=3)
-    assert set(job.endpoint.counts.values()) == {1}
-
-
-def test_a_full_disk_under_the_failures_loses_no_answer(job: Job, disk: Path) -> None:
-    job.endpoint.plan = late(0.02, lambda request: replace(long(request), status=200))
-    job.write([f"{i}7" for i in range(40)])
-    done = on_a_small_disk(job, 128 << 10, "--failures", disk / "f.jsonl")
-    assert done.code == 1
-    assert f"cannot write {disk}/f.jsonl: No space left on device" in done.err
-    assert 10 < len(whole_lines(job.folder / "kept/f.jsonl.partial")) < 20
-    job.run(code=3)
     assert set(job.endpoint.counts.values()) == {1}
 
 
@@ -348,9 +325,7 @@ def test_an_endpoint_that_does_not_come_back_ends_the_run(job: Job) -> None:
 def test_an_endpoint_that_refuses_everything_ends_the_run(job: Job) -> None:
     job.endpoint.plan = late(0.02, lambda request: error(503, "overloaded"))
     job.write([str(i) for i in range(10_000)])
-    begun = time.monotonic()
     done = job.run("--max-outage", 0.5, "-j", 4, code=1)
-    assert time.monotonic() - begun < 5
     assert "answers 503: overloaded" in done.err
     assert len(job.endpoint.times) < 200
 

@@ -19,7 +19,7 @@ def test_a_trial_has_the_code_the_tests_and_the_instruction() -> None:
     task = VerifyTask(test_key="test")
     trial = asked(task, generated_code="x = 1", test="assert x", prompt="Set x.", entry_point="x")
     told = {"code": "x = 1", "instruction": "Set x.", "test": "assert x", "entry_point": "x"}
-    assert trial == {**told, "pairs": None, "function": None, "language": None}
+    assert trial == {**told, "language": None}
 
 
 def test_the_first_instruction_column_is_taken_unless_one_is_named() -> None:

@@ -36,73 +36,39 @@ import pytest
 def test_add(a):
     assert add(a, 1) == 2
 """
+TWO_OF_ONE_NAME = [f"def test_a():\n    assert add(1, 2) == {n}" for n in (3, 4)]
+ASSERTS = ["assert add(1, 2) == 3", "assert add(1, 1) == 3", "assert add(0, 0) == 0"]
+PAIRS = {"inputs": ["1 2\n", "3 4"], "outputs": ["3\n", "8"]}
+LINES = {"inputs": [["1 2"]], "outputs": [["3"]]}
+GUARDED = SUM + "import sys\nif __name__ == '__main__':\n    sys.exit(0)\n"
+LATE = """\
+import atexit, io, os, sys
+sys.stdout = io.StringIO()
+atexit.register(lambda: os.write(1, sys.stdout.getvalue().encode()))
+print(sum(map(int, open(0).read().split())))
+"""
+LIVE = [{"input": "1 2", "output": "3", "testtype": "stdin"}, {"input": "1 1", "output": "2.0"}]
+CALLS = {"fn_name": "add", "inputs": [[1, 2], [1, 1]], "outputs": [3, 3]}
+METHODS = {"fn_name": "add", "inputs": [[[1], [2]]], "outputs": [[1, 2]]}
+LIVE_CALLS = [{"input": "[1]\n[2]", "output": "[1, 2]", "testtype": "functional"}]
 FORMS: dict[str, tuple[str, str, object, dict[str, Any]]] = {
     # name: (results, code, tests, other columns)
-    "asserts": (
-        ".F.",
-        ADD,
-        "assert add(1, 2) == 3\nassert add(1, 1) == 3\nassert add(0, 0) == 0",
-        {},
-    ),
-    "list of asserts": (".F", ADD, ["assert add(1, 2) == 3", "assert add(1, 1) == 3"], {}),
+    "asserts": (".F.", ADD, "\n".join(ASSERTS), {}),
+    "list of asserts": (".F.", ADD, ASSERTS, {}),
     "set-up code (MBPP)": (".", ADD, ["assert add(*x) == 3"], {"test_setup_code": "x = 1, 2"}),
-    "two tests of one name": (
-        ".F",
-        ADD,
-        ["def test_a():\n    assert add(1, 2) == 3", "def test_a():\n    assert add(1, 2) == 4"],
-        {},
-    ),
-    "check of HumanEval": (
-        ".F.",
-        ADD,
-        CHECK,
-        {"entry_point": "add"},
-    ),
-    "unittest": (
-        "EF.",
-        ADD,
-        UNITTEST,
-        {},
-    ),
-    "pytest": (
-        ".FE",
-        ADD,
-        PYTEST,
-        {},
-    ),
-    "input and output (APPS)": (
-        ".F",
-        SUM,
-        {"inputs": ["1 2\n", "3 4"], "outputs": ["3\n", "8"]},
-        {},
-    ),
-    "the same as JSON": (".", SUM, json.dumps({"inputs": ["1 2\n"], "outputs": ["3\n"]}), {}),
-    "lists of lines": (".", SUM, {"inputs": [["1 2"]], "outputs": [["3"]]}, {}),
-    "input and output (LiveCodeBench)": (
-        "..",
-        SUM + "import sys\nif __name__ == '__main__':\n    sys.exit(0)\n",
-        [{"input": "1 2", "output": "3", "testtype": "stdin"}, {"input": "1 1\n", "output": "2.0"}],
-        {},
-    ),
-    "calls of a function": (
-        ".F",
-        ADD,
-        {"fn_name": "add", "inputs": [[1, 2], [1, 1]], "outputs": [3, 3]},
-        {},
-    ),
-    "calls of a method": (
-        ".",
-        METHOD,
-        {"fn_name": "add", "inputs": [[[1], [2]]], "outputs": [[1, 2]]},
-        {},
-    ),
-    "calls by LiveCodeBench": (
-        ".",
-        METHOD,
-        [{"input": "[1]\n[2]", "output": "[1, 2]", "testtype": "functional"}],
-        {"metadata": '{"func_name": "add"}'},
-    ),
-    "pairs that raise": ("EE", "print(1 / 0)", {"inputs": ["", ""], "outputs": ["", ""]}, {}),
+    "two tests of one name": (".F", ADD, TWO_OF_ONE_NAME, {}),
+    "check of HumanEval": (".F.", ADD, CHECK, {"entry_point": "add"}),
+    "unittest": ("EF.", ADD, UNITTEST, {}),
+    "pytest": (".FE", ADD, PYTEST, {}),
+    "input and output (APPS)": (".F", SUM, PAIRS, {}),
+    "the same as JSON": (".F", SUM, json.dumps(PAIRS), {}),
+    "lists of lines": (".", SUM, LINES, {}),
+    "input and output (LiveCodeBench)": ("..", GUARDED, LIVE, {}),
+    "output that is written at the exit": (".F", LATE, PAIRS, {}),
+    "calls of a function": (".F", ADD, CALLS, {}),
+    "calls of a method": (".", METHOD, METHODS, {}),
+    "calls by LiveCodeBench": (".", METHOD, LIVE_CALLS, {"metadata": '{"func_name": "add"}'}),
+    "pairs that raise": ("EE", "print(1 / 0)", PAIRS, {}),
 }
 HONEST, STATUSES = programs("honest.txt"), programs("statuses.txt")
 HUMAN_EVAL = Path(__file__).parents[2] / "shared" / "data" / "HumanEval.jsonl"
@@ -148,9 +114,7 @@ def test_code_that_cannot_be_a_program_is_a_syntax_error() -> None:
 
 def test_the_message_quotes_what_failed(verdicts: dict[str, Any]) -> None:
     assert verdicts["asserts"]["message"] == "assert add(1, 1) == 3: AssertionError"
-    assert verdicts["unittest"]["message"].startswith(
-        "add(1, None): TypeError: unsupported operand"
-    )
+    assert verdicts["unittest"]["message"].startswith("add(1, None): TypeError: unsupported")
     name = "failed: doctest_of_a_stub_that_does_not_hold"
     assert verdicts[name]["message"] == "AssertionError: >>> double(2) expected 4, got 6"
     words = "AssertionError: input '3 4': expected '8', got '7\\n'"
@@ -179,11 +143,8 @@ def test_all_of_human_eval_passes_and_no_constant_does() -> None:
     for number, task in enumerate(tasks):
         given = {"instruction": task["prompt"], **{n: task[n] for n in ("test", "entry_point")}}
         wrong = f"    return {BODIES[number % len(BODIES)]}\n"
-        for code in (
-            task["canonical_solution"],
-            task["prompt"] + task["canonical_solution"],
-            wrong,
-        ):
+        body = task["canonical_solution"]
+        for code in (body, task["prompt"] + body, wrong):
             rows.append({"generated_code": code, **given})
             right.append(code != wrong)
     passed = [verdict["status"] == "passed" for verdict in verify(rows)]

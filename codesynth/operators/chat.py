@@ -32,7 +32,7 @@ class Parsed(NamedTuple):
 Fill: TypeAlias = Callable[[Record, str], str | Failure]
 """Writes a prompt from a row and the text that ``Operator.read`` found in it."""
 Parse: TypeAlias = Callable[[str, str], Parsed | Failure]
-"""Reads an answer's text; the second text is what was asked, in the row's own words."""
+"""Reads an answer's text; the second text is the row's instruction, or empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Operator:
         said = self.read(record)
         return said if isinstance(said, list | Failure) else self.fill(record, said or "")
 
-    def subject(self, record: Record) -> str | None:
+    def instruction(self, record: Record) -> str | None:
         """Read the row's own words for what is asked; of a conversation, the last user message."""
         said = self.read(record)
         if isinstance(said, list):
@@ -69,7 +69,7 @@ class ChatTask:
     """Asks a model what an operator wants to know; a ``pipeline.Task``.
 
     Attributes:
-        screen: says why a row's subject is not to be sent at all.
+        screen: says why a row with this instruction is not to be sent at all.
         reasoning_key, answer_key, messages_key: more new columns; see the options of these names.
         meta: what the ``_codesynth`` object of a row begins with; None writes no such object.
     """
@@ -92,9 +92,10 @@ class ChatTask:
         prompt = self.operator.prompt(record)
         if isinstance(prompt, Failure):
             return prompt
-        subject = self.operator.subject(record) if self.screen is not None else None
-        if self.screen is not None and subject is not None and (found := self.screen(subject)):
-            return found
+        if self.screen is not None and (instruction := self.operator.instruction(record)):
+            failure = self.screen(instruction)
+            if failure is not None:
+                return failure
         turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         if self.system_prompt is not None and turns[0]["role"] != "system":
             turns = [{"role": "system", "content": self.system_prompt}, *turns]
@@ -108,7 +109,7 @@ class ChatTask:
         answer, record = response.answer, response.request.record
         if answer is None:
             raise ValueError("the response has no answer")
-        parsed = self.operator.parse(answer.text, self.operator.subject(record) or "")
+        parsed = self.operator.parse(answer.text, self.operator.instruction(record) or "")
         if isinstance(parsed, Failure):
             return parsed
         columns = parsed.columns
@@ -127,9 +128,9 @@ class ChatTask:
     def _chat(self, request: Request, columns: Mapping[str, Any]) -> list[Message]:
         """Write the row as a chat: what was asked in the row's own words, and the new column."""
         turns = [turn for turn in request.messages if turn["role"] != "system"]
-        subject = self.operator.subject(request.record)
-        if subject is not None and len(turns) == 1:
-            turns = [{"role": "user", "content": subject}]
+        instruction = self.operator.instruction(request.record)
+        if instruction is not None and len(turns) == 1:
+            turns = [{"role": "user", "content": instruction}]
         return [*turns, {"role": "assistant", "content": self.subject(request.record, columns)}]
 
     def _about(self, response: Response, answer: Answer) -> dict[str, Any]:

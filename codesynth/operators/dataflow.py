@@ -13,7 +13,6 @@ from itertools import chain, islice
 from typing import Any, Protocol, TypeAlias
 
 from codesynth import pipeline
-from codesynth.codec import loads
 from codesynth.errors import ConfigError, RunError
 from codesynth.models import Answer, Failure, Record, Request, Response, Stats
 from codesynth.operators.chat import ChatTask, Fill, Operator
@@ -33,14 +32,6 @@ from codesynth.serving.answers import split_reasoning
 from codesynth.serving.stream import IteratorStream
 from codesynth.storage import JSONLStorage
 from codesynth.storage.columns import read_text
-
-__all__ = [
-    "CodeCodeToInstructionGenerator",
-    "CodeEnhancementInstructionGenerator",
-    "CodeInstructionGenerator",
-    "CodeInstructionToCodeGenerator",
-    "PromptedGenerator",
-]
 
 _CHUNK = 1000
 """Prompts handed to a foreign serving at a time: it has no way to take them one by one."""
@@ -66,7 +57,96 @@ Storage: TypeAlias = JSONLStorage | _ForeignStorage
 PromptTemplate: TypeAlias = str | _PromptBuilder | None
 
 
-class CodeInstructionGenerator:
+class _Generator:
+    """Asks a serving about the rows of a storage: what the five classes have in common."""
+
+    _built_in = ""
+    """Name of the template that is used where none is given."""
+    _check: Callable[[Iterable[Record]], Iterable[Record]] = iter
+    _wishes: Mapping[str, Any] = {}
+    """What is asked for beside the prompts, under DataFlow's names."""
+
+    def __init__(self, llm_serving: Serving, prompt_template: PromptTemplate = None) -> None:
+        self.llm_serving, self.prompt_template = llm_serving, prompt_template
+        placeholder = REQUIRED[self._built_in]
+        self._fill: Fill
+        if prompt_template is None or isinstance(prompt_template, str):
+            template = load_template(self._built_in, prompt_template)
+            self._fill = fill_instruction(template, placeholder)
+            self._check = partial(check_first, template=template, filled=[placeholder])
+        else:
+            build = prompt_template.build_prompt
+            self._fill = lambda _, text: str(build(**{placeholder: text}))
+
+    def _run_column(self, storage: Storage, input_key: str, output_key: str) -> list[str]:
+        """Ask about the text in one column of each row; the answer's text is the new column."""
+        read = partial(_read, key=input_key)
+        return self._run(storage, Operator((output_key,), self._fill, parse_text(output_key), read))
+
+    def _run(self, storage: Storage, operator: Operator) -> list[str]:
+        """Write the rows of a storage with new columns; return the names of these."""
+        if isinstance(storage, JSONLStorage):
+            return self._stream(storage, operator, self._check(storage.records()))
+        rows = [dict(row) for row in storage.read("dict")]
+        for key in operator.columns:
+            if any(key in row for row in rows):
+                raise ConfigError(f'the rows already have "{key}". Choose another output_key')
+        records = self._check(Record(i, b"{}", row) for i, row in enumerate(rows))
+        return self._fill_in(storage, operator, records, rows)
+
+    def _stream(
+        self, storage: JSONLStorage, operator: Operator, records: Iterable[Record]
+    ) -> list[str]:
+        """Write rows and failures to files as they come, in order."""
+        serving, task = self._serving_and_task(operator)
+        stats, stop, first = Stats(), pipeline.Stop(), ""
+
+        def note(record: Record, failure: Failure) -> None:
+            nonlocal first
+            first = first or f"{record.where}: {failure.kind}: {failure.message}"
+
+        with storage.open() as files:
+            files.start()
+            pipeline.run(records, task, serving, files, stats=stats, stop=stop, on_failure=note)
+            files.commit()
+        if stats.failed == stats.rows > 0:
+            raise RunError(f"all {stats.rows} rows failed; the first: {first}")
+        return list(operator.columns)
+
+    def _fill_in(
+        self,
+        storage: _ForeignStorage,
+        operator: Operator,
+        records: Iterable[Record],
+        rows: Sequence[Mapping[str, Any]],
+    ) -> list[str]:
+        """Write rows with their new columns to a foreign storage; None where a row failed."""
+        serving, task = self._serving_and_task(operator)
+        new: list[dict[str, Any]] = [dict.fromkeys(operator.columns) for _ in rows]
+        requests = pipeline.make_requests(records, task, Stats(), pipeline.Stop())
+        with serving.generate(requests) as stream:
+            for response in stream:
+                columns = pipeline.read_response(response, task)
+                if not isinstance(columns, Failure):
+                    new[response.request.position] = columns
+        storage.write([{**row, **columns} for row, columns in zip(rows, new, strict=True)])
+        return list(operator.columns)
+
+    def _serving_and_task(self, operator: Operator) -> tuple[LLMServing, ChatTask]:
+        """Adapt a foreign serving; take model and parameters from one of ours."""
+        serving, wishes = self.llm_serving, self._wishes
+        if not isinstance(serving, LLMServing):
+            ask = partial(serving.generate_from_input, **wishes)
+            return _FromInput(ask), ChatTask(operator=operator)
+        task = ChatTask(operator=operator, system_prompt=wishes.get("system_prompt"))
+        if isinstance(serving, ChatServing):
+            task.model, task.params = serving.model, serving.params
+        if "json_schema" in wishes:
+            task.params = task.params.with_schema(wishes["json_schema"])
+        return serving, task
+
+
+class CodeInstructionGenerator(_Generator):
     """Asks for new instructions of the difficulty and style of examples from a pool.
 
     Args:
@@ -84,6 +164,8 @@ class CodeInstructionGenerator:
     ['generated_instruction']
     """
 
+    _built_in = "code_instruction_generate"
+
     def __init__(
         self,
         llm_serving: Serving,
@@ -93,10 +175,10 @@ class CodeInstructionGenerator:
         *,
         seed: int = 0,
     ) -> None:
-        self.llm_serving, self.prompt_template = llm_serving, prompt_template
+        super().__init__(llm_serving, prompt_template)
         self.num_few_shot, self.num_generate, self.seed = num_few_shot, num_generate, seed
         if prompt_template is None or isinstance(prompt_template, str):
-            self._fill = fill_examples(load_template("code_instruction_generate", prompt_template))
+            self._fill = fill_examples(load_template(self._built_in, prompt_template))
         else:
             build = prompt_template.build_prompt
             self._fill = lambda record, _: str(
@@ -118,11 +200,11 @@ class CodeInstructionGenerator:
         if isinstance(storage, JSONLStorage):
             pool = storage.pool(input_key)
             asked = chain(pool.bad_records(), self._records(pool, pool.line))
-            return _run(operator, asked, self.llm_serving, storage)
+            return self._stream(storage, operator, asked)
         texts = [row.get(input_key) for row in storage.read("dict")]
         usable = [text for text in texts if isinstance(text, str)]  # pandas fills with NaN
         records = self._records(usable, lambda number: number + 1)
-        return _run(operator, records, self.llm_serving, storage, [{}] * self.num_generate)
+        return self._fill_in(storage, operator, records, [{}] * self.num_generate)
 
     def _records(self, pool: Sequence[str], lines: Callable[[int], int]) -> Iterator[Record]:
         check_pool(len(pool), self.num_few_shot)
@@ -130,26 +212,7 @@ class CodeInstructionGenerator:
         return few_shot_records(pool, lines, range(self.num_generate), choose)
 
 
-class _RowGenerator:
-    """Asks about each row of a storage; the three below differ in what they ask and read."""
-
-    _built_in: str
-    """Name of the template that is used where none is given."""
-
-    def __init__(self, llm_serving: Serving, prompt_template: PromptTemplate = None) -> None:
-        self.llm_serving, self.prompt_template = llm_serving, prompt_template
-        placeholder = REQUIRED[self._built_in]
-        self._check: Callable[[Iterable[Record]], Iterable[Record]] = iter
-        if prompt_template is None or isinstance(prompt_template, str):
-            template = load_template(self._built_in, prompt_template)
-            self._fill = fill_instruction(template, placeholder)
-            self._check = partial(check_first, template=template, filled=[placeholder])
-        else:
-            build = prompt_template.build_prompt
-            self._fill = lambda _, text: str(build(**{placeholder: text}))
-
-
-class CodeInstructionToCodeGenerator(_RowGenerator):
+class CodeInstructionToCodeGenerator(_Generator):
     """Asks for the code that each row's instruction describes.
 
     Args:
@@ -173,11 +236,10 @@ class CodeInstructionToCodeGenerator(_RowGenerator):
             RunError: every row failed, or the endpoint answers no request.
         """
         key = None if input_key == "instruction" else input_key
-        operator = code_operator(self._fill, key, output_key)
-        return _run_rows(operator, self.llm_serving, storage, self._check)
+        return self._run(storage, code_operator(self._fill, key, output_key))
 
 
-class CodeCodeToInstructionGenerator(_RowGenerator):
+class CodeCodeToInstructionGenerator(_Generator):
     """Asks for the instruction that each row's code could have been written for.
 
     As ``CodeInstructionToCodeGenerator``, but with ``{code}`` and ``build_prompt(code=...)``.
@@ -189,11 +251,10 @@ class CodeCodeToInstructionGenerator(_RowGenerator):
         self, storage: Storage, input_key: str = "code", output_key: str = "generated_instruction"
     ) -> list[str]:
         """Read rows from ``storage``, write them with the new column; return the column's name."""
-        operator = _column_operator(self._fill, input_key, output_key)
-        return _run_rows(operator, self.llm_serving, storage, self._check)
+        return self._run_column(storage, input_key, output_key)
 
 
-class CodeEnhancementInstructionGenerator(_RowGenerator):
+class CodeEnhancementInstructionGenerator(_Generator):
     """Asks for each row's instruction again, as a function stub with docstring and doctests.
 
     The arguments are those of ``CodeInstructionToCodeGenerator``.
@@ -212,11 +273,10 @@ class CodeEnhancementInstructionGenerator(_RowGenerator):
         Of a chat, a list of messages, the instruction is the first message of the human (its role
         is ``user`` or ``human``). A text is the instruction itself.
         """
-        operator = _column_operator(self._fill, input_key, output_key)
-        return _run_rows(operator, self.llm_serving, storage, self._check)
+        return self._run_column(storage, input_key, output_key)
 
 
-class PromptedGenerator:
+class PromptedGenerator(_Generator):
     """Asks for what each row's text says, after ``user_prompt``; the answer is the new column.
 
     Args:
@@ -236,6 +296,10 @@ class PromptedGenerator:
     ) -> None:
         self.llm_serving, self.json_schema = llm_serving, json_schema
         self.system_prompt, self.user_prompt = system_prompt, user_prompt
+        self._fill = lambda _, text: self.user_prompt + text
+        self._wishes = {"system_prompt": system_prompt}
+        if json_schema is not None:  # not all servings know it
+            self._wishes["json_schema"] = json_schema
 
     def run(
         self,
@@ -244,16 +308,7 @@ class PromptedGenerator:
         output_key: str = "generated_content",
     ) -> str:
         """Read rows from ``storage``, write them with the new column; return the column's name."""
-        wishes: dict[str, Any] = {"system_prompt": self.system_prompt}
-        if self.json_schema is not None:  # not all servings know it
-            wishes["json_schema"] = self.json_schema
-        operator = _column_operator(lambda _, text: self.user_prompt + text, input_key, output_key)
-        return _run_rows(operator, self.llm_serving, storage, iter, wishes)[0]
-
-
-def _column_operator(fill: Fill, input_key: str, output_key: str) -> Operator:
-    """Make an operator that asks about the text in a column; the answer's text is the new one."""
-    return Operator((output_key,), fill, parse_text(output_key), partial(_read, key=input_key))
+        return self._run_column(storage, input_key, output_key)[0]
 
 
 def _read(record: Record, key: str) -> str | Failure:
@@ -268,93 +323,6 @@ def _read(record: Record, key: str) -> str | Failure:
             if role in ("user", "human") and isinstance(text, str):
                 return text
     return Failure("not_a_string", f'"{key}" has no message with the role "user"')
-
-
-def _run_rows(
-    operator: Operator,
-    llm_serving: Serving,
-    storage: Storage,
-    check: Callable[[Iterable[Record]], Iterable[Record]],
-    wishes: Mapping[str, Any] | None = None,
-) -> list[str]:
-    """Ask about each row of a storage, write the rows with the new columns; return their names."""
-    if isinstance(storage, JSONLStorage):
-        return _run(operator, check(storage.records()), llm_serving, storage, wishes=wishes)
-    rows = [dict(row) for row in storage.read("dict")]
-    for key in operator.columns:
-        if any(key in row for row in rows):
-            raise ConfigError(f'the rows already have "{key}". Choose another output_key')
-    records = check(Record(i, b"{}", row) for i, row in enumerate(rows))
-    return _run(operator, records, llm_serving, storage, rows, wishes)
-
-
-def _run(
-    operator: Operator,
-    records: Iterable[Record],
-    llm_serving: Serving,
-    storage: Storage,
-    rows: Iterable[dict[str, Any]] = (),
-    wishes: Mapping[str, Any] | None = None,
-) -> list[str]:
-    """Ask about records, and write what becomes of them.
-
-    Args:
-        rows: what a foreign storage gets, with the new columns.
-        wishes: what is asked for beside the prompts, under DataFlow's names.
-    """
-    serving, task = _serving_and_task(operator, llm_serving, wishes or {})
-    stats, first = Stats(), ""
-
-    def note(record: Record, failure: Failure) -> None:
-        nonlocal first
-        first = first or f"{record.where}: {failure.kind}: {failure.message}"
-
-    stop = pipeline.Stop()
-    ask = partial(pipeline.run, records, task, serving, stats=stats, stop=stop, on_failure=note)
-    if isinstance(storage, JSONLStorage):
-        with storage.open() as files:
-            files.start()
-            ask(files)
-            files.commit()
-    else:
-        new = _NewColumns(operator.columns)
-        ask(new)
-        storage.write([row | columns for row, columns in zip(rows, new.columns, strict=True)])
-    if stats.failed == stats.rows > 0:
-        raise RunError(f"all {stats.rows} rows failed; the first: {first}")
-    return list(operator.columns)
-
-
-class _NewColumns:
-    """A ``pipeline.Sink`` for a foreign storage: keeps the new columns of each row in memory."""
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self._empty = dict.fromkeys(names)
-        self.columns: list[dict[str, Any]] = []
-
-    def write(self, line: bytes) -> None:
-        self.columns.append(loads(line))
-
-    def fail(self, line: bytes) -> None:
-        self.columns.append(self._empty)
-
-    def flush(self) -> None:
-        """Nothing waits to be written."""
-
-
-def _serving_and_task(
-    operator: Operator, llm_serving: Serving, wishes: Mapping[str, Any]
-) -> tuple[LLMServing, ChatTask]:
-    """Adapt a foreign serving; take model and parameters from one of ours."""
-    if not isinstance(llm_serving, LLMServing):
-        ask = partial(llm_serving.generate_from_input, **wishes)
-        return _FromInput(ask), ChatTask(operator=operator)
-    task = ChatTask(operator=operator, system_prompt=wishes.get("system_prompt"))
-    if isinstance(llm_serving, ChatServing):
-        task.model, task.params = llm_serving.model, llm_serving.params
-    if "json_schema" in wishes:
-        task.params = task.params.with_schema(wishes["json_schema"])
-    return llm_serving, task
 
 
 class _FromInput:

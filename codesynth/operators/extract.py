@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
@@ -41,8 +40,7 @@ _LABEL = re.compile(r"(?i)[#*_ ]*(?:new |generated )?(?:instruction|prompt)[*_ ]
 _ASKS = re.compile(r"(?i)\W*(?:write|implement|create|complete|fix|find|given|add|use|your?)\b")
 
 
-@dataclass(frozen=True, slots=True)
-class ExtractedCode:
+class ExtractedCode(NamedTuple):
     """The code of an answer, the number of its fenced blocks, and which one (from 0) was taken."""
 
     code: str

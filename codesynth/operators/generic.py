@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from codesynth.codec import dumps, loads
-from codesynth.models import Failure, Record
+from codesynth.models import Failure
 from codesynth.operators.chat import Operator, Parse, Parsed
 from codesynth.operators.templates import Template
 
@@ -26,7 +26,12 @@ _STRING_OR_BRACE = re.compile(_STRING + r"|[{}]", re.DOTALL)
 
 def text_operator(template: Template, output_key: str = "generated") -> Operator:
     """Make the operator that asks what a template says; the answer's text is the new column."""
-    return Operator((output_key,), fill_columns(template), parse_text(output_key))
+    return Operator((output_key,), lambda row, _: template.fill(row.fields), parse_text(output_key))
+
+
+def parse_text(output_key: str) -> Parse:
+    """Make the function that takes the whole answer, without white space around it."""
+    return lambda answer, _: Parsed({output_key: answer.strip()})
 
 
 def json_operator(template: Template, require: Mapping[str, str], prefix: str = "") -> Operator:
@@ -38,25 +43,16 @@ def json_operator(template: Template, require: Mapping[str, str], prefix: str = 
     """
 
     def parse(answer: str, _: str) -> Parsed | Failure:
-        found = read_object(answer, require)
+        found = _read_object(answer, require)
         if isinstance(found, str):
             return Failure("bad_json", found)
-        return Parsed({f"{prefix}{name}": value for name, value in found.items()})
+        return Parsed({prefix + name: value for name, value in found.items()})
 
-    return Operator(tuple(f"{prefix}{name}" for name in require), fill_columns(template), parse)
-
-
-def fill_columns(template: Template) -> Callable[[Record, str], str | Failure]:
-    """Make the function that fills a template with a row's columns."""
-    return lambda record, _: template.fill(record.fields)
+    columns = tuple(prefix + name for name in require)
+    return Operator(columns, lambda row, _: template.fill(row.fields), parse)
 
 
-def parse_text(output_key: str) -> Parse:
-    """Make the function that takes the whole answer, without white space around it."""
-    return lambda answer, _: Parsed({output_key: answer.strip()})
-
-
-def read_object(answer: str, require: Mapping[str, str]) -> dict[str, Any] | str:
+def _read_object(answer: str, require: Mapping[str, str]) -> dict[str, Any] | str:
     """Read the first JSON object of an answer that has the required fields, or say why not."""
     fault = "the answer has no JSON object"
     for braced in _braced(answer):

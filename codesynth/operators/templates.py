@@ -81,29 +81,25 @@ class Template:
 
     def fill(self, values: Mapping[str, object]) -> str | Failure:
         """Put values in, a str as it is and anything else as JSON; a missing one is a Failure."""
-        pieces, filled = list(self.pieces), []
+        pieces, filled, drawn = list(self.pieces), [], []
         for place in range(1, len(pieces), 2):
             name = pieces[place]
             if "|" in name:
+                drawn.append(place)
                 continue
             if name not in values:
                 return Failure("missing_key", f"the template's {{{name}}} is no column of the row")
             value = values[name]
             pieces[place] = value if isinstance(value, str) else dumps(value).decode()
             filled.append(pieces[place])
-        if len(filled) < len(pieces) // 2:
-            self._draw(pieces, "\0".join(filled))
-        return "".join(pieces)
-
-    def _draw(self, pieces: list[str], filled: str) -> None:
-        """Put one alternative in the place of each ``{one|two}``, drawn by what was filled in."""
-        digest = blake2b(filled.encode("utf-8", "surrogatepass")).digest()
-        number = int.from_bytes(digest)
-        for place in range(1, len(pieces), 2):
-            if "|" in self.pieces[place]:
-                alternatives = self.pieces[place].split("|")
+        if drawn:
+            digest = blake2b("\0".join(filled).encode("utf-8", "surrogatepass")).digest()
+            number = int.from_bytes(digest)
+            for place in drawn:
+                alternatives = pieces[place].split("|")
                 number, chosen = divmod(number, len(alternatives))
                 pieces[place] = alternatives[chosen]
+        return "".join(pieces)
 
 
 def _fault(token: str, name: str | None) -> str | None:
@@ -112,9 +108,9 @@ def _fault(token: str, name: str | None) -> str | None:
         return f'lone "{token}". Write {token * 2} for a brace that is text'
     if "|" in name or re.fullmatch(r"(?!\d+$)[^.[!:]+", name):
         return None
+    wrong = 'it is empty, a number, or has ".", "[", "!" or ":" in it'
     return (
-        f'placeholder {token} is no name of a column: it is empty, a number, or has ".", "[", "!" '
-        'or ":" in it. Write {{ and }} for braces that are text'
+        f"placeholder {token} is no name of a column: {wrong}. Write {{{{ for a brace that is text"
     )
 
 

@@ -12,7 +12,7 @@ from codesynth.models import Failure, Record
 from codesynth.operators.chat import Operator, Parsed
 from codesynth.operators.code import instruction_key
 from codesynth.operators.extract import extract_code
-from codesynth.operators.languages import PYTHON
+from codesynth.operators.languages import PYTHON, first_error
 from codesynth.operators.templates import Template
 from codesynth.storage.columns import read_text
 
@@ -108,12 +108,10 @@ def _name_of(signature: str) -> str:
 
 def _parse(text: str) -> list[ast.stmt] | None:
     """Parse Python; None where it does not compile."""
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            compile(text, "<test>", "exec")
-            return ast.parse(text).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    if first_error(text) is not None:
         return None
+    with warnings.catch_warnings(action="ignore"):
+        return ast.parse(text).body
 
 
 def _split(code: str) -> tuple[list[_Statement], int]:

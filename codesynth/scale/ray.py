@@ -108,7 +108,7 @@ def divide(
     """
     count, out = settings.ray or 1, str(Path(settings.output or "").absolute())
     if isinstance(settings, InstructionsSettings):
-        settings = replace(settings, seed=int(spec.notes["seed"]))
+        settings = replace(settings, seed=spec.seed)
     limited = settings.concurrency or settings.rpm or settings.tpm  # else, a cluster may grow
     at_once = min(count, slots, settings.concurrency or slots) if limited else count
     settings = settings.share(at_once)

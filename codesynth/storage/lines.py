@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -25,24 +26,24 @@ def row_line(record: Record, columns: Mapping[str, Any]) -> tuple[bytes, int]:
     """
     raw = record.raw
     if META_KEY in columns and META_KEY in record.fields:
-        raw = _without_meta(record)
-        meta = {**columns[META_KEY], "input": record.fields[META_KEY]}
-        columns = {**columns, META_KEY: meta}
+        raw, earlier = _take_meta(raw)
+        columns = {**columns, META_KEY: {**columns[META_KEY], "input": earlier}}
     body = raw[:-1].rstrip(BLANK)
     comma = b"" if body == b"{" or not columns else b","
     return body + comma + dumps(columns)[1:], len(body)
 
 
-def _without_meta(record: Record) -> bytes:
+def _take_meta(raw: bytes) -> tuple[bytes, Any]:
     """Take the object of an earlier step out of a row.
 
     All else keeps its bytes where that object is as codesynth writes it, behind another column.
     """
-    raw = record.raw
-    before, found, after = raw.rpartition(b",%b" % dumps({META_KEY: record.fields[META_KEY]})[1:-1])
+    fields = json.loads(raw)  # unlike orjson it keeps integers of more than 64 bits
+    meta = fields.pop(META_KEY)
+    before, found, after = raw.rpartition(b",%b" % dumps({META_KEY: meta})[1:-1])
     if found and after[:1] in (b",", b"}"):
-        return before + after
-    return dumps({name: value for name, value in record.fields.items() if name != META_KEY})
+        return before + after, meta
+    return dumps(fields), meta
 
 
 def failure_line(record: Record, failure: Failure, answer: str | None = None) -> bytes:

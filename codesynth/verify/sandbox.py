@@ -133,7 +133,7 @@ def _command(settings: SandboxSettings, scratch: str) -> list[str]:
     if bubblewrap is None:
         install = "Install bubblewrap (apt-get install bubblewrap, dnf install bubblewrap)"
         raise ConfigError(f"bwrap not found. {install}, {UNSAFE}")
-    powers = ["SYS_ADMIN", *(("SETUID", "SETGID", "KILL", "SYS_PTRACE") if is_root else ())]
+    powers = ["SYS_ADMIN", "SYS_PTRACE", *(("SETUID", "SETGID", "KILL") if is_root else ())]
     python, mounts = _python_mounts(settings.python)
     return [
         *(bubblewrap, "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"),
@@ -170,9 +170,6 @@ def _python_mounts(python: str) -> tuple[str, list[str]]:
         executable, prefix, base, path = loads(told.stdout)
     except (OSError, ValueError, subprocess.SubprocessError) as exc:
         raise ConfigError(f"--python {python}: no Python interpreter of 3.9 or newer") from exc
-    if base.startswith("/tmp/"):
-        words = f"this Python is installed in {base}, and sandboxes have a /tmp of their own"
-        raise ConfigError(f"{python}: {words}. Name another with --python, {UNSAFE}")
     made = []
     for folder in [*reversed(Path(base).parents), Path(base)][1:]:
         made += ["--dir", str(folder)]
@@ -181,9 +178,8 @@ def _python_mounts(python: str) -> tuple[str, list[str]]:
             made += ["--ro-bind-try", f"{source}/{part}", f"{target}/{part}"]
     elsewhere = [one for one in path if not one.startswith((prefix, base, "/usr"))]
     packages = [one for one in elsewhere if one.endswith("-packages") and Path(one).is_dir()]
-    for number, folder in enumerate(packages):
-        made += ["--ro-bind", folder, f"{HOME}/packages{number}"]
-    if packages:
-        names = [f"{HOME}/packages{number}" for number in range(len(packages))]
-        made += ["--setenv", "PYTHONPATH", ":".join(names)]
+    targets = [f"{HOME}/packages{number}" for number in range(len(packages))]
+    for source, target in zip(packages, targets, strict=True):
+        made += ["--ro-bind", source, target]
+    made += ["--setenv", "PYTHONPATH", ":".join(targets)]
     return f"{HOME}/python/bin/{Path(executable).name}" if prefix != base else executable, made

@@ -39,26 +39,22 @@ class _Pool:
     def __init__(self, settings: SandboxSettings, jobs: int, channel: Channel) -> None:
         self._settings, self._channel = settings, channel
         self._executor = ThreadPoolExecutor(jobs, "codesynth-verify")
-        self._idle: list[Sandbox] = []
-        self._all: set[Sandbox] = set()
+        self._sandboxes, self._idle = set[Sandbox](), list[Sandbox]()
         self._error: BaseException | None = None
         self._closed = False
         self.max_unfinished = ROWS_AHEAD * jobs
 
     def submit(self, request: Request) -> None:
-        """Take a request."""
         with suppress(RuntimeError):  # it drains
             self._executor.submit(self._run, request)
 
     def end_requests(self, error: BaseException | None) -> None:
-        """Wait until all requests are answered, and end the stream."""
         self._executor.shutdown()
-        for sandbox in self._all:
+        for sandbox in self._sandboxes:
             sandbox.close()
         self._channel.finish(self._error or error)
 
     def drain(self, grace: float | None) -> None:
-        """Start no more rows; after ``grace`` seconds end those that run."""
         self._executor.shutdown(wait=False, cancel_futures=True)
         threading.Thread(target=self.end_requests, args=(None,), daemon=True).start()
         if grace is not None:
@@ -67,10 +63,9 @@ class _Pool:
             timer.start()
 
     def close(self) -> None:
-        """End the rows that run."""
         self._closed = True
         self._executor.shutdown(wait=False, cancel_futures=True)
-        for sandbox in list(self._all):
+        for sandbox in list(self._sandboxes):
             sandbox.kill()
 
     def _run(self, request: Request) -> None:
@@ -79,13 +74,13 @@ class _Pool:
                 sandbox = self._idle.pop()
             except IndexError:
                 sandbox = Sandbox(self._settings)
-                self._all.add(sandbox)
+                self._sandboxes.add(sandbox)
             verdict = None if self._closed else sandbox.judge(request.body)
-            if verdict is None:
-                self._all.discard(sandbox)
-                sandbox.close()
-            else:
+            if verdict is not None:
                 self._idle.append(sandbox)
+            else:
+                self._sandboxes.discard(sandbox)
+                sandbox.close()
             if not self._closed:
                 self._channel.put(Response(request, verdict or BROKEN))
         except BaseException as exc:  # it is raised in the caller's thread

@@ -44,20 +44,17 @@ class VerifyTask:
         if not isinstance(code, str):
             words = f'no text in the column "{self.code_key}". Try --input-key'
             return Failure("not_a_string" if self.code_key in row else "missing_key", words)
-        if self.output_key in row:
-            words = f'the row has "{self.output_key}" already. Try another --output-key'
+        if taken := [name for name in (self.output_key, *self.more_columns) if name in row]:
+            words = f'the row has "{taken[0]}" already. Rename it, or try another --output-key'
             return Failure("existing_key", words)
-        if taken := [name for name in self.more_columns if name in row]:
-            return Failure("existing_key", f'the row has "{taken[0]}" already. Rename that column')
         try:
             tests = read_tests(self._tests(row), row)
         except (ValueError, TypeError, KeyError, AttributeError):
             key = self.test_key or GENERATED_TESTS
             words = f'the tests in "{key}" are neither text, a list of texts nor pairs'
             return Failure("not_a_string", words)
-        told = {"code": code, "instruction": self._instruction(record)}
         named = {"entry_point": _entry_point(row), "language": row.get("language")}
-        body = dumps({**told, **named, **tests})
+        body = dumps({"code": code, "instruction": self._instruction(record), **named, **tests})
         return Ask(body, body)
 
     def columns(self, response: Response) -> dict[str, Any]:
@@ -107,26 +104,25 @@ def read_tests(column: Any, row: Mapping[str, Any]) -> dict[str, Any]:
     """
     if isinstance(column, str) and column.lstrip()[:2] in ('{"', "[{", '["'):
         column = loads(column)
+    if isinstance(column, list) and all(isinstance(one, str) for one in column):
+        setup = [row.get("test_setup_code"), *(row.get("test_imports") or ())]
+        column = "\n".join(one for one in [*setup, *column] if isinstance(one, str))
     if column is None or isinstance(column, str):
-        return {"test": column, "pairs": None, "function": None}
-    if isinstance(column, dict) and "inputs" in column:
+        return {"test": column}
+    if "inputs" in column:
         name = column.get("fn_name")
         pairs = list(zip(column["inputs"], column["outputs"], strict=True))
-    elif isinstance(column, list) and all(isinstance(one, str) for one in column):
-        setup = [row.get("test_setup_code"), *(row.get("test_imports") or ())]
-        text = "\n".join(one for one in [*setup, *column] if isinstance(one, str))
-        return {"test": text, "pairs": None, "function": None}
     else:
         cases = column if isinstance(column, list) else [column]
         name, pairs = None, [(one["input"], one["output"]) for one in cases]
         if cases[0].get("testtype") == "functional":
             told = row.get("metadata") or {}
-            name = (loads(told) if isinstance(told, str) else told).get("func_name")
-            name = name or row["entry_point"]
+            told = loads(told) if isinstance(told, str) else told
+            name = told.get("func_name") or row["entry_point"]
             pairs = [([*map(loads, a.split("\n"))], loads(b)) for a, b in pairs]
     if name is None:
         pairs = [(_lines(given), _lines(wanted)) for given, wanted in pairs]
-    return {"test": None, "pairs": pairs, "function": name}
+    return {"pairs": pairs, "function": name}
 
 
 def _lines(text: Any) -> str:

@@ -32,7 +32,7 @@ class Report:
     """What a ``BatchCrash`` found.
 
     Attributes:
-        moments: the call that was under way at each kill; "" for none.
+        moments: the call that was under way at each kill; "no call" for none.
         other_bytes: jobs whose output is not that of the run that was left alone.
         doubled: requests that more than one batch has answered.
     """
@@ -41,15 +41,6 @@ class Report:
     moments: Counter[str] = field(default_factory=Counter)
     other_bytes: int = 0
     doubled: int = 0
-    seconds: float = 0.0
-
-    def __str__(self) -> str:
-        moments = ", ".join(f"{n} in {what or 'no call'}" for what, n in self.moments.most_common())
-        return (
-            f"{self.moments.total()} kills over {self.jobs} jobs of {BATCHES} batches in "
-            f"{self.seconds:.0f} s ({moments}): {self.other_bytes} jobs with other bytes, "
-            f"{self.doubled} requests answered by two batches"
-        )
 
 
 class BatchCrash:
@@ -69,41 +60,39 @@ class BatchCrash:
         delays: Sequence[float] = (0.02, 0.05, 0.1, 0.8),
     ) -> None:
         self.folder, self.longest, self.random = folder, longest, Random(seed)
-        self.delays = delays
+        self.delays, self.report = delays, Report()
         self.input, self.template = folder / "rows.jsonl", bare(folder)
         self.input.write_bytes(instructions(*(f"task {i}" for i in range(25 * BATCHES))))
-        self.report = Report()
 
     def run(self, kills: int, seconds: float) -> Report:
         """Kill so many runs, or for so many seconds; each job is brought to its end."""
-        started = time.monotonic()
+        end = time.monotonic() + seconds
         with BatchServer() as server:
-            assert self.start(server, "whole").wait() == 0
-        while self.report.moments.total() < kills and time.monotonic() - started < seconds:
-            self.run_job(kills)
-        self.report.seconds = time.monotonic() - started
+            assert self.start(server, "whole").wait(120) == 0
+        while self.report.moments.total() < kills and time.monotonic() < end:
+            with BatchServer() as server:
+                server.delay = lambda: self.random.choice(self.delays)
+                server.faults = [self.fault() for _ in range(BATCHES)]
+                self.run_job(server, kills)
         return self.report
 
-    def run_job(self, kills: int) -> None:
-        out = f"out{self.report.jobs}"
-        with BatchServer() as server:
-            server.delay = lambda: self.random.choice(self.delays)
-            server.faults = [self.fault() for _ in range(BATCHES)]
-            while (process := self.start(server, out)) and self.report.moments.total() < kills:
-                try:
-                    code = process.wait(self.random.uniform(0.1, self.longest))
-                except subprocess.TimeoutExpired:
-                    self.report.moments[server.now if server.in_flight else ""] += 1
-                    process.kill()
-                    process.wait()
-                else:
-                    break
-            else:
-                code = process.wait(120)
-            assert code == 0
-            self.report.jobs += 1
-            self.report.other_bytes += self.output(out) != self.output("whole")
-            self.report.doubled += sum(n > 1 for n in server.finished().values())
+    def run_job(self, server: BatchServer, kills: int) -> None:
+        report, out = self.report, f"out{self.report.jobs}"
+        code = -9
+        while code == -9:
+            process = self.start(server, out)
+            may_kill = report.moments.total() < kills
+            try:
+                code = process.wait(self.random.uniform(0.1, self.longest) if may_kill else 120)
+            except subprocess.TimeoutExpired:
+                report.moments[server.now if server.in_flight else "no call"] += 1
+                process.kill()
+                code = process.wait()
+                assert may_kill, "a run that is left alone does not end"
+        assert code == 0
+        report.jobs += 1
+        report.other_bytes += self.output(out) != self.output("whole")
+        report.doubled += sum(n > 1 for n in server.finished().values())
 
     def fault(self) -> Fault:
         """Draw what becomes of a batch: half of them expire in part."""

@@ -3,25 +3,23 @@
     python tests/benchmarks/peers.py openai http://127.0.0.1:8000/v1 1000 64
 
 The arguments: one of ``PEERS``, a base URL, how many requests, how many of them at a time. The
-peers are no part of the package: ``pip install openai requests httpx``.
+peers are no part of the package: ``pip install openai requests``.
 """
 
 import asyncio
 import importlib.util
 import json
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 from urllib.parse import urlsplit
 
 PROMPT = "Write the code that this instruction asks for. " + "w" * 900
 MODEL = "m"
-HEADERS = {"authorization": "Bearer sk-0123456789"}
 PEERS = {
     "floor": "bare asyncio loop, no parsing",
     "openai": "AsyncOpenAI and a semaphore",
-    "httpx": "httpx.AsyncClient and a semaphore",
     "requests": "requests in a thread pool",
 }
 
@@ -39,43 +37,21 @@ def body(number: int) -> dict[str, object]:
     return {"model": MODEL, "messages": [{"role": "user", "content": prompt(number)}]}
 
 
-async def gather(ask: Callable[[int], Awaitable[str]], count: int, concurrency: int) -> None:
-    """Ask the usual way: a task a request, behind a semaphore."""
-    semaphore = asyncio.Semaphore(concurrency)
-
-    async def one(number: int) -> str:
-        async with semaphore:
-            return await ask(number)
-
-    texts = await asyncio.gather(*map(one, range(count)))
-    assert all(texts)
-
-
 async def use_openai(url: str, count: int, concurrency: int) -> None:
+    """Ask the usual way: a task a request, behind a semaphore."""
     from openai import AsyncOpenAI
 
+    semaphore = asyncio.Semaphore(concurrency)
     async with AsyncOpenAI(base_url=url, api_key="sk-0123456789") as client:
 
-        async def ask(number: int) -> str:
-            answer = await client.chat.completions.create(
-                model=MODEL, messages=[{"role": "user", "content": prompt(number)}]
-            )
-            return answer.choices[0].message.content or ""
+        async def ask(number: int) -> str | None:
+            async with semaphore:
+                answer = await client.chat.completions.create(
+                    model=MODEL, messages=[{"role": "user", "content": prompt(number)}]
+                )
+            return answer.choices[0].message.content
 
-        await gather(ask, count, concurrency)
-
-
-async def use_httpx(url: str, count: int, concurrency: int) -> None:
-    import httpx
-
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-    async with httpx.AsyncClient(limits=limits, headers=HEADERS, timeout=600) as client:
-
-        async def ask(number: int) -> str:
-            answer = await client.post(f"{url}/chat/completions", json=body(number))
-            return cast("str", answer.json()["choices"][0]["message"]["content"])
-
-        await gather(ask, count, concurrency)
+        assert all(await asyncio.gather(*map(ask, range(count))))
 
 
 def use_requests(url: str, count: int, concurrency: int) -> None:
@@ -85,7 +61,7 @@ def use_requests(url: str, count: int, concurrency: int) -> None:
 
     with requests.Session() as session, ThreadPoolExecutor(concurrency) as pool:
         session.mount("http://", HTTPAdapter(1, concurrency, pool_block=True))
-        session.headers.update(HEADERS)
+        session.headers["authorization"] = "Bearer sk-0123456789"
 
         def ask(number: int) -> str:
             answer = session.post(f"{url}/chat/completions", json=body(number), timeout=600)
@@ -151,7 +127,7 @@ def main() -> None:
     if name == "requests":
         use_requests(url, *numbers)
     else:
-        use = {"floor": use_floor, "openai": use_openai, "httpx": use_httpx}[name]
+        use = {"floor": use_floor, "openai": use_openai}[name]
         asyncio.run(use(url, *numbers))
 
 

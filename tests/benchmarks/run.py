@@ -5,7 +5,7 @@
     python tests/benchmarks/run.py cpu startup      some cases
 
 Needs the package. The peers in the ``cpu`` case are left out where they are not installed:
-``pip install openai requests httpx``. Everything is on the loopback; figures are medians of
+``pip install openai requests``. Everything is on the loopback; figures are medians of
 several runs which take turns, ± half the distance between the fastest and the slowest. A machine
 that is busy with other things shows in wall time first: ratios in one table stand longer.
 TMPDIR chooses the disk.

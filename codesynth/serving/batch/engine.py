@@ -132,9 +132,9 @@ class BatchEngine:
             await self._go_on()
         finally:
             await self._client.endpoint.aclose()
-        if self._open:
+        if self._open and not self._stopped:
             raise LimitReached(self._describe_open())
-        if self.waiting.unsent:
+        if self.waiting.unsent and not self._stopped:
             raise LimitReached("--max-cost is reached. Run again with more to go on")
 
     async def _go_on(self) -> None:
@@ -219,7 +219,9 @@ class BatchEngine:
         """
         seen = await self._results.read(batch, state)
         if state.status == "failed" and not seen:
-            return await self._take_refusal(batch, state)
+            self._close(batch)
+            await self._send_less(batch, state)
+            return True
         counted = state.results if state.status != "completed" else None
         if seen < (batch.requests if counted is None else counted) and batch.looks < _LOOKS:
             batch.looks += 1
@@ -228,22 +230,19 @@ class BatchEngine:
         self._close(batch, f"{batch.id} is {state.status} without an answer to this row")
         return True
 
-    async def _take_refusal(self, batch: OpenBatch, state: BatchState) -> bool:
-        self._close(batch)
+    async def _send_less(self, batch: OpenBatch, state: BatchState) -> None:
+        """Heed that a batch has more tokens than may be waiting there at a time."""
         words = self._client.endpoint.secrets.hide("; ".join(state.errors)) or "no reason given"
         if "token_limit_exceeded" not in words and "enqueued token" not in words.lower():
             raise EndpointError(f"{batch.id} has failed: {words}")
-        # These are more tokens than may be waiting there at a time.
         self._most_open = max(1, len(self._open))
         if not self._open:
             self._size = max(1, batch.requests // 2)
             await self._options.sleep(_MAX_PAUSE)
-        return True
 
     def _close(self, batch: OpenBatch, failed: str = "") -> None:
         self._results.close(batch, failed)
-        if batch in self._open:
-            self._open.remove(batch)
+        self._open.remove(batch)
 
     async def _send(self) -> bool:
         """Make a batch of rows that are in none; False where there are none, or no money for one.
@@ -253,6 +252,7 @@ class BatchEngine:
         with scratch_file() as file:
             if (batch := self._write(file)) is None:
                 return False
+            self._open.append(batch)
             try:
                 self._log.note(batch, file=await self._client.upload(file))
             except CallError as exc:
@@ -262,7 +262,6 @@ class BatchEngine:
                 self._size = batch.requests // 2
                 _log.info("%s. Now with %d requests", exc, self._size)
                 return True
-        self._open.append(batch)
         await self._create(batch)
         return True
 
@@ -308,7 +307,7 @@ class BatchEngine:
 
     def status(self) -> str:
         """Word how the batches go, for the bar."""
-        if not (batches := [*self._open]):
+        if not (batches := [batch for batch in self._open if batch.id]):
             return ""
         requests, done = sum(each.requests for each in batches), sum(each.done for each in batches)
         minutes = (self._options.clock() - self._started) / 60

@@ -69,7 +69,7 @@ class Results:
             await self.client.download(name, file)
             while lines := [*islice(file, _GROUP)]:
                 try:
-                    results = [self.client.shape.result(line) for line in lines]
+                    results = [self.client.shape.result(line) for line in lines if line.strip()]
                 except ValueError as exc:
                     raise CallError(f"{batch.id}: {name}: {exc}. Run again to retry") from exc
                 self._store(batch, results)
@@ -114,7 +114,8 @@ class Results:
             for row, each in group
             if each.answer is not None
         ]
-        self.log.keep(answers)
+        if answers:
+            self.log.keep(answers)
         if self.budget is not None:
             self.budget.spent += sum(self.budget.price.of(each.used) for each in answers)
         self.waiting.drop(row for row, _ in group)

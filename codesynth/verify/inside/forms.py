@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import tempfile
+from contextlib import suppress
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -23,20 +24,16 @@ if TYPE_CHECKING:
 RESULTS = "__codesynth_results__"
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 MUST_FAIL = AssertionError("test_codesynth_must_fail")
-NOT_REACHED = AssertionError("a test was not reached")
 
 
 def parse(text: str) -> ast.Module:
     """Parse a program without its ``if __name__ == "__main__"``."""
     tree = ast.parse(text)
-    guards = [one for one in tree.body if isinstance(one, ast.If) and has_name(one.test)]
+    guards = [
+        one for one in tree.body if isinstance(one, ast.If) and "__name__" in ast.dump(one.test)
+    ]
     tree.body = [one for one in tree.body if one not in guards]
     return tree
-
-
-def has_name(node: ast.AST) -> bool:
-    """Tell whether an expression looks at ``__name__``."""
-    return any(isinstance(one, ast.Name) and one.id == "__name__" for one in ast.walk(node))
 
 
 class Tests:
@@ -44,7 +41,7 @@ class Tests:
 
     Attributes:
         code: the text, with each statement that has asserts as a test. ``check(candidate)`` is
-            replaced by its statements, and what calls a test function is left out.
+            replaced by its statements, and calls of test functions are left out.
         imports: modules that names are imported from.
         argument: the name of the candidate; empty where there is no ``check``.
         functions, classes: names of test functions and of classes.
@@ -65,30 +62,23 @@ class Tests:
         self.needs_pytest = any(map(self._needs_pytest, body))
         self.count = 0 if self.needs_pytest else len(self.functions)
         asserting = [f"{name}(" for name, one in functions.items() if self._has(one, ["assert"])]
-        check = functions.get("check")
-        if check is not None and check.args.args:
+        left_out = {*self.functions, "main"}
+        if (check := functions.get("check")) and check.args.args:
             self.argument = check.args.args[0].arg
-            body = [
-                one
-                for one in body
-                if isinstance(one, DEFINITIONS) or not self._has(one, ["check("])
-            ]
-            body += check.body
-        own = [f"{name}(" for name in (*self.functions, "main")]
-        tree.body = []
-        for one in body:
-            if isinstance(one, DEFINITIONS):
-                tree.body.append(one)
-            elif not self._has(one, own):
-                is_test = self._has(one, ["assert", *asserting])
-                tree.body.append(self._test(one) if is_test else one)
+            left_out.add("check")
+            body = body + [one for one in check.body if not isinstance(one, ast.Return)]
+        self._words = ["assert", *asserting]
+        tree.body = [self._step(one) for one in body if called(one) not in left_out]
         self.code = compile(tree, TEST_FILE, "exec")
 
     def _has(self, node: Any, words: list[str]) -> bool:
         source = "\n".join(self._lines[node.lineno - 1 : node.end_lineno])
         return any(word in source for word in words)
 
-    def _test(self, node: ast.stmt) -> ast.With:
+    def _step(self, node: ast.stmt) -> ast.stmt:
+        """Make a statement a test if it has an assert or calls a function that has one."""
+        if isinstance(node, DEFINITIONS) or not self._has(node, self._words):
+            return node
         self.count += 1
         place: Any = {"lineno": node.lineno, "col_offset": 0}
         return ast.With([ast.withitem(ast.Name(RESULTS, ast.Load(), **place))], [node], **place)
@@ -101,8 +91,14 @@ class Tests:
             return False
         if node.name.startswith("test"):
             return bool(node.decorator_list) or len(node.args.args) > len(node.args.defaults)
-        marks = " ".join(map(ast.dump, node.decorator_list))
-        return node.name.startswith(("setup_", "teardown_")) or "fixture" in marks
+        is_fixture = any("fixture" in ast.dump(one) for one in node.decorator_list)
+        return is_fixture or node.name.startswith(("setup_", "teardown_"))
+
+
+def called(node: ast.stmt) -> str:
+    """Name the function or method that a statement is a call of."""
+    function = getattr(getattr(node, "value", None), "func", None)
+    return str(getattr(function, "id", getattr(function, "attr", "")))
 
 
 def run_tests(tests: Tests, module: ModuleType, results: Results, entry: str | None) -> None:
@@ -112,7 +108,8 @@ def run_tests(tests: Tests, module: ModuleType, results: Results, entry: str | N
         functions = [one for one in space.values() if inspect.isfunction(one)]
         space[tests.argument] = eval(entry, space) if entry else functions[-1]
     for name in tests.imports:
-        if name not in sys.modules and importlib.util.find_spec(name.partition(".")[0]) is None:
+        package = name.partition(".")[0]
+        if package not in sys.modules and importlib.util.find_spec(package) is None:
             sys.modules[name] = module  # what is not installed means the code
     space[RESULTS] = results
     exec(tests.code, space)
@@ -123,41 +120,30 @@ def run_tests(tests: Tests, module: ModuleType, results: Results, entry: str | N
         with results:
             if inspect.iscoroutine(made := space[name]()):
                 importlib.import_module("asyncio").run(made)
-    run_cases([space[name] for name in tests.classes if hasattr(space[name], "debug")], results)
+    for case in [space[name] for name in tests.classes]:
+        if hasattr(case, "setUpClass"):
+            run_case(case, results)
 
 
-def run_cases(cases: list[Any], results: Results) -> None:
-    """Run the tests of classes of unittest."""
-    if not cases:
-        return
+def run_case(case: Any, results: Results) -> None:
+    """Run the tests of a class of unittest."""
     import unittest
 
-    class Result(unittest.TestResult):
-        error: BaseException | None = None
+    def keep_exception(error: Any, _test: Any) -> Any:
+        return error[1]
 
-        def addError(self, test: Any, err: Any) -> None:  # noqa: N802
-            self.error = self.error or (err and err[1])
-
-        addFailure = addError  # noqa: N815
-
-        def addSubTest(self, test: Any, subtest: Any, err: Any) -> None:  # noqa: N802
-            self.addError(test, err)
-
-        def addSkip(self, test: Any, reason: str) -> None:  # noqa: N802
-            self.error = self.error or unittest.SkipTest(reason)
-
-        def addUnexpectedSuccess(self, test: Any) -> None:  # noqa: N802
-            self.error = AssertionError("unexpected success")
-
-        def stopTest(self, test: Any) -> None:  # noqa: N802
-            results.note(self.error)
-            self.error = None
-
-    for case in cases:
-        suite, result = unittest.defaultTestLoader.loadTestsFromTestCase(case), Result()
-        results.expect(suite.countTestCases())
-        suite.run(result)
-        results.finish(result.error or NOT_REACHED)
+    suite = unittest.defaultTestLoader.loadTestsFromTestCase(case)
+    results.expect(suite.countTestCases())
+    case.setUpClass()
+    for test in suite:
+        result: Any = unittest.TestResult()
+        result._exc_info_to_string = keep_exception
+        test.run(result)
+        problems = [error for _, error in result.failures + result.errors]
+        problems += [unittest.SkipTest(reason) for _, reason in result.skipped]
+        problems += [AssertionError("unexpected success") for _ in result.unexpectedSuccesses]
+        results.note(problems[0] if problems else None)
+    case.tearDownClass()
 
 
 def run_pytest(tests: Tests, module: ModuleType, results: Results) -> None:
@@ -199,29 +185,39 @@ def run_pytest(tests: Tests, module: ModuleType, results: Results) -> None:
     plugin = Plugin()
     options = ["-q", "-s", "--noconftest", "--assert=plain", "-p", "no:cacheprovider", path]
     pytest.main(options, plugins=[plugin])
-    results.finish(NOT_REACHED)
+    results.finish(AssertionError("a test was not reached"))
     if plugin.last is not MUST_FAIL:
         results.note(RuntimeError("a test that must fail did not"))
 
 
-def find_examples(text: str) -> list[list[doctest.Example]]:
-    """Find the doctests in the docstrings of Python, or in prose, where a fence ends an output."""
-    if ">>>" not in text:
+def find_examples(*texts: str) -> list[list[doctest.Example]]:
+    """Find the doctests in docstrings of Python, or in prose, where a fence ends an output.
+
+    Each docstring is a group. One with nothing new is left out: code repeats its instruction.
+    """
+    if not any(">>>" in text for text in texts):
         return []
     import doctest  # it takes 20 ms, which only rows that need it pay
 
+    groups, known = [], set[tuple[str, str]]()
+    for docstring in [docstring for text in texts for docstring in docstrings(text)]:
+        with suppress(ValueError):  # malformed: no doctests
+            group = doctest.DocTestParser().get_examples(docstring)
+            pairs = {(one.source, one.want) for one in group}
+            if not pairs <= known:
+                groups.append(group)
+                known |= pairs
+    return groups if any(want for _, want in known) else []
+
+
+def docstrings(text: str) -> list[str]:
+    """List the docstrings of Python; of other text, all of it is one, without fences."""
     try:
-        nodes = [n for n in ast.walk(ast.parse(text)) if isinstance(n, (*DEFINITIONS, ast.Module))]
-        texts = [ast.get_docstring(node, clean=False) or "" for node in nodes]
+        tree = ast.parse(text)
     except (SyntaxError, ValueError):
-        texts = [re.sub(r"""(?m)^[ \t]*(?:```|~~~|\"{3}|'{3}).*$""", "", text)]
-    found = []
-    for one in texts:
-        try:
-            found.append(doctest.DocTestParser().get_examples(one))
-        except ValueError:
-            continue  # malformed: no doctests
-    return [examples for examples in found if examples]
+        return [re.sub(r"""(?m)^[ \t]*(?:```|~~~|\"{3}|'{3}).*$""", "", text)]
+    nodes = [one for one in ast.walk(tree) if isinstance(one, (*DEFINITIONS, ast.Module))]
+    return [ast.get_docstring(node, clean=False) or "" for node in nodes]
 
 
 def run_example(example: doctest.Example, space: dict[str, Any]) -> None:
@@ -239,9 +235,21 @@ def run_example(example: doctest.Example, space: dict[str, Any]) -> None:
         raise failure.exc_info[1] from None
 
 
-def run_program(code: CodeType, given: str, wanted: str) -> None:
-    """Run a program on standard input, and compare its output as judges do."""
+def run_programs(code: CodeType, pairs: list[tuple[str, str]], results: Results) -> None:
+    """Run a program on each input, and compare its output as judges do."""
+    for given, wanted in pairs:
+        with results:
+            got = run_program(code, given)
+            words, others = got.split(), wanted.split()
+            if len(words) != len(others) or not all(map(is_same_word, words, others)):
+                raise_different(given, wanted, got)
+
+
+def run_program(code: CodeType, given: str) -> str:
+    """Run a program on standard input, and return its output."""
     module = sys.modules["__main__"] = ModuleType("__main__")
+    os.dup2(2, 0)  # an earlier run may have closed them
+    os.dup2(2, 1)
     with tempfile.TemporaryFile("w+") as source, tempfile.TemporaryFile("w+") as output:
         source.write(given)
         source.seek(0)
@@ -254,14 +262,12 @@ def run_program(code: CodeType, given: str, wanted: str) -> None:
         except SystemExit as exc:
             if exc.code:
                 raise RuntimeError(f"exit code {exc.code}") from None
-        atexit._run_exitfuncs()  # some programs write their output there
-        for file in files:
-            file.flush()
+        finally:
+            atexit._run_exitfuncs()  # some programs write their output there
+            for file in files:
+                file.flush()
         output.seek(0)
-        got = output.read()
-    words, others = got.split(), wanted.split()
-    if len(words) != len(others) or not all(map(is_same_word, words, others)):
-        raise AssertionError(f"input {given!r:.80}: expected {wanted!r:.80}, got {got!r:.80}")
+        return output.read()
 
 
 def is_same_word(got: str, wanted: str) -> bool:
@@ -278,4 +284,9 @@ def run_call(module: ModuleType, name: str, given: list[Any], wanted: Any) -> No
     got = json.loads(json.dumps(getattr(owner, name)(*given)))
     # APPS puts the value in a list of one
     if got != wanted and not (isinstance(wanted, list) and wanted and got == wanted[0]):
-        raise AssertionError(f"input {given!r:.80}: expected {wanted!r:.80}, got {got!r:.80}")
+        raise_different(given, wanted, got)
+
+
+def raise_different(given: Any, wanted: Any, got: Any) -> None:
+    """Raise the error of a test that got something else than it wanted."""
+    raise AssertionError(f"input {given!r:.80}: expected {wanted!r:.80}, got {got!r:.80}")

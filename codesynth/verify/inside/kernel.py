@@ -15,10 +15,9 @@ REFUSED_CALLS = (
     *("memfd_create", "memfd_secret", "bpf", "perf_event_open", "userfaultfd", "io_uring_setup"),
 )
 """They reach other processes, outlive a row, hold memory that nothing counts, or are too wide."""
-ALLOW, REFUSE, EQUAL, GREATER, ALL_BITS = 0x7FFF0000, 0x50026, 4, 6, 7
-NAMESPACES = (0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000)
-SOCKET_FAMILIES = {1, 2, 10, 16}
-"""Unix, IPv4, IPv6, netlink: those that a network namespace contains. Vsock, for one, is not."""
+ALLOW, REFUSE, GREATER, ALL_BITS = 0x7FFF0000, 0x50026, 6, 7
+NEW_USER_NAMESPACE, HIGHEST_SOCKET_FAMILY = 0x10000000, 16
+"""Sockets of higher families than netlink, such as vsock, are not held by a network namespace."""
 NOSUID_NODEV, MNT_DETACH, PR_SET_DUMPABLE = 6, 2, 4
 NO_CAPABILITIES = struct.pack("Ii", 0x20080522, 0), bytes(24)
 
@@ -32,21 +31,13 @@ def call(name: str, *arguments: bytes | int) -> None:
         raise OSError(ctypes.get_errno(), f"cannot {name}")
 
 
-def limit(what: int, value: int) -> None:
-    """Set a limit of this process, if it is not lower already."""
-    hard = resource.getrlimit(what)[1]
-    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-    resource.setrlimit(what, (value, value))
-
-
-def confine() -> None:
-    """Set up what holds for the server and all rows."""
-    # Too little for a file; where cores are piped to a program, 1 stops it and 0 does not.
-    limit(resource.RLIMIT_CORE, 1)
-    call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)
-    refuse_system_calls()
-    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write("1000")  # where the machine runs out of memory, rows go first
+def limit(**limits: int) -> None:
+    """Set limits of this process, by their names in ``resource``, if they are not lower."""
+    for name, value in limits.items():
+        what = getattr(resource, f"RLIMIT_{name}")
+        hard = resource.getrlimit(what)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(what, (value, value))
 
 
 def drop_rights(uid: int | None) -> None:
@@ -58,15 +49,11 @@ def drop_rights(uid: int | None) -> None:
     call("capset", *NO_CAPABILITIES)
 
 
-def mount_scratch(folder: str, size: int) -> None:
-    """Mount an empty folder for a row."""
+def renew_folder(folder: str, size: int) -> None:
+    """Put an empty folder in the place of a row's."""
+    call("umount2", folder.encode(), MNT_DETACH)
     options = f"size={size},nr_inodes=16384,mode=1777".encode()
     call("mount", b"scratch", folder.encode(), b"tmpfs", NOSUID_NODEV, options)
-
-
-def unmount(folder: str) -> None:
-    """Drop a row's folder with all that is in it."""
-    call("umount2", folder.encode(), MNT_DETACH)
 
 
 def used_bytes() -> int:
@@ -78,25 +65,18 @@ def used_bytes() -> int:
     return used
 
 
-def refuse_system_calls() -> None:
-    """Install a seccomp filter; the processes that are forked have it too."""
+def confine() -> None:
+    """Shield the server from rows, and refuse system calls to both by a seccomp filter."""
+    limit(CORE=1)  # too little for a file; where cores are piped to a program, 0 does not stop it
+    call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)
     library = ctypes.CDLL("libseccomp.so.2")
     library.seccomp_init.restype = ctypes.c_void_p
     context = ctypes.c_void_p(library.seccomp_init(ALLOW))
-
-    def refuse(name: str, argument: int = 0, *condition: int) -> None:
+    rules = dict.fromkeys(REFUSED_CALLS, b"")
+    rules["clone"] = struct.pack("IIQQ", 0, ALL_BITS, NEW_USER_NAMESPACE, NEW_USER_NAMESPACE)
+    rules["socket"] = struct.pack("IIQQ", 0, GREATER, HIGHEST_SOCKET_FAMILY, 0)
+    for name, condition in rules.items():
         number = library.seccomp_syscall_resolve_name(name.encode())
-        test = struct.pack("IIQQ", argument, *condition) if condition else None
-        library.seccomp_rule_add_array(context, REFUSE, number, int(bool(condition)), test)
-
-    for name in REFUSED_CALLS:
-        refuse(name)
-    for flag in NAMESPACES:
-        refuse("clone", 0, ALL_BITS, flag, flag)
-    for family in set(range(64)) - SOCKET_FAMILIES:
-        refuse("socket", 0, EQUAL, family, 0)
-    refuse("socket", 0, GREATER, 63, 0)
-    refuse("setrlimit", 0, EQUAL, resource.RLIMIT_CORE, 0)
-    refuse("prlimit64", 1, EQUAL, resource.RLIMIT_CORE, 0)
+        library.seccomp_rule_add_array(context, REFUSE, number, bool(condition), condition or None)
     if library.seccomp_load(context) != 0:
         raise OSError("cannot install the filter of system calls")

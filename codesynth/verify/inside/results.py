@@ -9,8 +9,7 @@ import signal
 import traceback
 from typing import Any
 
-MOST_TESTS, MAX_MESSAGE = 10_000, 300
-MEMORY_BYTES = 1 << 16
+MOST_TESTS, MAX_MESSAGE, MEMORY_BYTES = 10_000, 300, 1 << 16
 CODE_FILE, TEST_FILE = "solution.py", "test_solution.py"
 TIMEOUT = "timeout"
 
@@ -27,17 +26,13 @@ def verdict(status: str, results: str = "", message: str = "") -> dict[str, Any]
 class Results:
     """One letter a test: ``.`` passed, ``F`` failed, ``E`` error; and the first problem in words.
 
-    Each test is run in a ``with`` block of it.
-
-    Args:
-        memory: shared with the server, which reads the letters even if the process is killed.
-        text: of the tests, for messages.
+    Each test is run in a ``with`` block of it. The memory is shared with the server, which reads
+    the letters even if the process is killed. The text, of the tests, is for messages.
     """
 
     def __init__(self, memory: mmap.mmap, text: str = "") -> None:
         self._memory, self._lines = memory, text.splitlines()
-        self._may_skip = "skip" in text.lower()
-        self._expected = 0
+        self._may_skip, self._expected = "skip" in text.lower(), 0
         self.letters = self.message = ""
 
     def expect(self, tests: int) -> None:
@@ -46,10 +41,9 @@ class Results:
         self._publish()
 
     def __enter__(self) -> None:
-        """Start a test."""
+        pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        """Note how the test ended, and go on."""
         self.note(error)
         return True
 
@@ -90,9 +84,7 @@ def write_record(memory: mmap.mmap, record: dict[str, Any]) -> None:
 def read_record(memory: mmap.mmap, reason: str, status: int) -> dict[str, Any]:
     """Read the record that a row's process left; without one, say what the process came to.
 
-    Args:
-        reason: why the process was ended; empty if it ended by itself.
-        status: its end, as ``os.waitpid`` tells it.
+    ``reason`` says why it was ended; it is empty if it ended by itself, with that ``status``.
     """
     record, is_whole, _ = memory[MOST_TESTS + 1 :].partition(b"\n")
     if is_whole and not reason:

@@ -12,7 +12,6 @@ import json
 import mmap
 import os
 import re
-import resource
 import signal
 import sys
 import time
@@ -48,7 +47,7 @@ class Server:
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
         if confined:
             kernel.confine()
-            kernel.mount_scratch(scratch, memory)
+            kernel.renew_folder(scratch, memory)
         gc.freeze()
 
     def serve(self) -> None:
@@ -76,11 +75,9 @@ class Server:
             os.dup2(self._null, 2)
             os.closerange(3, 64)
             os.chdir(self._scratch)
-            kernel.limit(resource.RLIMIT_DATA, 2 * self._memory)  # it counts what is reserved too
-            kernel.limit(resource.RLIMIT_FSIZE, self._memory)
-            kernel.limit(resource.RLIMIT_NPROC, self._processes)
-            kernel.limit(resource.RLIMIT_CPU, int(self._timeout) + 2)
-            kernel.limit(resource.RLIMIT_NOFILE, 256)
+            memory, seconds = self._memory, int(self._timeout) + 2
+            kernel.limit(DATA=2 * memory, FSIZE=memory)  # data that is only reserved counts too
+            kernel.limit(NPROC=self._processes, NOFILE=256, CPU=seconds)
             if self._confined:
                 kernel.drop_rights(self._uid)
             row()
@@ -109,8 +106,7 @@ class Server:
                 ended, found = os.waitpid(-1, 0)
                 status = found if ended == pid else status
         if self._confined:
-            kernel.unmount(self._scratch)
-            kernel.mount_scratch(self._scratch, self._memory)
+            kernel.renew_folder(self._scratch, self._memory)
         else:
             rmtree(self._scratch, ignore_errors=True)
             os.makedirs(self._scratch, exist_ok=True)

@@ -17,7 +17,6 @@ from typing import Any
 from . import forms
 from .results import CODE_FILE, MEMORY_BYTES, Results, verdict, write_record
 
-CONTROL = "assert 1 == 2\ndef test_must_fail():\n    assert [1] == [2]\n"
 UNITTEST_CONTROL = """
 import unittest
 class MustFail(unittest.TestCase):
@@ -31,8 +30,18 @@ class MustFail(unittest.TestCase):
         with self.assertRaises(ValueError):
             pass
 """
-"""Tests that must fail: where they pass, the code has put testing itself out of order."""
-CONTROLS = [forms.Tests(text) for text in (CONTROL, CONTROL + UNITTEST_CONTROL)]
+PYTEST_CONTROL = """
+import pytest
+def test_raises():
+    with pytest.raises(ValueError):
+        pass
+"""
+CONTROLS = {
+    "": forms.Tests("assert 1 == 2\ndef test_must_fail():\n    assert [1] == [2]\n"),
+    "unittest": forms.Tests(UNITTEST_CONTROL),
+    "pytest": forms.Tests(PYTEST_CONTROL),
+}
+"""Tests that must fail, for tests with a word: where one passes, testing is out of order."""
 OTHER_LANGUAGE = re.compile(
     r"\s*(#include|#!.*\b(ba)?sh\b|<\?php|//|/\*|package \w|using [\w.]+;|import .*[;'\"{]|public "
     r"|(pub )?fn \w|func \w|(export )?(async )?function\b|(const|let|var) \w|use [\w:]+;|struct \w)"
@@ -57,12 +66,13 @@ def run(line: bytes, memory: mmap.mmap) -> None:
 
 def judge(row: dict[str, Any], results: Results) -> dict[str, Any]:
     """Run a row and say what came of it."""
-    instruction = row.get("instruction") or ""
+    instruction, code = row.get("instruction") or "", row["code"]
+    is_script = bool(row.get("pairs")) and row.get("function") is None
     try:
-        stub, code = read_program(row, instruction)
+        programs = [compile_text(code, is_script)] if is_script else read_code(code, instruction)
     except SyntaxError as exc:
         language = str(row.get("language") or "python").lower()
-        if OTHER_LANGUAGE.match(row["code"]) or not language.startswith(("py", "en")):
+        if OTHER_LANGUAGE.match(code) or not language.startswith(("py", "en")):
             return verdict("unsupported", "", "the code is not Python")
         return verdict("syntax_error", "", f"line {exc.lineno}: {exc.msg}")
     try:
@@ -70,24 +80,25 @@ def judge(row: dict[str, Any], results: Results) -> dict[str, Any]:
     except SyntaxError as exc:
         return verdict("error", "", f"the tests, line {exc.lineno}: {exc.msg}")
     has_tests = row.get("test") or row.get("pairs")
-    examples = [] if has_tests else find_examples(instruction, row["code"])
-    results.expect(len(row.get("pairs") or ()) + sum(map(len, examples)) + tests.count)
+    groups = [] if has_tests else forms.find_examples(instruction, code)
+    results.expect(len(row.get("pairs") or ()) + sum(map(len, groups)) + tests.count)
     try:
-        run_row(row, stub, code, examples, tests, results)
+        if is_script:
+            forms.run_programs(programs[0], row["pairs"], results)
+        else:
+            run_tests(row, load(programs), groups, tests, results)
     except BaseException as exc:
         results.finish(exc)
-        if not results.letters:
-            return verdict("error", "", results.describe(exc))
+        if not results.message:
+            return verdict("error", results.letters, results.describe(exc))
     if problem := results.letters.strip(".")[:1]:
         return verdict("failed" if problem == "F" else "error", results.letters, results.message)
-    if not results.letters:
-        return verdict("no_tests")
-    if equals_everything(row["code"]) or not can_fail(tests, examples):
+    if results.letters and (equals_everything(code) or not can_fail(tests, groups)):
         return verdict("error", results.letters, "the code interferes with its tests")
-    return verdict("passed", results.letters)
+    return verdict("passed" if results.letters else "no_tests", results.letters)
 
 
-def compile_text(text: str, *, is_script: bool = False) -> CodeType:
+def compile_text(text: str, is_script: bool = False) -> CodeType:
     """Compile a program, without its main guard; whatever is wrong with it is a SyntaxError."""
     try:
         program = forms.parse(text) if "__name__" in text and not is_script else text
@@ -96,59 +107,46 @@ def compile_text(text: str, *, is_script: bool = False) -> CodeType:
         raise SyntaxError(str(exc) or type(exc).__name__) from None
 
 
-def read_program(row: dict[str, Any], instruction: str) -> tuple[CodeType | None, CodeType]:
-    """Read code, and what of the instruction is to run before it.
+def read_code(code: str, instruction: str) -> list[CodeType]:
+    """Compile code, and before it the instruction if that is a stub.
 
-    If the instruction is a stub, code may be its body, as in HumanEval, or use its imports. Raises
-    the code's own SyntaxError where nothing compiles.
+    Code may be the stub's body, as in HumanEval, or use its imports. Raises the code's own
+    SyntaxError where nothing compiles.
     """
-    stub, code = None, row["code"]
+    stubs = []
     if re.search(r"(?m)^(async def|def|class) ", instruction):
         with suppress(SyntaxError):
-            stub = compile_text(instruction)
+            stubs.append(compile_text(instruction))
     try:
-        return stub, compile_text(code, is_script=is_script(row))
+        return [*stubs, compile_text(code)]
     except SyntaxError:
-        for body in (code, textwrap.indent(textwrap.dedent(code), "    ")) if stub else ():
+        for body in (code, textwrap.indent(textwrap.dedent(code), "    ")) if stubs else ():
             with suppress(SyntaxError):
-                return None, compile_text(f"{instruction.rstrip()}\n{body}")
+                return [compile_text(f"{instruction.rstrip()}\n{body}")]
         raise
 
 
-def is_script(row: dict[str, Any]) -> bool:
-    """Tell whether the code is a program that reads its input."""
-    return bool(row.get("pairs")) and row.get("function") is None
+def load(programs: list[CodeType]) -> ModuleType:
+    """Run the code, as ``__main__`` and as the module ``solution``."""
+    module = ModuleType("__main__")
+    module.__file__ = sys.argv[0] = os.path.abspath(CODE_FILE)
+    sys.path.insert(0, os.getcwd())
+    sys.modules["solution"] = sys.modules["__main__"] = module
+    for stub in programs[:-1]:
+        with suppress(Exception):
+            exec(stub, vars(module))
+    exec(programs[-1], vars(module))
+    return module
 
 
-def find_examples(instruction: str, code: str) -> list[list[Any]]:
-    """Collect the doctests of the instruction, and those that the code adds."""
-    groups = forms.find_examples(instruction)
-    known = {(one.source, one.want) for group in groups for one in group}
-    for group in forms.find_examples(code):
-        if not {(one.source, one.want) for one in group} <= known:
-            groups.append(group)
-    return groups if any(one.want for group in groups for one in group) else []
-
-
-def run_row(
-    row: dict[str, Any],
-    stub: CodeType | None,
-    code: CodeType,
-    examples: list[list[Any]],
-    tests: forms.Tests,
-    results: Results,
+def run_tests(
+    row: dict[str, Any], module: ModuleType, groups: Any, tests: forms.Tests, results: Results
 ) -> None:
-    """Run the code and its tests."""
-    if is_script(row):
-        for given, wanted in row["pairs"]:
-            with results:
-                forms.run_program(code, given, wanted)
-        return
-    module = load(stub, code)
+    """Run the tests of a row; doctests of one docstring share a copy of the code's names."""
     for given, wanted in row.get("pairs") or ():
         with results:
             forms.run_call(module, row["function"], given, wanted)
-    for group in examples:
+    for group in groups:
         names = dict(vars(module))
         for example in group:
             with results:
@@ -156,28 +154,16 @@ def run_row(
     forms.run_tests(tests, module, results, row.get("entry_point"))
 
 
-def load(stub: CodeType | None, code: CodeType) -> ModuleType:
-    """Run the code, as ``__main__`` and as the module ``solution``."""
-    module = ModuleType("__main__")
-    module.__file__ = sys.argv[0] = os.path.abspath(CODE_FILE)
-    sys.path.insert(0, os.getcwd())
-    sys.modules["solution"] = sys.modules["__main__"] = module
-    if stub:
-        with suppress(Exception):
-            exec(stub, vars(module))
-    exec(code, vars(module))
-    return module
-
-
-def can_fail(tests: forms.Tests, examples: list[list[Any]]) -> bool:
+def can_fail(tests: forms.Tests, groups: list[list[Any]]) -> bool:
     """Run tests that must fail as the row's own were run."""
     results = Results(mmap.mmap(-1, MEMORY_BYTES))
     with suppress(BaseException):
-        forms.run_tests(CONTROLS[bool(tests.classes)], ModuleType("control"), results, None)
-        for group in examples[:1]:
+        for control in [CONTROLS[word] for word in CONTROLS if word in tests.text]:
+            forms.run_tests(control, ModuleType("control"), results, None)
+        for group in groups[:1]:
             with results:
                 forms.run_example(type(group[0])("1", "2"), {})
-    return set(results.letters) == {"F"}
+    return bool(results.letters) and "." not in results.letters
 
 
 def equals_everything(code: str) -> bool:

@@ -63,8 +63,7 @@ def clients(folder: Path, quick: bool) -> dict[str, Client]:
 
     found = {WHOLE: Client(codesynth(), most, 1024)}
     found[UNKEPT] = Client(codesynth("--no-journal"), most, 1024)
-    sizes = {"floor": (4 * most, 1024), "openai": (most // 10, 256)}
-    sizes |= {"requests": (most // 4, 256), "httpx": (most // 50, 64)}
+    sizes = {"floor": (4 * most, 1024), "openai": (most // 10, 256), "requests": (most // 4, 256)}
     for name in filter(is_there, PEERS):
         found[name] = Client(peer(name), *sizes[name])
     return found
