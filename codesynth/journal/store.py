@@ -80,6 +80,7 @@ class Journal:
     Args:
         path: made where it does not exist.
         read_only: see ``open_to_read``.
+        find_answers: ``refresh`` at once.
         clock: seconds since the epoch.
 
     Attributes:
@@ -101,6 +102,7 @@ class Journal:
         path: str | os.PathLike[str],
         *,
         read_only: bool = False,
+        find_answers: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.path, self._clock = os.fspath(path), clock
@@ -128,6 +130,8 @@ class Journal:
                 self._check_format() if read_only else self._take()
                 self.answers, *spent = (self._do(_TOTAL) or [(0, 0, 0)])[0]
                 self._spent = Usage(*spent)
+                if find_answers:
+                    self.refresh()
             except BaseException:
                 self._db.close()
                 raise
@@ -325,17 +329,11 @@ def open_to_read(path: str, *, answers: bool = False) -> Journal:
         with contextlib.suppress(BusyError), Journal(path):
             pass  # a run that goes on takes it by itself
     for tries_left in reversed(range(_TRIES)):
-        with contextlib.ExitStack() as stack:
-            try:
-                journal = stack.enter_context(Journal(path, read_only=True))
-                if answers:
-                    journal.refresh()
-            except JournalError:  # while a run is writing, it may look damaged
-                if not tries_left:
-                    raise
-            else:
-                stack.pop_all()
-                return journal
+        try:
+            return Journal(path, read_only=True, find_answers=answers)
+        except JournalError:  # while a run is writing, it may look damaged
+            if not tries_left:
+                raise
         time.sleep(_TRY_SECONDS)
     raise AssertionError
 

@@ -477,7 +477,8 @@ def says(*answers: bytes, then: str = "wait") -> Script:
 def reset(transport: asyncio.WriteTransport) -> None:
     """Close with a RST."""
     raw: socket.socket = transport.get_extra_info("socket")
-    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    if raw.fileno() >= 0:  # a client that was killed is gone already
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
 
 
