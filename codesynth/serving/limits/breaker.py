@@ -6,7 +6,7 @@ import math
 
 FIRST_PAUSE = 0.1
 """Seconds from the opening to the first trial, and the shortest pause between two."""
-PAUSE_GROWTH = 0.3
+PAUSE_GROWTH = 0.2
 """Part of the time since the opening that the next pause lasts: 8 trials in the first second."""
 EARLY_PAUSE = 0.25
 """Seconds between trials before the first answer, so that a dead endpoint is found out as soon as
@@ -44,21 +44,18 @@ class Breaker:
         """Count the refusals in a row anew."""
         self._first, self._refused = None, 0
 
-    def is_suspicious(self, number: int) -> bool:
-        """Tell whether it looks as if it will open soon."""
-        if self._first is None:
-            return False
-        return self._refused >= max(3.0, 0.6 * (number - self._first))
-
     def should_open(
-        self, number: int, latency: float, most: float, retry_after: float | None
+        self, number: int, latency: float, most: float, retry_after: float | None, *, idle: bool
     ) -> bool:
-        """Take a refusal; tell whether they are too many in a row, answers of older ones aside."""
+        """Take a refusal; tell whether nothing is accepted: too many in a row, answers aside.
+
+        Refusals also come in batches, so nothing may be in flight, or the server asks to wait.
+        """
         self._patience = PATIENCE * latency
         if self._first is None:
             self._first = number
         self._refused += 1
-        if self._refused > 1 and self._refused >= most:
+        if self._refused >= most and (idle or retry_after):
             if self._refused >= 0.9 * (number - self._first + 1):
                 return True
             self.restart()
