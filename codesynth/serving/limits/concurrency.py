@@ -64,7 +64,6 @@ class _Comparison(NamedTuple):
     limit: float
     sent: int
     refused: int
-    fallen: bool
     since: float
 
 
@@ -105,7 +104,7 @@ class Concurrency:
         self._counted_from, self._refused, self._full = 0, 0, False
         self._outdated = 0  # requests up to this number were sent at a higher limit
         self._ramp_end, self._next_slot = -math.inf, -math.inf
-        self._slow_start_end = self._next_comparison = self._next_measurement = 0.0
+        self._next_comparison = self._next_measurement = 0.0
         self._kind: Kind = "overload"
 
     def wait(self, now: float) -> float:
@@ -228,7 +227,6 @@ class Concurrency:
         full = sent >= START and self._answers >= 5 and (resolved or not refused)
         if self._random.are_exceeded(sent, refused) or (full and refused > 0.4 * sent):
             accepted = self.in_flight / (1 - self._random.share)
-            self._slow_start_end = now
             if not self._random.is_measured:
                 self._next_measurement = now + max(2, 4 * self._latency)
             limit = min(self.limit, max(accepted, 4.0))
@@ -247,7 +245,7 @@ class Concurrency:
         fallen = falling and self.limit < FALLEN * self._peak and now >= self._next_comparison
         repeat = self._random.share and now >= self._next_measurement
         if refused and (fallen or (repeat and sent >= 20)):
-            self._comparison = _Comparison(self.limit, sent, refused, fallen, now)
+            self._comparison = _Comparison(self.limit, sent, refused, now)
             limit = COMPARISON * min(self.limit, max(self.in_flight, COMPARISON * self.limit))
             self._set(now, limit, self._words(sent, refused) + "; comparing")
         elif sent > WINDOW:
@@ -273,15 +271,10 @@ class Concurrency:
         elif refused > min(0.5 * sent, 1.5 * expected + 5):
             self._hold(now, self.limit, why)  # the load has not fallen yet
         else:
-            share = self._random.share
-            again = not self._random.is_measured or (
-                before.fallen and now > self._slow_start_end + 10
-            )
             self._random.learn(sent + before.sent, refused + before.refused)
             self._next_measurement = now + REPEAT_SECONDS * max(1.0, self._latency)
-            peak = self._peak
-            self._hold(now, peak, why, FALLEN)
-            self._slow_start = again or self._random.share > share + 0.05
+            self._hold(now, self._peak, why, FALLEN)
+            self._slow_start = True
 
     def _count(self) -> None:
         self._counted_from, self._refused, self._full = self._number, 0, False
