@@ -211,8 +211,7 @@ class Concurrency:
         self._cooldowns.append(now + (self._latency or COOLDOWN_SECONDS) / min(1.0, self.limit))
         if number <= self._outdated:
             return
-        most = max(8 + 16 * self._random.share, self.limit / 16)
-        if self._breaker.should_open(number, latency, most, after, idle=self.in_flight == 0):
+        if self._breaker.should_open(number, latency, after, idle=self.in_flight == 0):
             self._open(now, after)
             return
         self._refused += 1
@@ -305,11 +304,11 @@ class Concurrency:
 
     def _open(self, now: float, retry_after: float | None) -> None:
         self._log(f"all requests {_WORDS[self._kind]}: one trial at a time")
-        self._breaker.open(now, self._number, max(self.limit, self._peak), retry_after)
+        self._breaker.open(now, self._number, retry_after)
 
     def _close(self, now: float) -> None:
-        resume = self._breaker.close(self._number)
+        self._breaker.is_open = False
         self._cooldowns.clear()
-        self._hold(now, resume, "accepted again")
+        self._hold(now, max(self.limit, self._peak), "accepted again")
         self._next_slot, self._ramp_end = now, now + RAMP_SECONDS
         self._outdated = self._number
