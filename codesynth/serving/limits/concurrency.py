@@ -36,8 +36,8 @@ RANDOM_STEP = 0.5
 """Factor of each change where some refusals are random and say little."""
 COOLDOWN_SECONDS = 0.5
 """For which a refused request keeps its slot, while the usual latency is not known."""
-LEAST = 0.01
-"""Lowest limit: one request in 100 latencies."""
+SLOWEST = 60.0
+"""Seconds between two requests at the lowest limit."""
 FALLEN = 0.75
 """Part of the highest limit below which the reason is looked for."""
 COMPARISON = 0.6
@@ -204,6 +204,10 @@ class Concurrency:
     def _step(self) -> float:
         return RANDOM_STEP if self._random.share else 1.0
 
+    @property
+    def _least(self) -> float:
+        return min(1.0, max(1e-3, self._latency / SLOWEST))
+
     def _refused_one(self, now: float, number: int, latency: float, after: float | None) -> None:
         if self._breaker.is_open:
             self._breaker.refused(now, number, latency, after)
@@ -219,7 +223,7 @@ class Concurrency:
             self.limit = max(min(START, self._maximum), self.limit - 0.5)
         elif self._comparison is None:
             less = min(1.0, CUT * self.limit) * self._step
-            self._refused_at = self.limit = max(LEAST, self.limit - less)
+            self._refused_at = self.limit = max(self._least, self.limit - less)
 
     def _judge_slow_start(self, now: float, sent: int, refused: int, *, resolved: bool) -> None:
         """End slow start at refusals beyond chance; before, learn what the share of chance is."""
@@ -255,7 +259,7 @@ class Concurrency:
         """Tell refusals at random from refusals for load, if there are enough of them yet."""
         why = self._words(sent, refused) + " with less in flight"
         expected = sent * before.refused / before.sent
-        fewer = refused < 0.7 * expected
+        fewer = refused < 0.7 * expected  # halfway between load (about 0.4) and chance (1)
         seconds = now - before.since
         done = sent >= WINDOW or (sent >= 20 and seconds > max(4, 4 * self._latency))
         if refused <= 0.7 * expected - 1.5 * math.sqrt(expected) or (
@@ -266,7 +270,7 @@ class Concurrency:
             self._next_comparison = now + COMPARISON_PAUSE * seconds
             self._hold(now, before.limit, why)
         elif not done and (sent < 20 or expected < 6 or fewer):
-            return
+            return  # six are expected, or chance decides
         elif refused > min(0.5 * sent, 1.5 * expected + 5):
             self._hold(now, self.limit, why)  # the load has not fallen yet
         else:
@@ -279,7 +283,7 @@ class Concurrency:
         self._counted_from, self._refused, self._full = self._number, 0, False
 
     def _set(self, now: float, limit: float, why: str) -> None:
-        limit, before = max(LEAST, min(limit, self._maximum)), self.limit
+        limit, before = max(self._least, min(limit, self._maximum)), self.limit
         if limit < before:
             self._outdated = self._number
             self._breaker.restart()
