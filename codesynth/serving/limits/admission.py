@@ -73,7 +73,7 @@ class Permit(NamedTuple):
     replica: int
     number: int
     sent: float
-    tokens: int
+    tokens: float
     reserved: float
     body: bytes
 
@@ -197,12 +197,12 @@ class Admission:
 
     def _take(self, body: bytes, avoid: int | None) -> tuple[Permit | None, float]:
         """Take a permit; or return the seconds after which to look again (inf: when one ends)."""
-        now, tokens = self._clock(), len(body) // _BYTES_PER_TOKEN
+        now = self._clock()
         if self._in_flight >= self._most:
             return None, math.inf
-        wait = self._requests.wait(now, 1.0) if self._requests is not None else 0.0
+        wait = self._requests.wait(now) if self._requests is not None else 0.0
         if self._tokens is not None:
-            wait = max(wait, self._tokens.wait(now, tokens))
+            wait = max(wait, self._tokens.wait(now))
         if wait > 0:
             return None, wait
         chosen, wait = self._replicas.choose(now, avoid)
@@ -214,8 +214,9 @@ class Admission:
             return None, math.inf
         if self._requests is not None:
             self._requests.take(now, 1.0)
+        tokens = 0.0
         if self._tokens is not None:
-            self._tokens.take(now, tokens)
+            tokens = self._tokens.take(now, len(body) // _BYTES_PER_TOKEN)
         self._in_flight += 1
         replica.in_flight += 1
         number = replica.concurrency.sent(now) if replica.concurrency is not None else 0
@@ -286,7 +287,7 @@ class Admission:
             self._budget.settle(permit.reserved, permit.body, usage, billed=billed)
         if self._tokens is not None:
             used = usage.prompt_tokens + usage.completion_tokens if usage is not None else None
-            self._tokens.settle(permit.sent, used if billed else 0)
+            self._tokens.settle(permit.tokens, used if billed else 0)
 
     def _judge(self, now: float, replica: Replica, kind: Kind, message: str) -> Advice:
         if kind == "answered":

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
+IN_A_ROW = 8
+"""Refusals in a row after which nothing is accepted any more."""
 FIRST_PAUSE = 0.1
 """Seconds from the opening to the first trial, and the shortest pause between two."""
-PAUSE_GROWTH = 0.3
+PAUSE_GROWTH = 0.2
 """Part of the time since the opening that the next pause lasts: 8 trials in the first second."""
 EARLY_PAUSE = 0.25
 """Seconds between trials before the first answer, so that a dead endpoint is found out as soon as
@@ -31,9 +33,7 @@ class Breaker:
     def __init__(self) -> None:
         self.is_open = False
         self._opened, self._opened_number = 0.0, 0
-        self._closed_number, self._answered = 0, 0  # answers to requests since it closed
         self._ever = False
-        self._resume = 1.0
         self._next, self._trial = -math.inf, math.inf
         self._patience = 0.0
         self._first: int | None = None  # number of the first refused request in a row
@@ -44,21 +44,18 @@ class Breaker:
         """Count the refusals in a row anew."""
         self._first, self._refused = None, 0
 
-    def is_suspicious(self, number: int) -> bool:
-        """Tell whether it looks as if it will open soon."""
-        if self._first is None:
-            return False
-        return self._refused >= max(3.0, 0.6 * (number - self._first))
-
     def should_open(
-        self, number: int, latency: float, most: float, retry_after: float | None
+        self, number: int, latency: float, retry_after: float | None, *, idle: bool
     ) -> bool:
-        """Take a refusal; tell whether they are too many in a row, answers of older ones aside."""
+        """Take a refusal; tell whether nothing is accepted: too many in a row, answers aside.
+
+        Refusals also come in batches, so nothing may be in flight, or the server asks to wait.
+        """
         self._patience = PATIENCE * latency
         if self._first is None:
             self._first = number
         self._refused += 1
-        if self._refused > 1 and self._refused >= most:
+        if self._refused >= IN_A_ROW and (idle or retry_after):
             if self._refused >= 0.9 * (number - self._first + 1):
                 return True
             self.restart()
@@ -67,28 +64,21 @@ class Breaker:
     def answered(self, number: int) -> bool:
         """Take an answer; tell whether it is that of a trial."""
         self._ever = True
-        self._answered += number > self._closed_number
         if self.is_open:
             return number > self._opened_number
         if self._first is not None and number > self._first:
             self.restart()
         return False
 
-    def open(self, now: float, number: int, limit: float, retry_after: float | None) -> None:
-        """Open; after a limit that brought few answers, go on with half of it later."""
-        self._resume = limit if self._answered >= limit / 2 or self._trusted else limit / 2
-        self._answered, self._trial = 0, math.inf
+    def open(self, now: float, number: int, retry_after: float | None) -> None:
+        """Open; ``number`` is that of the last request sent."""
+        self._trial = math.inf
         self.is_open, self._opened, self._opened_number = True, now, number
         self.restart()
         self._next = now + FIRST_PAUSE
         if retry_after:
             self._heard, self._moment = now, now + retry_after
         self._listen(now, retry_after)
-
-    def close(self, number: int) -> float:
-        """Close; return the limit to go on with."""
-        self.is_open, self._closed_number = False, number
-        return self._resume
 
     def wait(self, now: float) -> float:
         """Tell the seconds until the next trial, or until the one in flight counts as accepted."""

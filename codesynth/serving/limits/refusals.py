@@ -1,0 +1,65 @@
+"""The share of requests that an endpoint refuses at random, whatever the load."""
+
+from __future__ import annotations
+
+import math
+
+MEMORY = 300
+"""Requests that the share is a mean of."""
+MARGIN = 0.01
+"""Of that share, so that chance does not push the limit down."""
+DEVIATIONS = 2.0
+"""Standard deviations from the share that are no chance any more."""
+
+
+class RandomRefusals:
+    """Estimates that share.
+
+    Attributes:
+        share: 0 where there are none.
+        is_measured: a comparison has been made.
+    """
+
+    def __init__(self) -> None:
+        self.share, self.is_measured = 0.0, False
+        self._sent = self._refused = 0.0
+
+    @property
+    def outweigh(self) -> float:
+        """Requests that an answer must add so that random refusals change nothing."""
+        return self.share / (1 - self.share)
+
+    def learn(self, sent: int, refused: int) -> None:
+        """Add a sample taken at a load that is no reason to refuse."""
+        if not self.share:
+            self._sent = self._refused = 0.0
+        self._add(sent, refused)
+        self.is_measured = True
+
+    def learn_first(self, sent: int, refused: int) -> None:
+        """Add a sample of slow start, where nothing better is known; the first is only a hint."""
+        if not self.is_measured:
+            first = not self._sent
+            self._add(sent, refused)
+            self.share = 0.0 if first else self.share
+
+    def learn_less(self, sent: int, refused: int) -> None:
+        """Add a sample with fewer refusals than there were at a higher load."""
+        expected = self.share * sent
+        was_guessed, self.is_measured = not self.is_measured, True
+        if was_guessed or refused < expected - DEVIATIONS * math.sqrt(expected) - 1:
+            self.share = self._sent = self._refused = 0.0
+        if was_guessed or self.share:
+            self._add(sent, min(refused, expected))
+
+    def _add(self, sent: float, refused: float) -> None:
+        keep = min(1.0, MEMORY / max(self._sent, 1))
+        self._sent, self._refused = self._sent * keep + sent, self._refused * keep + refused
+        share = min(0.9, self._refused / self._sent) if self._refused > 2 else 0.0
+        self.share = share + MARGIN if share >= 0.01 else 0.0
+
+    def are_exceeded(self, sent: int, refused: int) -> bool:
+        """Tell whether that many refusals are not of chance alone."""
+        share = min(0.9, (self._refused + 1) / (self._sent + 4) + 0.03)
+        chance = DEVIATIONS * math.sqrt(share * (1 - share) * sent)
+        return refused > share * sent + 3 + chance
