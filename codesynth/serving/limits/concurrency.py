@@ -40,12 +40,19 @@ SLOWEST = 60.0
 """Seconds between two requests at the lowest limit."""
 FALLEN = 0.75
 """Part of the highest limit below which the reason is looked for."""
+FALLEN_AGAIN = 0.5
+"""The same, soon after a comparison that found the load to blame: it may have been chance."""
+LEAST = 20
+"""Requests before and after which are compared at least: fewer have fallen by chance."""
 COMPARISON = 0.6
 """Part of what is in flight at which refusals are counted to compare."""
 COMPARISON_PAUSE = 10.0
 """Times its own length that the next comparison is away, so that it costs 4 % at most."""
 REPEAT_SECONDS = 30.0
 """After which the share of random refusals is measured again."""
+SOON_SECONDS = 3.0
+"""The same, where the share is known from fewer requests than:"""
+CERTAIN = 100
 WINDOW = 300
 """Requests that refusals are counted over."""
 
@@ -228,7 +235,7 @@ class Concurrency:
     def _judge_slow_start(self, now: float, sent: int, refused: int, *, resolved: bool) -> None:
         """End slow start at refusals beyond chance; before, learn what the share of chance is."""
         full = sent >= START and self._answers >= 5 and (resolved or not refused)
-        if self._random.are_exceeded(sent, refused) or (full and refused > 0.4 * sent):
+        if self._random.are_exceeded(sent, refused) or (full and refused > (0.5 + self._random.share) * sent):
             accepted = self.in_flight / (1 - self._random.share)
             if not self._random.is_measured:
                 self._next_measurement = now + max(2, 4 * self._latency)
@@ -244,13 +251,13 @@ class Concurrency:
         """Begin a comparison where the limit has fallen, or the last one is long ago."""
         if not 0.8 < self.limit / self._logged < 1.25:
             self._note(self._logged, self._words(sent, refused))
-        falling = self.limit <= self._refused_at
-        fallen = falling and self.limit < FALLEN * self._peak and now >= self._next_comparison
-        repeat = self._random.share and now >= self._next_measurement
-        if refused and (fallen or (repeat and sent >= 20)):
+        fallen = self.limit < FALLEN * self._peak
+        repeat = self._random.share and sent >= LEAST and now >= self._next_measurement
+        if fallen and refused > 0.4 * (sent + 1):
+            self._hold(now, self.limit, self._words(sent, refused))  # no chance is that bad
+        elif fallen or repeat:
             self._comparison = _Comparison(self.limit, sent, refused, now)
-            limit = COMPARISON * min(self.limit, max(self.in_flight, COMPARISON * self.limit))
-            self._set(now, limit, self._words(sent, refused) + "; comparing")
+            self._set(now, COMPARISON * self._peak, self._words(sent, refused) + "; comparing")
         elif sent > WINDOW:
             self._counted_from += sent // 2
             self._refused //= 2
@@ -275,7 +282,8 @@ class Concurrency:
             self._hold(now, self.limit, why)  # the load has not fallen yet
         else:
             self._random.learn(sent + before.sent, refused + before.refused)
-            self._next_measurement = now + REPEAT_SECONDS * max(1.0, self._latency)
+            pause = REPEAT_SECONDS if sent >= CERTAIN else SOON_SECONDS
+            self._next_measurement = now + pause * max(1.0, self._latency)
             self._hold(now, self._peak, why, FALLEN)
             self._slow_start = True
 
