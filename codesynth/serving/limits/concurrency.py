@@ -24,14 +24,15 @@ SLOW_START = 12.0
 latency, and another for each second of the latency: long answers cannot wait for more steps."""
 RAMP_SECONDS = 0.25
 """In which the first requests are sent, so that refusals come before all are."""
-LONGEST_QUEUE = 60.0
-"""Seconds that requests may wait at an endpoint that queues; more would meet the timeout."""
+LONGEST_QUEUE = 30.0
+"""Seconds that requests may wait at an endpoint that queues, and six latencies: what is in flight
+holds up the end of a run."""
 GROWTH = 0.02
 """Requests that an answer adds near the last refusal, so that 2 % are refused and not 50 %."""
 STEEP = 16.0
 """Requests above the last refusal at which an answer adds a whole one: capacity has grown."""
-CUT = 0.3
-"""Part of a limit near 1 that a refusal takes away; above 3 it takes one request."""
+CUT = 0.2
+"""Part of a small limit that a refusal takes away; from 5 on it takes one request."""
 RANDOM_STEP = 0.5
 """Factor of each change where some refusals are random and say little."""
 COOLDOWN_SECONDS = 0.5
@@ -40,14 +41,10 @@ SLOWEST = 60.0
 """Seconds between two requests at the lowest limit."""
 FALLEN = 0.75
 """Part of the highest limit below which the reason is looked for."""
-FALLEN_AGAIN = 0.5
-"""The same, soon after a comparison that found the load to blame: it may have been chance."""
 LEAST = 20
-"""Requests before and after which are compared at least: fewer have fallen by chance."""
+"""Requests that the share of random refusals is measured from at least."""
 COMPARISON = 0.6
-"""Part of what is in flight at which refusals are counted to compare."""
-COMPARISON_PAUSE = 10.0
-"""Times its own length that the next comparison is away, so that it costs 4 % at most."""
+"""Part of the highest limit at which refusals are counted to compare."""
 REPEAT_SECONDS = 30.0
 """After which the share of random refusals is measured again."""
 SOON_SECONDS = 3.0
@@ -111,7 +108,7 @@ class Concurrency:
         self._counted_from, self._refused, self._full = 0, 0, False
         self._outdated = 0  # requests up to this number were sent at a higher limit
         self._ramp_end, self._next_slot = -math.inf, -math.inf
-        self._next_comparison = self._next_measurement = 0.0
+        self._next_measurement = 0.0
         self._kind: Kind = "overload"
 
     def wait(self, now: float) -> float:
@@ -196,7 +193,7 @@ class Concurrency:
         if self._slow_start:
             self._grow(min(SLOW_START, 1 + self._latency))
         elif number > self._outdated:
-            unit = min(1.0, self.limit)
+            unit = min(1.0, CUT * self.limit)
             above = (self.limit - self._refused_at) / max(STEEP * unit, self._refused_at / 2)
             more = max(GROWTH, min(1.0, above)) + self._random.outweigh
             self._grow(more * unit * self._step)
@@ -235,7 +232,9 @@ class Concurrency:
     def _judge_slow_start(self, now: float, sent: int, refused: int, *, resolved: bool) -> None:
         """End slow start at refusals beyond chance; before, learn what the share of chance is."""
         full = sent >= START and self._answers >= 5 and (resolved or not refused)
-        if self._random.are_exceeded(sent, refused) or (full and refused > (0.5 + self._random.share) * sent):
+        if self._random.are_exceeded(sent, refused) or (
+            full and refused > (0.5 + self._random.share) * sent
+        ):
             accepted = self.in_flight / (1 - self._random.share)
             if not self._random.is_measured:
                 self._next_measurement = now + max(2, 4 * self._latency)
@@ -274,7 +273,6 @@ class Concurrency:
         ):
             self._random.learn_less(sent, refused)
             self._next_measurement = now + REPEAT_SECONDS * max(1.0, self._latency)
-            self._next_comparison = now + COMPARISON_PAUSE * seconds
             self._hold(now, before.limit, why)
         elif not done and (sent < 20 or expected < 6 or fewer):
             return  # six are expected, or chance decides
