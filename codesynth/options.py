@@ -107,7 +107,7 @@ class Settings:
         return groups
 
     def check(self) -> None:
-        """See that the options go together.
+        """Check that the options fit together.
 
         Raises:
             ConfigError: they do not.
@@ -196,7 +196,7 @@ def read_header(text: str) -> tuple[str, str]:
     return name, value
 
 
-def read_text(text: str) -> str:
+def read_text_or_file(text: str) -> str:
     """Read a text, or the file named after ``@``."""
     if not text.startswith("@"):
         return text
