@@ -16,7 +16,7 @@ from codesynth.estimate import Estimate, is_spread
 from codesynth.journal import BatchLog, Journal, JournaledServing, open_to_read
 from codesynth.models import Endpoint, Request, Stats
 from codesynth.pipeline import Stop, Task
-from codesynth.process import signals
+from codesynth.process import stop_on_signal
 from codesynth.progress import Progress
 from codesynth.run import EXIT_FAILED_ROWS, EXIT_OK, Run, open_journal
 from codesynth.serving import LLMServing
@@ -53,20 +53,20 @@ def ask(settings: AskSettings, divide: Divide | None = None) -> int:
         files = stack.enter_context(Files(settings.output, settings.failures))
         path, log = _journal_path(settings), settings.log_json
         journal = open_journal(settings, files, path, stack, log)
-        spec = prepare(settings, journal.note if journal is not None else lambda _: None)
+        spec = prepare(settings, journal.get_note if journal is not None else lambda _: None)
         budget = _budget(settings, journal)
         run = Run(settings, files, spec.total, journal, budget, settings.log_json)
         run.remarks, run.tally = spec.remarks, spec.tally
-        endpoint = make_endpoint(settings, budget)
+        endpoint = make_online_serving(settings, budget)
         run.progress.status, run.notes.load = lambda: endpoint.state, lambda: endpoint.load
         run.say("--offline: a practice endpoint answers, no model", settings.offline)
-        if journal is not None and settings.model is None and (noted := journal.note("model")):
+        if journal is not None and settings.model is None and (noted := journal.get_note("model")):
             endpoint.assume_model(noted)
             run.assumed_model = None if settings.offline else noted
         task = spec.task(settings, endpoint.model)
         serving: LLMServing = endpoint
         if journal is not None:
-            _claim(run, spec, task, journal, endpoint.model)
+            _set_job(run, spec, task, journal, endpoint.model)
             behind = _behind_journal(run, settings, journal, endpoint)
             also = _also(settings, journal, stack) if divide is None else ()
             checked = endpoint.check_model
@@ -109,7 +109,7 @@ def _endpoints(settings: AskSettings) -> list[Endpoint]:
     return [Endpoint(OFFLINE_URL)] if settings.offline else settings.endpoints(os.environ)
 
 
-def make_endpoint(settings: AskSettings, budget: Budget | None) -> APILLMServing:
+def make_online_serving(settings: AskSettings, budget: Budget | None) -> APILLMServing:
     """Make the serving that asks the endpoints, or the practice endpoint."""
     return APILLMServing(
         _endpoints(settings),
@@ -138,11 +138,11 @@ def _also(
     return [stack.enter_context(open_to_read(path, answers=True)) for path in settings.also_journal]
 
 
-def _claim(run: Run, spec: CommandSpec, task: Task, journal: Journal, model: str) -> None:
+def _set_job(run: Run, spec: CommandSpec, task: Task, journal: Journal, model: str) -> None:
     """Note in the journal what is asked; refuse to replace another job's output."""
-    disorder = "--accepted" if spec.quota is not None else None
-    job = run.claim({**spec.identity, "model": model}, journal, disorder)
-    if journal.answers and journal.note("job") not in (None, job):
+    not_joinable = "--accepted" if spec.quota is not None else None
+    job = run.set_job({**spec.identity, "model": model}, journal, not_joinable)
+    if journal.answers and journal.get_note("job") not in (None, job):
         _tell_change(run, spec, task, journal)
     notes = {"model": model, "job": job} | ({} if spec.seed is None else {"seed": str(spec.seed)})
     for name, value in notes.items():
@@ -172,7 +172,7 @@ def _behind_journal(
     log = BatchLog(journal)
     if not (settings.batch or settings.cancel or log.open()):
         return endpoint
-    from codesynth.serving.batch import BatchClient, BatchOptions, BatchServing, Withholding
+    from codesynth.serving.batch import BatchClient, BatchOptions, BatchServing, SkippingServing
 
     client = BatchClient(
         _endpoints(settings)[0],
@@ -195,8 +195,8 @@ def _behind_journal(
     held, words = batches.collect(cancel=settings.cancel)
     if settings.cancel:
         done = f"{opened} batches were cancelled. Run without --cancel to ask for the rest"
-        return Withholding(endpoint, lambda _: True, words or done)
-    return Withholding(endpoint, held, words)
+        return SkippingServing(endpoint, lambda _: True, words or done)
+    return SkippingServing(endpoint, held, words)
 
 
 def _tell_open(run: Run, journal: Journal) -> None:
@@ -221,7 +221,7 @@ def _estimate(
     requests = pipeline.make_requests(
         spec.records(), task, run.stats, stop, lambda number: is_spread(number, count, total)
     )
-    with run.progress, signals(stop):
+    with run.progress, stop_on_signal(stop):
         answers = pipeline.responses(serving.generate(requests), stop, run.progress.tick)
         for response in filter(None, answers):
             estimate.note(response)
@@ -238,7 +238,7 @@ def _dry_run(settings: AskSettings) -> int:
     if model is None:
         if not settings.base_urls:
             raise ConfigError("--dry-run needs --model NAME, or a --base-url that lists one")
-        model = make_endpoint(settings, None).model
+        model = make_online_serving(settings, None).model
     task = spec.task(settings, model)
     with Files(None, settings.failures) as files:
         files.reject_shared_paths(settings.inputs, None)

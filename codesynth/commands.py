@@ -37,7 +37,7 @@ from codesynth.settings import (
     RowSettings,
     TestsSettings,
 )
-from codesynth.storage import Pool, open_text, read_lines, read_records
+from codesynth.storage import Pool, open_stream, read_lines, read_records
 
 if TYPE_CHECKING:  # the filters are loaded where they are used: they take time
     from codesynth.filters import ContaminationFilter, NoveltyFilter, Quota
@@ -234,7 +234,7 @@ def _rows_spec(
         total=partial(count_rows, settings, settings.samples),
         identity=_identity(settings, template),
         filters=lambda: benchmarks,
-        screen=benchmarks[0].judge if benchmarks else None,
+        screen=benchmarks[0].reject_text if benchmarks else None,
     )
 
 
@@ -264,7 +264,7 @@ def _benchmarks(settings: AskSettings) -> list[ContaminationFilter]:
     with contextlib.ExitStack() as stack:
         benchmarks = {}
         for name in settings.decontaminate:
-            stream = open_text(name)
+            stream = open_stream(name)
             stack.callback(stream.close)
             benchmarks[name] = read_lines(stream, name)
         return [ContaminationFilter(benchmarks, settings.ngram)]

@@ -91,23 +91,23 @@ class RowWindow(Protocol):
 
 
 class Stop:
-    """Ends a run from outside: a signal, a limit in time.
+    """Ends a run from outside, after a signal or at a time limit.
 
     Attributes:
-        asked: how often; 0 while the run may go on.
+        triggered: how often it was; 0 while the run may go on.
         grace: seconds to wait for what is in flight; None waits for all of it.
-        signal: the number of the signal that asked, if one did.
+        signal: the number of the signal, if one ended the run.
     """
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.triggered = 0
         self.grace: float | None = None
         self.signal: int | None = None
 
-    def ask(self, grace: float | None) -> None:
+    def trigger(self, grace: float | None) -> None:
         """Send nothing more."""
         self.grace = grace
-        self.asked += 1
+        self.triggered += 1
 
 
 def make_requests(
@@ -127,7 +127,7 @@ def make_requests(
     """
     seen, every = Occurrences(), blake2b(digest_size=16)
     for number, record in enumerate(records):
-        if stop.asked:
+        if stop.triggered:
             return
         ask = record.error or task.ask(record)
         key = b""
@@ -164,8 +164,8 @@ def responses(
             if (now := monotonic()) >= next_tick:
                 next_tick = now + TICK_SECONDS
                 tick()
-            if stop.asked > heard:
-                heard = stop.asked
+            if stop.triggered > heard:
+                heard = stop.triggered
                 stream.drain(stop.grace)
             if not stream.wait(0):
                 yield None
@@ -255,7 +255,7 @@ def run(
             lines.put(response.request.position, row)
     except (OutputError, BrokenPipeError):
         if drain_grace is not None:
-            stop.ask(drain_grace)
+            stop.trigger(drain_grace)
             deque(stream, maxlen=0)
         raise
     except RunError:
@@ -264,7 +264,7 @@ def run(
     finally:
         stream.close()
     lines.put_rest()
-    if stats.pending and not stop.asked:
+    if stats.pending and not stop.triggered:
         raise RunError(
             f"{stats.rows} rows in, but {stats.ok} ok, {stats.rejected} rejected and "
             f"{stats.failed} failed. This is a bug"

@@ -40,7 +40,7 @@ def occupy_standard_streams() -> None:
         sys.stderr = open(2, "w")
 
 
-def signals(stop: Stop) -> AbstractContextManager[None]:
+def stop_on_signal(stop: Stop) -> AbstractContextManager[None]:
     """Turn a signal into a stop; a second one ends the process at once.
 
     What was ignored from the start (SIGHUP under nohup, SIGINT in the background) stays ignored.
@@ -53,7 +53,7 @@ def signals(stop: Stop) -> AbstractContextManager[None]:
         if stop.signal is not None:
             os._exit(128 + number)
         stop.signal = number
-        stop.ask(DRAIN_SECONDS)
+        stop.trigger(DRAIN_SECONDS)
         watchdog = threading.Timer(EXIT_SECONDS, os._exit, (128 + number,))
         watchdog.daemon = True
         watchdog.start()

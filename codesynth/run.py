@@ -16,7 +16,7 @@ from codesynth.journal import Journal
 from codesynth.models import Failure, Record, Stats
 from codesynth.notes import RunNotes, fates_note, job_note
 from codesynth.pipeline import RowFilter, RowWindow, Stop, Task
-from codesynth.process import DRAIN_SECONDS, signals
+from codesynth.process import DRAIN_SECONDS, stop_on_signal
 from codesynth.progress import Progress
 from codesynth.serving import LLMServing
 from codesynth.serving.answers import one_line
@@ -82,7 +82,7 @@ class Run:
         self._next_look = 0.0
         self._first_failure: tuple[int, str] | None = None
         self._reader_is_gone = self._out_of_time = False
-        self._job, self._disorder = "", "--unordered" if settings.unordered else None
+        self._job, self._not_joinable = "", "--unordered" if settings.unordered else None
         self.progress = Progress(
             self.stats,
             self.total,
@@ -96,21 +96,24 @@ class Run:
         if count and not self.settings.quiet:
             self.progress.say(text)
 
-    def claim(self, job: Mapping[str, Any], journal: Journal, disorder: str | None) -> str:
-        """Note what the output is made of; return it as one text.
+    def set_job(self, job: Mapping[str, Any], journal: Journal, not_joinable: str | None) -> str:
+        """Set what the output is made of; refuse to replace a finished output of another job.
+
+        Returns ``job`` as one text.
 
         Args:
-            job: what decides the requests; its keys are named to people.
-            disorder: the option that makes the order of the rows another one, if any does.
+            job: what decides the requests; its keys appear in messages.
+            not_joinable: the option with which parts of a job cannot be joined, if one is given.
 
         Raises:
-            ConfigError: there is a finished output of another job, or with more rows.
+            ConfigError: a finished output is of another job, or has more rows.
         """
-        self._job, self._disorder = dumps(job, sort_keys=True).decode(), disorder or self._disorder
+        self._job = dumps(job, sort_keys=True).decode()
+        self._not_joinable = not_joinable or self._not_joinable
         output = self.files.output
         if self.settings.overwrite or not output.exists():
             return self._job
-        noted = journal.note(job_note(self.settings.output or ""))
+        noted = journal.get_note(job_note(self.settings.output or ""))
         if noted is None:
             raise ConfigError(
                 f"{output.path} exists, but {journal.path} does not know it. {_WAY_OUT}"
@@ -142,7 +145,7 @@ class Run:
         if self.journal is not None:
             self.total()  # noted once a second; counted before files run short
         try:
-            with self.progress, signals(self.stop):
+            with self.progress, stop_on_signal(self.stop):
                 pipeline.run(
                     records,
                     task,
@@ -161,7 +164,7 @@ class Run:
         except CodesynthError:
             if self.stats.answered:
                 self._summarize()
-            self.notes.tell(complete=False)
+            self.notes.write(complete=False)
             raise
         if self._reader_is_gone:
             raise BrokenPipeError
@@ -180,12 +183,12 @@ class Run:
         if now >= self._deadline:
             self._deadline = float("inf")
             self._out_of_time = True
-            self.stop.ask(None)
+            self.stop.trigger(None)
         if now >= self._next_look:
             self._next_look = now + _LOOK_SECONDS
             if not self._reader_is_gone and self.files.output.reader_is_gone():
                 self._reader_is_gone = True
-                self.stop.ask(self._drain_grace or 0.0)
+                self.stop.trigger(self._drain_grace or 0.0)
 
     def _note_failure(self, record: Record, failure: Failure) -> None:
         if self._first_failure is None or record.index < self._first_failure[0]:
@@ -203,7 +206,7 @@ class Run:
             if self.journal is not None:
                 self._note_job(self.journal)
             self.files.commit()
-        self.notes.tell(complete=complete)
+        self.notes.write(complete=complete)
         if not complete:
             resume = "run the same command again to resume"
             self.remarks += (resume if self.journal is not None else "stopped before the end",)
@@ -218,7 +221,7 @@ class Run:
         """Note what a finished output is made of, before its file is put in place."""
         name, files = self.settings.output or "", self.files
         about = {
-            "disorder": self._disorder,
+            "disorder": self._not_joinable,
             "requests": self.stats.requests,
             "rows": self.stats.rows,
             "checksums": files.checksums,

@@ -46,7 +46,7 @@ def verify(settings: VerifySettings) -> int:
         run.say("--unsafe: the code runs without a sandbox, with your rights", settings.unsafe)
         run.tally = task.statuses
         if journal is not None:  # it keeps no verdicts: they cost nothing
-            run.claim(_job(settings), journal, _disorder(settings))
+            run.set_job(_job(settings), journal, _not_joinable(settings))
         records = itertools.islice(read_records(settings.inputs), settings.limit)
         selection = Selection(settings.keep, best=settings.best and not settings.agree)
         agreement = Agreement(settings.output_key, best=settings.best)
@@ -71,7 +71,7 @@ def _job(settings: VerifySettings) -> dict[str, Any]:
     return {"columns": keys, "choice of rows": choice, "shard": settings.shard}
 
 
-def _disorder(settings: VerifySettings) -> str | None:
+def _not_joinable(settings: VerifySettings) -> str | None:
     """Name the option by which a row depends on its neighbours, so that parts cannot be joined."""
     chosen = {"--best": settings.best, "--agree": settings.agree, "--pairs": settings.pairs}
     return next((name for name, is_chosen in chosen.items() if is_chosen), None)

@@ -12,7 +12,7 @@ from codesynth.codec import dumps
 from codesynth.errors import ConfigError
 from codesynth.filters import Agreement, GroupWindow, Pairs
 from codesynth.filters.agreement import compare
-from codesynth.filters.groups import Answer
+from codesynth.filters.groups import VerifiedRow
 from codesynth.models import Failure, Row
 from codesynth.verify import SandboxServing, SandboxSettings
 
@@ -34,7 +34,7 @@ def row(group: str, letters: str, number: int = 0, status: str = "") -> Row:
 
 
 def through(
-    decide: Callable[[Sequence[Answer]], None], rows: Sequence[Row], **limits: int
+    decide: Callable[[Sequence[VerifiedRow]], None], rows: Sequence[Row], **limits: int
 ) -> list[tuple[int, str | None, Any]]:
     """Send rows through a window; return number, reason and line of each in their order."""
     window = GroupWindow(decide, **limits)

@@ -30,7 +30,7 @@ def benchmark(*items: object, ngram: int = 13) -> ContaminationFilter:
 
 
 def message(contamination: ContaminationFilter, text: str) -> str | None:
-    found = contamination.judge(text)
+    found = contamination.reject_text(text)
     assert found is None or found.kind == "contaminated"
     return found.message if found else None
 

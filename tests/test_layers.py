@@ -18,7 +18,7 @@ ALLOWED: dict[str, set[str]] = {
     "verifying": {"run", "settings", "filters", "pipeline", "storage", "verify"},
     "run": {"settings", "pipeline", "process", "progress", "journal", "storage"}
     | {"notes", "serving", "serving.answers", "serving.limits"},
-    "batches": {"asking", "commands", "pipeline", "settings", "journal"},
+    "ray_data": {"asking", "commands", "pipeline", "settings", "journal"},
     "notes": {"journal"},
     "commands": {"settings", "operators", "filters", "pipeline", "storage"},
     "settings": {"options"},

@@ -236,7 +236,7 @@ def test_a_stop_drains_what_is_in_flight_and_writes_what_comes() -> None:
     stop, sink = Stop(), Lists()
 
     def arrange(responses: list[Response]) -> list[Response]:
-        stop.ask(2.5)
+        stop.trigger(2.5)
         return responses
 
     serving = Echo(arrange)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from codesynth.codec import dumps, loads
-from codesynth.filters.groups import Answer
+from codesynth.filters.groups import VerifiedRow
 from codesynth.models import Row
 
 
@@ -105,9 +105,9 @@ class Agreement:
         self.useless = 0
         self.first = ""
 
-    def __call__(self, answers: Sequence[Answer]) -> None:
+    def __call__(self, answers: Sequence[VerifiedRow]) -> None:
         """Decide about the answers to one instruction."""
-        found = compare([answer.told for answer in answers])
+        found = compare([answer.verdict for answer in answers])
         self.useless += len(found.useless)
         winner = found.passed.index(found.best) if found.best is not None else None
         for i, answer in enumerate(answers):
@@ -129,11 +129,11 @@ class Agreement:
 def _why_not(found: Comparison, index: int, winner: int | None) -> str:
     if not found.tests:
         return "no tests were run"
-    told = found.describe(index)
+    described = found.describe(index)
     if winner is None and len(found.passed) == 1:
-        return f"no other answer to compare with, and it failed: {told}"
+        return f"no other answer to compare with, and it failed: {described}"
     if winner is None:
         return "no answer passed a test"
     if found.passed[index] == found.best:
-        return f"another answer with the same results was kept: {told}"
-    return f"{told}; of the answer that was kept: {found.describe(winner)}"
+        return f"another answer with the same results was kept: {described}"
+    return f"{described}; of the answer that was kept: {found.describe(winner)}"

@@ -44,7 +44,7 @@ class ContaminationFilter:
 
     >>> lines = [(1, b'{"task_id": "T/1", "prompt": "Return the sum of all the even numbers."}')]
     >>> contamination = ContaminationFilter({"bench.jsonl": lines})
-    >>> contamination.judge("Hi! Return the sum of all the even numbers!").message
+    >>> contamination.reject_text("Hi! Return the sum of all the even numbers!").message
     'shared with bench.jsonl:1 (T/1): "return the sum of all the even numbers"'
     """
 
@@ -69,12 +69,12 @@ class ContaminationFilter:
 
     def reject(self, row: Row) -> Failure | None:
         """Say what the row shares with a benchmark; None accepts it."""
-        return self.judge(row.subject)
+        return self.reject_text(row.subject)
 
     def note_failed(self) -> None:
         """Ignore a row that failed."""
 
-    def judge(self, text: str) -> Failure | None:
+    def reject_text(self, text: str) -> Failure | None:
         """Say what a text shares with a benchmark; None if there is no evidence."""
         for variant in dict.fromkeys((text, without_names(text))):
             tokens = words(variant)

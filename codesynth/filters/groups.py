@@ -17,19 +17,19 @@ Decision: TypeAlias = tuple[Row, Failure | None]
 
 
 @dataclass(slots=True)
-class Answer:
+class VerifiedRow:
     """A row that was verified, on its way through the window.
 
     Attributes:
         row: as it is to be written.
-        told: what ``VerifyTask.subject`` says: the verdict, ``group`` and ``tests``.
+        verdict: what ``VerifyTask.subject`` says: the verdict, ``group`` and ``tests``.
         size: bytes that are counted for it.
         rejection: why the row is not wanted.
         decided: its group was decided, or it is a row that failed.
     """
 
     row: Row
-    told: dict[str, Any]
+    verdict: dict[str, Any]
     size: int
     rejection: Failure | None = None
     decided: bool = False
@@ -37,7 +37,7 @@ class Answer:
     @property
     def key(self) -> tuple[Any, Any]:
         """Identify the instruction and the tests."""
-        return self.told["group"], self.told["tests"]
+        return self.verdict["group"], self.verdict["tests"]
 
     def reject(self, reason: str) -> None:
         """Send the row to the failures, with a reason."""
@@ -56,21 +56,21 @@ class GroupWindow:
 
     def __init__(
         self,
-        decide: Callable[[Sequence[Answer]], None],
+        decide: Callable[[Sequence[VerifiedRow]], None],
         *,
         most_rows: int = MOST_ROWS,
         most_bytes: int = MOST_BYTES,
     ) -> None:
         self._decide, self._most_rows, self._most_bytes = decide, most_rows, most_bytes
-        self._answers: deque[Answer] = deque()
-        self._groups: dict[tuple[Any, Any], list[Answer]] = {}
+        self._answers: deque[VerifiedRow] = deque()
+        self._groups: dict[tuple[Any, Any], list[VerifiedRow]] = {}
         self._bytes = 0
 
     def put(self, row: Row) -> list[Decision]:
         """Take a row; return those that must leave. A row that failed is no answer."""
         failed = row.failure is not None
-        told = {} if failed else loads(row.subject)
-        answer = Answer(row, told, len(row.line) + len(row.subject), decided=failed)
+        verdict = {} if failed else loads(row.subject)
+        answer = VerifiedRow(row, verdict, len(row.line) + len(row.subject), decided=failed)
         if not failed:
             self._groups.setdefault(answer.key, []).append(answer)
         self._answers.append(answer)

@@ -30,16 +30,16 @@ class Selection:
 
     def reject(self, row: Row) -> Failure | None:
         """Say why a row is not kept."""
-        told, reason = loads(row.subject), ""
-        if self._keep is not None and told["status"] not in self._keep:
-            reason = f"{told['status']}: {told['message']}".removesuffix(": ")
-        elif self._best and told["group"] in self._answered:
+        verdict, reason = loads(row.subject), ""
+        if self._keep is not None and verdict["status"] not in self._keep:
+            reason = f"{verdict['status']}: {verdict['message']}".removesuffix(": ")
+        elif self._best and verdict["group"] in self._answered:
             reason = "an earlier answer to the same instruction passed"
         if reason:
             self.first = self.first or f"line {row.number}: {reason}"
             return Failure("not_kept", reason)
         if self._best:
-            self._answered[told["group"]] = None
+            self._answered[verdict["group"]] = None
             if len(self._answered) > _INSTRUCTIONS:
                 del self._answered[next(iter(self._answered))]
         return None

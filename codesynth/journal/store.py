@@ -187,8 +187,8 @@ class Journal:
         with self._lock, contextlib.suppress(sqlite3.Error):  # all that matters is committed
             self._db.close()
 
-    def note(self, name: str) -> str | None:
-        """Recall a note."""
+    def get_note(self, name: str) -> str | None:
+        """Read a note of this or an earlier run; None where there is none."""
         with self._translated():
             for value, check_sum in self._do(
                 "SELECT value, check_sum FROM note WHERE name = ?", name
@@ -199,8 +199,8 @@ class Journal:
         return None
 
     def set_note(self, name: str, value: str) -> None:
-        """Remember a note for the next run."""
-        if value != self.note(name):
+        """Store a note for later runs."""
+        if value != self.get_note(name):
             row = (name, value, _crc(name.encode(), value.encode()))
             with self.transaction() as db:
                 db.execute("INSERT OR REPLACE INTO note VALUES (?, ?, ?)", row)

@@ -15,7 +15,7 @@ from codesynth.filters.rouge_index import RougeIndex
 from codesynth.filters.words import words
 from codesynth.journal import open_to_read
 from codesynth.models import META_KEY, Record, Usage
-from codesynth.report.rows import clean, first_text, headline, outcome, parts
+from codesynth.report.rows import classify, clean, first_text, headline, parts
 from codesynth.settings import ReportSettings
 from codesynth.storage import read_records
 
@@ -81,8 +81,8 @@ class Figures:
         history: of the journals: (seconds since the epoch, answers per second, in flight).
     """
 
-    def __init__(self, told: ReportSettings) -> None:
-        self.told, self._random = told, Random(0)  # noqa: S311 - not for secrets
+    def __init__(self, settings: ReportSettings) -> None:
+        self.settings, self._random = settings, Random(0)  # noqa: S311 - not for secrets
         self.counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.numbers: defaultdict[tuple[str, str], Counter[int]] = defaultdict(Counter)
         self.instructions, self.codes = Texts(), Texts()
@@ -90,8 +90,8 @@ class Figures:
         self.spent: Usage | None = None
         self.history: list[tuple[float, float, float]] = []
         self._samples: defaultdict[tuple[str, str], list[Shown]] = defaultdict(list)
-        journals = [path for path in told.inputs if _is_journal(path)]
-        for record in read_records([path for path in told.inputs if path not in journals]):
+        journals = [path for path in settings.inputs if _is_journal(path)]
+        for record in read_records([path for path in settings.inputs if path not in journals]):
             self._add(record)
         if journals:
             self._read(journals)
@@ -99,14 +99,14 @@ class Figures:
     def sample(self) -> list[Shown]:
         """Return some rows, as many as possible of each outcome."""
         turns = zip_longest(*self._samples.values())
-        return [row for turn in turns for row in turn if row is not None][: self.told.rows]
+        return [row for turn in turns for row in turn if row is not None][: self.settings.rows]
 
     def _add(self, record: Record) -> None:
-        fate, label = outcome(record)
+        fate, label = classify(record)
         self._count("Rows", fate)
         title = f"Rows {fate}, by {'verification' if fate == 'ok' else 'kind'}"
         label = self._count(title, label)
-        kept, most = self._samples[fate, label], self.told.rows
+        kept, most = self._samples[fate, label], self.settings.rows
         place = self._random.randrange(self.counts[title][label])
         if place < most:
             replaced = 1 if len(kept) == most else 0
@@ -122,14 +122,14 @@ class Figures:
         return name
 
     def _show(self, record: Record) -> Shown:
-        keys, row = self.told.instruction_keys, record.fields
+        keys, row = self.settings.instruction_keys, record.fields
         begin = first_text(row, keys) or first_text(_inner(row, "input"), keys) or ""
-        texts = list(parts(record, self.told, _MOST_CHARACTERS))
+        texts = list(parts(record, self.settings, _MOST_CHARACTERS))
         return headline(record), clean(begin[:150]), texts
 
     def _measure(self, row: Mapping[str, Any]) -> None:
-        instruction = first_text(row, self.told.instruction_keys)
-        code = first_text(row, self.told.code_keys)
+        instruction = first_text(row, self.settings.instruction_keys)
+        code = first_text(row, self.settings.code_keys)
         for text, texts in (instruction, self.instructions), (code, self.codes):
             if text is not None:
                 texts.add(text)

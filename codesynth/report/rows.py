@@ -52,7 +52,7 @@ def matches(fields: Mapping[str, Any], condition: tuple[str, str, str]) -> bool:
     return (value is None) == (operator == "!")
 
 
-def outcome(record: Record) -> tuple[str, str]:
+def classify(record: Record) -> tuple[str, str]:
     """Tell what became of a row (ok, rejected, failed, unreadable), and its status or kind."""
     if record.error is not None:
         return "unreadable", record.error.kind
@@ -64,7 +64,7 @@ def outcome(record: Record) -> tuple[str, str]:
 
 def headline(record: Record) -> str:
     """Say where a row is and what became of it: ``a.jsonl:3: failed: empty: no text``."""
-    fate, label = outcome(record)
+    fate, label = classify(record)
     error = record.error.message if record.error else find(record.fields, "error.message")
     words = f"{fate}: {label}: {error}"
     if fate == "ok":
@@ -77,7 +77,9 @@ def first_text(fields: Mapping[str, Any], names: Sequence[str]) -> str | None:
     return next((value for value in map(fields.get, names) if isinstance(value, str)), None)
 
 
-def parts(record: Record, told: LookSettings, most: int | None) -> Iterator[tuple[str, str, str]]:
+def parts(
+    record: Record, settings: LookSettings, most: int | None
+) -> Iterator[tuple[str, str, str]]:
     """Yield (kind, title, harmless text of ``most`` characters at most) of each column.
 
     Of a failure line they are those of its input row, then those of the line itself.
@@ -85,14 +87,14 @@ def parts(record: Record, told: LookSettings, most: int | None) -> Iterator[tupl
     columns, brief = dict(record.fields), []
     if record.error is not None:
         columns = {"line": record.raw.decode(errors="replace")}
-    elif outcome(record)[0] != "ok":
+    elif classify(record)[0] != "ok":
         row, failure = columns.pop("input"), columns.items()
         columns = {**row} if isinstance(row, dict) else {"input": row}
         columns |= {f"failure: {name}": value for name, value in failure}
     for name, value in columns.items():
         if isinstance(value, str) and (len(value) > _LINE or "\n" in value):
-            kind = "code" if name in (*told.code_keys, *_TESTS) else "text"
-            kind = "reasoning" if name in told.reasoning_keys else kind
+            kind = "code" if name in (*settings.code_keys, *_TESTS) else "text"
+            kind = "reasoning" if name in settings.reasoning_keys else kind
             lines = f" ({value.count(chr(10)) + 1:,} lines)" if "\n" in value else ""
             yield kind, clean(name) + lines, clean(value, most)
         else:

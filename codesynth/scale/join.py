@@ -15,7 +15,7 @@ from codesynth.errors import ConfigError, InputError
 from codesynth.journal import Journal, open_to_read
 from codesynth.notes import fates_note, job_note
 from codesynth.settings import JoinSettings
-from codesynth.storage import Files, open_text, read_fates, sibling_path
+from codesynth.storage import Files, open_stream, read_fates, sibling_path
 
 _FAILURES = ".failures.jsonl"
 
@@ -36,21 +36,21 @@ class FinishedPart(NamedTuple):
     rows: dict[str, Any]
 
 
-def join(told: JoinSettings) -> int:
+def join(settings: JoinSettings) -> int:
     """Write the parts as one output; return the exit code.
 
     Raises:
         ConfigError: they are not all parts of one job, or there is an output.
         InputError: a part cannot be read, or was changed.
     """
-    inputs = [path for path in told.inputs if not path.endswith(_FAILURES)]  # of part.*.jsonl
+    inputs = [path for path in settings.inputs if not path.endswith(_FAILURES)]  # of part.*.jsonl
     if not inputs or "-" in inputs:
         raise ConfigError("join needs the outputs of all parts of a job: codesynth join PART...")
     parts = in_order(map(read_part, inputs))
-    with Files(told.output, told.failures) as files:
+    with Files(settings.output, settings.failures) as files:
         read = [(path, sibling_path(path, _FAILURES)) for path in inputs]
         files.reject_shared_paths([*chain.from_iterable(read)])
-        files.refuse_existing(overwrite=told.overwrite)
+        files.refuse_existing(overwrite=settings.overwrite)
         files.start()
         merge(parts, files)
         files.commit()
@@ -67,7 +67,7 @@ def read_part(path: str) -> FinishedPart:
     if not Journal.exists(journal_path):
         raise ConfigError(f"{path} cannot be joined without its journal, {journal_path}")
     with open_to_read(journal_path) as journal:
-        job, rows = (loads(journal.note(name(path)) or "{}") for name in (job_note, fates_note))
+        job, rows = (loads(journal.get_note(name(path)) or "{}") for name in (job_note, fates_note))
     if not job or not rows:
         raise ConfigError(f"{path} is not finished. Run its command again")
     if rows["disorder"] is not None:
@@ -110,7 +110,7 @@ def _read_rows(part: FinishedPart) -> Iterator[tuple[int, bytes]]:
     sums, paths = [0, 0], (sibling_path(part.path, _FAILURES), part.path)
     with contextlib.ExitStack() as stack:
         streams = [
-            stack.enter_context(open_text(path)) if Path(path).exists() else io.BytesIO()
+            stack.enter_context(open_stream(path)) if Path(path).exists() else io.BytesIO()
             for path in paths
         ]
         try:

@@ -20,7 +20,7 @@ from codesynth.codec import loads
 from codesynth.errors import BusyError, CodesynthError, ConfigError, JournalError, RunError
 from codesynth.journal import open_to_read
 from codesynth.notes import FIGURES
-from codesynth.process import signals
+from codesynth.process import stop_on_signal
 from codesynth.scale.join import in_order, merge, read_part
 from codesynth.settings import AskSettings, InstructionsSettings
 from codesynth.storage import sibling_path
@@ -28,7 +28,7 @@ from codesynth.storage import sibling_path
 _RETRIES = 20  # how often a part is started again after its process or its node has died
 _BUSY_SECONDS = 120.0  # so long a process that died elsewhere may seem to hold its files
 _LOOK_SECONDS, _PROBE_SECONDS = 0.5, 10.0
-_ENVIRONMENT = ("OPENAI_API_KEY", "CODESYNTH_HEADERS", "CODESYNTH_OFFLINE")  # told to each part
+_ENVIRONMENT = ("OPENAI_API_KEY", "CODESYNTH_HEADERS", "CODESYNTH_OFFLINE")  # given to each part
 
 
 def run_parts(whole: run.Run, settings: AskSettings, spec: commands.CommandSpec) -> int:
@@ -41,7 +41,7 @@ def run_parts(whole: run.Run, settings: AskSettings, spec: commands.CommandSpec)
         slots = int(ray.cluster_resources().get("CPU", 0)) or 1
         parts, at_once = divide(whole, settings, spec, slots)
         whole.say(f"{len(parts)} parts, {min(at_once, slots)} at a time")
-        with whole.progress, signals(whole.stop):
+        with whole.progress, stop_on_signal(whole.stop):
             complete = _ask(ray, whole, parts, at_once)
         if complete == len(parts):
             finished = in_order(read_part(str(part.output)) for part in parts)
@@ -69,7 +69,7 @@ def _ask(ray: Any, whole: run.Run, parts: Sequence[AskSettings], at_once: int) -
         whole.tick()
         if not stopping:
             error = next((each for each in results if isinstance(each, CodesynthError)), None)
-        if error is not None or whole.stop.asked:
+        if error is not None or whole.stop.triggered:
             waiting.clear()
         if not stopping and (error is not None or whole.stop.signal is not None):
             stopping = True
@@ -93,7 +93,7 @@ def _read_figures(parts: Sequence[AskSettings], known: Mapping[str, str]) -> Map
     for path in (sibling_path(str(part.output), ".journal") for part in parts):
         # What is read while it is written may look damaged; the next look will do.
         with contextlib.suppress(JournalError), open_to_read(path) as journal:
-            if (note := journal.note(FIGURES)) is not None:
+            if (note := journal.get_note(FIGURES)) is not None:
                 found[path] = note
     return found
 

@@ -14,7 +14,7 @@ from codesynth.models import Usage
 from codesynth.notes import FIGURES
 from codesynth.progress import duration, tokens
 from codesynth.settings import StatusSettings
-from codesynth.storage import open_text, sibling_path
+from codesynth.storage import open_stream, sibling_path
 
 PartStatus: TypeAlias = dict[str, Any]
 """How a part stands, by the names of ``_COLUMNS``; None is not known.
@@ -26,12 +26,12 @@ _SUMS = ("done", "failed", "rejected", "pending", "tokens", "cost", "rows_per_se
 _COLUMNS = ("part", "state", *_SUMS, "last_change")
 
 
-def status(told: StatusSettings) -> int:
+def status(settings: StatusSettings) -> int:
     """Print how the parts stand; return the exit code."""
-    if "-" in told.inputs:
+    if "-" in settings.inputs:
         raise ConfigError("status needs outputs or journals: codesynth status PART...")
-    outputs = [path for path in told.inputs if not path.endswith(".failures.jsonl")]
-    parts = [read_status(path, told.price) for path in outputs]
+    outputs = [path for path in settings.inputs if not path.endswith(".failures.jsonl")]
+    parts = [read_status(path, settings.price) for path in outputs]
     running = [each for each in parts if each["state"] == "running"]
     total: PartStatus = {"part": f"total of {len(parts)}", "state": f"{len(running)} running"}
     for name in _SUMS:
@@ -39,7 +39,7 @@ def status(told: StatusSettings) -> int:
         known = [each[name] for each in counted if each[name] is not None]
         total[name] = sum(known) if known else None
     total["last_change"] = max((each["last_change"] or 0 for each in parts), default=0) or None
-    if told.json:
+    if settings.json:
         print(dumps({"parts": parts, "total": total}).decode())
         return 0
     headings = [name.upper().replace("_", " ") for name in _COLUMNS]
@@ -64,11 +64,11 @@ def read_status(path: str, price: tuple[float, float] | None = None) -> PartStat
     if not Journal.exists(journal):
         for name, state in ((path, "finished"), (f"{path}.partial", "unfinished")):
             if found["done"] is None and Path(name).exists():
-                with open_text(name) as rows:
+                with open_stream(name) as rows:
                     found |= {"state": state, "done": sum(1 for _ in rows)}
         return found
     with open_to_read(journal) as opened:
-        figures, used = loads(opened.note(FIGURES) or "{}"), opened.spent()
+        figures, used = loads(opened.get_note(FIGURES) or "{}"), opened.spent()
         found |= {"done": opened.answers, "tokens": used.prompt_tokens + used.completion_tokens}
     if price is not None:
         cost = used.prompt_tokens * price[0] + used.completion_tokens * price[1]

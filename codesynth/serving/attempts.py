@@ -31,8 +31,8 @@ _LOAD: dict[int | None, Kind] = {
 }
 _NO_REPLY: dict[str, Kind] = {"timeout": "timeout", "bad_response": "other"}
 """What a status, or the kind of a missing reply, says of the endpoint's load."""
-_NOBODY = frozenset({"connection", "timeout", "server_error"})
-"""Before the first answer, a row that ends so stops the run; see ``Asker._is_nobody_there``."""
+_DOWN = frozenset({"connection", "timeout", "server_error"})
+"""Before the first answer, a row that ends so stops the run; see ``Asker._is_endpoint_down``."""
 
 
 @dataclass(slots=True, eq=False)
@@ -102,7 +102,7 @@ class Asker:
         error = outcome.failure
         if error is not None:
             endpoint = self._endpoints[asked.avoid or 0]
-            if self._is_nobody_there(error):
+            if self._is_endpoint_down(error):
                 raise explain(endpoint, outcome, asked.model)
             if error.kind == "rejected" and not self._answered:
                 await self._check_model(endpoint, asked.model, outcome)
@@ -194,12 +194,12 @@ class Asker:
         after, billed = outcome.retry_after, outcome.billed
         return outcome, AttemptResult(kind, words, retry_after=after, billed=billed)
 
-    def _is_nobody_there(self, failure: Failure) -> bool:
+    def _is_endpoint_down(self, failure: Failure) -> bool:
         """Tell whether a request that has used up its attempts shows that no other can succeed.
 
         A single request that gets errors or times out may be to blame itself.
         """
-        if self._answered or failure.kind not in _NOBODY:
+        if self._answered or failure.kind not in _DOWN:
             return False
         return failure.kind == "connection" or self._failing > 1
 

@@ -6,7 +6,7 @@ from codesynth.storage.output import Output
 from codesynth.storage.pool import Pool
 from codesynth.storage.records import (
     check_inputs,
-    open_text,
+    open_stream,
     parse_record,
     read_lines,
     read_records,
@@ -21,7 +21,7 @@ __all__ = [
     "Reorder",
     "check_inputs",
     "failure_line",
-    "open_text",
+    "open_stream",
     "pack_fates",
     "parse_record",
     "read_fates",

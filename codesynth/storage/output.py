@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from codesynth.errors import BusyError, OutputError
-from codesynth.storage.records import STANDARD, open_text
+from codesynth.storage.records import STANDARD, open_stream
 
 _KEPT_BYTES = 16 << 10  # lines on their way to a file: a system call for each costs much
 
@@ -66,7 +66,7 @@ class Output:
         """Count the rows of the finished file of this name."""
         if self.path is None or not self.path.exists():
             return 0
-        with self._translated("read"), open_text(str(self.path)) as file:
+        with self._translated("read"), open_stream(str(self.path)) as file:
             return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
 
     def start(self) -> None:

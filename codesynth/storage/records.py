@@ -48,7 +48,7 @@ def check_inputs(paths: Sequence[str]) -> None:
             raise InputError(f"cannot read {path}: {exc.strerror}") from exc
 
 
-def open_text(path: str) -> Stream:
+def open_stream(path: str) -> Stream:
     """Open a file or standard input whatever it holds; gzip is known by its first bytes.
 
     Raises:
@@ -120,7 +120,7 @@ def read_records(paths: Sequence[str]) -> Iterator[Record]:
     index = 0
     for path in paths:
         source = name_of(path)
-        with open_text(path) as stream:
+        with open_stream(path) as stream:
             try:
                 first = stream.peek(4096)[:4096]
             except (OSError, EOFError, zlib.error) as exc:

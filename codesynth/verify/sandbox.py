@@ -86,14 +86,14 @@ class Sandbox:
                 cwd="/",
                 start_new_session=True,
             )
-            if self.judge(dumps({"code": ""})):
+            if self.run(dumps({"code": ""})):
                 return
             self.close()
             errors.seek(0)
             told = errors.read(1 << 16).decode("utf-8", "replace").strip().rpartition("\n")[2]
         raise ConfigError(f"no sandbox here: {told}. {HELP}, {UNSAFE}")
 
-    def judge(self, trial: bytes) -> bytes | None:
+    def run(self, trial: bytes) -> bytes | None:
         """Run one trial and return its verdict; None if the sandbox broke."""
         stdin, stdout = cast(IO[bytes], self._process.stdin), cast(IO[bytes], self._process.stdout)
         try:

@@ -75,7 +75,7 @@ class _Pool:
             except IndexError:
                 sandbox = Sandbox(self._settings)
                 self._sandboxes.add(sandbox)
-            verdict = None if self._closed else sandbox.judge(request.body)
+            verdict = None if self._closed else sandbox.run(request.body)
             if verdict is not None:
                 self._idle.append(sandbox)
             else:

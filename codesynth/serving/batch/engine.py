@@ -17,7 +17,7 @@ from codesynth.errors import EndpointError, LimitReached
 from codesynth.journal import BatchLog, OpenBatch
 from codesynth.models import Request
 from codesynth.serving.batch.client import BatchClient, CallError
-from codesynth.serving.batch.results import Results
+from codesynth.serving.batch.results import ResultReader
 from codesynth.serving.batch.shapes import BatchState
 from codesynth.serving.batch.waiting import UNSENT, Waiting, scratch_file
 from codesynth.serving.limits import Budget
@@ -76,7 +76,7 @@ class BatchEngine:
     ) -> None:
         self._client, self._log, self._options, self._turn = client, log, options, turn
         self.channel, self.waiting = Channel(), Waiting()
-        self._results = Results(
+        self._results = ResultReader(
             client, log, self.waiting, self.channel, options.budget, options.max_retries
         )
         limited = options.budget is not None and options.budget.limit is not None

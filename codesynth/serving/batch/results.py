@@ -23,7 +23,7 @@ _MAX_QUEUED = 1000
 
 
 @dataclass
-class Results:
+class ResultReader:
     """Takes the results of batches that have ended.
 
     An answer is in the journal before its row is handed on, and before its batch is closed there.
@@ -91,7 +91,7 @@ class Results:
             row = self.waiting.find(result.key, batch.number)
             if row is None:  # it was in a file before
                 continue
-            outcome = self._judge(result)
+            outcome = self._outcome_of(result)
             self._answered = self._answered or outcome.answer is not None
             if row.request and (outcome.quota or (outcome.denied and not self._answered)):
                 refused = outcome.failure.message if outcome.failure else ""
@@ -102,7 +102,7 @@ class Results:
             self.close(batch)
             raise EndpointError(f"{batch.id}: every request is refused: {refused}")
 
-    def _judge(self, result: BatchResult) -> Outcome:
+    def _outcome_of(self, result: BatchResult) -> Outcome:
         redact = self.client.endpoint.secrets.hide
         if result.status:
             return read_outcome(result.status, {}, result.body, redact)

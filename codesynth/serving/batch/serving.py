@@ -60,7 +60,7 @@ class BatchServing:
         return self._engine.status()
 
 
-class Withholding:
+class SkippingServing:
     """A serving that is not asked what open batches will answer.
 
     Args:

@@ -27,7 +27,7 @@ def find_cause(error: BaseException) -> OSError | None:
     return found
 
 
-def explain(error: BaseException) -> tuple[str, bool]:
+def explain_connect_error(error: BaseException) -> tuple[str, bool]:
     """Say why a connection was not made, and whether it is so for good.
 
     An unknown host, an untrusted certificate and a port without TLS stay so; a refused connection

@@ -13,7 +13,7 @@ import httpx
 
 from codesynth.errors import ConfigError
 from codesynth.models import Endpoint
-from codesynth.serving.http.connect_errors import explain, is_out_of_files
+from codesynth.serving.http.connect_errors import explain_connect_error, is_out_of_files
 from codesynth.serving.http.connection import ResponseTooLarge
 from codesynth.serving.http.files import FormFile, write_body
 from codesynth.serving.http.proxies import create_transport
@@ -172,7 +172,7 @@ class EndpointClient:
         if isinstance(error, httpx.ProxyError):
             return NoReply("connection", words, unreachable=True, permanent=True)
         if isinstance(error, httpx.ConnectError):
-            why, permanent = explain(error)
+            why, permanent = explain_connect_error(error)
             text = f"cannot connect to {self.name}: {why}"
             full = is_out_of_files(error)
             return NoReply("connection", text, True, permanent=permanent, out_of_files=full)

@@ -11,7 +11,7 @@ import urllib.request
 import httpx
 
 from codesynth.errors import ConfigError
-from codesynth.serving.http.connect_errors import explain, find_cause
+from codesynth.serving.http.connect_errors import explain_connect_error, find_cause
 from codesynth.serving.http.transport import IDLE_SECONDS, Transport, create_ssl_context
 
 
@@ -32,7 +32,7 @@ class _ProxiedTransport(httpx.AsyncHTTPTransport):
         except httpx.ConnectError as exc:
             if isinstance(find_cause(exc), ssl.SSLError):  # behind the proxy
                 raise
-            why = f"cannot connect to {self._name}: {explain(exc)[0]}"
+            why = f"cannot connect to {self._name}: {explain_connect_error(exc)[0]}"
             fix = f"To go without it, set NO_PROXY={request.url.host}"
             raise httpx.ProxyError(f"{why}. {fix}") from exc
         except httpx.ProxyError as exc:

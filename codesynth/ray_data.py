@@ -40,7 +40,7 @@ class BatchCommand:
 
     def __init__(self, settings: AskSettings, journals: str, error_key: str = "error") -> None:
         settings.check()
-        self._serving = asking.make_endpoint(settings, None)
+        self._serving = asking.make_online_serving(settings, None)
         spec = commands.prepare(settings, lambda _: None)
         self._task = spec.task(settings, self._serving.model)
         self._folder, self._error_key = Path(journals), error_key
