@@ -39,7 +39,7 @@ def ask(settings: AskSettings, divide: Divide | None = None) -> int:
     """Run a command that asks a model; return the exit code.
 
     Args:
-        divide: asks in place of this process.
+        divide: runs the command in several processes in place of this one.
 
     Raises:
         CodesynthError: nothing could be done, or not to the end; see its ``exit_code``.
@@ -57,30 +57,34 @@ def ask(settings: AskSettings, divide: Divide | None = None) -> int:
         budget = _budget(settings, journal)
         run = Run(settings, files, spec.total, journal, budget, settings.log_json)
         run.remarks, run.tally = spec.remarks, spec.tally
-        endpoint = make_online_serving(settings, budget)
-        run.progress.status, run.notes.load = lambda: endpoint.state, lambda: endpoint.load
+        online = make_online_serving(settings, budget)
+        run.progress.status, run.notes.load = lambda: online.state, lambda: online.load
         run.say("--offline: a practice endpoint answers, no model", settings.offline)
         if journal is not None and settings.model is None and (noted := journal.get_note("model")):
-            endpoint.assume_model(noted)
+            online.assume_model(noted)
             run.assumed_model = None if settings.offline else noted
-        task = spec.task(settings, endpoint.model)
-        serving: LLMServing = endpoint
+        task = spec.task(settings, online.model)
+        serving: LLMServing = online
         if journal is not None:
-            _set_job(run, spec, task, journal, endpoint.model)
-            behind = _behind_journal(run, settings, journal, endpoint)
-            also = _also(settings, journal, stack) if divide is None else ()
-            checked = endpoint.check_model
-            serving = JournaledServing(journal, behind, also=also, before_asking=checked)
+            _set_job(run, spec, task, journal, online.model)
+            rest = _choose_serving(run, settings, journal, online)
+            also = _open_also(settings, journal, stack) if divide is None else ()
+            serving = JournaledServing(journal, rest, also=also, before_asking=online.check_model)
         if divide is not None:
-            return divide(run, replace(settings, model=endpoint.model), spec)
+            return divide(run, replace(settings, model=online.model), spec)
         if settings.estimate is not None:
             return _estimate(run, settings, spec, task, serving)
-        code = run.execute(spec.records(), task, serving, spec.filters())
-        if journal is not None:
-            _tell_open(run, journal)
-        if spec.quota is not None and spec.quota.exhausted:
-            run.say(spec.quota.explanation())
-        return code
+        return _execute(run, spec, task, serving)
+
+
+def _execute(run: Run, spec: CommandSpec, task: Task, serving: LLMServing) -> int:
+    """Ask for all rows, then say what the user can do about rows that are missing."""
+    code = run.execute(spec.records(), task, serving, spec.filters())
+    if run.journal is not None:
+        _say_open_batches(run, run.journal)
+    if spec.quota is not None and spec.quota.exhausted:
+        run.say(spec.quota.explanation())
+    return code
 
 
 def _journal_path(settings: AskSettings) -> str | None:
@@ -127,10 +131,10 @@ def make_online_serving(settings: AskSettings, budget: Budget | None) -> APILLMS
     )
 
 
-def _also(
+def _open_also(
     settings: AskSettings, journal: Journal, stack: contextlib.ExitStack
 ) -> Sequence[Journal]:
-    """Open the further journals."""
+    """Open the journals of ``--also-journal``."""
     check_inputs(settings.also_journal)
     for path in settings.also_journal:
         if Path(path).samefile(journal.path):
@@ -139,17 +143,17 @@ def _also(
 
 
 def _set_job(run: Run, spec: CommandSpec, task: Task, journal: Journal, model: str) -> None:
-    """Note in the journal what is asked; refuse to replace another job's output."""
+    """Store in the journal what is asked; refuse to replace another job's output."""
     not_joinable = "--accepted" if spec.quota is not None else None
     job = run.set_job({**spec.identity, "model": model}, journal, not_joinable)
     if journal.answers and journal.get_note("job") not in (None, job):
-        _tell_change(run, spec, task, journal)
+        _say_changes(run, spec, task, journal)
     notes = {"model": model, "job": job} | ({} if spec.seed is None else {"seed": str(spec.seed)})
     for name, value in notes.items():
         journal.set_note(name, value)
 
 
-def _tell_change(run: Run, spec: CommandSpec, task: Task, journal: Journal) -> None:
+def _say_changes(run: Run, spec: CommandSpec, task: Task, journal: Journal) -> None:
     """Say what a changed model, template or parameter will cost, before it does."""
     words = f"the requests have changed since {journal.path} was written"
     if spec.quota is not None or not all(Path(name).is_file() for name in run.settings.inputs):
@@ -165,13 +169,13 @@ def _tell_change(run: Run, spec: CommandSpec, task: Task, journal: Journal) -> N
     )
 
 
-def _behind_journal(
-    run: Run, settings: AskSettings, journal: Journal, endpoint: APILLMServing
+def _choose_serving(
+    run: Run, settings: AskSettings, journal: Journal, online: APILLMServing
 ) -> LLMServing:
     """Choose what answers the rows that the journal does not know; collect open batches."""
     log = BatchLog(journal)
     if not (settings.batch or settings.cancel or log.open()):
-        return endpoint
+        return online
     from codesynth.serving.batch import BatchClient, BatchOptions, BatchServing, SkippingServing
 
     client = BatchClient(
@@ -195,12 +199,12 @@ def _behind_journal(
     held, words = batches.collect(cancel=settings.cancel)
     if settings.cancel:
         done = f"{opened} batches were cancelled. Run without --cancel to ask for the rest"
-        return SkippingServing(endpoint, lambda _: True, words or done)
-    return SkippingServing(endpoint, held, words)
+        return SkippingServing(online, lambda _: True, words or done)
+    return SkippingServing(online, held, words)
 
 
-def _tell_open(run: Run, journal: Journal) -> None:
-    """Say after a stop that batches go on."""
+def _say_open_batches(run: Run, journal: Journal) -> None:
+    """Name the batches that still run at the endpoint."""
     if ids := [batch.id for batch in BatchLog(journal).open() if batch.id]:
         words = f"{len(ids)} batches go on: {one_line(', '.join(ids))}"
         run.say(f"{words}. Run again to collect them, or with --cancel to end them")
@@ -209,7 +213,7 @@ def _tell_open(run: Run, journal: Journal) -> None:
 def _estimate(
     run: Run, settings: AskSettings, spec: CommandSpec, task: Task, serving: LLMServing
 ) -> int:
-    """Ask for some rows and print what all would take."""
+    """Ask for some of the rows and print what all of them would take."""
     total = spec.total()
     if total is None or spec.quota is not None:
         raise ConfigError(
