@@ -1,4 +1,4 @@
-"""The command line: builds each command from its settings, runs it, turns errors into exit codes.
+"""The command line: make each command from its settings, run it, turn errors into exit codes.
 
 The only file that imports typer.
 """
@@ -69,7 +69,7 @@ def make_app(name: str | None = None) -> typer.Typer:
     """Make the command line.
 
     Args:
-        name: of the one command that is needed, as making them all takes time; None makes all.
+        name: the one command to make; None makes all, which takes longer.
     """
     app = typer.Typer(
         name="codesynth",
@@ -136,7 +136,7 @@ def _add_command(app: typer.Typer, kind: type[Settings]) -> None:
 
 
 def _annotation(kind: Any, option: Option, heading: str) -> Any:
-    """Make of a field's type and option what typer reads; without the option it gives None."""
+    """Describe an option to typer. An option that is not given becomes None."""
     more: dict[str, Any] = {"help": option.help, "rich_help_panel": heading}
     if not option.names:
         return Annotated[list[str] | None, typer.Argument(metavar=option.metavar, **more)]
@@ -181,7 +181,7 @@ def _checker(least: float | None) -> Callable[[Any], Any]:
 
 
 def _exit_code(settings: Settings, *, verbose: bool) -> int:
-    """Run a command; turn what comes of it into one line and an exit code."""
+    """Run a command; return its exit code, and print an error on one line."""
     try:
         with _log_to_stderr() if verbose else contextlib.nullcontext():
             return _run(settings)
@@ -196,7 +196,7 @@ def _exit_code(settings: Settings, *, verbose: bool) -> int:
 
 
 def _run(settings: Settings) -> int:
-    """Run the command whose settings these are; only what it needs is loaded."""
+    """Run the command of these settings. Only the modules that it needs are imported."""
     match settings:
         case told.AskSettings():
             from codesynth.asking import ask
@@ -230,10 +230,10 @@ def _run(settings: Settings) -> int:
 
 
 def complain(text: str) -> None:
-    """Say on one line why nothing more is done; a row's own words may be in it."""
+    """Print on one line why the command ends; the text may quote a row."""
     from codesynth.serving.answers import one_line
 
-    with contextlib.suppress(OSError):  # the exit code says it too, where stderr takes nothing
+    with contextlib.suppress(OSError):  # stderr may be closed or full; the exit code is left
         print(f"codesynth: {one_line(text, 1000)}", file=sys.stderr)
 
 

@@ -36,7 +36,11 @@ def open_journal(
     stack: contextlib.ExitStack,
     log: str | None = None,
 ) -> Journal | None:
-    """Open the run's journal, if there is one; see first that nothing is lost by the run."""
+    """Open the run's journal, if it has one. First make sure that the run destroys no file.
+
+    Raises:
+        ConfigError: a file has two uses, or an output exists without its journal.
+    """
     files.reject_shared_paths(settings.inputs, path, log)
     if path is None or not Journal.exists(path):
         files.refuse_existing(overwrite=settings.overwrite)
@@ -47,14 +51,14 @@ class Run:
     """One run of the pipeline, its progress and its end.
 
     Args:
-        total: counts the rows to come, where that is known.
-        journal: keeps what is answered, if there is one.
-        log: path of the file that gets the figures once a second.
+        total: counts the rows to come; None where that is not known.
+        journal: keeps the answers.
+        log: the file of ``--log-json``.
 
     Attributes:
-        remarks, tally: for the summary line.
-        assumed_model: where the model was not named: the one that the journal's answers are of.
-        fewest_rows: of the finished output that the run replaces.
+        remarks, tally: words and counts for the summary line.
+        assumed_model: the model of the journal's answers, if the user named none.
+        fewest_rows: rows of the finished output that the run replaces; it must have as many.
         stop: ends the run from outside.
     """
 
@@ -92,7 +96,7 @@ class Run:
         )
 
     def say(self, text: str, count: int | bool = True) -> None:
-        """Print a line for people, unless they asked for quiet or there are none to count."""
+        """Print a line for people; nothing with ``--quiet`` or where ``count`` is 0."""
         if count and not self.settings.quiet:
             self.progress.say(text)
 
@@ -143,7 +147,7 @@ class Run:
         """Send the records through and finish the output; return the exit code."""
         self.files.start()
         if self.journal is not None:
-            self.total()  # noted once a second; counted before files run short
+            self.total()  # counted now: later there may be too many open files to do it
         try:
             with self.progress, stop_on_signal(self.stop):
                 pipeline.run(
@@ -172,11 +176,11 @@ class Run:
 
     @property
     def _drain_grace(self) -> float | None:
-        """What is in flight when rows cannot be written is waited for where a journal keeps it."""
+        """Seconds to wait for answers if rows cannot be written: only a journal can keep them."""
         return DRAIN_SECONDS if self.journal is not None else None
 
     def tick(self) -> None:
-        """Show how the run goes, and look after its limits."""
+        """Draw the bar, write the figures, and stop the run at its limits."""
         self.progress.tick()
         self.notes.tick()
         now = time.monotonic()
@@ -196,7 +200,7 @@ class Run:
             self._first_failure = record.index, words
 
     def finish(self) -> int:
-        """Finish the output if all rows are there, and say so; return the exit code."""
+        """Finish the output if all rows are there; print the summary; return the exit code."""
         stats, stop = self.stats, self.stop
         complete = stats.all_read and not stats.pending
         if complete:
@@ -218,7 +222,7 @@ class Run:
         return EXIT_FAILED_ROWS if stats.failed else EXIT_OK
 
     def _note_job(self, journal: Journal) -> None:
-        """Note what a finished output is made of, before its file is put in place."""
+        """Store in the journal what the output is made of, before the file gets its name."""
         name, files = self.settings.output or "", self.files
         about = {
             "disorder": self._not_joinable,
