@@ -1,4 +1,4 @@
-"""What a whole job would take, by the answers to some of its rows."""
+"""``--estimate``: what a whole job would take, computed from the answers to some of its rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from codesynth.models import Response, Usage
 from codesynth.progress import duration
 
 _SIGMAS = 2.0
-"""Half the width of a range, in standard errors: 19 of 20 such ranges hold the true value."""
+"""Half the width of a range, in standard errors: 19 of 20 such ranges contain the true value."""
 
 
 def is_spread(number: int, count: int, total: int) -> bool:
@@ -67,7 +67,7 @@ class Estimate:
         return lines
 
     def _time(self) -> tuple[float, float, float]:
-        """Take the time of all rows by that of these; it varies as the answers' seconds do."""
+        """Scale the time of these rows to all rows; its range is that of the answers' seconds."""
         pace = (self._clock() - self._started) / len(self._seconds) * self._total
         low, middle, high = self._range(self._seconds)
         return (pace * low / middle, pace, pace * high / middle) if middle else (pace, pace, pace)

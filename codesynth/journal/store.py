@@ -27,7 +27,7 @@ _FORMAT = 2
 _CHECKPOINT_SECONDS = 1.0
 _BLOCK, _BLOCK_BYTES, _KEPT_BLOCKS = 128, 256 << 10, 32
 _TRIES, _TRY_SECONDS = 5, 0.1
-_NEAR = 1024  # requests that are made one after the other may have been answered so far apart
+_NEAR = 1024  # answers to neighbouring requests are stored at most about so far from each other
 _LOCK = "hhqqi"  # struct flock of Linux: type, whence, start, length, process
 _SETTINGS = (
     "PRAGMA locking_mode=EXCLUSIVE",
@@ -52,16 +52,16 @@ _INDEX = """INSERT OR REPLACE INTO place SELECT key, number
     FROM (SELECT key, number FROM answer WHERE number > ? LIMIT ?) ORDER BY key, number"""
 _READ = """SELECT key, body, attempts, seconds, time, check_sum
     FROM (SELECT * FROM answer WHERE number >= ? LIMIT ?) AS answer"""
-_NEWEST = "NATURAL JOIN place"  # costs as much as all the rest: only where a key stands twice
+_NEWEST = "NATURAL JOIN place"  # doubles the time: used only if a key is stored twice
 
 
 class StoredAnswer(NamedTuple):
     """One answer.
 
     Attributes:
-        seconds: that its last attempt took; 0 where that is not known.
-        time: since the epoch; 0 stands for the time at which it is stored.
-        used: its tokens; not read back.
+        seconds: duration of its last attempt; 0 if not known.
+        time: seconds since the epoch; 0 means the time at which it is stored.
+        used: its tokens. They are stored only as a sum over all answers, so ``get`` leaves them 0.
     """
 
     key: bytes
@@ -75,12 +75,12 @@ class StoredAnswer(NamedTuple):
 class Journal:
     """Answers by key, and notes for the next run; usable from several threads.
 
-    Open a journal once in a process: closing any descriptor of the file lets go of the lock.
+    Open a journal only once in a process: closing any descriptor of the file releases the lock.
 
     Args:
-        path: made where it does not exist.
+        path: the file; it is made if it does not exist.
         read_only: see ``open_to_read``.
-        find_answers: ``refresh`` at once.
+        find_answers: call ``refresh`` at once.
         clock: seconds since the epoch.
 
     Attributes:
@@ -137,11 +137,11 @@ class Journal:
                 raise
 
     def _take(self) -> None:
-        """Lock the file, make the tables of a new one, and take what a killed run left."""
+        """Lock the file, make the tables of a new one, and recover what a killed run left."""
         for statement in (*_SETTINGS, "BEGIN EXCLUSIVE"):
             self._do(statement)
         if self._do("PRAGMA schema_version") == [(0,)]:
-            for statement in _TABLES:  # before there is a log: all of it is there, or nothing
+            for statement in _TABLES:  # in one transaction: a killed run leaves all tables or none
                 self._do(statement)
         self._do("COMMIT")
         self._check_format()
@@ -169,9 +169,9 @@ class Journal:
 
     @staticmethod
     def is_held(path: str) -> bool:
-        """Tell whether another process holds a journal, here or elsewhere, without a lock.
+        """Tell whether another process holds a journal, without locking it.
 
-        Never for one that this process holds: closing the file would let go of its lock.
+        Never call it for a journal that this process holds: that would release its lock.
         """
         if sys.platform != "linux":
             return False
@@ -207,7 +207,7 @@ class Journal:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Run statements in one transaction; it is on the disk when the block ends."""
+        """Run statements in one transaction, which is on the disk when the block ends."""
         with self._translated():
             self._do("BEGIN")
             try:
@@ -229,7 +229,7 @@ class Journal:
             yield from self._db.execute(query, (self.answers,))
 
     def put(self, answers: Iterable[StoredAnswer]) -> None:
-        """Store answers in one transaction; back when they are on the disk."""
+        """Store answers in one transaction; return when they are on the disk."""
         with self._lock:
             now, rows, number = self._clock(), [], self.answers
             prompt, completion = self._spent.prompt_tokens, self._spent.completion_tokens
@@ -245,14 +245,14 @@ class Journal:
         self.checkpoint()
 
     def checkpoint(self) -> None:
-        """Let those who only read see what was stored; at most once a second, and in ``put``."""
+        """Make stored answers visible to read-only journals; at most once a second."""
         if abs(self._clock() - self._checkpointed) >= _CHECKPOINT_SECONDS:
             self._checkpointed = self._clock()
             with self._translated():
                 self._do("PRAGMA wal_checkpoint(PASSIVE)")
 
     def refresh(self) -> None:
-        """Let ``get`` find all that has been stored so far; about a microsecond an answer."""
+        """Let ``get`` find all answers stored so far; takes about a microsecond per answer."""
         with self._translated():
             if not self._block:
                 self._do(_PLACE)
@@ -264,17 +264,17 @@ class Journal:
             self._block = max(1, min(_BLOCK, _BLOCK_BYTES // (average + 1)))
 
     def get(self, key: bytes) -> StoredAnswer | None:
-        """Find an answer that was stored before the last ``refresh``; the first use is one.
+        """Find an answer that was stored before the last ``refresh``; the first call refreshes.
 
         Raises:
-            JournalError: it or one near it is damaged.
+            JournalError: the answer, or one stored near it, is damaged.
         """
         if not self._block:
             self.refresh()
         return self._ahead.pop(key, None) or (self._read_ahead(key) if self._indexed else None)
 
     def _read_ahead(self, key: bytes) -> StoredAnswer | None:
-        """Read a block of answers: a rerun asks for them much as they were stored."""
+        """Read a block of answers: a rerun needs them in nearly the order they were stored in."""
         with self._translated():
             rows = self._do("SELECT number FROM place WHERE key = ?", key)
             if not rows:
@@ -291,11 +291,11 @@ class Journal:
                 if check_sum != _crc(its_key, body, attempts):
                     raise self._damaged("an answer was changed")
                 self._ahead[its_key] = StoredAnswer(its_key, body, attempts, seconds, when)
-            return self._ahead.pop(key, None)  # a run that writes may have moved it
+            return self._ahead.pop(key, None)  # another run may have moved it meanwhile
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
-        """Hold the lock between threads; word SQLite's errors."""
+        """Hold the lock between threads; turn SQLite's errors into ours."""
         try:
             with self._lock:
                 yield
@@ -316,11 +316,11 @@ class Journal:
 def open_to_read(path: str, *, answers: bool = False) -> Journal:
     """Open a journal without a lock; a run may go on writing to it.
 
-    What that run stored in the last second may be missing.
+    Answers that the run stored in the last second may be missing.
 
     Args:
-        answers: they will be looked for. What a killed run left in its log is taken before, for
-            which the file must be writable.
+        answers: ``get`` will be called. What a killed run left in SQLite's log is then recovered
+            first, so the file must be writable.
 
     Raises:
         JournalError: see ``Journal``.
