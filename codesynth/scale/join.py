@@ -24,9 +24,9 @@ class FinishedPart(NamedTuple):
     """The output of one part of a job, with what its journal knows of it.
 
     Attributes:
-        number, of: it is part ``number``, from 0, of ``of``.
-        job: what all requests have in common.
-        rows: where they went, and what names all requests of the job; see ``run.Job.finish``.
+        number, of: as in ``--shard``.
+        job: what all requests have in common; see ``Run.set_job``.
+        rows: what the run has stored about its rows; see ``Run.finish``.
     """
 
     path: str
@@ -40,7 +40,7 @@ def join(settings: JoinSettings) -> int:
     """Write the parts as one output; return the exit code.
 
     Raises:
-        ConfigError: they are not all parts of one job, or there is an output.
+        ConfigError: they are not all parts of one job, or the output exists.
         InputError: a part cannot be read, or was changed.
     """
     inputs = [path for path in settings.inputs if not path.endswith(_FAILURES)]  # of part.*.jsonl

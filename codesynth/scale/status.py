@@ -17,17 +17,18 @@ from codesynth.settings import StatusSettings
 from codesynth.storage import open_stream, sibling_path
 
 PartStatus: TypeAlias = dict[str, Any]
-"""How a part stands, by the names of ``_COLUMNS``; None is not known.
+"""The state of a part; the keys are ``_COLUMNS``, and None means not known.
 
-``state`` is running, finished, stopped, unfinished (it has no journal) or not begun; ``done`` are
-the rows with a usable answer, some still unwritten; ``last_change`` is seconds since the epoch.
+``state`` is running, finished, stopped, unfinished (it has no journal) or not begun. ``done`` is
+the number of rows with a usable answer, some of them not written yet. ``last_change`` is in
+seconds since the epoch.
 """
 _SUMS = ("done", "failed", "rejected", "pending", "tokens", "cost", "rows_per_second")
 _COLUMNS = ("part", "state", *_SUMS, "last_change")
 
 
 def status(settings: StatusSettings) -> int:
-    """Print how the parts stand; return the exit code."""
+    """Print the state of each part and the totals; return the exit code."""
     if "-" in settings.inputs:
         raise ConfigError("status needs outputs or journals: codesynth status PART...")
     outputs = [path for path in settings.inputs if not path.endswith(".failures.jsonl")]
@@ -52,7 +53,7 @@ def status(settings: StatusSettings) -> int:
 
 
 def read_status(path: str, price: tuple[float, float] | None = None) -> PartStatus:
-    """Read how the part stands whose output or journal is at ``path``.
+    """Read the state of the part whose output or journal is at ``path``.
 
     Raises:
         JournalError: its journal is damaged.
@@ -80,7 +81,7 @@ def read_status(path: str, price: tuple[float, float] | None = None) -> PartStat
 
 
 def _read_figures(figures: dict[str, Any]) -> PartStatus:
-    """Take the counts from the figures that a run notes; see ``RunNotes.figures``."""
+    """Take the counts from the figures of a run; see ``RunNotes.figures``."""
     failed, rejected = (sum(figures[name].values()) for name in ("failed", "rejected"))
     answered, total = figures["answered"], figures["total"]
     asked, seconds = answered - figures["from_journal"], figures["seconds"]

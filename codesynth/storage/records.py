@@ -21,7 +21,7 @@ _BOM = b"\xef\xbb\xbf"
 _GZIP_MAGIC = b"\x1f\x8b"
 _HEADER = re.compile(rb"[\w .\"-]+(?:,[\w .\"-]+)+\r?\n")
 MAX_LINE_BYTES = 256 << 20
-"""A longer line is a failure: it would be held in memory as a whole."""
+"""A longer line is a failure, because a whole line is held in memory."""
 _JSON_TYPES = {list: "an array", str: "a string", type(None): "null"}
 
 Stream: TypeAlias = io.BufferedReader | gzip.GzipFile
@@ -34,7 +34,7 @@ def name_of(path: str) -> str:
 
 
 def check_inputs(paths: Sequence[str]) -> None:
-    """See that each file can be opened, before anything is begun; nothing is read.
+    """Make sure that each file can be opened, before the run begins.
 
     Raises:
         InputError: there is no such file, or it cannot be read.
@@ -49,7 +49,7 @@ def check_inputs(paths: Sequence[str]) -> None:
 
 
 def open_stream(path: str) -> Stream:
-    """Open a file or standard input whatever it holds; gzip is known by its first bytes.
+    """Open a file or standard input as bytes; gzip is recognised by its first bytes.
 
     Raises:
         InputError: there is no such file, or it cannot be read.
@@ -66,7 +66,7 @@ def open_stream(path: str) -> Stream:
 
 
 def _refuse_other_formats(path: str, first: bytes) -> None:
-    """See that a file is no JSON array, CSV or parquet; say how to convert it."""
+    """Refuse a JSON array, CSV or parquet file, with the command that converts it."""
     source = "" if path == STANDARD else f" < {shlex.quote(path)}"
     text = first.removeprefix(_BOM).lstrip(BLANK)
     rows = "[print(json.dumps(row)) for row in csv.DictReader(sys.stdin{})]"
@@ -91,8 +91,8 @@ def _refuse_other_formats(path: str, first: bytes) -> None:
 def read_lines(stream: Stream, name: str) -> Iterator[tuple[int, bytes]]:
     """Yield the number of each line, from 1, and the line without outer white space.
 
-    Blank lines are no rows. A byte order mark at the start is no part of the first row. Of a line
-    that is too long one byte too many is yielded.
+    Blank lines and a byte order mark at the start are left out. Of a line that is too long,
+    ``MAX_LINE_BYTES + 1`` bytes are yielded.
 
     Raises:
         InputError: the stream cannot be read to its end (a cut gzip stream, a bad disk).
@@ -115,7 +115,7 @@ def read_records(paths: Sequence[str]) -> Iterator[Record]:
 
     Raises:
         InputError: a file cannot be read.
-        ConfigError: it is another kind of file that must be converted first.
+        ConfigError: a file is a JSON array, CSV or parquet.
     """
     index = 0
     for path in paths:
@@ -145,5 +145,5 @@ def parse_record(index: int, raw: bytes, line: int, source: str) -> Record:
         found = _JSON_TYPES.get(type(fields), "a scalar")
         error = Failure("not_an_object", f"expected a JSON object, found {found}")
         return Record(index, raw, {}, line, source, error=error)
-    # Outside of strings it is white space, but many readers of the output end a line there.
+    # Between values \r is white space, but many readers of the output would end a line there.
     return Record(index, raw.replace(b"\r", b" "), fields, line, source)
