@@ -1,4 +1,4 @@
-"""One endpoint over HTTP: its URLs, its headers, its secrets; a request and what came of it."""
+"""One endpoint over HTTP: its URLs, headers and secrets; sends requests and returns replies."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class EndpointClient:
 
     Args:
         connect_timeout: seconds.
-        streaming: bodies of any size will be sent from the disk or received to it.
+        streaming: files will be sent and received.
         transport: sends the requests, in place of connections of our own.
 
     Attributes:
         name: its URL without secrets, for messages.
-        secrets: takes them out of what is printed or stored.
+        secrets: removes secrets from what is printed or stored.
 
     Raises:
         ConfigError: the URL, the key or a header cannot be used.
@@ -74,15 +74,15 @@ class EndpointClient:
     ) -> Reply:
         """Send one request and read the whole response.
 
-        A redirect is followed, body and all, while it stays on the host that was named; another
-        is returned as it is: the key stays home.
+        A redirect on the same host is followed, with the body. A redirect to another host is
+        returned as the reply, so that the key is not sent there.
 
         Args:
             method: GET or POST.
-            path: what follows the base URL, such as ``/chat/completions``; perhaps with a query.
+            path: follows the base URL, such as ``/chat/completions``; may have a query.
             body: JSON.
             timeout: seconds, from now to the last byte.
-            key: becomes the request's extension of this name.
+            key: the journal key; transports find it as the request's extension ``key``.
 
         Raises:
             NoReply: no whole response came.
@@ -113,9 +113,9 @@ class EndpointClient:
         return await self._within(timeout, self._stream("POST", path, file, None))
 
     async def receive_file(self, path: str, file: BinaryIO, *, timeout: float) -> Reply:
-        """GET what belongs into a file; only another status than 200 has its body in the reply.
+        """GET a body into a file. With a status other than 200, the body is in the reply instead.
 
-        Errors and ``timeout`` are as in ``request``; the file may then hold a part.
+        Errors and ``timeout`` are as in ``request``; after an error the file may hold a part.
         """
         return await self._within(timeout, self._stream("GET", path, None, file))
 
@@ -162,7 +162,7 @@ class EndpointClient:
         return self._transport
 
     def _explain(self, error: httpx.HTTPError | TimeoutError, timeout: float) -> NoReply:
-        """Word an error of the transport, and tell what it means."""
+        """Turn an error of the transport into ours."""
         words = self.secrets.hide(str(error)) or type(error).__name__
         if isinstance(error, TimeoutError):
             return NoReply("timeout", f"no whole response within {timeout:g} s")
@@ -195,7 +195,7 @@ def _parse_url(text: str) -> httpx.URL:
 
 
 def _make_headers(url: httpx.URL, key: str, own: Mapping[str, str]) -> httpx.Headers:
-    """Make the headers that all requests have; the user's own ones win."""
+    """Make the headers of all requests; the user's headers replace equal ones."""
     headers = httpx.Headers(
         {
             "accept": "application/json",
@@ -208,7 +208,7 @@ def _make_headers(url: httpx.URL, key: str, own: Mapping[str, str]) -> httpx.Hea
         headers["authorization"] = "Basic " + base64.b64encode(url.userinfo).decode()
     elif key:
         if not _is_printable(key):
-            raise ConfigError("OPENAI_API_KEY holds a character that no header can carry")
+            raise ConfigError("OPENAI_API_KEY has a character that a header cannot carry")
         headers["authorization"] = f"Bearer {key}"
     for name, value in own.items():
         if (
@@ -217,7 +217,9 @@ def _make_headers(url: httpx.URL, key: str, own: Mapping[str, str]) -> httpx.Hea
         ):
             raise ConfigError(f"header {name!r} cannot be set")
         if not _is_printable(value):
-            raise ConfigError(f"header {name}: its value holds a character that none can carry")
+            raise ConfigError(
+                f"header {name}: its value has a character that a header cannot carry"
+            )
         headers[name] = value.strip()
     return headers
 
@@ -227,7 +229,7 @@ def _is_printable(text: str) -> bool:
 
 
 def _redirect_target(url: httpx.URL, reply: Reply) -> httpx.URL | None:
-    """Find where a redirect leads, if it stays on the same host and does not give up TLS."""
+    """Return the URL of a redirect if it is on the same host and does not give up TLS."""
     location = reply.headers.get("location")
     if not location:
         return None
