@@ -18,14 +18,14 @@ from codesynth.models import Row
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What the answers to one instruction have in common.
+    """The tests that the answers to one instruction passed.
 
     Attributes:
-        passed: the numbers of the tests that each answer passed, from 1.
-        tests: how many there are.
-        useless: numbers of the tests that every answer fails: they count for nothing. A lone
-            answer has none, since no other shows which tests are wrong.
-        best: the tests that the answers of the best group passed; None where no answer is good.
+        passed: for each answer, the numbers (from 1) of the tests that it passed.
+        tests: number of tests.
+        useless: numbers of the tests that every answer fails; they are not counted. Empty if there
+            is only one answer, because nothing then shows which tests are wrong.
+        best: the tests that the answers of the best group passed; None if no answer is good.
     """
 
     passed: Sequence[frozenset[int]]
@@ -59,7 +59,7 @@ class Comparison:
 
 
 def passed_tests(verdict: Mapping[str, Any]) -> frozenset[int]:
-    """Number the tests that an answer passed; none where its code interfered with them."""
+    """Return the numbers of the tests that an answer passed; none if it interfered with them."""
     letters = verdict["results"]
     if verdict["status"] != "passed" and not letters.strip("."):
         return frozenset()
@@ -69,8 +69,9 @@ def passed_tests(verdict: Mapping[str, Any]) -> frozenset[int]:
 def compare(verdicts: Sequence[Mapping[str, Any]]) -> Comparison:
     """Compare the verdicts of the answers to one instruction.
 
-    The best group passed all tests, else it has the largest product of answers and tests passed;
-    tests/benchmarks/agree.py compares this with other ways.
+    Answers that passed the same tests are a group. The best group is the one that passed all
+    tests, else the one with the largest product of answers and passed tests;
+    tests/benchmarks/agree.py compares this with other rules.
 
     >>> texts = ["..F.", "..F.", ".FFF", ""]
     >>> found = compare([{"status": "failed", "results": text} for text in texts])
@@ -96,7 +97,7 @@ class Agreement:
         best: keep one answer: the first of the best group, see ``compare``.
 
     Attributes:
-        useless: how many tests no answer passed, over all groups.
+        useless: number of tests, of all instructions, that no answer passed.
         first: the first row that was rejected, and why; empty if none was.
     """
 

@@ -1,4 +1,4 @@
-"""Rejects a row that repeats another, or is too similar to it."""
+"""Reject a row that repeats another one, or is too similar to it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class NoveltyFilter:
     r"""Accepts texts that are unlike the pool and unlike all texts accepted before.
 
     Which of two similar texts is accepted depends on the order of the rows alone. Nothing is
-    stored: a run that continues judges the rows of the earlier run again, in the same order.
+    stored: a run that resumes compares the rows of the earlier run again, in the same order.
 
     Args:
         threshold: the ROUGE-L F1 from which a text is too similar to another, above 0 and at
@@ -58,7 +58,7 @@ class NoveltyFilter:
         """Ignore a row that failed."""
 
     def reject_text(self, text: str) -> Failure | None:
-        """Say what a text repeats; None accepts it, so that the next texts must differ from it."""
+        """Say what a text repeats; None accepts it, and later texts are compared with it."""
         key, its_words = fingerprint(text), words(text)
         if (equal := self._fingerprints.get(key)) is not None:
             return Failure("duplicate", f"the same as {self._describe(equal)}")

@@ -15,13 +15,13 @@ _FAILING = frozenset({"failed", "error", "timeout", "syntax_error"})
 class Pairs:
     """Writes ``{"prompt", "chosen", "rejected"}`` in place of the row of each passing answer.
 
-    The first passing answer to an instruction stands beside the first failing one, the second
-    beside the second; each is used once. The failing ones and those that are left are rejected.
+    The first passing answer to an instruction is paired with the first failing one, the second
+    with the second; each is used once. Failing answers and answers without a pair are rejected.
 
     Args:
         code_key: the column with the answers.
         instruction_keys: the columns looked in for the prompt, in this order.
-        agree: answers of the best group are taken for passing, those that passed fewer tests for
+        agree: answers of the best group count as passing, and answers that passed fewer tests as
             failing; see ``compare``.
     """
 

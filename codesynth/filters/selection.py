@@ -1,4 +1,4 @@
-"""Keep rows by what ``verify`` found."""
+"""``verify --keep`` and ``--best``: keep rows by their verdict."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from codesynth.codec import loads
 from codesynth.models import Failure, Row
 
 _INSTRUCTIONS = 100_000
-"""So many instructions with an answer are remembered: answers to one stand near each other."""
+"""Most instructions with a kept answer that are remembered, the latest ones."""
 
 
 class Selection:
@@ -45,4 +45,4 @@ class Selection:
         return None
 
     def note_failed(self) -> None:
-        """Take no note: a row that failed is no answer."""
+        """Ignore a row that failed."""

@@ -1,4 +1,4 @@
-"""``codesynth report``: one page that needs no network and runs no text of a row."""
+"""``codesynth report``: one page that needs no network and never runs text of a row as code."""
 
 import contextlib
 import math
@@ -29,7 +29,7 @@ def report(settings: ReportSettings) -> int:
     """Write the page; return the exit code.
 
     Raises:
-        ConfigError: the page would replace a file that is no page.
+        ConfigError: the page would replace a file that is not such a page.
         InputError: a file cannot be read.
         OutputError: the page cannot be written.
     """
@@ -38,7 +38,7 @@ def report(settings: ReportSettings) -> int:
             if file.read(len(_BEGIN)) not in (b"", _BEGIN):
                 raise ConfigError(f"{settings.output} exists and is no page. Choose another -o")
     texts = {kind: Path(__file__).with_name(f"page.{kind}").read_text() for kind in ("css", "js")}
-    for kind, text in tuple(texts.items()):  # for the page's policy: nothing else may run in it
+    for kind, text in tuple(texts.items()):  # the page's security policy allows only these
         texts[f"{kind}_hash"] = b64encode(sha256(text.encode()).digest()).decode()
     template = Template(Path(__file__).with_name("page.html").read_text())
     with contextlib.closing(Output(settings.output)) as output:
@@ -50,7 +50,7 @@ def report(settings: ReportSettings) -> int:
 
 
 def _body(figures: Figures) -> Iterator[str]:
-    """Write what is between title and end of the page."""
+    """Write all of the page after its title."""
     yield f"<p>{escape(clean(', '.join(figures.settings.inputs)))}</p><div class='grid tiles'>"
     yield from (f"<div><b>{number}</b>{about}</div>" for number, about in _tiles(figures))
     plots = [_histogram(*name, numbers) for name, numbers in figures.numbers.items()]
@@ -141,7 +141,7 @@ def _history(title: str, values: Sequence[float], times: Sequence[float]) -> str
 
 
 def _plot(title: str, about: str, columns: Sequence[tuple[float, str, str]]) -> str:
-    """Draw columns, each with its height, its hint and what may be written below it."""
+    """Draw columns, each given as its height, its hint and the label below it."""
     highest = max(height for height, _, _ in columns)
     step = _round_up(highest / 4)
     lines = max(1, math.ceil(highest / step))

@@ -1,4 +1,4 @@
-"""A line of an output or of a failures file, as people look at it."""
+"""Show a line of an output or of a failures file to people."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,12 +15,12 @@ _UNUSUAL = re.compile(r"[^ -~\n\t]")
 
 
 def as_text(value: object) -> str:
-    """Take a text as it is, anything else as JSON."""
+    """Return a text as it is, anything else as JSON."""
     return value if isinstance(value, str) else dumps(value).decode()
 
 
 def clean(value: object, most: int | None = None) -> str:
-    r"""Cut a value's text, and escape in it what a terminal would obey or not show.
+    r"""Cut a value's text, and escape control characters and others that a terminal cannot show.
 
     >>> clean("a\x1b[2Jb"), clean("abcdef", 4)
     ('a\\x1b[2Jb', 'abcd\n[... 2 more characters]')
@@ -53,7 +53,7 @@ def matches(fields: Mapping[str, Any], condition: tuple[str, str, str]) -> bool:
 
 
 def classify(record: Record) -> tuple[str, str]:
-    """Tell what became of a row (ok, rejected, failed, unreadable), and its status or kind."""
+    """Return the outcome of a row (ok, rejected, failed, unreadable), and its status or kind."""
     if record.error is not None:
         return "unreadable", record.error.kind
     if isinstance(record.fields.get("error"), dict) and "input" in record.fields:
@@ -63,7 +63,7 @@ def classify(record: Record) -> tuple[str, str]:
 
 
 def headline(record: Record) -> str:
-    """Say where a row is and what became of it: ``a.jsonl:3: failed: empty: no text``."""
+    """Say where a row is and its outcome: ``a.jsonl:3: failed: empty: no text``."""
     fate, label = classify(record)
     error = record.error.message if record.error else find(record.fields, "error.message")
     words = f"{fate}: {label}: {error}"
@@ -80,9 +80,9 @@ def first_text(fields: Mapping[str, Any], names: Sequence[str]) -> str | None:
 def parts(
     record: Record, settings: LookSettings, most: int | None
 ) -> Iterator[tuple[str, str, str]]:
-    """Yield (kind, title, harmless text of ``most`` characters at most) of each column.
+    """Yield (kind, title, cleaned text of at most ``most`` characters) for each column.
 
-    Of a failure line they are those of its input row, then those of the line itself.
+    For a failure line, the columns of its input row come first, then those of the line itself.
     """
     columns, brief = dict(record.fields), []
     if record.error is not None:
