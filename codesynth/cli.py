@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from codesynth import settings as told
+from codesynth import settings as command_settings
 from codesynth.errors import CodesynthError
 from codesynth.options import Option, Settings
 from codesynth.process import EXIT_PIPE, redirect_to_devnull
@@ -81,8 +81,8 @@ def make_app(name: str | None = None) -> typer.Typer:
         epilog=f"\b\nExamples:\n{_EXAMPLES}",
     )
     app.callback()(_main)
-    for each in [name] if name in told.COMMANDS else told.COMMANDS:
-        _add_command(app, told.COMMANDS[each])
+    for each in [name] if name in command_settings.COMMANDS else command_settings.COMMANDS:
+        _add_command(app, command_settings.COMMANDS[each])
     return app
 
 
@@ -198,7 +198,7 @@ def _exit_code(settings: Settings, *, verbose: bool) -> int:
 def _run(settings: Settings) -> int:
     """Run the command of these settings. Only the modules that it needs are imported."""
     match settings:
-        case told.AskSettings():
+        case command_settings.AskSettings():
             from codesynth.asking import ask
 
             if settings.ray is None:
@@ -206,23 +206,23 @@ def _run(settings: Settings) -> int:
             from codesynth.scale.ray import run_parts
 
             return ask(settings, run_parts)
-        case told.VerifySettings():
+        case command_settings.VerifySettings():
             from codesynth.verifying import verify
 
             return verify(settings)
-        case told.ShowSettings():
+        case command_settings.ShowSettings():
             from codesynth.report.show import show
 
             return show(settings)
-        case told.ReportSettings():
+        case command_settings.ReportSettings():
             from codesynth.report.page import report
 
             return report(settings)
-        case told.StatusSettings():
+        case command_settings.StatusSettings():
             from codesynth.scale.status import status
 
             return status(settings)
-        case told.JoinSettings():
+        case command_settings.JoinSettings():
             from codesynth.scale.join import join
 
             return join(settings)

@@ -125,7 +125,7 @@ class Run:
         before, now = loads(noted), loads(self._job)
         if changed := [name for name in before if now.get(name) != before[name]]:
             words = " and ".join(changed)
-            raise ConfigError(f"{output.path} was made with other {words}. {_WAY_OUT}")
+            raise ConfigError(f"{output.path} was made with a different {words}. {_WAY_OUT}")
         self.fewest_rows = output.count_rows()
         expected = self.total()
         if expected is not None and expected < self.fewest_rows:

@@ -65,7 +65,7 @@ class ContaminationFilter:
                 self._add(name, passage)
             self._words.append(_BREAK)
             if before == len(self._starts):
-                raise InputError(f"{name}: there are no words to compare with")
+                raise InputError(f"{name}: it has no words to compare with")
         self._index()
 
     def reject(self, row: Row) -> Failure | None:

@@ -155,7 +155,7 @@ class Journal:
         found = [self._do(f"PRAGMA {name}")[0][0] for name in ("application_id", "user_version")]
         if found != [_APPLICATION_ID, _FORMAT]:
             raise JournalError(
-                f"{self.path} is no journal, or one of another version of codesynth. Choose "
+                f"{self.path} is not a journal, or is from another version of codesynth. Choose "
                 "another --journal, or move it away: its answers are then bought again"
             )
 

@@ -96,7 +96,7 @@ def _fault(found: Mapping[str, Any], require: Mapping[str, str]) -> str:
             return f'the JSON object has no "{name}"; found {", ".join(found)}'[:300]
         value = found[name]
         if kind and not _is_of(value, kind):
-            return f'"{name}" is no {kind}: {dumps(value).decode()}'[:300]
+            return f'"{name}" must be of type {kind}, but is {dumps(value).decode()}'[:300]
     return ""
 
 

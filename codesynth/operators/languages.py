@@ -88,7 +88,7 @@ def _load(name: str) -> Language:
     try:
         languages = [tree_sitter.Language(getattr(grammar, each)()) for each in dialects]
     except ValueError as exc:
-        raise ConfigError(f"tree_sitter_{name} does not fit: {exc}. Update tree_sitter") from exc
+        raise ConfigError(f"tree_sitter_{name} cannot be used: {exc}. Update tree_sitter") from exc
     parsers = [tree_sitter.Parser(language) for language in languages]
 
     def is_valid(code: str) -> bool:

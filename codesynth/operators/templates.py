@@ -89,7 +89,9 @@ class Template:
                 drawn.append(place)
                 continue
             if name not in values:
-                return Failure("missing_key", f"the template's {{{name}}} is no column of the row")
+                return Failure(
+                    "missing_key", f"the template's {{{name}}} is not a column of the row"
+                )
             value = values[name]
             pieces[place] = value if isinstance(value, str) else dumps(value).decode()
             filled.append(pieces[place])
@@ -110,9 +112,7 @@ def _fault(token: str, name: str | None) -> str | None:
     if "|" in name or re.fullmatch(r"(?!\d+$)[^.[!:]+", name):
         return None
     wrong = 'it is empty, a number, or has ".", "[", "!" or ":" in it'
-    return (
-        f"placeholder {token} is no name of a column: {wrong}. Write {{{{ for a brace that is text"
-    )
+    return f"placeholder {token} is not the name of a column: {wrong}. Write {{{{ for a brace that is text"
 
 
 def load_template(
@@ -138,7 +138,7 @@ def find_template(name_or_path: str) -> tuple[str, str]:
             path, shown = built_in, f"prompts/{name}"
         elif not path.exists():
             there = ", ".join(template_names())
-            raise ConfigError(f'no template "{name_or_path}". There are: {there}; or give a path')
+            raise ConfigError(f'no template "{name_or_path}". Known: {there}. Or give a path')
     try:
         return path.read_bytes().decode("utf-8-sig"), shown
     except UnicodeDecodeError as exc:

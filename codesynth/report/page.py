@@ -36,7 +36,9 @@ def report(settings: ReportSettings) -> int:
     if settings.output is not None and Path(settings.output).is_file():
         with open(settings.output, "rb") as file:
             if file.read(len(_BEGIN)) not in (b"", _BEGIN):
-                raise ConfigError(f"{settings.output} exists and is no page. Choose another -o")
+                raise ConfigError(
+                    f"{settings.output} exists and is not a report page. Choose another -o"
+                )
     texts = {kind: Path(__file__).with_name(f"page.{kind}").read_text() for kind in ("css", "js")}
     for kind, text in tuple(texts.items()):  # the page's security policy allows only these
         texts[f"{kind}_hash"] = b64encode(sha256(text.encode()).digest()).decode()

@@ -89,7 +89,7 @@ def in_order(found: Iterable[FinishedPart]) -> Sequence[FinishedPart]:
             raise ConfigError(f"{names} come from different divisions")
         if changed := [name for name in a.job if a.job[name] != b.job.get(name)]:
             what = " and ".join(changed)
-            raise ConfigError(f"{names} are of different jobs: with other {what}")
+            raise ConfigError(f"{names} are from different jobs: different {what}")
         if a.rows["requests"] != b.rows["requests"]:
             raise ConfigError(f"{names} were made from different INPUT. Run both commands again")
         if a.number == b.number:

@@ -30,7 +30,7 @@ def read_completion(body: bytes, redact: Redact = str) -> tuple[Answer | None, F
         words = find_words(body, redact)
         return _bad(f"the response is not JSON: {words}" if words else "the response is empty")
     if not isinstance(data, dict):
-        return _bad("the response is no JSON object")
+        return _bad("the response is not a JSON object")
     if data.get("error"):
         return _bad(find_words(body, redact) or "the response is an error without words")
     try:

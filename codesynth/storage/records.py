@@ -107,7 +107,7 @@ def read_lines(stream: Stream, name: str) -> Iterator[tuple[int, bytes]]:
             if row := (line.removeprefix(_BOM) if number == 1 else line).strip(BLANK):
                 yield number, row
     except (OSError, EOFError, zlib.error) as exc:
-        raise InputError(f"{name}:{number + 1}: cannot read on: {exc}") from exc
+        raise InputError(f"{name}:{number + 1}: cannot read further: {exc}") from exc
 
 
 def read_records(paths: Sequence[str]) -> Iterator[Record]:
@@ -124,7 +124,7 @@ def read_records(paths: Sequence[str]) -> Iterator[Record]:
             try:
                 first = stream.peek(4096)[:4096]
             except (OSError, EOFError, zlib.error) as exc:
-                raise InputError(f"{source}:1: cannot read on: {exc}") from exc
+                raise InputError(f"{source}:1: cannot read further: {exc}") from exc
             _refuse_other_formats(path, first)
             for line, raw in read_lines(stream, source):
                 yield parse_record(index, raw, line, source)

@@ -134,7 +134,7 @@ class BatchEngine:
         if self._open and not self._stopped:
             raise LimitReached(self._describe_open())
         if self.waiting.unsent and not self._stopped:
-            raise LimitReached("--max-cost is reached. Run again with more to go on")
+            raise LimitReached("--max-cost is reached. Run again with a higher one to continue")
 
     async def _go_on(self) -> None:
         attempt, succeeded = 0, self._options.clock()
@@ -204,7 +204,7 @@ class BatchEngine:
             if exc.status != 404:
                 raise
             if not self._options.cancel:
-                raise CallError(f"{exc}. --cancel gives the batch up", 404) from exc
+                raise CallError(f"{exc}. Run with --cancel to give up this batch", 404) from exc
             self._close(batch)
             return True
         batch.done = state.results or 0

@@ -185,10 +185,12 @@ def _parse_url(text: str) -> httpx.URL:
     try:
         url = httpx.URL(text)
     except httpx.InvalidURL as exc:  # not in the message: it may quote a password
-        raise ConfigError(f"base URL {shown} is no URL. Example: http://localhost:8000/v1") from exc
+        raise ConfigError(
+            f"base URL {shown} is not a URL. Example: http://localhost:8000/v1"
+        ) from exc
     if url.scheme not in ("http", "https") or not url.host:
         example = "Example: http://localhost:8000/v1"
-        raise ConfigError(f"base URL {shown} is no http or https URL. {example}")
+        raise ConfigError(f"base URL {shown} is not an http or https URL. {example}")
     if url.port is not None and not 0 < url.port < 65536:
         raise ConfigError(f"base URL {shown}: port {url.port} is not between 1 and 65535")
     return url
