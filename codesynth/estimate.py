@@ -47,7 +47,7 @@ class Estimate:
     def lines(self) -> list[str]:
         """Word the table: one line for each quantity, with its range."""
         if not self._usages:
-            return ["no answer told how many tokens it used: nothing can be estimated"]
+            return ["no answer says how many tokens it used: nothing can be estimated"]
         rows = [
             ("prompt tokens", [u.prompt_tokens for u in self._usages]),
             ("completion tokens", [u.completion_tokens for u in self._usages]),

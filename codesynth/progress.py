@@ -151,7 +151,7 @@ class Progress:
 
 
 def _open_terminal(stream: TextIO) -> int | None:
-    """Open the terminal of a stream again, to lock it; None if the stream is no terminal."""
+    """Open the terminal of a stream again, to lock it; None if the stream is not a terminal."""
     try:
         return os.open(os.ttyname(stream.fileno()), os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
     except (OSError, ValueError):

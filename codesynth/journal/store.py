@@ -188,7 +188,7 @@ class Journal:
             self._db.close()
 
     def get_note(self, name: str) -> str | None:
-        """Read a note of this or an earlier run; None where there is none."""
+        """Read a note of this or an earlier run; None if there is none."""
         with self._translated():
             for value, check_sum in self._do(
                 "SELECT value, check_sum FROM note WHERE name = ?", name

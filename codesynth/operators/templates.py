@@ -112,7 +112,8 @@ def _fault(token: str, name: str | None) -> str | None:
     if "|" in name or re.fullmatch(r"(?!\d+$)[^.[!:]+", name):
         return None
     wrong = 'it is empty, a number, or has ".", "[", "!" or ":" in it'
-    return f"placeholder {token} is not the name of a column: {wrong}. Write {{{{ for a brace that is text"
+    fix = "Write {{ for a brace that is text"
+    return f"placeholder {token} is not the name of a column: {wrong}. {fix}"
 
 
 def load_template(

@@ -102,7 +102,7 @@ def find_signature(text: str) -> str | None:
 
 
 def _name_of(signature: str) -> str:
-    """Read the name that a signature defines; empty where it is no Python."""
+    """Read the name that a signature defines; empty if it is not Python."""
     body = _parse(f"{signature} ...")
     return body[0].name if body and isinstance(body[0], _DEFINITIONS) else ""
 

@@ -35,7 +35,7 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def find(fields: Mapping[str, Any], path: str) -> Any:
-    """Find a value by its path, such as ``error.kind``; None where there is none."""
+    """Find a value by its path, such as ``error.kind``; None if there is none."""
     if path in fields:
         return fields[path]
     name, _, rest = path.partition(".")

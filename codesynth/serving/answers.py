@@ -176,7 +176,7 @@ def read_json(body: bytes) -> Any:
     """Parse a body; a byte order mark before it is ignored.
 
     Raises:
-        ValueError: it is no JSON.
+        ValueError: it is not JSON.
     """
     return loads(body.removeprefix(_BOM))
 

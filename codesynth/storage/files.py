@@ -186,7 +186,7 @@ class JSONLStorage:
         """Read all rows, as DataFlow's storages do.
 
         Raises:
-            ConfigError: another type than ``dict`` is wanted, or a line is no JSON object.
+            ConfigError: another type than ``dict`` is wanted, or a line is not a JSON object.
         """
         if output_type != "dict":
             raise ConfigError(f'output_type "{output_type}" is not known; known: dict')

@@ -48,7 +48,7 @@ def _take_meta(raw: bytes) -> tuple[bytes, Any]:
 
 
 def failure_line(record: Record, failure: Failure, answer: str | None = None) -> bytes:
-    """Write a failure line: the row, or its text if it is no JSON object; and why it failed."""
+    """Write a failure line: the row, or its text if it is not a JSON object; and why it failed."""
     if record.line is None:  # a generation has no input row
         raw = dumps({"generation": record.index, "examples": record.examples})
     elif failure.kind in ("invalid_json", "not_an_object"):

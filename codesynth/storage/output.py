@@ -27,7 +27,7 @@ class Output:
 
     Attributes:
         name: shown in messages.
-        path: the finished file; None if the output is no regular file.
+        path: the finished file; None if the output is not a regular file.
         has_leftover: an interrupted run left lines in the partial file.
         is_terminal: people see the lines.
         is_pipe: another program reads the lines.

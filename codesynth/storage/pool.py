@@ -71,5 +71,5 @@ class Pool(Sequence[str]):
         return len(self._bad)
 
     def bad_records(self) -> Iterator[Record]:
-        """Yield a Record with its error for each line that is no usable example."""
+        """Yield a Record with its error for each line that is not a usable example."""
         yield from map(self._texts.read, self._bad)

@@ -132,7 +132,7 @@ def read_records(paths: Sequence[str]) -> Iterator[Record]:
 
 
 def parse_record(index: int, raw: bytes, line: int, source: str) -> Record:
-    """Make a Record of one line; a Record with an error where it is no JSON object."""
+    """Make a Record of one line; a Record with an error if it is not a JSON object."""
     if len(raw) > MAX_LINE_BYTES:
         error = Failure("invalid_json", f"the line has more than {MAX_LINE_BYTES >> 20} MB")
         return Record(index, raw[:1000], {}, line, source, error=error)
