@@ -24,7 +24,7 @@ from codesynth.process import EXIT_PIPE, redirect_to_devnull
 from codesynth.version import __version__
 
 _EXIT_USAGE, _EXIT_INTERRUPTED = 2, 130
-_NO_N = "gen-code answers each input row. Did you mean --limit or --samples?"
+_GEN_CODE_HAS_NO_N = "gen-code answers each input row. Did you mean --limit or --samples?"
 _EXAMPLES = """\
   codesynth gen-instructions seeds.jsonl -n 1000 |
       codesynth gen-code > sft.jsonl
@@ -60,7 +60,7 @@ class _Command(_Help, TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if ctx.info_name == "gen-code":
             for wrong in {"-n", "--num-generate"}.intersection(args):
-                ctx.fail(f"No such option: {wrong}. {_NO_N}")
+                ctx.fail(f"No such option: {wrong}. {_GEN_CODE_HAS_NO_N}")
         parsed: list[str] = super().parse_args(ctx, args)
         return parsed
 

@@ -37,7 +37,7 @@ from codesynth.settings import (
     RowSettings,
     TestsSettings,
 )
-from codesynth.storage import Pool, open_stream, read_lines, read_records
+from codesynth.storage import Pool, count_lines, open_stream, read_lines, read_records
 
 if TYPE_CHECKING:  # the filters are loaded where they are used: they take time
     from codesynth.filters import ContaminationFilter, NoveltyFilter, Quota
@@ -301,5 +301,5 @@ def count_rows(settings: RowSettings, samples: int = 1) -> int | None:
         if path.endswith(".gz") or not Path(path).is_file():
             return None
         with open(path, "rb") as file:
-            count += sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+            count += count_lines(file)
     return _share(settings, samples * min(count, settings.limit or count))

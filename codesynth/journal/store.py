@@ -119,15 +119,9 @@ class Journal:
         except OSError as exc:
             raise JournalError(f"cannot open {self.path}: {exc.strerror}") from exc
         with self._translated():
-            self._db = sqlite3.connect(
-                f"{self._file.as_uri()}?mode=ro&immutable=1" if read_only else self._file,
-                timeout=0.3,  # others may just be taking what a killed run left
-                isolation_level=None,
-                check_same_thread=False,
-                uri=read_only,
-            )
+            self._db = self._connect(read_only=read_only)
             try:
-                self._check_format() if read_only else self._take()
+                self._check_format() if read_only else self._lock_and_recover()
                 self.answers, *spent = (self._do(_TOTAL) or [(0, 0, 0)])[0]
                 self._spent = Usage(*spent)
                 if find_answers:
@@ -136,7 +130,16 @@ class Journal:
                 self._db.close()
                 raise
 
-    def _take(self) -> None:
+    def _connect(self, *, read_only: bool) -> sqlite3.Connection:
+        return sqlite3.connect(
+            f"{self._file.as_uri()}?mode=ro&immutable=1" if read_only else self._file,
+            timeout=0.3,  # another process may be recovering what a killed run left
+            isolation_level=None,
+            check_same_thread=False,
+            uri=read_only,
+        )
+
+    def _lock_and_recover(self) -> None:
         """Lock the file, make the tables of a new one, and recover what a killed run left."""
         for statement in (*_SETTINGS, "BEGIN EXCLUSIVE"):
             self._do(statement)

@@ -21,7 +21,7 @@ from codesynth.serving.outcomes import Outcome, read_outcome
 
 _log = logging.getLogger(__name__)
 _BACKOFF = wait_random_exponential(multiplier=0.5, max=30)  # seconds, with full jitter
-_LOAD: dict[int | None, Kind] = {
+_LOAD: dict[int, Kind] = {
     429: "overload",
     503: "busy",
     529: "busy",

@@ -6,6 +6,7 @@ from codesynth.storage.output import Output
 from codesynth.storage.pool import Pool
 from codesynth.storage.records import (
     check_inputs,
+    count_lines,
     open_stream,
     parse_record,
     read_lines,
@@ -20,6 +21,7 @@ __all__ = [
     "Pool",
     "Reorder",
     "check_inputs",
+    "count_lines",
     "failure_line",
     "open_stream",
     "pack_fates",

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from codesynth.errors import BusyError, OutputError
-from codesynth.storage.records import STANDARD, open_stream
+from codesynth.storage.records import STANDARD, count_lines, open_stream
 
 _KEPT_BYTES = 16 << 10  # lines are collected, because a system call for each costs much
 
@@ -67,7 +67,7 @@ class Output:
         if self.path is None or not self.path.exists():
             return 0
         with self._translated("read"), open_stream(str(self.path)) as file:
-            return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+            return count_lines(file)
 
     def start(self) -> None:
         """Empty the partial file; called when its old lines are no longer needed."""

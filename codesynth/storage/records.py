@@ -9,7 +9,7 @@ import shlex
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import BinaryIO, TypeAlias
 
 from codesynth.codec import loads
 from codesynth.errors import ConfigError, InputError
@@ -63,6 +63,11 @@ def open_stream(path: str) -> Stream:
         return stream
     except OSError as exc:
         raise InputError(f"cannot read {name_of(path)}: {exc.strerror}") from exc
+
+
+def count_lines(stream: BinaryIO | Stream) -> int:
+    """Count the line ends until the end of a stream."""
+    return sum(block.count(b"\n") for block in iter(lambda: stream.read(1 << 20), b""))
 
 
 def _refuse_other_formats(path: str, first: bytes) -> None:

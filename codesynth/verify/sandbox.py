@@ -149,18 +149,18 @@ def _command(settings: SandboxSettings, scratch: str) -> list[str]:
 
 def _system_mounts() -> list[str]:
     """List the mounts of a read-only system."""
-    made = ["--ro-bind", "/usr", "/usr"]
+    options = ["--ro-bind", "/usr", "/usr"]
     for folder in ROOT_FOLDERS:
-        made += ["--ro-bind-try", folder, folder]
+        options += ["--ro-bind-try", folder, folder]
     for folder in ("/etc", "/opt", HOME, f"{HOME}/python"):
-        made += ["--dir", folder]  # without this, only root could open the folder
+        options += ["--dir", folder]  # without this, only root could open the folder
     for name in ETC:
-        made += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
-    made += ["--proc", "/proc", "--tmpfs", "/tmp", "--tmpfs", "/dev"]
+        options += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+    options += ["--proc", "/proc", "--tmpfs", "/tmp", "--tmpfs", "/dev"]
     for name in DEVICES:
-        made += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
-    made += ["--symlink", "/tmp", "/dev/shm", "--symlink", "/proc/self/fd", "/dev/fd"]
-    return [*made, "--remount-ro", "/dev"]
+        options += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
+    options += ["--symlink", "/tmp", "/dev/shm", "--symlink", "/proc/self/fd", "/dev/fd"]
+    return [*options, "--remount-ro", "/dev"]
 
 
 def _python_mounts(python: str) -> tuple[str, list[str]]:
@@ -171,16 +171,16 @@ def _python_mounts(python: str) -> tuple[str, list[str]]:
         executable, prefix, base, path = loads(done.stdout)
     except (OSError, ValueError, subprocess.SubprocessError) as exc:
         raise ConfigError(f"--python {python}: no Python interpreter of 3.9 or newer") from exc
-    made = []
+    options = []
     for folder in [*reversed(Path(base).parents), Path(base)][1:]:
-        made += ["--dir", str(folder)]
+        options += ["--dir", str(folder)]
     for source, target in ((base, base), (prefix, f"{HOME}/python")):
         for part in PYTHON_PARTS:
-            made += ["--ro-bind-try", f"{source}/{part}", f"{target}/{part}"]
+            options += ["--ro-bind-try", f"{source}/{part}", f"{target}/{part}"]
     elsewhere = [one for one in path if not one.startswith((prefix, base, "/usr"))]
     packages = [one for one in elsewhere if one.endswith("-packages") and Path(one).is_dir()]
     targets = [f"{HOME}/packages{number}" for number in range(len(packages))]
     for source, target in zip(packages, targets, strict=True):
-        made += ["--ro-bind", source, target]
-    made += ["--setenv", "PYTHONPATH", ":".join(targets)]
-    return f"{HOME}/python/bin/{Path(executable).name}" if prefix != base else executable, made
+        options += ["--ro-bind", source, target]
+    options += ["--setenv", "PYTHONPATH", ":".join(targets)]
+    return f"{HOME}/python/bin/{Path(executable).name}" if prefix != base else executable, options
