@@ -94,7 +94,7 @@ class CommandSpec:
 
 
 def prepare(settings: AskSettings, get_note: GetNote) -> CommandSpec:
-    """Prepare the command whose settings these are."""
+    """Prepare the command of these settings."""
     match settings:
         case InstructionsSettings():
             return instructions_spec(settings, get_note)

@@ -19,7 +19,7 @@ def is_spread(number: int, count: int, total: int) -> bool:
 
 
 class Estimate:
-    """Gathers the usage of answers and words what ``total`` rows would take.
+    """Collects the usage of answers, and writes what ``total`` rows would take.
 
     Args:
         price: of a million tokens of prompts and of answers, if it is known.
@@ -45,7 +45,7 @@ class Estimate:
             self._seconds.append(response.seconds)
 
     def lines(self) -> list[str]:
-        """Word the table: one line for each quantity, with its range."""
+        """Write the table: one line for each quantity, with its range."""
         if not self._usages:
             return ["no answer says how many tokens it used: nothing can be estimated"]
         rows = [

@@ -17,7 +17,7 @@ EXIT_PIPE = 141
 DRAIN_SECONDS = 3.0
 """After a signal, requests in flight have this long to be answered: they are paid for."""
 EXIT_SECONDS = 4.5
-"""After a signal, the process ends whatever happens."""
+"""After a signal, the process ends after this time in any case."""
 
 
 def redirect_to_devnull(fd: int) -> None:

@@ -139,7 +139,7 @@ class Progress:
             draw()
 
     def summary(self, *more: str) -> str:
-        """Word the run's counts: ``100 in: 98 ok, 2 failed, 41k tokens, 1m12s``."""
+        """Write the run's counts: ``100 in: 98 ok, 2 failed, 41k tokens, 1m12s``."""
         stats = self._stats
         parts = _counts(stats)
         if stats.pending:
@@ -164,7 +164,7 @@ def _counts(stats: Stats) -> list[str]:
 
 
 def tokens(used: Usage) -> str:
-    """Word the tokens used.
+    """Write the number of tokens for people.
 
     >>> tokens(Usage(40_000, 1_400)), tokens(Usage(100, 900, reasoning_tokens=800))
     ('41k tokens', '1.0k tokens (89 % of the answers reasoning)')
@@ -190,7 +190,7 @@ def _short(count: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Word a time.
+    """Write a time for people.
 
     >>> [duration(s) for s in (0.25, 72, 7384)]
     ['0.2s', '1m12s', '2h03m']

@@ -1,4 +1,4 @@
-"""Preference pairs: a passing answer beside a failing one, for trainers such as DPO's."""
+"""Preference pairs: a passing answer and a failing one, for trainers such as DPO's."""
 
 from __future__ import annotations
 

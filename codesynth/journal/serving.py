@@ -150,18 +150,15 @@ class _JournaledStream(Iterator[Response]):
         return StoredAnswer(key, body, attempts, seconds, 0, _used(response.answer))
 
     def wait(self, timeout: float | None) -> bool:
-        """Wait until ``next`` would return at once, or nearly; False after ``timeout`` seconds."""
         if self._stored or self._end is not None or self._responses.wait(timeout):
             return True
         self._journal.checkpoint()
         return False
 
     def drain(self, grace: float | None) -> None:
-        """Send nothing more; the stream ends when all in flight has come, or after ``grace`` s."""
         self._responses.drain(grace)
 
     def close(self) -> None:
-        """Cancel what is in flight."""
         self._responses.close()
 
     def __enter__(self) -> Self:

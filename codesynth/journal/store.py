@@ -112,7 +112,7 @@ class Journal:
         self._block = 0  # so many answers are read at once; 0 before the first ``refresh``
         self._ahead: dict[bytes, StoredAnswer] = {}
         self._checkpointed = 0.0
-        self._file = Path(path).resolve()  # SQLite puts its log beside the file, not beside a link
+        self._file = Path(path).resolve()  # SQLite's log is next to the file, not next to a link
         try:
             if not read_only:  # SQLite does not say why it cannot write
                 self._file.open("ab").close()
@@ -330,7 +330,7 @@ def open_to_read(path: str, *, answers: bool = False) -> Journal:
     """
     if answers and Path(f"{Path(path).resolve()}-wal").exists():
         with contextlib.suppress(BusyError), Journal(path):
-            pass  # a run that goes on takes it by itself
+            pass  # if another run is using the journal, that run has recovered it
     for tries_left in reversed(range(_TRIES)):
         try:
             return Journal(path, read_only=True, find_answers=answers)

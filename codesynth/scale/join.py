@@ -61,7 +61,7 @@ def read_part(path: str) -> FinishedPart:
     """Read what the journal of an output knows of it.
 
     Raises:
-        ConfigError: it has no journal, is not finished, or its rows have no fixed places.
+        ConfigError: it has no journal, is not finished, or its rows have no fixed order.
     """
     journal_path = sibling_path(path, ".journal")
     if not Journal.exists(journal_path):
@@ -71,7 +71,8 @@ def read_part(path: str) -> FinishedPart:
     if not job or not rows:
         raise ConfigError(f"{path} is not finished. Run its command again")
     if rows["disorder"] is not None:
-        raise ConfigError(f"{path} was made with {rows['disorder']}: its rows have no fixed places")
+        words = f"{path} was made with {rows['disorder']}, so its rows have no fixed order"
+        raise ConfigError(f"{words} and cannot be joined")
     number, of = job.pop("shard")
     return FinishedPart(path, number, of, job, rows)
 

@@ -32,7 +32,7 @@ class ResponseStream(Iterator[Response], Protocol):
         ...
 
     def close(self) -> None:
-        """Cancel what is in flight."""
+        """Cancel the requests in flight."""
         ...
 
     def __enter__(self) -> Self:

@@ -115,11 +115,11 @@ class OnlineEngine:
         self._thread.call(self._end_requests, error)
 
     def drain(self, grace: float | None) -> None:
-        """Send nothing more; what is in flight may be answered."""
+        """Send nothing more; requests in flight may be answered."""
         self._thread.call(self._drain, grace)
 
     def close(self) -> None:
-        """Cancel what is in flight; nothing is sent once this returns."""
+        """Cancel the requests in flight; nothing is sent once this returns."""
         self._thread.call(self._drain, 0.0)
         # Do not wait on the loop's own thread, or when Python has stopped its threads.
         if threading.current_thread() is not self._thread.thread and not sys.is_finalizing():

@@ -46,7 +46,7 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Cancel what is in flight and end the threads; may be called again."""
+        """Cancel the requests in flight and end the threads; may be called again."""
         ...
 
 
@@ -161,11 +161,11 @@ class EngineStream(ResponseStream):
         return True
 
     def drain(self, grace: float | None) -> None:
-        """Send nothing more; the stream ends when all in flight has come, or after ``grace`` s."""
+        """Send nothing more; see ``ResponseStream``."""
         self._engine.drain(grace)
 
     def close(self) -> None:
-        """Cancel what is in flight."""
+        """Cancel the requests in flight."""
         self._channel.close()
         self._engine.close()
 

@@ -55,7 +55,7 @@ class BatchShape:
     path = "/batches"
     upload_path = "/files"
     form: ClassVar[Mapping[str, str]] = {"purpose": "batch"}
-    """Fields of an upload beside the file."""
+    """Fields that are sent with an uploaded file."""
 
     def line(self, key: bytes, body: bytes) -> bytes:
         """Write one request of a file."""

@@ -48,7 +48,7 @@ class Connection(asyncio.BufferedProtocol):
         self._buffer, self._limit, self._all = buffer, limit, open_connections
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
-        # As lenient as h11 and curl: a length beside chunks, an interim response that says
+        # As lenient as h11 and curl: a length together with chunks, an interim response that says
         # "close", line ends without CR, padded chunk sizes.
         self._parser.set_dangerous_leniencies(
             lenient_chunked_length=True,

@@ -28,7 +28,8 @@ TICK = 0.05
 """Seconds between two looks at the time and the memory that a row has used."""
 IMPORT = re.compile(rb"(?:\"|\\n)\s*(?:import|from) ([\w.]+)|(>>>)")
 ROWS_BEFORE_IMPORT, MOST_NAMES, IMPORT_SECONDS = 3, 2000, 60.0
-"""A module that so many rows import is imported before the fork, if it takes no longer."""
+"""The server itself imports a module that ROWS_BEFORE_IMPORT rows import, if it takes at most
+IMPORT_SECONDS. It counts MOST_NAMES modules."""
 
 
 class Server:
