@@ -26,7 +26,7 @@ from codesynth.storage import Files, pack_fates
 
 EXIT_OK, EXIT_FAILED_ROWS, EXIT_LIMIT = 0, 3, 5
 _LOOK_SECONDS = 1.0
-_WAY_OUT = "Choose another -o, or replace it with --overwrite"
+_FIX = "Choose another -o, or replace it with --overwrite"
 
 
 def open_journal(
@@ -119,13 +119,11 @@ class Run:
             return self._job
         noted = journal.get_note(job_note(self.settings.output or ""))
         if noted is None:
-            raise ConfigError(
-                f"{output.path} exists, but {journal.path} does not know it. {_WAY_OUT}"
-            )
+            raise ConfigError(f"{output.path} exists, but {journal.path} does not know it. {_FIX}")
         before, now = loads(noted), loads(self._job)
         if changed := [name for name in before if now.get(name) != before[name]]:
             words = " and ".join(changed)
-            raise ConfigError(f"{output.path} was made with a different {words}. {_WAY_OUT}")
+            raise ConfigError(f"{output.path} was made with a different {words}. {_FIX}")
         self.fewest_rows = output.count_rows()
         expected = self.total()
         if expected is not None and expected < self.fewest_rows:
@@ -134,7 +132,7 @@ class Run:
 
     def _refusal(self, rows: int) -> ConfigError:
         words = f"{self.files.output.path} has {self.fewest_rows} rows, this run only {rows}"
-        return ConfigError(f"{words}. {_WAY_OUT}")
+        return ConfigError(f"{words}. {_FIX}")
 
     def execute(
         self,

@@ -103,16 +103,16 @@ class Figures:
         return [row for turn in turns for row in turn if row is not None][: self.settings.rows]
 
     def _add(self, record: Record) -> None:
-        fate, label = classify(record)
-        self._count("Rows", fate)
-        title = f"Rows {fate}, by {'verification' if fate == 'ok' else 'kind'}"
+        outcome, label = classify(record)
+        self._count("Rows", outcome)
+        title = f"Rows {outcome}, by {'verification' if outcome == 'ok' else 'kind'}"
         label = self._count(title, label)
-        kept, most = self._samples[fate, label], self.settings.rows
+        kept, most = self._samples[outcome, label], self.settings.rows
         place = self._random.randrange(self.counts[title][label])
         if place < most:
             replaced = 1 if len(kept) == most else 0
             kept[place : place + replaced] = [self._show(record)]
-        if fate == "ok":
+        if outcome == "ok":
             self._measure(record.fields)
 
     def _count(self, title: str, name: str) -> str:

@@ -80,7 +80,7 @@ def _body(figures: Figures) -> Iterator[str]:
 
 
 def _tiles(figures: Figures) -> Iterator[tuple[str, str]]:
-    yield from ((f"{n:,}", f"rows {fate}") for fate, n in figures.counts["Rows"].items())
+    yield from ((f"{n:,}", f"rows {outcome}") for outcome, n in figures.counts["Rows"].items())
     statuses = figures.counts["Rows ok, by verification"]
     if verified := statuses.total() - statuses[NOT_VERIFIED]:
         yield f"{statuses['passed'] / verified:.1%}", "of the verified rows passed"

@@ -64,10 +64,10 @@ def classify(record: Record) -> tuple[str, str]:
 
 def headline(record: Record) -> str:
     """Say where a row is and its outcome: ``a.jsonl:3: failed: empty: no text``."""
-    fate, label = classify(record)
+    outcome, label = classify(record)
     error = record.error.message if record.error else find(record.fields, "error.message")
-    words = f"{fate}: {label}: {error}"
-    if fate == "ok":
+    words = f"{outcome}: {label}: {error}"
+    if outcome == "ok":
         words = label if label == NOT_VERIFIED else f"verification {label}"
     return clean(f"{record.where}: {words}", _BRIEF).replace("\n", " ")
 
