@@ -114,7 +114,7 @@ class Answer:
     usage: Usage | None = None
 
 
-class Ask(NamedTuple):
+class Question(NamedTuple):
     """What a task asks for one row.
 
     Attributes:

@@ -18,8 +18,8 @@ from codesynth.errors import OutputError, RunError
 from codesynth.journal.occurrences import Occurrences
 from codesynth.models import (
     REJECTIONS,
-    Ask,
     Failure,
+    Question,
     Record,
     Request,
     Response,
@@ -37,7 +37,7 @@ TICK_SECONDS = 0.1
 class Task(Protocol):
     """What a command asks about a row, and how it reads the response. It does no I/O."""
 
-    def ask(self, record: Record) -> Ask | Failure:
+    def ask(self, record: Record) -> Question | Failure:
         """Say what to ask for a row, or why it cannot be asked."""
         ...
 
@@ -130,10 +130,10 @@ def make_requests(
     for number, record in enumerate(records):
         if stop.triggered:
             return
-        ask = record.error or task.ask(record)
+        question = record.error or task.ask(record)
         key = b""
-        if isinstance(ask, Ask):
-            key = blake2b(ask.identity, digest_size=16).digest()
+        if isinstance(question, Question):
+            key = blake2b(question.identity, digest_size=16).digest()
             if before := seen.count(key):
                 key += before.to_bytes(4, "big")
         every.update(key or b"bad row")
@@ -141,10 +141,10 @@ def make_requests(
             continue
         position = stats.rows
         stats.rows += 1
-        if isinstance(ask, Ask):
-            yield Request(record, position, ask.body, key, ask.messages)
+        if isinstance(question, Question):
+            yield Request(record, position, question.body, key, question.messages)
         else:
-            yield Response(Request(record, position, b""), error=ask)
+            yield Response(Request(record, position, b""), error=question)
     stats.requests = every.hexdigest()
     stats.all_read = True
 

@@ -12,9 +12,9 @@ from codesynth.models import (
     IGNORED_IN_KEY,
     META_KEY,
     Answer,
-    Ask,
     Failure,
     Message,
+    Question,
     Record,
     Request,
     Response,
@@ -87,7 +87,7 @@ class ChatTask:
     messages_key: str | None = None
     meta: Mapping[str, Any] | None = None
 
-    def ask(self, record: Record) -> Ask | Failure:
+    def ask(self, record: Record) -> Question | Failure:
         """Write the request of a row, or say why it cannot be asked."""
         extra = (self.reasoning_key, self.answer_key, self.messages_key)
         if (failure := _find_existing(record, (*self.operator.columns, *extra))) is not None:
@@ -105,7 +105,7 @@ class ChatTask:
         body = identity = dumps(self.params.body(self.model, turns), sort_keys=True)
         if not IGNORED_IN_KEY.isdisjoint(self.params.extra_body):
             identity = dumps(self.params.identity(self.model, turns), sort_keys=True)
-        return Ask(body, identity, turns)
+        return Question(body, identity, turns)
 
     def columns(self, response: Response) -> dict[str, Any] | Failure:
         """Read the new columns from an answer."""

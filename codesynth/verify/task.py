@@ -10,7 +10,7 @@ from hashlib import blake2b
 from typing import Any
 
 from codesynth.codec import dumps, loads
-from codesynth.models import Ask, Failure, Record, Response
+from codesynth.models import Failure, Question, Record, Response
 
 STATUSES = ("passed", "failed", "error", "timeout", "syntax_error", "no_tests", "unsupported")
 INSTRUCTION_KEYS = ("instruction", "generated_instruction", "prompt")
@@ -37,7 +37,7 @@ class VerifyTask:
     more_columns: Sequence[str] = ()
     statuses: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(STATUSES, 0)))
 
-    def ask(self, record: Record) -> Ask | Failure:
+    def ask(self, record: Record) -> Question | Failure:
         """Write the trial of a row; see ``inside.trial.run``."""
         row = record.fields
         code = row.get(self.code_key)
@@ -55,7 +55,7 @@ class VerifyTask:
             return Failure("not_a_string", words)
         named = {"entry_point": _entry_point(row), "language": row.get("language")}
         body = dumps({"code": code, "instruction": self._instruction(record), **named, **tests})
-        return Ask(body, body)
+        return Question(body, body)
 
     def columns(self, response: Response) -> dict[str, Any]:
         """Read the verdict."""
