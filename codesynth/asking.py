@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from codesynth import pipeline
 from codesynth.commands import CommandSpec, prepare
-from codesynth.errors import ConfigError
+from codesynth.errors import ConfigError, one_line
 from codesynth.estimate import Estimate, is_spread
 from codesynth.journal import BatchLog, Journal, JournaledServing, open_to_read
 from codesynth.models import Endpoint, Request, Stats
@@ -20,7 +20,6 @@ from codesynth.process import stop_on_signal
 from codesynth.progress import Progress
 from codesynth.run import EXIT_FAILED_ROWS, EXIT_OK, Run, open_journal
 from codesynth.serving import LLMServing
-from codesynth.serving.answers import one_line
 from codesynth.serving.client import APILLMServing
 from codesynth.serving.limits import Budget, Price
 from codesynth.settings import AskSettings

@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from codesynth import settings as command_settings
-from codesynth.errors import CodesynthError
+from codesynth.errors import CodesynthError, one_line
 from codesynth.options import Option, Settings
 from codesynth.process import EXIT_PIPE, redirect_to_devnull
 from codesynth.version import __version__
@@ -231,8 +231,6 @@ def _run(settings: Settings) -> int:
 
 def complain(text: str) -> None:
     """Print on one line why the command ends; the text may quote a row."""
-    from codesynth.serving.answers import one_line
-
     with contextlib.suppress(OSError):  # stderr may be closed or full; the exit code is left
         print(f"codesynth: {one_line(text, 1000)}", file=sys.stderr)
 

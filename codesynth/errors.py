@@ -56,3 +56,9 @@ class BusyError(CodesynthError):
     """Another run holds the output or the journal."""
 
     exit_code = 4
+
+
+def one_line(text: str, limit: int = 300) -> str:
+    """Make one line of a text that is not ours: no control characters, at most ``limit`` long."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * limit]).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"

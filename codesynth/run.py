@@ -11,7 +11,7 @@ from typing import Any
 
 from codesynth import pipeline
 from codesynth.codec import dumps, loads
-from codesynth.errors import CodesynthError, ConfigError
+from codesynth.errors import CodesynthError, ConfigError, one_line
 from codesynth.journal import Journal
 from codesynth.models import Failure, Record, Stats
 from codesynth.notes import RunNotes, fates_note, job_note
@@ -19,7 +19,6 @@ from codesynth.pipeline import RowFilter, RowWindow, Stop, Task
 from codesynth.process import DRAIN_SECONDS, stop_on_signal
 from codesynth.progress import Progress
 from codesynth.serving import LLMServing
-from codesynth.serving.answers import one_line
 from codesynth.serving.limits import Budget
 from codesynth.settings import RowSettings
 from codesynth.storage import Files, pack_fates

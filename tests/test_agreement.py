@@ -185,7 +185,7 @@ def test_a_check_finds_its_candidate_by_the_signature() -> None:
 def test_columns_of_the_input_are_never_overwritten() -> None:
     done = codesynth("verify", "--agree", stdin=answers(RIGHT, pass_rate=0.5))
     assert (done.code, done.rows) == (3, [])
-    assert 'existing_key: the row has "pass_rate" already' in done.err
+    assert 'existing_key: the row already has "pass_rate"' in done.err
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from codesynth.errors import one_line
 from codesynth.models import Answer, Failure, Usage
-from codesynth.serving.answers import one_line, read_completion, split_reasoning
+from codesynth.serving.answers import read_completion, split_reasoning
 
 
 def body(

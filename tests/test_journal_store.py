@@ -431,7 +431,7 @@ def journal_of_format_1(path: Path) -> None:
         (lambda path: path.write_text("dear diary\n" * 100), "is not a database"),
         (lambda path: path.write_text("hm"), "is not a database"),
         (database, "is not a journal"),
-        (journal_of_format_1, "or one of another version of codesynth"),
+        (journal_of_format_1, "or is from another version of codesynth"),
         (lambda path: path.mkdir(), "Is a directory|disk I/O"),
     ],
 )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 from codesynth.codec import loads
+from codesynth.errors import one_line
 from codesynth.models import Answer, Failure, FailureKind, Usage
 
 _CUT = frozenset({"length", "max_tokens", "max_length", "model_length", "token_limit"})
@@ -212,9 +213,3 @@ def _words_of(data: object) -> str:
             if words := _words_of(data.get(key)):
                 return words
     return ""
-
-
-def one_line(text: str, limit: int = 300) -> str:
-    """Make one line of a text that is not ours: no control characters, at most ``limit`` long."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * limit]).split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"

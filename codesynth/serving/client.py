@@ -9,9 +9,8 @@ from functools import partial
 from typing import Any
 
 from codesynth.codec import dumps
-from codesynth.errors import ConfigError
+from codesynth.errors import ConfigError, one_line
 from codesynth.models import Endpoint, Record, Request, Response, SamplingParams
-from codesynth.serving.answers import one_line
 from codesynth.serving.attempts import Asker
 from codesynth.serving.diagnosis import discover_model
 from codesynth.serving.http import AsyncBaseTransport, EndpointClient

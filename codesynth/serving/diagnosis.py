@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from codesynth.errors import ConfigError, EndpointError
-from codesynth.serving.answers import one_line, read_json
+from codesynth.errors import ConfigError, EndpointError, one_line
+from codesynth.serving.answers import read_json
 from codesynth.serving.http import EndpointClient, NoReply, Reply
 from codesynth.serving.outcomes import Outcome, read_outcome
 

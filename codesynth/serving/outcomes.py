@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
+from codesynth.errors import one_line
 from codesynth.models import Answer, Failure, FailureKind
 from codesynth.serving.answers import (
     Redact,
     find_words,
-    one_line,
     read_completion,
     read_json,
 )
