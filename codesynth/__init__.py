@@ -13,7 +13,6 @@ from codesynth.version import __version__
 
 TYPE_CHECKING = False  # typing alone would take as long to load as --help does
 if TYPE_CHECKING:
-    from codesynth.batches import BatchCommand
     from codesynth.journal import Journal, JournaledServing
     from codesynth.models import Endpoint, SamplingParams
     from codesynth.operators.dataflow import (
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
         CodeInstructionToCodeGenerator,
         PromptedGenerator,
     )
+    from codesynth.ray_data import BatchCommand
     from codesynth.serving.client import APILLMServing
     from codesynth.serving.offline import PracticeEndpoint
     from codesynth.settings import CodeSettings
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "APILLMServing": "codesynth.serving.client",
-    "BatchCommand": "codesynth.batches",
+    "BatchCommand": "codesynth.ray_data",
     "CodeSettings": "codesynth.settings",
     "CodeCodeToInstructionGenerator": "codesynth.operators.dataflow",
     "CodeEnhancementInstructionGenerator": "codesynth.operators.dataflow",

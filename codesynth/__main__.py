@@ -1,4 +1,4 @@
-"""``codesynth`` and ``python -m codesynth``: the streams, and what is told without a parser."""
+"""``codesynth`` and ``python -m codesynth``: help and version are printed without the parser."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def main() -> None:
         for fd, stream in ((1, sys.stdout), (2, sys.stderr)):
             try:
                 if stream is not None:
-                    stream.flush()  # the interpreter's own, at the exit, would make it exit 120
+                    stream.flush()  # if Python's own flush at the exit fails, the exit code is 120
             except OSError:
                 redirect_to_devnull(fd)
 
@@ -45,7 +45,7 @@ def _print(text: str) -> None:
 
 
 def _ready_text(args: list[str]) -> str | None:
-    """Return version or help: loading the parser takes six times as long as Python's own start."""
+    """Return the version or a help text. Loading the parser takes six times Python's own start."""
     if args == ["--version"]:
         return f"codesynth {__version__}\n"
     if not args or len(args) > 2 or args[-1] not in ("-h", "--help"):

@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from codesynth import pipeline
 from codesynth.commands import CommandSpec, prepare
-from codesynth.errors import ConfigError
+from codesynth.errors import ConfigError, one_line
 from codesynth.estimate import Estimate, is_spread
 from codesynth.journal import BatchLog, Journal, JournaledServing, open_to_read
 from codesynth.models import Endpoint, Request, Stats
 from codesynth.pipeline import Stop, Task
-from codesynth.process import signals
+from codesynth.process import stop_on_signal
 from codesynth.progress import Progress
 from codesynth.run import EXIT_FAILED_ROWS, EXIT_OK, Run, open_journal
 from codesynth.serving import LLMServing
-from codesynth.serving.answers import one_line
 from codesynth.serving.client import APILLMServing
 from codesynth.serving.limits import Budget, Price
 from codesynth.settings import AskSettings
@@ -39,7 +38,7 @@ def ask(settings: AskSettings, divide: Divide | None = None) -> int:
     """Run a command that asks a model; return the exit code.
 
     Args:
-        divide: asks in place of this process.
+        divide: runs the command in several processes in place of this one.
 
     Raises:
         CodesynthError: nothing could be done, or not to the end; see its ``exit_code``.
@@ -53,34 +52,38 @@ def ask(settings: AskSettings, divide: Divide | None = None) -> int:
         files = stack.enter_context(Files(settings.output, settings.failures))
         path, log = _journal_path(settings), settings.log_json
         journal = open_journal(settings, files, path, stack, log)
-        spec = prepare(settings, journal.note if journal is not None else lambda _: None)
+        spec = prepare(settings, journal.get_note if journal is not None else lambda _: None)
         budget = _budget(settings, journal)
         run = Run(settings, files, spec.total, journal, budget, settings.log_json)
         run.remarks, run.tally = spec.remarks, spec.tally
-        endpoint = make_endpoint(settings, budget)
-        run.progress.status, run.notes.load = lambda: endpoint.state, lambda: endpoint.load
+        online = make_online_serving(settings, budget)
+        run.progress.status, run.notes.load = lambda: online.state, lambda: online.load
         run.say("--offline: a practice endpoint answers, no model", settings.offline)
-        if journal is not None and settings.model is None and (noted := journal.note("model")):
-            endpoint.assume_model(noted)
+        if journal is not None and settings.model is None and (noted := journal.get_note("model")):
+            online.assume_model(noted)
             run.assumed_model = None if settings.offline else noted
-        task = spec.task(settings, endpoint.model)
-        serving: LLMServing = endpoint
+        task = spec.task(settings, online.model)
+        serving: LLMServing = online
         if journal is not None:
-            _claim(run, spec, task, journal, endpoint.model)
-            behind = _behind_journal(run, settings, journal, endpoint)
-            also = _also(settings, journal, stack) if divide is None else ()
-            checked = endpoint.check_model
-            serving = JournaledServing(journal, behind, also=also, before_asking=checked)
+            _set_job(run, spec, task, journal, online.model)
+            rest = _choose_serving(run, settings, journal, online)
+            also = _open_also(settings, journal, stack) if divide is None else ()
+            serving = JournaledServing(journal, rest, also=also, before_asking=online.check_model)
         if divide is not None:
-            return divide(run, replace(settings, model=endpoint.model), spec)
+            return divide(run, replace(settings, model=online.model), spec)
         if settings.estimate is not None:
             return _estimate(run, settings, spec, task, serving)
-        code = run.execute(spec.records(), task, serving, spec.filters())
-        if journal is not None:
-            _tell_open(run, journal)
-        if spec.quota is not None and spec.quota.exhausted:
-            run.say(spec.quota.explanation())
-        return code
+        return _execute(run, spec, task, serving)
+
+
+def _execute(run: Run, spec: CommandSpec, task: Task, serving: LLMServing) -> int:
+    """Ask for all rows, then say what the user can do about rows that are missing."""
+    code = run.execute(spec.records(), task, serving, spec.filters())
+    if run.journal is not None:
+        _say_open_batches(run, run.journal)
+    if spec.quota is not None and spec.quota.exhausted:
+        run.say(spec.quota.explanation())
+    return code
 
 
 def _journal_path(settings: AskSettings) -> str | None:
@@ -109,7 +112,7 @@ def _endpoints(settings: AskSettings) -> list[Endpoint]:
     return [Endpoint(OFFLINE_URL)] if settings.offline else settings.endpoints(os.environ)
 
 
-def make_endpoint(settings: AskSettings, budget: Budget | None) -> APILLMServing:
+def make_online_serving(settings: AskSettings, budget: Budget | None) -> APILLMServing:
     """Make the serving that asks the endpoints, or the practice endpoint."""
     return APILLMServing(
         _endpoints(settings),
@@ -127,10 +130,10 @@ def make_endpoint(settings: AskSettings, budget: Budget | None) -> APILLMServing
     )
 
 
-def _also(
+def _open_also(
     settings: AskSettings, journal: Journal, stack: contextlib.ExitStack
 ) -> Sequence[Journal]:
-    """Open the further journals."""
+    """Open the journals of ``--also-journal``."""
     check_inputs(settings.also_journal)
     for path in settings.also_journal:
         if Path(path).samefile(journal.path):
@@ -138,18 +141,18 @@ def _also(
     return [stack.enter_context(open_to_read(path, answers=True)) for path in settings.also_journal]
 
 
-def _claim(run: Run, spec: CommandSpec, task: Task, journal: Journal, model: str) -> None:
-    """Note in the journal what is asked; refuse to replace another job's output."""
-    disorder = "--accepted" if spec.quota is not None else None
-    job = run.claim({**spec.identity, "model": model}, journal, disorder)
-    if journal.answers and journal.note("job") not in (None, job):
-        _tell_change(run, spec, task, journal)
+def _set_job(run: Run, spec: CommandSpec, task: Task, journal: Journal, model: str) -> None:
+    """Store in the journal what is asked; refuse to replace another job's output."""
+    not_joinable = "--accepted" if spec.quota is not None else None
+    job = run.set_job({**spec.identity, "model": model}, journal, not_joinable)
+    if journal.answers and journal.get_note("job") not in (None, job):
+        _say_changes(run, spec, task, journal)
     notes = {"model": model, "job": job} | ({} if spec.seed is None else {"seed": str(spec.seed)})
     for name, value in notes.items():
         journal.set_note(name, value)
 
 
-def _tell_change(run: Run, spec: CommandSpec, task: Task, journal: Journal) -> None:
+def _say_changes(run: Run, spec: CommandSpec, task: Task, journal: Journal) -> None:
     """Say what a changed model, template or parameter will cost, before it does."""
     words = f"the requests have changed since {journal.path} was written"
     if spec.quota is not None or not all(Path(name).is_file() for name in run.settings.inputs):
@@ -165,14 +168,14 @@ def _tell_change(run: Run, spec: CommandSpec, task: Task, journal: Journal) -> N
     )
 
 
-def _behind_journal(
-    run: Run, settings: AskSettings, journal: Journal, endpoint: APILLMServing
+def _choose_serving(
+    run: Run, settings: AskSettings, journal: Journal, online: APILLMServing
 ) -> LLMServing:
     """Choose what answers the rows that the journal does not know; collect open batches."""
     log = BatchLog(journal)
     if not (settings.batch or settings.cancel or log.open()):
-        return endpoint
-    from codesynth.serving.batch import BatchClient, BatchOptions, BatchServing, Withholding
+        return online
+    from codesynth.serving.batch import BatchClient, BatchOptions, BatchServing, SkippingServing
 
     client = BatchClient(
         _endpoints(settings)[0],
@@ -195,12 +198,12 @@ def _behind_journal(
     held, words = batches.collect(cancel=settings.cancel)
     if settings.cancel:
         done = f"{opened} batches were cancelled. Run without --cancel to ask for the rest"
-        return Withholding(endpoint, lambda _: True, words or done)
-    return Withholding(endpoint, held, words)
+        return SkippingServing(online, lambda _: True, words or done)
+    return SkippingServing(online, held, words)
 
 
-def _tell_open(run: Run, journal: Journal) -> None:
-    """Say after a stop that batches go on."""
+def _say_open_batches(run: Run, journal: Journal) -> None:
+    """Name the batches that still run at the endpoint."""
     if ids := [batch.id for batch in BatchLog(journal).open() if batch.id]:
         words = f"{len(ids)} batches go on: {one_line(', '.join(ids))}"
         run.say(f"{words}. Run again to collect them, or with --cancel to end them")
@@ -209,7 +212,7 @@ def _tell_open(run: Run, journal: Journal) -> None:
 def _estimate(
     run: Run, settings: AskSettings, spec: CommandSpec, task: Task, serving: LLMServing
 ) -> int:
-    """Ask for some rows and print what all would take."""
+    """Ask for some of the rows and print what all of them would take."""
     total = spec.total()
     if total is None or spec.quota is not None:
         raise ConfigError(
@@ -221,7 +224,7 @@ def _estimate(
     requests = pipeline.make_requests(
         spec.records(), task, run.stats, stop, lambda number: is_spread(number, count, total)
     )
-    with run.progress, signals(stop):
+    with run.progress, stop_on_signal(stop):
         answers = pipeline.responses(serving.generate(requests), stop, run.progress.tick)
         for response in filter(None, answers):
             estimate.note(response)
@@ -238,7 +241,7 @@ def _dry_run(settings: AskSettings) -> int:
     if model is None:
         if not settings.base_urls:
             raise ConfigError("--dry-run needs --model NAME, or a --base-url that lists one")
-        model = make_endpoint(settings, None).model
+        model = make_online_serving(settings, None).model
     task = spec.task(settings, model)
     with Files(None, settings.failures) as files:
         files.reject_shared_paths(settings.inputs, None)

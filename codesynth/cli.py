@@ -1,4 +1,4 @@
-"""The command line: builds each command from its settings, runs it, turns errors into exit codes.
+"""The command line: make each command from its settings, run it, turn errors into exit codes.
 
 The only file that imports typer.
 """
@@ -17,14 +17,14 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from codesynth import settings as told
-from codesynth.errors import CodesynthError
+from codesynth import settings as command_settings
+from codesynth.errors import CodesynthError, one_line
 from codesynth.options import Option, Settings
 from codesynth.process import EXIT_PIPE, redirect_to_devnull
 from codesynth.version import __version__
 
 _EXIT_USAGE, _EXIT_INTERRUPTED = 2, 130
-_NO_N = "gen-code answers each input row. Did you mean --limit or --samples?"
+_GEN_CODE_HAS_NO_N = "gen-code answers each input row. Did you mean --limit or --samples?"
 _EXAMPLES = """\
   codesynth gen-instructions seeds.jsonl -n 1000 |
       codesynth gen-code > sft.jsonl
@@ -60,7 +60,7 @@ class _Command(_Help, TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if ctx.info_name == "gen-code":
             for wrong in {"-n", "--num-generate"}.intersection(args):
-                ctx.fail(f"No such option: {wrong}. {_NO_N}")
+                ctx.fail(f"No such option: {wrong}. {_GEN_CODE_HAS_NO_N}")
         parsed: list[str] = super().parse_args(ctx, args)
         return parsed
 
@@ -69,7 +69,7 @@ def make_app(name: str | None = None) -> typer.Typer:
     """Make the command line.
 
     Args:
-        name: of the one command that is needed, as making them all takes time; None makes all.
+        name: the one command to make; None makes all, which takes longer.
     """
     app = typer.Typer(
         name="codesynth",
@@ -81,8 +81,8 @@ def make_app(name: str | None = None) -> typer.Typer:
         epilog=f"\b\nExamples:\n{_EXAMPLES}",
     )
     app.callback()(_main)
-    for each in [name] if name in told.COMMANDS else told.COMMANDS:
-        _add_command(app, told.COMMANDS[each])
+    for each in [name] if name in command_settings.COMMANDS else command_settings.COMMANDS:
+        _add_command(app, command_settings.COMMANDS[each])
     return app
 
 
@@ -136,7 +136,7 @@ def _add_command(app: typer.Typer, kind: type[Settings]) -> None:
 
 
 def _annotation(kind: Any, option: Option, heading: str) -> Any:
-    """Make of a field's type and option what typer reads; without the option it gives None."""
+    """Describe an option to typer. An option that is not given becomes None."""
     more: dict[str, Any] = {"help": option.help, "rich_help_panel": heading}
     if not option.names:
         return Annotated[list[str] | None, typer.Argument(metavar=option.metavar, **more)]
@@ -181,7 +181,7 @@ def _checker(least: float | None) -> Callable[[Any], Any]:
 
 
 def _exit_code(settings: Settings, *, verbose: bool) -> int:
-    """Run a command; turn what comes of it into one line and an exit code."""
+    """Run a command; return its exit code, and print an error on one line."""
     try:
         with _log_to_stderr() if verbose else contextlib.nullcontext():
             return _run(settings)
@@ -196,9 +196,9 @@ def _exit_code(settings: Settings, *, verbose: bool) -> int:
 
 
 def _run(settings: Settings) -> int:
-    """Run the command whose settings these are; only what it needs is loaded."""
+    """Run the command of these settings. Only the modules that it needs are imported."""
     match settings:
-        case told.AskSettings():
+        case command_settings.AskSettings():
             from codesynth.asking import ask
 
             if settings.ray is None:
@@ -206,23 +206,23 @@ def _run(settings: Settings) -> int:
             from codesynth.scale.ray import run_parts
 
             return ask(settings, run_parts)
-        case told.VerifySettings():
+        case command_settings.VerifySettings():
             from codesynth.verifying import verify
 
             return verify(settings)
-        case told.ShowSettings():
+        case command_settings.ShowSettings():
             from codesynth.report.show import show
 
             return show(settings)
-        case told.ReportSettings():
+        case command_settings.ReportSettings():
             from codesynth.report.page import report
 
             return report(settings)
-        case told.StatusSettings():
+        case command_settings.StatusSettings():
             from codesynth.scale.status import status
 
             return status(settings)
-        case told.JoinSettings():
+        case command_settings.JoinSettings():
             from codesynth.scale.join import join
 
             return join(settings)
@@ -230,10 +230,8 @@ def _run(settings: Settings) -> int:
 
 
 def complain(text: str) -> None:
-    """Say on one line why nothing more is done; a row's own words may be in it."""
-    from codesynth.serving.answers import one_line
-
-    with contextlib.suppress(OSError):  # the exit code says it too, where stderr takes nothing
+    """Print on one line why the command ends; the text may quote a row."""
+    with contextlib.suppress(OSError):  # stderr may be closed or full; the exit code is left
         print(f"codesynth: {one_line(text, 1000)}", file=sys.stderr)
 
 

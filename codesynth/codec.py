@@ -13,8 +13,8 @@ def _refuse_constant(name: str) -> None:
 def loads(data: bytes | str) -> Any:
     """Parse one JSON text.
 
-    Escaped lone surrogates are JSON by RFC 8259, section 8.2, but orjson refuses
-    them; such texts take the slower way. NaN and Infinity are refused as RFC 8259 does.
+    Escaped lone surrogates are JSON by RFC 8259, section 8.2, but orjson refuses them; the
+    standard library reads such texts. NaN and Infinity are refused, as RFC 8259 does.
 
     Raises:
         ValueError: not JSON, not UTF-8, or nested too deeply to be read.
@@ -43,7 +43,7 @@ def dumps(value: Any, *, sort_keys: bool = False) -> bytes:
     except TypeError:
         text = json.dumps(value, separators=(",", ":"), sort_keys=sort_keys, allow_nan=False)
         return text.encode("ascii")
-    if not data.isascii():  # to ask costs far less than to look for them
+    if not data.isascii():  # this check costs far less than the three searches
         data = data.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
         data = data.replace(b"\xc2\x85", b"\\u0085")
     return data

@@ -1,4 +1,4 @@
-"""What each command brings of its own: its rows, its task, its filters."""
+"""What differs between the commands that ask a model: their rows, task and filters."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ from codesynth.settings import (
     RowSettings,
     TestsSettings,
 )
-from codesynth.storage import Pool, open_text, read_lines, read_records
+from codesynth.storage import Pool, count_lines, open_stream, read_lines, read_records
 
 if TYPE_CHECKING:  # the filters are loaded where they are used: they take time
     from codesynth.filters import ContaminationFilter, NoveltyFilter, Quota
 
-Notes: TypeAlias = Callable[[str], str | None]
-"""Recalls what an earlier run on the same journal has noted under a name."""
+GetNote: TypeAlias = Callable[[str], str | None]
+"""Reads a note that an earlier run has left in the same journal; see ``Journal.get_note``."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -53,12 +53,13 @@ class CommandSpec:
     Attributes:
         records: makes the stream of rows; may be called again, for the same rows.
         total: counts the rows to come, where that is known without reading standard input.
-        identity: what all requests have in common, but for the model; JSON. A finished output is
-            replaced only by a run with the same.
+        identity: what all requests have in common, except the model; JSON. A finished output is
+            replaced only by a run with the same identity.
         filters: makes the filters; called once.
-        seed: of the few-shot choice; told at the end, and noted for a later run.
-        tally: for the summary line: what was dropped from answers, and how often.
-        quota: with ``--accepted``: how many rows there will be is found out on the way.
+        screen: says why a row with this instruction is not asked; None asks for all rows.
+        seed: for choosing examples; printed at the end, and kept in the journal.
+        tally: what was dropped from answers, and how often; for the summary line.
+        quota: set with ``--accepted``; it decides how many rows there are.
     """
 
     operator: Operator
@@ -92,11 +93,11 @@ class CommandSpec:
         )
 
 
-def prepare(settings: AskSettings, recall: Notes) -> CommandSpec:
-    """Prepare the command whose settings these are."""
+def prepare(settings: AskSettings, get_note: GetNote) -> CommandSpec:
+    """Prepare the command of these settings."""
     match settings:
         case InstructionsSettings():
-            return instructions_spec(settings, recall)
+            return instructions_spec(settings, get_note)
         case CodeSettings():
             return code_spec(settings)
         case TestsSettings():
@@ -106,13 +107,11 @@ def prepare(settings: AskSettings, recall: Notes) -> CommandSpec:
     raise TypeError(f"{type(settings).__name__} belongs to no command")
 
 
-def instructions_spec(settings: InstructionsSettings, recall: Notes) -> CommandSpec:
-    """Prepare ``gen-instructions``; without a seed, with the one of the earlier run."""
-    seed = (
-        settings.seed
-        if settings.seed is not None
-        else int(recall("seed") or secrets.randbelow(2**32))
-    )
+def instructions_spec(settings: InstructionsSettings, get_note: GetNote) -> CommandSpec:
+    """Prepare ``gen-instructions``; without ``--seed``, the seed of an earlier run is used."""
+    seed = settings.seed
+    if seed is None:
+        seed = int(get_note("seed") or secrets.randbelow(2**32))
     template = _template(settings, "code_instruction_generate")
     number = min(settings.num_generate, settings.limit or settings.num_generate)
     asked = number * settings.samples
@@ -131,27 +130,8 @@ def instructions_spec(settings: InstructionsSettings, recall: Notes) -> CommandS
         numbers: Iterable[int] = range(number)
         if quota is not None:
             numbers = quota.numbers(pool().bad, settings.shard)
-        try:
-            choose = _chooser(pool(), settings, seed)
-        except ConfigError as exc:
-            bad = next(pool().bad_records(), None)
-            if bad is None or bad.error is None:
-                raise
-            cause = f"First unusable row: {bad.where}: {bad.error.message}"
-            raise ConfigError(f"{exc}. {cause}") from exc
-        rows = few_shot_records(pool(), pool().line, numbers, choose)
+        rows = _few_shot_rows(pool(), settings, seed, numbers)
         return itertools.chain(pool().bad_records(), _repeat(rows, settings.samples))
-
-    def filters() -> Sequence[RowFilter]:
-        found: list[ContaminationFilter | NoveltyFilter] = [*_benchmarks(settings)]
-        if settings.novelty is not None or quota is not None:
-            from codesynth.filters import NoveltyFilter
-
-            found.append(NoveltyFilter(settings.novelty, pool()))
-        if quota is None:
-            return found
-        quota.filters = found
-        return [quota]
 
     return CommandSpec(
         operator=instructions_operator(fill_examples(template), settings.output_key),
@@ -159,10 +139,39 @@ def instructions_spec(settings: InstructionsSettings, recall: Notes) -> CommandS
         total=lambda: settings.accepted or _share(settings, asked + pool().bad),
         identity=_identity(settings, template)
         | {"seed": seed, "few-shot": settings.mix or settings.num_few_shot},
-        filters=filters,
+        filters=lambda: _instruction_filters(settings, pool, quota),
         seed=seed,
         quota=quota,
     )
+
+
+def _few_shot_rows(
+    pool: Pool, settings: InstructionsSettings, seed: int, numbers: Iterable[int]
+) -> Iterator[Record]:
+    """Make the rows to ask for; where the pool is too small, the error names its first bad row."""
+    try:
+        choose = _chooser(pool, settings, seed)
+    except ConfigError as exc:
+        bad = next(pool.bad_records(), None)
+        if bad is None or bad.error is None:
+            raise
+        cause = f"First unusable row: {bad.where}: {bad.error.message}"
+        raise ConfigError(f"{exc}. {cause}") from exc
+    return few_shot_records(pool, pool.line, numbers, choose)
+
+
+def _instruction_filters(
+    settings: InstructionsSettings, pool: Callable[[], Pool], quota: Quota | None
+) -> Sequence[RowFilter]:
+    found: list[ContaminationFilter | NoveltyFilter] = [*_benchmarks(settings)]
+    if settings.novelty is not None or quota is not None:
+        from codesynth.filters import NoveltyFilter
+
+        found.append(NoveltyFilter(settings.novelty, pool()))
+    if quota is None:
+        return found
+    quota.filters = found
+    return [quota]
 
 
 def _chooser(
@@ -184,7 +193,8 @@ def _chooser(
 def code_spec(settings: CodeSettings) -> CommandSpec:
     """Prepare ``gen-code``.
 
-    A row whose instruction is of a benchmark is not sent; the code that comes is looked at too.
+    With ``--decontaminate``, a row whose instruction is in a benchmark is not sent, and the code
+    of the answer is compared too.
     """
     template = _template(settings, "code_instruction_to_code")
     operator = code_operator(
@@ -234,12 +244,12 @@ def _rows_spec(
         total=partial(count_rows, settings, settings.samples),
         identity=_identity(settings, template),
         filters=lambda: benchmarks,
-        screen=benchmarks[0].judge if benchmarks else None,
+        screen=benchmarks[0].reject_text if benchmarks else None,
     )
 
 
 def _repeat(records: Iterator[Record], samples: int) -> Iterator[Record]:
-    """Give each row as often as answers to it are wanted, one after the other."""
+    """Yield each row ``samples`` times, one after the other."""
     if samples == 1:
         return records
     return (
@@ -250,13 +260,13 @@ def _repeat(records: Iterator[Record], samples: int) -> Iterator[Record]:
 
 
 def _template(settings: AskSettings, default: str) -> Template:
-    """Find and check the template that is named, or the built-in one."""
+    """Load the template of ``-t``, or the built-in one, and check it."""
     named = settings.prompt_template
     return load_template(default, *(find_template(named) if named is not None else ()))
 
 
 def _benchmarks(settings: AskSettings) -> list[ContaminationFilter]:
-    """Make the filter of the benchmarks that are named, if any are."""
+    """Make the filter of ``--decontaminate``, in a list; an empty list without the option."""
     if not settings.decontaminate:
         return []
     from codesynth.filters import ContaminationFilter
@@ -264,7 +274,7 @@ def _benchmarks(settings: AskSettings) -> list[ContaminationFilter]:
     with contextlib.ExitStack() as stack:
         benchmarks = {}
         for name in settings.decontaminate:
-            stream = open_text(name)
+            stream = open_stream(name)
             stack.callback(stream.close)
             benchmarks[name] = read_lines(stream, name)
         return [ContaminationFilter(benchmarks, settings.ngram)]
@@ -285,11 +295,11 @@ def _share(settings: RowSettings, count: int) -> int:
 
 
 def count_rows(settings: RowSettings, samples: int = 1) -> int | None:
-    """Count the rows to come, where the inputs are plain files; a bar wants to know."""
+    """Count the rows to come, for the bar; None where an input is not a plain file."""
     count = 0
     for path in settings.inputs:
         if path.endswith(".gz") or not Path(path).is_file():
             return None
         with open(path, "rb") as file:
-            count += sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+            count += count_lines(file)
     return _share(settings, samples * min(count, settings.limit or count))

@@ -5,9 +5,9 @@ CodesynthError
   RunError           the run cannot go on                 exit 1
     InputError       the input cannot be read
     OutputError      the output cannot be written
-    EndpointError    the endpoint refuses everyone
-    JournalError     the journal is damaged or foreign
-    LimitReached     the budget is used up                exit 5
+    EndpointError    no request can succeed
+    JournalError     the journal cannot be used
+    LimitReached     --max-cost, or batches still run     exit 5
   BusyError          another run holds this output        exit 4
 
 A row that fails is not an exception but a value: ``codesynth.models.Failure``.
@@ -46,8 +46,8 @@ class JournalError(RunError):
     """The journal cannot be used; it is left as it was found."""
 
 
-class LimitReached(RunError):  # noqa: N818 - nothing is wrong: this is what was asked for
-    """The next request could cost more than is left; running again with more goes on."""
+class LimitReached(RunError):  # noqa: N818 - it is no error: the user has set the limit
+    """The next request could exceed ``--max-cost``, or batches still run. Run again to continue."""
 
     exit_code = 5
 
@@ -56,3 +56,9 @@ class BusyError(CodesynthError):
     """Another run holds the output or the journal."""
 
     exit_code = 4
+
+
+def one_line(text: str, limit: int = 300) -> str:
+    """Make one line of a text that is not ours: no control characters, at most ``limit`` long."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * limit]).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"

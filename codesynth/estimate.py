@@ -1,4 +1,4 @@
-"""What a whole job would take, by the answers to some of its rows."""
+"""``--estimate``: what a whole job would take, computed from the answers to some of its rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from codesynth.models import Response, Usage
 from codesynth.progress import duration
 
 _SIGMAS = 2.0
-"""Half the width of a range, in standard errors: 19 of 20 such ranges hold the true value."""
+"""Half the width of a range, in standard errors: 19 of 20 such ranges contain the true value."""
 
 
 def is_spread(number: int, count: int, total: int) -> bool:
@@ -19,7 +19,7 @@ def is_spread(number: int, count: int, total: int) -> bool:
 
 
 class Estimate:
-    """Gathers the usage of answers and words what ``total`` rows would take.
+    """Collects the usage of answers, and writes what ``total`` rows would take.
 
     Args:
         price: of a million tokens of prompts and of answers, if it is known.
@@ -45,9 +45,9 @@ class Estimate:
             self._seconds.append(response.seconds)
 
     def lines(self) -> list[str]:
-        """Word the table: one line for each quantity, with its range."""
+        """Write the table: one line for each quantity, with its range."""
         if not self._usages:
-            return ["no answer told how many tokens it used: nothing can be estimated"]
+            return ["no answer says how many tokens it used: nothing can be estimated"]
         rows = [
             ("prompt tokens", [u.prompt_tokens for u in self._usages]),
             ("completion tokens", [u.completion_tokens for u in self._usages]),
@@ -67,7 +67,7 @@ class Estimate:
         return lines
 
     def _time(self) -> tuple[float, float, float]:
-        """Take the time of all rows by that of these; it varies as the answers' seconds do."""
+        """Scale the time of these rows to all rows; its range is that of the answers' seconds."""
         pace = (self._clock() - self._started) / len(self._seconds) * self._total
         low, middle, high = self._range(self._seconds)
         return (pace * low / middle, pace, pace * high / middle) if middle else (pace, pace, pace)

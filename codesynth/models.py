@@ -1,7 +1,7 @@
 """The values that travel: a row in, a request, a response, a row out, and what was counted.
 
-Nothing changes one once it is made. They are not frozen dataclasses, as those take four times as
-long to make, and several are made for each row.
+They are not changed after they are made. They are not frozen dataclasses, because making those
+takes four times as long, and several are made for each row.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ Rejection: TypeAlias = Literal["duplicate", "contaminated", "not_kept"]
 FailureKind: TypeAlias = Literal[BadRow, NoAnswer, UnusableAnswer, "no_code", "bad_json", Rejection]
 
 UNUSABLE_ANSWERS = frozenset(get_args(UnusableAnswer))
-"""Failures that were answered and paid for: the same request again costs the same again."""
+"""Failures of answers that were paid for: sending the request again would cost the same again."""
 REJECTIONS = frozenset(get_args(Rejection))
 """Rows that the user asked to filter out: counted as rejected, not as failed."""
 IGNORED_IN_KEY = frozenset(
     {"service_tier", "user", "metadata", "store", "stream", "stream_options"}
 )
-"""Parameters that do not change what is asked, so the journal's answers fit with and without."""
+"""Parameters that do not change what is asked; they are no part of the journal's keys."""
 META_KEY = "_codesynth"
 """The column of ``--meta``."""
 
@@ -58,7 +58,7 @@ class Record:
         source: name of the input file; None for a generation.
         sample: number of the answer to this row, from 0.
         examples: line numbers of the few-shot examples, for a generation.
-        error: set where the line is no usable row.
+        error: why the line cannot be used.
     """
 
     index: int
@@ -78,7 +78,10 @@ class Record:
 
 @dataclass(slots=True)
 class Usage:
-    """Tokens as the endpoint counted them; reasoning and cached ones are parts of the others."""
+    """Tokens as the endpoint counted them.
+
+    Reasoning tokens are part of the completion tokens, cached tokens of the prompt tokens.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -111,12 +114,12 @@ class Answer:
     usage: Usage | None = None
 
 
-class Ask(NamedTuple):
+class Question(NamedTuple):
     """What a task asks for one row.
 
     Attributes:
         body: what is sent, a JSON text.
-        identity: the part of it that decides the answer, so that equal ones share an answer.
+        identity: the part of it that decides the answer; the journal's key is made from it.
         messages: the chat in OpenAI's shape; empty where no model is asked.
     """
 
@@ -130,10 +133,10 @@ class Request:
     """One thing to ask for.
 
     Attributes:
-        record: the row it is asked for; travels along untouched.
+        record: the row it is asked for.
         position: place in this run, from 0.
         body: what is sent: a JSON text, written once.
-        key: what is asked and for which time, as the journal knows it; empty without a journal.
+        key: identifies in the journal what is asked, and which of several equal requests it is.
         messages: the chat in OpenAI's shape; empty where no model is asked.
     """
 
@@ -146,15 +149,15 @@ class Request:
 
 @dataclass(slots=True)
 class Response:
-    """What became of one request: an answer, or an error (with the answer, if there was one).
+    """The result of one request: an answer, an error, or an error with an answer of no use.
 
     Attributes:
-        body: the answer as it was received; empty where none came.
-        answer: the same, read; None where no model was asked, or none answered.
-        attempts: requests sent for it; 0 where none was.
-        seconds: of the last attempt, from sending to the last byte; 0 where that is not known.
-        cached: answered by the journal, so nothing was sent in this run.
-        stored: answered in this run, and in the journal already.
+        body: the answer as it was received; empty if there is none.
+        answer: what was read from ``body``; None if no model was asked, or none answered.
+        attempts: how often the request was sent.
+        seconds: duration of the last attempt, from sending to the last byte; 0 if not known.
+        cached: the answer is from the journal; nothing was sent in this run.
+        stored: the answer is from this run, and is in the journal already.
     """
 
     request: Request
@@ -172,11 +175,11 @@ class Row:
     """A row that is ready to be written when its turn comes.
 
     Attributes:
-        line: of the output, or the failure line.
-        failure: why it is a failure line.
-        subject: what filters look at.
+        line: a line of the output, or a failure line.
+        failure: set for a failure line: why the row failed.
+        subject: the text that filters look at.
         answer: the model's text, for the failure line of a row that a filter rejects.
-        raw_bytes: so many bytes of ``line`` are those of the input row, its end left out.
+        raw_bytes: number of bytes at the start of ``line`` that are the input row without its "}".
         number: line number in the input, from 1; 0 for a generation.
     """
 
@@ -190,7 +193,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """OpenAI's request parameters, by OpenAI's names; None is not sent."""
+    """The parameters of a request, by OpenAI's names; None is not sent."""
 
     temperature: float | None = None
     top_p: float | None = None
@@ -204,7 +207,7 @@ class SamplingParams:
         return replace(self, extra_body={**self.extra_body, **form})
 
     def body(self, model: str, messages: Sequence[Message]) -> dict[str, Any]:
-        """Build the body of one chat completion request; ``extra_body`` wins."""
+        """Build the body of a chat completion request; ``extra_body`` replaces equal names."""
         body: dict[str, Any] = {"model": model, "messages": list(messages)}
         if self.temperature is not None:
             body["temperature"] = self.temperature
@@ -241,13 +244,13 @@ class Stats:
     """Counts of one run, kept up to date while it runs.
 
     Attributes:
-        rows: read so far.
-        all_read: there are no more.
-        requests: names all that the undivided job asks, once all is read.
-        answered: rows whose response has come; those not written yet wait for their turn.
-        cached: answered by the journal; ``saved`` are the tokens of these.
+        rows: rows read so far.
+        all_read: all rows were read.
+        requests: hash of all requests of the undivided job; empty until all rows were read.
+        answered: rows whose response has come; some of them may wait for their turn.
+        cached: rows answered by the journal; ``saved`` is their tokens.
         attempts: requests sent.
-        used: tokens of the answers that this run asked for.
+        used: tokens of the answers that this run has bought.
     """
 
     rows: int = 0

@@ -1,4 +1,4 @@
-"""What a run notes about itself: its figures once a second, and in the end where its rows went."""
+"""What a run notes about itself: its figures once a second, and at the end where its rows went."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def fates_note(output: str) -> str:
 
 
 class RunNotes:
-    """Tells once a second how a run goes: a line of JSON in a file, and a note in the journal.
+    """Writes the figures of a run once a second: to a file as JSON lines, and into the journal.
 
     Args:
         stats: the run's counts, read each time.
         total: counts the rows to come; None where that is not known.
-        path: the file, to which lines are added; None for none.
+        path: the file to which lines are added; None writes no file.
         clock: seconds since the epoch.
 
     Attributes:
         journal: gets the note, if there is one.
-        load: how many requests are in flight, and how many may be.
-        cost: of the journal's answers.
+        load: returns how many requests are in flight, and how many may be.
+        cost: returns what the journal's answers cost.
 
     Raises:
         OutputError: the file cannot be written.
@@ -63,10 +63,10 @@ class RunNotes:
         self.load: Callable[[], tuple[int, int] | None] = lambda: None
         self.cost: Callable[[], float | None] = lambda: None
         if path is not None:
-            self._write(b"")
+            self._append(b"")
 
     def figures(self, *, complete: bool) -> dict[str, Any]:
-        """Tell how the run stands; keys are those of ``--log-json``."""
+        """Return the figures of this moment; the keys are those of ``--log-json``."""
         stats, now = self._stats, self._clock()
         in_flight, limit = self.load() or (None, None)
         return {
@@ -89,25 +89,25 @@ class RunNotes:
         }
 
     def tick(self) -> None:
-        """Tell it if a second has passed; the journal is left alone while nothing happens."""
+        """Write the figures if a second has passed; without a file only if there is news."""
         if self._clock() < self._next:
             return
         self._next = self._clock() + _SECONDS
         counted = (self._stats.rows, self._stats.answered)
         if self._path is not None or (self.journal is not None and counted != self._noted):
-            self.tell(complete=False)
+            self.write(complete=False)
         self._noted = counted
 
-    def tell(self, *, complete: bool) -> None:
-        """Tell it now."""
+    def write(self, *, complete: bool) -> None:
+        """Write the figures now."""
         line = dumps(self.figures(complete=complete))
         if self._path is not None:
-            self._write(line + b"\n")
+            self._append(line + b"\n")
         if self.journal is not None:
             self.journal.set_note(FIGURES, line.decode())
 
     def add_up(self, figures: Iterable[dict[str, Any]]) -> None:
-        """Set counts, load and cost to the sums of the figures of several runs."""
+        """Set the counts, the load and the cost to the sums over the figures of several runs."""
         sums, groups, stats = Counter[str](), defaultdict[str, Any](Counter), self._stats
         for each in figures:
             for name, value in each.items():
@@ -122,7 +122,7 @@ class RunNotes:
         load, cost = (sums["in_flight"], sums["limit"]), sums["cost"]
         self.load, self.cost = lambda: load, lambda: cost
 
-    def _write(self, line: bytes) -> None:
+    def _append(self, line: bytes) -> None:
         try:
             with open(self._path or "", "ab") as file:
                 file.write(line)

@@ -1,4 +1,4 @@
-"""How an option is declared, and how the text of each kind of option is read and checked."""
+"""How an option is declared, read and checked."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class Option(NamedTuple):
 
     Attributes:
         names: ``-o`` and ``--output``; none for the positional INPUT.
-        metavar: stands for the value in the help; empty for a flag.
-        read: reads the text; raises ValueError with words that follow "it", or with any words
-            where there is a ``form``.
-        form: what the text must be.
+        metavar: the name of the value in the help; empty for a flag.
+        read: turns the text into the value, or raises ValueError. Without ``form``, the message
+            of the error must be able to follow "it".
+        form: what the text must be; shown after "it must be".
         least: the smallest number allowed.
-        complete: names the values that a shell offers.
-        env: the environment variable that is read where the option is not given.
-        needs: options of which one must be given with it.
-        excludes: options that must not be given with it.
+        complete: lists the values that a shell offers.
+        env: the environment variable that is read if the option is not given.
+        needs: one of these options must be given too.
+        excludes: none of these options may be given too.
     """
 
     names: tuple[str, ...]
@@ -49,8 +49,8 @@ def option(usage: str, text: str, *, default: Any = None, **more: Any) -> Any:
 
     Args:
         usage: names and metavar, such as ``-o, --output PATH``; without a metavar it is a flag.
-        text: of the help. A number or a name as default is added to it.
-        default: where it is not given; else a flag is False, a list (it may be repeated) is empty.
+        text: the help. A default that is a number or a name is added to it.
+        default: the value if the option is not given. A flag is then False, a list empty.
         more: further attributes of ``Option``.
     """
     words = usage.replace(",", " ").split()
@@ -64,13 +64,13 @@ def option(usage: str, text: str, *, default: Any = None, **more: Any) -> Any:
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 class Settings:
-    """Makes a frozen dataclass of each class below it, whose fields are options.
+    """The base of all settings. Each subclass becomes a frozen dataclass; its fields are options.
 
-    A class with the name of a command is the command: its docstring is the help, then examples.
-    Others are options that several commands share.
+    A subclass with a ``command`` is that command; its docstring is the help text and the examples.
+    The other subclasses hold options that several commands share.
 
     Attributes:
-        heading: stands in the help above the options that the class declares.
+        heading: the title, in the help, of the options that the class declares.
     """
 
     command: ClassVar[str] = ""
@@ -86,7 +86,7 @@ class Settings:
         dataclass(init=False, frozen=True, kw_only=True, eq=False, repr=False)(cls)
 
     def __init__(self, **values: Any) -> None:
-        # One for all: to compile one for each command would take 13 ms at each start.
+        # One method for all: dataclasses that make their own would add 13 ms to each start.
         for each in fields(self):  # type: ignore[arg-type]  # see __init_subclass__
             default = [] if each.default_factory is list else each.default
             object.__setattr__(self, each.name, values.pop(each.name, default))
@@ -107,7 +107,7 @@ class Settings:
         return groups
 
     def check(self) -> None:
-        """See that the options go together.
+        """Check that the options fit together.
 
         Raises:
             ConfigError: they do not.
@@ -123,9 +123,6 @@ class Settings:
             for other in declared.excludes.split():
                 if other in given:
                     raise ConfigError(f"{flag} and {other} exclude each other")
-
-
-# How the text of an option is read.
 
 
 def read_concurrency(text: str) -> int:
@@ -196,7 +193,7 @@ def read_header(text: str) -> tuple[str, str]:
     return name, value
 
 
-def read_text(text: str) -> str:
+def read_text_or_file(text: str) -> str:
     """Read a text, or the file named after ``@``."""
     if not text.startswith("@"):
         return text
@@ -217,7 +214,7 @@ def read_field(text: str) -> tuple[str, str]:
 
 
 def read_statuses(text: str) -> frozenset[str]:
-    """Read names of verification statuses with commas between them."""
+    """Read statuses of ``verify``, separated by commas."""
     if (names := frozenset(text.split(","))) <= set(complete_statuses()):
         return names
     raise ValueError(f"must be one or more of {','.join(complete_statuses())}")
@@ -234,21 +231,21 @@ def read_language(text: str) -> str:
 
 
 def complete_templates() -> list[str]:
-    """Name the built-in templates."""
+    """List the built-in templates."""
     from codesynth.operators.templates import template_names
 
     return template_names()
 
 
 def complete_languages() -> list[str]:
-    """Name the languages whose code can be recognised."""
+    """List the languages of ``--language``."""
     from codesynth.operators.languages import language_names
 
     return language_names()
 
 
 def complete_statuses() -> list[str]:
-    """Name the statuses of ``verify``."""
+    """List the statuses of ``verify``."""
     from codesynth.verify import STATUSES
 
     return list(STATUSES)

@@ -1,8 +1,8 @@
 """Rows -> requests -> responses -> rows in order; every row is accounted for.
 
-The way of a row: ``make_requests`` runs in the serving's feeder thread and writes the request's
-body and journal key once; the serving answers; ``run`` takes the response in the caller's thread,
-makes a line of it, puts it in its turn, asks the filters and writes it to one place.
+The way of a row: ``make_requests`` runs in the serving's feeder thread and makes the request with
+its body and its journal key. The serving answers. ``run``, in the caller's thread, makes a line of
+the response, waits for its turn, asks the filters, and writes it to the output or the failures.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from codesynth.errors import OutputError, RunError
 from codesynth.journal.occurrences import Occurrences
 from codesynth.models import (
     REJECTIONS,
-    Ask,
     Failure,
+    Question,
     Record,
     Request,
     Response,
@@ -31,18 +31,18 @@ from codesynth.serving import LLMServing, ResponseStream
 from codesynth.storage import Reorder, failure_line, rejection_line, row_line
 
 TICK_SECONDS = 0.1
-"""Signals, limits and the bar are looked after so often."""
+"""Time between two looks at signals, limits and the bar."""
 
 
 class Task(Protocol):
-    """What a command does with a row. It does no I/O."""
+    """What a command asks about a row, and how it reads the response. It does no I/O."""
 
-    def ask(self, record: Record) -> Ask | Failure:
+    def ask(self, record: Record) -> Question | Failure:
         """Say what to ask for a row, or why it cannot be asked."""
         ...
 
     def columns(self, response: Response) -> dict[str, Any] | Failure:
-        """Read the new columns from a response without an error, or say why there are none."""
+        """Read the new columns from a response that has no error, or say why there are none."""
         ...
 
     def subject(self, record: Record, columns: dict[str, Any]) -> str:
@@ -62,12 +62,12 @@ class Sink(Protocol):
         ...
 
     def flush(self) -> None:
-        """Write what it has taken: nothing more comes just now."""
+        """Write what it has taken; called when no row is ready."""
         ...
 
 
 class RowFilter(Protocol):
-    """Says which finished rows are written; hears of each row in the order of the output."""
+    """Says which finished rows are written; called for each row, in the order of the output."""
 
     def reject(self, row: Row) -> Failure | None:
         """Say why a row is not wanted; None accepts it. Its kind is one of ``REJECTIONS``."""
@@ -79,35 +79,35 @@ class RowFilter(Protocol):
 
 
 class RowWindow(Protocol):
-    """Decides about rows together with their neighbours; stands before the filters."""
+    """Decides about rows by comparing them with their neighbours; used before the filters."""
 
     def put(self, row: Row) -> Iterable[tuple[Row, Failure | None]]:
-        """Take a row in its turn; return those that are decided, each with why it is not wanted."""
+        """Take a row in its turn; return the decided rows, each with the reason of a rejection."""
         ...
 
     def rest(self) -> Iterable[tuple[Row, Failure | None]]:
-        """Return the rows that are left: no more will come."""
+        """Return the rows that are left, at the end of the run."""
         ...
 
 
 class Stop:
-    """Ends a run from outside: a signal, a limit in time.
+    """Ends a run from outside, after a signal or at a time limit.
 
     Attributes:
-        asked: how often; 0 while the run may go on.
-        grace: seconds to wait for what is in flight; None waits for all of it.
-        signal: the number of the signal that asked, if one did.
+        triggered: how often it was; 0 while the run may go on.
+        grace: seconds to wait for requests in flight; None waits for all of them.
+        signal: the number of the signal, if one ended the run.
     """
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.triggered = 0
         self.grace: float | None = None
         self.signal: int | None = None
 
-    def ask(self, grace: float | None) -> None:
+    def trigger(self, grace: float | None) -> None:
         """Send nothing more."""
         self.grace = grace
-        self.asked += 1
+        self.triggered += 1
 
 
 def make_requests(
@@ -119,20 +119,21 @@ def make_requests(
 ) -> Iterator[Request | Response]:
     """Turn rows into requests; a row that cannot be asked becomes a Response with its failure.
 
-    Equal requests are told apart by how often they came before in the undivided job, so that the
-    answers of its parts fit however the job is divided the next time.
+    The journal key is a hash of what is asked. An equal request that comes again gets the number
+    of times it came before in the undivided job, so that its answer is found again even if the
+    job is divided into other parts.
 
     Args:
         chosen: tells whether request ``number``, from 0, of the whole job belongs to the run.
     """
     seen, every = Occurrences(), blake2b(digest_size=16)
     for number, record in enumerate(records):
-        if stop.asked:
+        if stop.triggered:
             return
-        ask = record.error or task.ask(record)
+        question = record.error or task.ask(record)
         key = b""
-        if isinstance(ask, Ask):
-            key = blake2b(ask.identity, digest_size=16).digest()
+        if isinstance(question, Question):
+            key = blake2b(question.identity, digest_size=16).digest()
             if before := seen.count(key):
                 key += before.to_bytes(4, "big")
         every.update(key or b"bad row")
@@ -140,10 +141,10 @@ def make_requests(
             continue
         position = stats.rows
         stats.rows += 1
-        if isinstance(ask, Ask):
-            yield Request(record, position, ask.body, key, ask.messages)
+        if isinstance(question, Question):
+            yield Request(record, position, question.body, key, question.messages)
         else:
-            yield Response(Request(record, position, b""), error=ask)
+            yield Response(Request(record, position, b""), error=question)
     stats.requests = every.hexdigest()
     stats.all_read = True
 
@@ -151,21 +152,21 @@ def make_requests(
 def responses(
     stream: ResponseStream, stop: Stop, tick: Callable[[], None]
 ) -> Generator[Response | None, None, None]:
-    """Take responses as they come; None at once and then ten times a second while none does.
+    """Yield responses as they come, and None while none is ready.
 
-    When a stop is asked for, the stream is drained.
+    When ``stop`` is triggered, the stream is drained.
 
     Args:
         tick: called ten times a second.
     """
-    heard, next_tick = 0, 0.0
+    drained, next_tick = 0, 0.0
     with stream:
         while True:
             if (now := monotonic()) >= next_tick:
                 next_tick = now + TICK_SECONDS
                 tick()
-            if stop.asked > heard:
-                heard = stop.asked
+            if stop.triggered > drained:
+                drained = stop.triggered
                 stream.drain(stop.grace)
             if not stream.wait(0):
                 yield None
@@ -221,23 +222,23 @@ def run(
     tick: Callable[[], None] = lambda: None,
     on_failure: Callable[[Record, Failure], None] = lambda *_: None,
 ) -> None:
-    """Write what becomes of every record to one place, the output or the failures.
+    """Ask for every record, and write it to exactly one place, the output or the failures.
 
     Args:
         records: pulled in the serving's feeder thread, as fast as requests can be sent.
         stats: kept up to date.
         chosen: see ``make_requests``.
-        ordered: in the order of the records; what is early waits, on disk if it is much.
+        ordered: write rows in the order of the records; early rows wait, if many then on disk.
         window: decides about rows that belong together.
-        filters: asked in turn, for each row in the order in which rows are written.
-        drain_grace: where a row cannot be written, seconds to wait for what is in flight all the
-            same: a journal in ``serving`` keeps it.
-        tick: called ten times a second, as ``stop`` is looked at.
+        filters: asked one after the other about each row.
+        drain_grace: if a row cannot be written, seconds to wait for requests in flight, so that
+            a journal in ``serving`` keeps their answers; None does not wait.
+        tick: called ten times a second.
         on_failure: called for each row that failed.
 
     Raises:
         EndpointError: no request can succeed; what was answered is written first.
-        RunError: a row was lost or doubled.
+        RunError: a row was lost or written twice.
     """
     lines = _Lines(sink, stats, window, filters, ordered=ordered)
     filtered = bool(filters) or window is not None
@@ -255,7 +256,7 @@ def run(
             lines.put(response.request.position, row)
     except (OutputError, BrokenPipeError):
         if drain_grace is not None:
-            stop.ask(drain_grace)
+            stop.trigger(drain_grace)
             deque(stream, maxlen=0)
         raise
     except RunError:
@@ -264,7 +265,7 @@ def run(
     finally:
         stream.close()
     lines.put_rest()
-    if stats.pending and not stop.asked:
+    if stats.pending and not stop.triggered:
         raise RunError(
             f"{stats.rows} rows in, but {stats.ok} ok, {stats.rejected} rejected and "
             f"{stats.failed} failed. This is a bug"
@@ -272,7 +273,7 @@ def run(
 
 
 def count_tokens(stats: Stats, response: Response) -> None:
-    """Count a response that has come, and its tokens."""
+    """Count a response and its tokens."""
     stats.answered += 1
     usage = response.answer.usage if response.answer is not None else None
     if response.cached:
@@ -284,7 +285,7 @@ def count_tokens(stats: Stats, response: Response) -> None:
 
 
 class _Lines:
-    """Rows on their way to the sink, in order where that is asked for, past window and filters."""
+    """Puts rows in order, asks the window and the filters, and writes the rows to the sink."""
 
     def __init__(
         self,
@@ -307,7 +308,7 @@ class _Lines:
                 self._decide(each)
 
     def put_rest(self) -> None:
-        """Write what waits behind a row that will not come."""
+        """Write the rows that still wait, also those behind a row that will not come."""
         for each in self._reorder.rest() if self._reorder is not None else ():
             self._decide(each)
         for row, reason in self._window.rest() if self._window is not None else ():

@@ -1,4 +1,4 @@
-"""The process: its standard streams, and signals as a clean stop."""
+"""Standard streams of the process, and a clean stop when a signal comes."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 EXIT_PIPE = 141
 DRAIN_SECONDS = 3.0
-"""After a signal, what is in flight gets this long to arrive: it is paid for."""
+"""After a signal, requests in flight have this long to be answered: they are paid for."""
 EXIT_SECONDS = 4.5
-"""After a signal, the process ends whatever happens."""
+"""After a signal, the process ends after this time in any case."""
 
 
 def redirect_to_devnull(fd: int) -> None:
-    """Send what is still written to a stream nowhere, so that flushing it raises nothing."""
+    """Discard what is still written to a stream, so that flushing it raises no error."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), fd)
 
 
 def occupy_standard_streams() -> None:
-    """Fill closed descriptors 0 to 2, or the next file opened would be taken for a stream.
+    """Open descriptors 0 to 2 where they are closed, so that no other file gets their numbers.
 
-    Each is opened the wrong way round, so that using it fails as if it were closed; stderr is
-    opened to write into nothing.
+    Standard input is opened for writing and standard output for reading, so that using them fails
+    as if they were closed. What is written to standard error is discarded.
     """
     for fd, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
@@ -40,10 +40,11 @@ def occupy_standard_streams() -> None:
         sys.stderr = open(2, "w")
 
 
-def signals(stop: Stop) -> AbstractContextManager[None]:
-    """Turn a signal into a stop; a second one ends the process at once.
+def stop_on_signal(stop: Stop) -> AbstractContextManager[None]:
+    """Trigger ``stop`` when a signal comes; a second signal ends the process at once.
 
-    What was ignored from the start (SIGHUP under nohup, SIGINT in the background) stays ignored.
+    A signal that was ignored from the start (SIGHUP under nohup, SIGINT in the background) stays
+    ignored.
     """
     import contextlib
     import signal
@@ -53,7 +54,7 @@ def signals(stop: Stop) -> AbstractContextManager[None]:
         if stop.signal is not None:
             os._exit(128 + number)
         stop.signal = number
-        stop.ask(DRAIN_SECONDS)
+        stop.trigger(DRAIN_SECONDS)
         watchdog = threading.Timer(EXIT_SECONDS, os._exit, (128 + number,))
         watchdog.daemon = True
         watchdog.start()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
 GIVE_WAY_SECONDS = 0.4
-"""So long a command in a pipe leaves the terminal to the next one, which may still be starting."""
+"""In a pipe, a command draws no bar for this time: the next command may still be starting."""
 
 
 class Progress:
@@ -26,13 +26,13 @@ class Progress:
     Args:
         stats: the run's counts, read again at each ``tick``.
         total: counts the rows to come; called only where a bar is drawn.
-        name: stands before each line.
-        bar: draw one, where stderr is a terminal.
-        gives_way: another command that draws a bar on the same terminal keeps it: in a pipe of two
-            commands the second.
+        name: the start of each line.
+        bar: draw a bar if stderr is a terminal.
+        gives_way: draw no bar if another command draws one on the same terminal. In a pipe of two
+            commands the first gives way.
 
     Attributes:
-        status: words the state of the endpoint for the bar: what is in flight, what goes wrong.
+        status: returns words for the bar: how many requests are in flight, and what goes wrong.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Progress:
         return True
 
     def _lock(self) -> bool:
-        """Take the terminal for a bar; False where another command has it."""
+        """Lock the terminal for this bar; False if another command has locked it."""
         if self._terminal is not None:
             try:
                 fcntl.flock(self._terminal, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -134,12 +134,12 @@ class Progress:
             self._show(partial(print, line, file=self._stream, flush=True))
 
     def _show(self, draw: Callable[[], object]) -> None:
-        """Draw, where it can be seen: a closed terminal or a full log ends no run."""
+        """Draw; errors are ignored, because a closed terminal or a full disk must not end a run."""
         with contextlib.suppress(OSError):
             draw()
 
     def summary(self, *more: str) -> str:
-        """Word the run's counts: ``100 in: 98 ok, 2 failed, 41k tokens, 1m12s``."""
+        """Write the run's counts: ``100 in: 98 ok, 2 failed, 41k tokens, 1m12s``."""
         stats = self._stats
         parts = _counts(stats)
         if stats.pending:
@@ -151,7 +151,7 @@ class Progress:
 
 
 def _open_terminal(stream: TextIO) -> int | None:
-    """Open the terminal of a stream anew, to lock it; None where it has no name."""
+    """Open the terminal of a stream again, to lock it; None if the stream is not a terminal."""
     try:
         return os.open(os.ttyname(stream.fileno()), os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
     except (OSError, ValueError):
@@ -164,7 +164,7 @@ def _counts(stats: Stats) -> list[str]:
 
 
 def tokens(used: Usage) -> str:
-    """Word the tokens used.
+    """Write the number of tokens for people.
 
     >>> tokens(Usage(40_000, 1_400)), tokens(Usage(100, 900, reasoning_tokens=800))
     ('41k tokens', '1.0k tokens (89 % of the answers reasoning)')
@@ -190,7 +190,7 @@ def _short(count: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Word a time.
+    """Write a time for people.
 
     >>> [duration(s) for s in (0.25, 72, 7384)]
     ['0.2s', '1m12s', '2h03m']
@@ -204,5 +204,5 @@ def duration(seconds: float) -> str:
 
 
 def _digits(value: float) -> int:
-    """Tell the digits after the point that make two figures of a number, or more before it."""
+    """Count the digits to show after the point: 1 for a number of one digit, else none."""
     return 1 if value < 9.95 else 0

@@ -11,22 +11,21 @@ from typing import Any
 
 from codesynth import pipeline
 from codesynth.codec import dumps, loads
-from codesynth.errors import CodesynthError, ConfigError
+from codesynth.errors import CodesynthError, ConfigError, one_line
 from codesynth.journal import Journal
 from codesynth.models import Failure, Record, Stats
 from codesynth.notes import RunNotes, fates_note, job_note
 from codesynth.pipeline import RowFilter, RowWindow, Stop, Task
-from codesynth.process import DRAIN_SECONDS, signals
+from codesynth.process import DRAIN_SECONDS, stop_on_signal
 from codesynth.progress import Progress
 from codesynth.serving import LLMServing
-from codesynth.serving.answers import one_line
 from codesynth.serving.limits import Budget
 from codesynth.settings import RowSettings
 from codesynth.storage import Files, pack_fates
 
 EXIT_OK, EXIT_FAILED_ROWS, EXIT_LIMIT = 0, 3, 5
 _LOOK_SECONDS = 1.0
-_WAY_OUT = "Choose another -o, or replace it with --overwrite"
+_FIX = "Choose another -o, or replace it with --overwrite"
 
 
 def open_journal(
@@ -36,7 +35,11 @@ def open_journal(
     stack: contextlib.ExitStack,
     log: str | None = None,
 ) -> Journal | None:
-    """Open the run's journal, if there is one; see first that nothing is lost by the run."""
+    """Open the run's journal, if it has one. First make sure that the run destroys no file.
+
+    Raises:
+        ConfigError: a file has two uses, or an output exists without its journal.
+    """
     files.reject_shared_paths(settings.inputs, path, log)
     if path is None or not Journal.exists(path):
         files.refuse_existing(overwrite=settings.overwrite)
@@ -47,14 +50,14 @@ class Run:
     """One run of the pipeline, its progress and its end.
 
     Args:
-        total: counts the rows to come, where that is known.
-        journal: keeps what is answered, if there is one.
-        log: path of the file that gets the figures once a second.
+        total: counts the rows to come; None where that is not known.
+        journal: keeps the answers.
+        log: the file of ``--log-json``.
 
     Attributes:
-        remarks, tally: for the summary line.
-        assumed_model: where the model was not named: the one that the journal's answers are of.
-        fewest_rows: of the finished output that the run replaces.
+        remarks, tally: words and counts for the summary line.
+        assumed_model: the model of the journal's answers, if the user named none.
+        fewest_rows: rows of the finished output that the run replaces; it must have as many.
         stop: ends the run from outside.
     """
 
@@ -82,7 +85,7 @@ class Run:
         self._next_look = 0.0
         self._first_failure: tuple[int, str] | None = None
         self._reader_is_gone = self._out_of_time = False
-        self._job, self._disorder = "", "--unordered" if settings.unordered else None
+        self._job, self._not_joinable = "", "--unordered" if settings.unordered else None
         self.progress = Progress(
             self.stats,
             self.total,
@@ -92,33 +95,34 @@ class Run:
         )
 
     def say(self, text: str, count: int | bool = True) -> None:
-        """Print a line for people, unless they asked for quiet or there are none to count."""
+        """Print a line for people; nothing with ``--quiet`` or where ``count`` is 0."""
         if count and not self.settings.quiet:
             self.progress.say(text)
 
-    def claim(self, job: Mapping[str, Any], journal: Journal, disorder: str | None) -> str:
-        """Note what the output is made of; return it as one text.
+    def set_job(self, job: Mapping[str, Any], journal: Journal, not_joinable: str | None) -> str:
+        """Set what the output is made of; refuse to replace a finished output of another job.
+
+        Returns ``job`` as one text.
 
         Args:
-            job: what decides the requests; its keys are named to people.
-            disorder: the option that makes the order of the rows another one, if any does.
+            job: what decides the requests; its keys appear in messages.
+            not_joinable: the option with which parts of a job cannot be joined, if one is given.
 
         Raises:
-            ConfigError: there is a finished output of another job, or with more rows.
+            ConfigError: a finished output is of another job, or has more rows.
         """
-        self._job, self._disorder = dumps(job, sort_keys=True).decode(), disorder or self._disorder
+        self._job = dumps(job, sort_keys=True).decode()
+        self._not_joinable = not_joinable or self._not_joinable
         output = self.files.output
         if self.settings.overwrite or not output.exists():
             return self._job
-        noted = journal.note(job_note(self.settings.output or ""))
+        noted = journal.get_note(job_note(self.settings.output or ""))
         if noted is None:
-            raise ConfigError(
-                f"{output.path} exists, but {journal.path} does not know it. {_WAY_OUT}"
-            )
+            raise ConfigError(f"{output.path} exists, but {journal.path} does not know it. {_FIX}")
         before, now = loads(noted), loads(self._job)
         if changed := [name for name in before if now.get(name) != before[name]]:
             words = " and ".join(changed)
-            raise ConfigError(f"{output.path} was made with other {words}. {_WAY_OUT}")
+            raise ConfigError(f"{output.path} was made with a different {words}. {_FIX}")
         self.fewest_rows = output.count_rows()
         expected = self.total()
         if expected is not None and expected < self.fewest_rows:
@@ -127,7 +131,7 @@ class Run:
 
     def _refusal(self, rows: int) -> ConfigError:
         words = f"{self.files.output.path} has {self.fewest_rows} rows, this run only {rows}"
-        return ConfigError(f"{words}. {_WAY_OUT}")
+        return ConfigError(f"{words}. {_FIX}")
 
     def execute(
         self,
@@ -140,9 +144,9 @@ class Run:
         """Send the records through and finish the output; return the exit code."""
         self.files.start()
         if self.journal is not None:
-            self.total()  # noted once a second; counted before files run short
+            self.total()  # counted now: later there may be too many open files to do it
         try:
-            with self.progress, signals(self.stop):
+            with self.progress, stop_on_signal(self.stop):
                 pipeline.run(
                     records,
                     task,
@@ -161,7 +165,7 @@ class Run:
         except CodesynthError:
             if self.stats.answered:
                 self._summarize()
-            self.notes.tell(complete=False)
+            self.notes.write(complete=False)
             raise
         if self._reader_is_gone:
             raise BrokenPipeError
@@ -169,23 +173,23 @@ class Run:
 
     @property
     def _drain_grace(self) -> float | None:
-        """What is in flight when rows cannot be written is waited for where a journal keeps it."""
+        """Seconds to wait for answers if rows cannot be written: only a journal can keep them."""
         return DRAIN_SECONDS if self.journal is not None else None
 
     def tick(self) -> None:
-        """Show how the run goes, and look after its limits."""
+        """Draw the bar, write the figures, and stop the run at its limits."""
         self.progress.tick()
         self.notes.tick()
         now = time.monotonic()
         if now >= self._deadline:
             self._deadline = float("inf")
             self._out_of_time = True
-            self.stop.ask(None)
+            self.stop.trigger(None)
         if now >= self._next_look:
             self._next_look = now + _LOOK_SECONDS
             if not self._reader_is_gone and self.files.output.reader_is_gone():
                 self._reader_is_gone = True
-                self.stop.ask(self._drain_grace or 0.0)
+                self.stop.trigger(self._drain_grace or 0.0)
 
     def _note_failure(self, record: Record, failure: Failure) -> None:
         if self._first_failure is None or record.index < self._first_failure[0]:
@@ -193,7 +197,7 @@ class Run:
             self._first_failure = record.index, words
 
     def finish(self) -> int:
-        """Finish the output if all rows are there, and say so; return the exit code."""
+        """Finish the output if all rows are there; print the summary; return the exit code."""
         stats, stop = self.stats, self.stop
         complete = stats.all_read and not stats.pending
         if complete:
@@ -203,7 +207,7 @@ class Run:
             if self.journal is not None:
                 self._note_job(self.journal)
             self.files.commit()
-        self.notes.tell(complete=complete)
+        self.notes.write(complete=complete)
         if not complete:
             resume = "run the same command again to resume"
             self.remarks += (resume if self.journal is not None else "stopped before the end",)
@@ -215,10 +219,10 @@ class Run:
         return EXIT_FAILED_ROWS if stats.failed else EXIT_OK
 
     def _note_job(self, journal: Journal) -> None:
-        """Note what a finished output is made of, before its file is put in place."""
+        """Store in the journal what the output is made of, before the file gets its name."""
         name, files = self.settings.output or "", self.files
         about = {
-            "disorder": self._disorder,
+            "disorder": self._not_joinable,
             "requests": self.stats.requests,
             "rows": self.stats.rows,
             "checksums": files.checksums,

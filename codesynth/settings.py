@@ -31,7 +31,7 @@ from codesynth.options import (
     read_price,
     read_shard,
     read_statuses,
-    read_text,
+    read_text_or_file,
 )
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -47,15 +47,15 @@ class FileSettings(Settings, heading=_FILES):
         "File for the rows, named PATH.partial until it is complete. Default: stdout.",
     )
     failures: str | None = option(
-        "--failures PATH", "File for rows that failed. Default with -o: OUT.failures.jsonl."
+        "--failures PATH", "File for rows that failed. Default with -o a.jsonl: a.failures.jsonl."
     )
-    overwrite: bool = option("--overwrite", "Replace OUT, whatever it holds.")
+    overwrite: bool = option("--overwrite", "Replace the file of -o, whatever it holds.")
 
 
 class RowSettings(FileSettings, heading=_FILES):
-    """What every command that turns rows into rows has."""
+    """Options of each command that turns rows into rows."""
 
-    limit: int | None = option("--limit N", "Read only the first N rows.", least=1)
+    limit: int | None = option("--limit N", "Process only the first N rows.", least=1)
     shard: tuple[int, int] = option(
         "--shard I/N",
         "Do one of N parts of a job: each N-th row, from number I (0 to N - 1).",
@@ -79,7 +79,7 @@ class RowSettings(FileSettings, heading=_FILES):
         return []
 
     def check(self) -> None:
-        """See that the options go together; see ``Settings.check``."""
+        """Check that the options fit together."""
         super().check()
         columns = self.new_columns
         if len(set(columns)) < len(columns):
@@ -101,7 +101,7 @@ class RequestSettings(Settings, heading="What to ask"):
     system_prompt: str | None = option(
         "--system-prompt TEXT|@FILE",
         "System message of each request. Default: none.",
-        read=read_text,
+        read=read_text_or_file,
     )
     temperature: float | None = option(
         "--temperature T", "Sampling temperature. Default: not sent."
@@ -120,12 +120,15 @@ class RequestSettings(Settings, heading="What to ask"):
         "Reject rows that overlap with this benchmark (JSONL or text). May be repeated.",
     )
     ngram: int = option(
-        "--ngram N", "Overlap means N equal words one after another.", default=13, least=3
+        "--ngram N",
+        "With --decontaminate: a row overlaps if N words in sequence are the same.",
+        default=13,
+        least=3,
     )
     estimate: int | None = option(
         "--estimate N",
-        "Ask for N rows spread over the input, print what all would take in tokens, time and "
-        "money, and stop. The journal keeps the answers.",
+        "Ask for N rows from all over the input, print the tokens, time and money that all rows "
+        "would take, and stop. The journal keeps the answers.",
         least=1,
         excludes="--batch --shard",
     )
@@ -133,11 +136,11 @@ class RequestSettings(Settings, heading="What to ask"):
 
 
 class EndpointSettings(Settings, heading="Endpoint and model"):
-    """Who is asked."""
+    """Where requests are sent."""
 
     model: str | None = option(
         "--model NAME",
-        "Name of the model. Default: CODESYNTH_MODEL, else the only one the endpoint lists.",
+        "Name of the model. Default: CODESYNTH_MODEL, else the only model the endpoint lists.",
         env="CODESYNTH_MODEL",
     )
     base_urls: list[str] = option(
@@ -229,12 +232,12 @@ class PriceSettings(Settings, heading="Cost"):
 
 
 class JournalSettings(PriceSettings, heading="Stop and resume"):
-    """What is remembered, and what a run may cost."""
+    """Which answers are kept and used again, and what a run may cost."""
 
     journal: str | None = option(
         "--journal PATH",
         "File that keeps every answer, so that no later run asks for it again, not even with "
-        "--overwrite. Default with -o: OUT.journal.",
+        "--overwrite. Default with -o a.jsonl: a.journal.",
     )
     no_journal: bool = option(
         "--no-journal", "Keep no journal: a later run asks and pays again.", excludes="--journal"
@@ -247,8 +250,8 @@ class JournalSettings(PriceSettings, heading="Stop and resume"):
     )
     max_cost: float | None = option(
         "--max-cost C",
-        "Stop cleanly and exit 5 before all answers in the journal cost more than C. Add "
-        "--max-tokens to make it exact.",
+        "Stop cleanly and exit 5 before the answers in the journal cost more than C in total. "
+        "Only --max-tokens makes the limit exact.",
         least=0,
         needs="--price",
     )
@@ -263,7 +266,7 @@ class AskSettings(
     JournalSettings,
     heading=_FILES,
 ):
-    """What every command that asks a model has."""
+    """Options of each command that asks a model."""
 
     output_key: str = ""
     reasoning_key: str | None = option(
@@ -295,7 +298,7 @@ class AskSettings(
 
     @property
     def params(self) -> SamplingParams:
-        """OpenAI's request parameters."""
+        """The parameters of each request, by OpenAI's names."""
         extra = dict(self.extra_body or {})
         return SamplingParams(self.temperature, self.top_p, self.max_tokens, extra)
 
@@ -317,12 +320,12 @@ class AskSettings(
 
     @property
     def most_tokens(self) -> int | None:
-        """Tell the most tokens of an answer, where the requests name it."""
+        """The most tokens that an answer may have; None where the requests do not say."""
         body = self.params.body("", [])
         return body.get("max_completion_tokens") or body.get("max_tokens")
 
     def check(self) -> None:
-        """See that the options go together; see ``Settings.check``."""
+        """Check that the options fit together."""
         super().check()
         if self.batch and len(self.base_urls) > 1:
             raise ConfigError("--batch sends to one endpoint: give one --base-url")
@@ -332,10 +335,10 @@ class AskSettings(
             raise ConfigError("--ray needs INPUT files that all nodes can read, not standard input")
 
     def part(self, number: int, of: int, output: str, also_journal: list[str]) -> Self:
-        """Make the settings of one part of the job, for a process in whatever folder.
+        """Make the settings of one part of the job, for a process in any working directory.
 
         Args:
-            also_journal: further journals for it to take answers from.
+            also_journal: further journals that the part may take answers from.
         """
         template = self.prompt_template
         if template is not None and Path(template).exists():
@@ -357,7 +360,7 @@ class AskSettings(
         )
 
     def share(self, number: int) -> Self:
-        """Divide the limits among so many processes that run at the same time."""
+        """Divide the limits among ``number`` processes that run at the same time."""
         return replace(
             self,
             concurrency=self.concurrency // number,
@@ -376,7 +379,7 @@ def _headers_of(environ: Mapping[str, str]) -> dict[str, str]:
         return dict(read_header(f"{name}: {value}") for name, value in loads(text).items())
     except (ValueError, AttributeError) as exc:
         raise ConfigError(
-            'CODESYNTH_HEADERS is no JSON object of headers, such as {"X-Title": "my run"}'
+            'CODESYNTH_HEADERS must be a JSON object of headers, such as {"X-Title": "my run"}'
         ) from exc
 
 
@@ -420,14 +423,14 @@ class InstructionsSettings(AskSettings, command="gen-instructions"):
     )
     accepted: int | None = option(
         "--accepted N",
-        "Ask until N instructions are accepted, whatever -n says.",
+        "Ask until the filters have accepted N instructions. Replaces -n.",
         least=1,
         excludes="--unordered --ray --batch",
     )
 
 
 class InstructionSettings(AskSettings, heading=_FILES):
-    """What the commands have whose rows are instructions."""
+    """Options of the commands that read one instruction per row."""
 
     input_key: str | None = option(
         "--input-key KEY",
@@ -507,7 +510,7 @@ class GenSettings(AskSettings, command="gen"):
         return [*columns[1:], *(f"{self.prefix}{name}" for name, _ in self.require)]
 
     def check(self) -> None:
-        """See that the options go together; see ``Settings.check``."""
+        """Check that the options fit together."""
         super().check()
         if self.prompt_template is None:
             raise ConfigError("gen needs -t: a template file, or the name of a built-in template")
@@ -527,8 +530,8 @@ class VerifySettings(RowSettings, command="verify"):
     output_key: str = option("--output-key KEY", "Column to write.", default="verification")
     instruction_key: str | None = option(
         "--instruction-key KEY",
-        "Column with the instruction; its doctests are tests too. Default: instruction, "
-        "generated_instruction or prompt.",
+        "Column with the instruction. Its doctests are the tests of a row that has no others. "
+        "Default: instruction, generated_instruction or prompt.",
     )
     test_key: str | None = option(
         "--test-key KEY",
@@ -545,24 +548,25 @@ class VerifySettings(RowSettings, command="verify"):
     )
     best: bool = option(
         "--best",
-        "Keep only the first answer to each instruction that passed its tests; with --agree, one "
-        "answer of the largest group.",
+        "Keep only one answer to each instruction: the first that passed its tests; with --agree, "
+        "the first of the best group.",
         excludes="--keep --unordered",
     )
     agree: bool = option(
         "--agree",
         "Compare the answers to each instruction, for tests that may be wrong. Adds the columns "
         "pass_rate (share of the tests that the answer passed) and agreement (share of the answers "
-        "that passed the same tests). A test that every answer fails does not count. With --best, "
-        "the kept answer passed all tests or, if none did, is from the group with the most answers "
-        "times passed tests. Only answers at most 1,000 rows apart are compared.",
+        "that passed the same tests). A test that every answer fails does not count. Answers that "
+        "passed the same tests are a group. The best group passed all tests or, if none did, has "
+        "the highest number of answers times number of passed tests. Only answers at most 1,000 "
+        "rows apart are compared.",
         excludes="--unordered",
     )
     pairs: bool = option(
         "--pairs",
         "Write preference pairs instead of rows: prompt (the instruction), chosen (an answer that "
-        "passed) and rejected (one that failed). With --agree, answers of the largest group count "
-        "as passed.",
+        "passed) and rejected (one that failed). With --agree, answers of the best group count as "
+        "passed.",
         excludes="--best --keep --unordered",
     )
     python: str = option(
@@ -589,7 +593,7 @@ class VerifySettings(RowSettings, command="verify"):
 
 
 class LookSettings(Settings, heading=_FILES):
-    """What the commands have that look at rows."""
+    """Options of the commands that show rows to people."""
 
     inputs: list[str] = option(
         "[FILE]...", "Outputs and failures files: JSONL, also .gz. Default: stdin."
@@ -630,11 +634,11 @@ class ShowSettings(LookSettings, command="show"):
         read=read_condition,
         form="KEY=VALUE, KEY!=VALUE, KEY or !KEY, such as error.kind=truncated",
     )
-    limit: int | None = option("--limit N", "Take only the first N of these rows.", least=1)
-    sample: int | None = option("--sample N", "Show N of these rows, chosen at random.", least=1)
+    limit: int | None = option("--limit N", "Take only the first N such rows.", least=1)
+    sample: int | None = option("--sample N", "Show N of them, chosen at random.", least=1)
     seed: int | None = option("--seed N", "Seed for --sample. Default: another one each time.")
     full: bool = option(
-        "--full", "Show reasoning, and texts of more than 20,000 characters, whole."
+        "--full", "Show reasoning and long texts (more than 20,000 characters) in full."
     )
 
 
@@ -673,7 +677,7 @@ class StatusSettings(PriceSettings, command="status"):
     """
 
     inputs: list[str] = option(
-        "PART...", "Outputs or journals of runs, also of some that are running."
+        "PART...", "Outputs or journals of runs; a run may still be going on."
     )
     json: bool = option("--json", "Print JSON instead of a table.")
 

@@ -28,51 +28,62 @@ def verify(settings: VerifySettings) -> int:
         is_file = settings.output is not None and files.output.path is not None
         path = sibling_path(settings.output or "", ".journal") if is_file else None
         journal = open_journal(settings, files, path, stack)
-        sandbox = SandboxSettings(
-            python=settings.python,
-            timeout=settings.timeout,
-            memory_mb=settings.memory,
-            unsafe=settings.unsafe,
-        )
-        serving = SandboxServing(sandbox, settings.jobs)
-        task = VerifyTask(
-            test_key=settings.test_key,
-            code_key=settings.input_key,
-            instruction_key=settings.instruction_key,
-            output_key=settings.output_key,
-            more_columns=settings.new_columns[1:],
-        )
+        serving, task = _make_serving(settings), _make_task(settings)
         run = Run(settings, files, lambda: None, journal)
         run.say("--unsafe: the code runs without a sandbox, with your rights", settings.unsafe)
         run.tally = task.statuses
         if journal is not None:  # it keeps no verdicts: they cost nothing
-            run.claim(_job(settings), journal, _disorder(settings))
+            run.set_job(_job(settings), journal, _not_joinable(settings))
         records = itertools.islice(read_records(settings.inputs), settings.limit)
         selection = Selection(settings.keep, best=settings.best and not settings.agree)
         agreement = Agreement(settings.output_key, best=settings.best)
         window = _window(settings, agreement)
         code = run.execute(records, task, serving, [selection], window)
-        first = agreement.first or selection.first
-        run.say(f"first rejected: {first}", bool(first))
-        count = agreement.useless
-        run.say(f"{count} tests were failed by every answer, so they do not count", count)
-        count = task.statuses["no_tests"]
-        run.say(f"{count} rows have no tests. Name their column with --test-key", count)
-        count = task.statuses["unsupported"]
-        run.say(f"{count} rows are not Python: verify runs only Python", count)
+        _say_findings(run, task, agreement.first or selection.first, agreement.useless)
         return code
 
 
+def _make_serving(settings: VerifySettings) -> SandboxServing:
+    sandbox = SandboxSettings(
+        python=settings.python,
+        timeout=settings.timeout,
+        memory_mb=settings.memory,
+        unsafe=settings.unsafe,
+    )
+    return SandboxServing(sandbox, settings.jobs)
+
+
+def _make_task(settings: VerifySettings) -> VerifyTask:
+    return VerifyTask(
+        test_key=settings.test_key,
+        code_key=settings.input_key,
+        instruction_key=settings.instruction_key,
+        output_key=settings.output_key,
+        more_columns=settings.new_columns[1:],
+    )
+
+
+def _say_findings(run: Run, task: VerifyTask, first_rejected: str, useless_tests: int) -> None:
+    """Say what a user may want to change before the next run."""
+    run.say(f"first rejected: {first_rejected}", bool(first_rejected))
+    words = "tests were failed by every answer, so they do not count"
+    run.say(f"{useless_tests} {words}", useless_tests)
+    count = task.statuses["no_tests"]
+    run.say(f"{count} rows have no tests. Name their column with --test-key", count)
+    count = task.statuses["unsupported"]
+    run.say(f"{count} rows are not Python: verify runs only Python", count)
+
+
 def _job(settings: VerifySettings) -> dict[str, Any]:
-    """Name what decides the rows of the output, but for the input."""
+    """Return the options that decide the rows of the output."""
     keys = (settings.input_key, settings.test_key, settings.instruction_key, settings.output_key)
     keep = sorted(settings.keep) if settings.keep is not None else None
     choice = [keep, settings.best, settings.agree, settings.pairs]
     return {"columns": keys, "choice of rows": choice, "shard": settings.shard}
 
 
-def _disorder(settings: VerifySettings) -> str | None:
-    """Name the option by which a row depends on its neighbours, so that parts cannot be joined."""
+def _not_joinable(settings: VerifySettings) -> str | None:
+    """Find an option with which a row depends on other rows, so that parts cannot be joined."""
     chosen = {"--best": settings.best, "--agree": settings.agree, "--pairs": settings.pairs}
     return next((name for name, is_chosen in chosen.items() if is_chosen), None)
 

@@ -12,7 +12,7 @@ from codesynth.codec import dumps
 from codesynth.errors import ConfigError
 from codesynth.filters import Agreement, GroupWindow, Pairs
 from codesynth.filters.agreement import compare
-from codesynth.filters.groups import Answer
+from codesynth.filters.groups import VerifiedRow
 from codesynth.models import Failure, Row
 from codesynth.verify import SandboxServing, SandboxSettings
 
@@ -34,7 +34,7 @@ def row(group: str, letters: str, number: int = 0, status: str = "") -> Row:
 
 
 def through(
-    decide: Callable[[Sequence[Answer]], None], rows: Sequence[Row], **limits: int
+    decide: Callable[[Sequence[VerifiedRow]], None], rows: Sequence[Row], **limits: int
 ) -> list[tuple[int, str | None, Any]]:
     """Send rows through a window; return number, reason and line of each in their order."""
     window = GroupWindow(decide, **limits)
@@ -185,7 +185,7 @@ def test_a_check_finds_its_candidate_by_the_signature() -> None:
 def test_columns_of_the_input_are_never_overwritten() -> None:
     done = codesynth("verify", "--agree", stdin=answers(RIGHT, pass_rate=0.5))
     assert (done.code, done.rows) == (3, [])
-    assert 'existing_key: the row has "pass_rate" already' in done.err
+    assert 'existing_key: the row already has "pass_rate"' in done.err
 
 
 @pytest.mark.parametrize(

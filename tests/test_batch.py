@@ -315,7 +315,7 @@ def test_a_batch_that_nobody_knows_any_more_is_given_up_by_cancelling(bench: Ben
     with pytest.raises(LimitReached):
         bench.run(wait=False)
     bench.server.batches.clear()
-    with pytest.raises(EndpointError, match=r"no such batch: batch_0\. --cancel gives the batch"):
+    with pytest.raises(EndpointError, match=r"no such batch: batch_0\. Run with --cancel"):
         bench.run()
     with bench.opened() as (_, serving):
         serving.collect(cancel=True)

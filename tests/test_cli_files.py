@@ -78,4 +78,4 @@ def test_a_cut_gzip_stream_stops_the_run_after_its_rows(endpoint: Endpoint) -> N
     stdin = gzip.compress(instructions(*"abcdefgh"), mtime=0)[:-9]
     done = codesynth("gen-code", stdin=stdin, endpoint=endpoint)
     assert (done.code, done.out.count(b"\n") == len(done.rows)) == (1, True)
-    assert "cannot read on: " in done.err
+    assert "cannot read further: " in done.err

@@ -232,10 +232,10 @@ WRONG = {
     ("-n", "5"): "Did you mean --limit or --samples?",
     ("--max-cost", "1"): "--max-cost needs --price",
     ("--wrong",): "No such option: --wrong",
-    ("-t", "none"): 'no template "none". There are: code_instruction_generate, ',
+    ("-t", "none"): 'no template "none". Known: code_instruction_generate, ',
     ("-t", "./none.txt"): "cannot read template ./none.txt: No such file",
     ("--system-prompt", "@none"): "it cannot be read: ",
-    ("--base-url", "localhost:8000"): "localhost:8000 is no http or https URL",
+    ("--base-url", "localhost:8000"): "localhost:8000 is not an http or https URL",
     ("--meta", "--output-key", "_codesynth"): 'two new columns would have the name "_codesynth"',
 }
 

@@ -120,7 +120,7 @@ def test_a_template_has_the_name_of_a_file_in_prompts(endpoint: Endpoint) -> Non
         ("Do\n\n{ {instruction}", ':3: lone "{"'),
         (
             "Do {instruction.__class__}",
-            ":1: placeholder {instruction.__class__} is no name of a column",
+            ":1: placeholder {instruction.__class__} is not the name of a column",
         ),
         ("Do it", ":1: missing placeholder {instruction}"),
     ],

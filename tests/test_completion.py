@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from codesynth.errors import one_line
 from codesynth.models import Answer, Failure, Usage
-from codesynth.serving.answers import one_line, read_completion, split_reasoning
+from codesynth.serving.answers import read_completion, split_reasoning
 
 
 def body(
@@ -205,7 +206,7 @@ def test_answer_of_no_use_is_kept_with_its_reason(data: bytes, kind: str, words:
         (b"", "the response is empty"),
         (b"<html><h1>502 Bad Gateway</h1></html>", "the response is not JSON: 502 Bad Gateway"),
         (OPENAI[:-10], "the response is not JSON"),
-        (b"[]", "the response is no JSON object"),
+        (b"[]", "the response is not a JSON object"),
         (b"{}", "the response has no choices with a message"),
         (b'{"choices": [{"text": "old"}]}', "the response has no choices with a message"),
         (b'{"error": {"message": "upstream"}}', "upstream"),

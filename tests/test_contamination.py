@@ -30,7 +30,7 @@ def benchmark(*items: object, ngram: int = 13) -> ContaminationFilter:
 
 
 def message(contamination: ContaminationFilter, text: str) -> str | None:
-    found = contamination.judge(text)
+    found = contamination.reject_text(text)
     assert found is None or found.kind == "contaminated"
     return found.message if found else None
 
@@ -186,5 +186,5 @@ def test_any_text_can_be_judged(text: str) -> None:
 
 @pytest.mark.parametrize("content", ["", "\n \n", "{}\n", '{"n": 1}\n', "...\n"])
 def test_a_benchmark_without_words_is_an_error(content: str) -> None:
-    with pytest.raises(InputError, match=r"bench: there are no words to compare with"):
+    with pytest.raises(InputError, match=r"bench: it has no words to compare with"):
         ContaminationFilter(of_text(content))

@@ -38,8 +38,8 @@ def test_an_object_is_found_in_fences_and_prose_and_with_trailing_commas(answer:
     [
         ("I would give it a four.", "no JSON object"),
         ('{"score": NaN}', "NaN is not JSON"),
-        ('{"score": "four"}', '"score" is no integer: "four"'),
-        ('{"score": true}', '"score" is no integer: true'),
+        ('{"score": "four"}', '"score" must be of type integer, but is "four"'),
+        ('{"score": true}', '"score" must be of type integer, but is true'),
         ('{"points": 4}', 'has no "score"; found points'),
         ('{"score": 4', "no JSON object"),
         ("{'score': 4, 'why': {\"score\": 5}}", "cannot be read"),

@@ -73,7 +73,7 @@ def test_gaps_and_overlaps_are_refused(job: Parts) -> None:
 def test_parts_of_different_jobs_are_refused(job: Parts) -> None:
     first, second = job.divide(2)
     job.run("hot.jsonl", "--shard", "1/2", "--temperature", 1)
-    assert "other parameters" in refusal(job, first, job.folder / "hot.jsonl")
+    assert "different parameters" in refusal(job, first, job.folder / "hot.jsonl")
     with job.rows.open("ab") as file:
         file.write(instructions("one more"))
     job.run("longer.jsonl", "--shard", "1/2")

@@ -105,11 +105,11 @@ def test_tokens_are_summed_over_all_runs(path: Path) -> None:
 
 def test_notes_are_remembered_and_replaced(path: Path) -> None:
     with Journal(str(path)) as journal:
-        assert journal.note("seed") is None
+        assert journal.get_note("seed") is None
         journal.set_note("seed", "1")
         journal.set_note("seed", "zwei \u2028")
     with Journal(str(path)) as journal:
-        assert journal.note("seed") == "zwei \u2028"
+        assert journal.get_note("seed") == "zwei \u2028"
 
 
 def test_a_transaction_that_fails_leaves_nothing(path: Path) -> None:
@@ -315,7 +315,7 @@ State = tuple[list[tuple[bytes, int] | None], dict[str, str | None]]
 def state(path: Path) -> State:
     with Journal(str(path)) as journal:
         found = [journal.get(key_of(i)) for i in range(20)]
-        notes = {name: journal.note(name) for name in NOTES}
+        notes = {name: journal.get_note(name) for name in NOTES}
     return [answer and (answer.body, answer.attempts) for answer in found], notes
 
 
@@ -430,8 +430,8 @@ def journal_of_format_1(path: Path) -> None:
     [
         (lambda path: path.write_text("dear diary\n" * 100), "is not a database"),
         (lambda path: path.write_text("hm"), "is not a database"),
-        (database, "is no journal"),
-        (journal_of_format_1, "or one of another version of codesynth"),
+        (database, "is not a journal"),
+        (journal_of_format_1, "or is from another version of codesynth"),
         (lambda path: path.mkdir(), "Is a directory|disk I/O"),
     ],
 )

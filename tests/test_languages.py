@@ -144,7 +144,7 @@ def test_a_parser_that_does_not_fit_is_told(
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("tree_sitter", "tree_sitter_zig"):
         monkeypatch.delitem(sys.modules, name, raising=False)
-    with pytest.raises(ConfigError, match=r"^tree_sitter_zig does not fit: version 3\. Update"):
+    with pytest.raises(ConfigError, match=r"^tree_sitter_zig cannot be used: version 3\. Update"):
         find_language("zig")
     for name in ("tree_sitter", "tree_sitter_zig"):
         del sys.modules[name]

@@ -10,15 +10,14 @@ BASE = {"errors", "models", "codec", "version"}
 SERVING = {"serving", "serving.stream"}
 ONLINE = {"serving.http", "serving.answers", "serving.limits", *SERVING}
 ALLOWED: dict[str, set[str]] = {
-    "cli": {"settings", "options", "process", "asking", "verifying", "serving.answers"}
-    | {"report", "scale"},
+    "cli": {"settings", "options", "process", "asking", "verifying"} | {"report", "scale"},
     "asking": {"run", "settings", "estimate", "commands", "pipeline", "process", "journal"}
-    | {"storage", "progress", *SERVING, "serving.answers", "serving.client", "serving.limits"}
+    | {"storage", "progress", *SERVING, "serving.client", "serving.limits"}
     | {"serving.offline", "serving.batch"},
     "verifying": {"run", "settings", "filters", "pipeline", "storage", "verify"},
     "run": {"settings", "pipeline", "process", "progress", "journal", "storage"}
-    | {"notes", "serving", "serving.answers", "serving.limits"},
-    "batches": {"asking", "commands", "pipeline", "settings", "journal"},
+    | {"notes", "serving", "serving.limits"},
+    "ray_data": {"asking", "commands", "pipeline", "settings", "journal"},
     "notes": {"journal"},
     "commands": {"settings", "operators", "filters", "pipeline", "storage"},
     "settings": {"options"},

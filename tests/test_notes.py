@@ -29,7 +29,7 @@ def test_one_line_a_second(tmp_path: Path) -> None:
     for tenth in range(31):
         clock.now, stats.rows = 1000.0 + tenth / 10, tenth
         notes.tick()
-    notes.tell(complete=True)
+    notes.write(complete=True)
     lines = [json.loads(line) for line in log.read_text().splitlines()][1:]
     assert [each["rows"] for each in lines] == [10, 20, 30, 30]
     assert [each["complete"] for each in lines] == [False, False, False, True]
@@ -45,7 +45,7 @@ def test_the_journal_is_left_alone_while_nothing_happens(tmp_path: Path) -> None
         for second in range(1, 7):
             clock.now, stats.answered = 1000.0 + second, second // 3
             notes.tick()
-            told.append(json.loads(journal.note(FIGURES) or "{}").get("seconds"))
+            told.append(json.loads(journal.get_note(FIGURES) or "{}").get("seconds"))
     assert told == [1.0, 1.0, 3.0, 3.0, 3.0, 6.0]
 
 

@@ -64,7 +64,7 @@ def judge(texts: Sequence[str], threshold: float) -> list[tuple[float, int] | No
 
 
 def reasons(novelty: NoveltyFilter, texts: Sequence[str]) -> list[str | None]:
-    failures = [novelty.judge(text) for text in texts]
+    failures = [novelty.reject_text(text) for text in texts]
     assert all(failure.kind == "duplicate" for failure in failures if failure)
     return [failure.message if failure else None for failure in failures]
 

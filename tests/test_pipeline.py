@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from codesynth import pipeline
 from codesynth.errors import ConfigError, EndpointError, OutputError, RunError
-from codesynth.models import Answer, Ask, Failure, Record, Request, Response, Row, Stats, Usage
+from codesynth.models import (
+    Answer,
+    Failure,
+    Question,
+    Record,
+    Request,
+    Response,
+    Row,
+    Stats,
+    Usage,
+)
 from codesynth.pipeline import Stop, make_requests
 from codesynth.serving import LLMServing, ResponseStream
 from codesynth.serving.stream import IteratorStream
@@ -22,10 +32,10 @@ from codesynth.storage.columns import read_text
 class Copy:
     """Asks with column x, writes the answer to column y; " " is no answer."""
 
-    def ask(self, record: Record) -> Ask | Failure:
+    def ask(self, record: Record) -> Question | Failure:
         text = read_text(record, "x")
         body = text if isinstance(text, Failure) else text.encode("utf-8", "surrogatepass")
-        return body if isinstance(body, Failure) else Ask(body, body)
+        return body if isinstance(body, Failure) else Question(body, body)
 
     def columns(self, response: Response) -> dict[str, Any] | Failure:
         text = response.answer.text if response.answer is not None else ""
@@ -236,7 +246,7 @@ def test_a_stop_drains_what_is_in_flight_and_writes_what_comes() -> None:
     stop, sink = Stop(), Lists()
 
     def arrange(responses: list[Response]) -> list[Response]:
-        stop.ask(2.5)
+        stop.trigger(2.5)
         return responses
 
     serving = Echo(arrange)

@@ -16,8 +16,8 @@ from support.endpoint import Endpoint
 from support.parts import wait_for
 from support.replies import code_for, completion, echo, error, text_for
 
-from codesynth.batches import BatchCommand
 from codesynth.errors import EndpointError
+from codesynth.ray_data import BatchCommand
 from codesynth.settings import CodeSettings
 
 # Ray leaves sockets, files and deprecated calls behind.

@@ -200,7 +200,7 @@ def test_no_file_is_replaced_but_an_earlier_page(tmp_path: Path) -> None:
     made(page, rows)
     made(page, rows)
     done = codesynth("report", rows, "-o", rows)
-    assert (done.code, f"{rows} exists and is no page" in done.err) == (2, True)
+    assert (done.code, f"{rows} exists and is not a report page" in done.err) == (2, True)
     assert rows.read_bytes() == b"{}\n"
 
 

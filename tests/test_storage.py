@@ -104,7 +104,7 @@ def test_rows_are_read_one_by_one(tmp_path: Path) -> None:
 def test_a_gzip_stream_that_ends_early_is_an_error(cut: int, tmp_path: Path) -> None:
     path = tmp_path / "rows.gz"
     path.write_bytes(gzip.compress(b'{"a":1}\n' * 1000)[:-cut])
-    with pytest.raises(InputError, match=r"rows\.gz:\d+: cannot read on"):
+    with pytest.raises(InputError, match=r"rows\.gz:\d+: cannot read further"):
         list(read_records([str(path)]))
 
 

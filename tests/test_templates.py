@@ -56,7 +56,7 @@ def test_a_missing_value_is_a_failure_with_its_name() -> None:
         ("{{code}", 't.txt:1: lone "}"'),
         ("Do {{code}}", "t.txt:1: missing placeholder {code}"),
         *(
-            (text, f"t.txt:1: placeholder {text} is no name of a column")
+            (text, f"t.txt:1: placeholder {text} is not the name of a column")
             for text in (
                 "{}",
                 "{0}",
@@ -123,7 +123,7 @@ def test_a_path_is_read_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_what_cannot_be_read_is_a_config_error(tmp_path: Path) -> None:
     (tmp_path / "latin").write_bytes("größe".encode("latin-1"))
     for path, words in (
-        ("nope", 'no template "nope". There are: code_instruction_generate, code_instruction_to_'),
+        ("nope", 'no template "nope". Known: code_instruction_generate, code_instruction_to_'),
         (tmp_path / "latin", "it is not UTF-8"),
         (tmp_path / "none", "No such file"),
         (tmp_path, "Is a directory"),

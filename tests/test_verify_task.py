@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Any
 
 from codesynth.codec import loads
-from codesynth.models import Ask, Failure, Record, Request, Response
+from codesynth.models import Failure, Question, Record, Request, Response
 from codesynth.verify import VerifyTask
 
 VERDICT = b'{"status":"failed","tests_run":1,"tests_passed":0,"message":"no","results":"F"}'
@@ -12,7 +12,7 @@ VERDICT = b'{"status":"failed","tests_run":1,"tests_passed":0,"message":"no","re
 
 def asked(task: VerifyTask, **fields: Any) -> Any:
     ask = task.ask(Record(0, b"", fields))
-    return loads(ask.body) if isinstance(ask, Ask) else ask.kind
+    return loads(ask.body) if isinstance(ask, Question) else ask.kind
 
 
 def test_a_trial_has_the_code_the_tests_and_the_instruction() -> None:

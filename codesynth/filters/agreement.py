@@ -12,20 +12,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from codesynth.codec import dumps, loads
-from codesynth.filters.groups import Answer
+from codesynth.filters.groups import VerifiedRow
 from codesynth.models import Row
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What the answers to one instruction have in common.
+    """The tests that the answers to one instruction passed.
 
     Attributes:
-        passed: the numbers of the tests that each answer passed, from 1.
-        tests: how many there are.
-        useless: numbers of the tests that every answer fails: they count for nothing. A lone
-            answer has none, since no other shows which tests are wrong.
-        best: the tests that the answers of the best group passed; None where no answer is good.
+        passed: for each answer, the numbers (from 1) of the tests that it passed.
+        tests: number of tests.
+        useless: numbers of the tests that every answer fails; they are not counted. Empty if there
+            is only one answer, because nothing then shows which tests are wrong.
+        best: the tests that the answers of the best group passed; None if no answer is good.
     """
 
     passed: Sequence[frozenset[int]]
@@ -59,7 +59,7 @@ class Comparison:
 
 
 def passed_tests(verdict: Mapping[str, Any]) -> frozenset[int]:
-    """Number the tests that an answer passed; none where its code interfered with them."""
+    """Return the numbers of the tests that an answer passed; none if it interfered with them."""
     letters = verdict["results"]
     if verdict["status"] != "passed" and not letters.strip("."):
         return frozenset()
@@ -69,8 +69,9 @@ def passed_tests(verdict: Mapping[str, Any]) -> frozenset[int]:
 def compare(verdicts: Sequence[Mapping[str, Any]]) -> Comparison:
     """Compare the verdicts of the answers to one instruction.
 
-    The best group passed all tests, else it has the largest product of answers and tests passed;
-    tests/benchmarks/agree.py compares this with other ways.
+    Answers that passed the same tests are a group. The best group is the one that passed all
+    tests, else the one with the largest product of answers and passed tests;
+    tests/benchmarks/agree.py compares this with other rules.
 
     >>> texts = ["..F.", "..F.", ".FFF", ""]
     >>> found = compare([{"status": "failed", "results": text} for text in texts])
@@ -96,7 +97,7 @@ class Agreement:
         best: keep one answer: the first of the best group, see ``compare``.
 
     Attributes:
-        useless: how many tests no answer passed, over all groups.
+        useless: number of tests, of all instructions, that no answer passed.
         first: the first row that was rejected, and why; empty if none was.
     """
 
@@ -105,9 +106,9 @@ class Agreement:
         self.useless = 0
         self.first = ""
 
-    def __call__(self, answers: Sequence[Answer]) -> None:
+    def __call__(self, answers: Sequence[VerifiedRow]) -> None:
         """Decide about the answers to one instruction."""
-        found = compare([answer.told for answer in answers])
+        found = compare([answer.verdict for answer in answers])
         self.useless += len(found.useless)
         winner = found.passed.index(found.best) if found.best is not None else None
         for i, answer in enumerate(answers):
@@ -129,11 +130,11 @@ class Agreement:
 def _why_not(found: Comparison, index: int, winner: int | None) -> str:
     if not found.tests:
         return "no tests were run"
-    told = found.describe(index)
+    described = found.describe(index)
     if winner is None and len(found.passed) == 1:
-        return f"no other answer to compare with, and it failed: {told}"
+        return f"no other answer to compare with, and it failed: {described}"
     if winner is None:
         return "no answer passed a test"
     if found.passed[index] == found.best:
-        return f"another answer with the same results was kept: {told}"
-    return f"{told}; of the answer that was kept: {found.describe(winner)}"
+        return f"another answer with the same results was kept: {described}"
+    return f"{described}; of the answer that was kept: {found.describe(winner)}"

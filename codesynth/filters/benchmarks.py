@@ -1,4 +1,4 @@
-"""The strings of a benchmark: JSON Lines, one JSON array, or plain text."""
+"""Read the strings of a benchmark: JSON Lines, one JSON array, or plain text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from codesynth.codec import loads
 
 
 class Passage(NamedTuple):
-    """A string of one item, or a line of a plain text, which may go on in the next line.
+    """A string of one item, or a line of a plain text, whose sentence may go on in the next line.
 
     Attributes:
         line: its number, from 1; in a JSON array, the number of the element.

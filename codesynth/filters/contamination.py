@@ -1,15 +1,16 @@
-"""Rejects what is in a benchmark.
+"""Reject texts that are in a benchmark.
 
-Texts are compared by their words, see ``words.py``. Evidence is
+Texts are compared by their words, see ``words.py``. A text is rejected if it shares with an item
 
-- a run of ``ngram`` words: 13 in GPT-3 (https://arxiv.org/abs/2005.14165, appendix C);
-- a whole string of an item, or a whole text, of 8 words or more: with it, 144 of HumanEval's 164
-  solutions are found by themselves, without it 126;
-- either of them after the names of functions were replaced: with it, all 164 prompts of HumanEval
-  are found where the function has another name, without it 146.
+- ``ngram`` words in sequence: 13 in GPT-3 (https://arxiv.org/abs/2005.14165, appendix C);
+- or a whole string of the item, or the whole text, of 8 words or more: so 144 of HumanEval's 164
+  solutions are found, without this rule 126;
+- or one of these after the names of functions were replaced: so all 164 prompts of HumanEval are
+  found if the function is renamed, without this rule 146.
 
-A run needs 3 different words, numbers and single letters not counted, or any ``[1, 2, 3, ...]``
-would do. Of 1,557 texts that have nothing to do with HumanEval, 2 are rejected.
+The shared words must have 3 different ones, not counting numbers and single letters; else any
+``[1, 2, 3, ...]`` would be rejected. Of 1,557 texts that have nothing to do with HumanEval, 2 are
+rejected.
 """
 
 from __future__ import annotations
@@ -27,24 +28,24 @@ from codesynth.models import Failure, Row
 _WHOLE = 8
 _DIFFERENT = 3
 _BREAK = 0
-"""Stands between strings, and for any word that no benchmark has."""
+"""The number between two strings, and of all words that no benchmark has."""
 
 
 class ContaminationFilter:
-    """Rejects texts that share evidence with an item of a benchmark.
+    """Rejects texts that share too much with an item of a benchmark; see the module.
 
     A word of a benchmark takes 16 to 24 bytes, twice that in a string that defines functions.
 
     Args:
-        benchmarks: by name for people: the lines and their numbers.
-        ngram: so many equal words in a row are evidence; at least 3.
+        benchmarks: for each name, shown to people: the lines and their numbers.
+        ngram: number of shared words in sequence that is too much; at least 3.
 
     Raises:
-        InputError: there is nothing in a benchmark to compare with.
+        InputError: a benchmark has no words.
 
     >>> lines = [(1, b'{"task_id": "T/1", "prompt": "Return the sum of all the even numbers."}')]
     >>> contamination = ContaminationFilter({"bench.jsonl": lines})
-    >>> contamination.judge("Hi! Return the sum of all the even numbers!").message
+    >>> contamination.reject_text("Hi! Return the sum of all the even numbers!").message
     'shared with bench.jsonl:1 (T/1): "return the sum of all the even numbers"'
     """
 
@@ -64,18 +65,18 @@ class ContaminationFilter:
                 self._add(name, passage)
             self._words.append(_BREAK)
             if before == len(self._starts):
-                raise InputError(f"{name}: there are no words to compare with")
+                raise InputError(f"{name}: it has no words to compare with")
         self._index()
 
     def reject(self, row: Row) -> Failure | None:
         """Say what the row shares with a benchmark; None accepts it."""
-        return self.judge(row.subject)
+        return self.reject_text(row.subject)
 
     def note_failed(self) -> None:
         """Ignore a row that failed."""
 
-    def judge(self, text: str) -> Failure | None:
-        """Say what a text shares with a benchmark; None if there is no evidence."""
+    def reject_text(self, text: str) -> Failure | None:
+        """Say what a text shares with a benchmark; None accepts it."""
         for variant in dict.fromkeys((text, without_names(text))):
             tokens = words(variant)
             numbers = [self._vocabulary.get(word, _BREAK) for word in tokens]
@@ -106,9 +107,9 @@ class ContaminationFilter:
         return number
 
     def _index(self) -> None:
-        """Chain the positions whose windows have the same hash; a slot holds the last of them.
+        """Make the hash table: a slot has the last position with its hash, ``_before`` the others.
 
-        Position 0 is a break, so it ends a chain.
+        Position 0 is a break, so 0 ends the chain.
         """
         self._mask = (2 << len(self._words).bit_length()) - 1
         self._slots = array("I", bytes(4 * (self._mask + 1)))
@@ -121,7 +122,7 @@ class ContaminationFilter:
                 self._slots[slot] = position
 
     def _evidence(self, text: list[int], i: int, position: int) -> range | None:
-        """Find the run of equal words around ``i`` and ``position``; None if it is no evidence."""
+        """Find the shared words around ``i`` and ``position``; None if they are too few."""
         shift = position - i
         first, end = i, i
         while end < len(text) and text[end] == self._words[end + shift] != _BREAK:

@@ -1,4 +1,4 @@
-"""Rows that answer the same instruction, gathered so that they can be compared."""
+"""Gather the rows that answer the same instruction, so that they can be compared."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from codesynth.codec import loads
 from codesynth.models import Failure, Row
 
 MOST_ROWS, MOST_BYTES = 1_000, 64 << 20
-"""So much is held back: an answer that comes later is not compared with the ones before."""
+"""Most rows and bytes that are held back; an answer that comes later is not compared."""
 
 Decision: TypeAlias = tuple[Row, Failure | None]
 
 
 @dataclass(slots=True)
-class Answer:
+class VerifiedRow:
     """A row that was verified, on its way through the window.
 
     Attributes:
-        row: as it is to be written.
-        told: what ``VerifyTask.subject`` says: the verdict, ``group`` and ``tests``.
-        size: bytes that are counted for it.
-        rejection: why the row is not wanted.
-        decided: its group was decided, or it is a row that failed.
+        row: the row that will be written.
+        verdict: the verdict with ``group`` and ``tests``; see ``VerifyTask.subject``.
+        size: bytes that it takes in the window.
+        rejection: why the row is rejected.
+        decided: its group was decided, or the row has failed.
     """
 
     row: Row
-    told: dict[str, Any]
+    verdict: dict[str, Any]
     size: int
     rejection: Failure | None = None
     decided: bool = False
@@ -37,7 +37,7 @@ class Answer:
     @property
     def key(self) -> tuple[Any, Any]:
         """Identify the instruction and the tests."""
-        return self.told["group"], self.told["tests"]
+        return self.verdict["group"], self.verdict["tests"]
 
     def reject(self, reason: str) -> None:
         """Send the row to the failures, with a reason."""
@@ -45,32 +45,32 @@ class Answer:
 
 
 class GroupWindow:
-    """Holds rows back until those of the same instruction and tests can be decided together.
+    """Holds rows back until all rows with the same instruction and tests can be decided together.
 
-    A ``pipeline.RowWindow``. Rows leave it in the order in which they came. The group of the oldest
-    row is decided when there are too many rows or bytes, or no more come.
+    It is a ``pipeline.RowWindow``. Rows leave it in the order in which they came. The group of the
+    oldest row is decided when there are too many rows or bytes, or at the end.
 
     Args:
-        decide: rejects answers of a group or changes their rows; the others are kept as they are.
+        decide: called with the answers of a group; it may reject them or change their rows.
     """
 
     def __init__(
         self,
-        decide: Callable[[Sequence[Answer]], None],
+        decide: Callable[[Sequence[VerifiedRow]], None],
         *,
         most_rows: int = MOST_ROWS,
         most_bytes: int = MOST_BYTES,
     ) -> None:
         self._decide, self._most_rows, self._most_bytes = decide, most_rows, most_bytes
-        self._answers: deque[Answer] = deque()
-        self._groups: dict[tuple[Any, Any], list[Answer]] = {}
+        self._answers: deque[VerifiedRow] = deque()
+        self._groups: dict[tuple[Any, Any], list[VerifiedRow]] = {}
         self._bytes = 0
 
     def put(self, row: Row) -> list[Decision]:
-        """Take a row; return those that must leave. A row that failed is no answer."""
+        """Take a row; return those that must leave. A row that failed belongs to no group."""
         failed = row.failure is not None
-        told = {} if failed else loads(row.subject)
-        answer = Answer(row, told, len(row.line) + len(row.subject), decided=failed)
+        verdict = {} if failed else loads(row.subject)
+        answer = VerifiedRow(row, verdict, len(row.line) + len(row.subject), decided=failed)
         if not failed:
             self._groups.setdefault(answer.key, []).append(answer)
         self._answers.append(answer)

@@ -1,4 +1,4 @@
-"""Rejects a row that repeats another, or is too similar to it."""
+"""Reject a row that repeats another one, or is too similar to it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class NoveltyFilter:
     r"""Accepts texts that are unlike the pool and unlike all texts accepted before.
 
     Which of two similar texts is accepted depends on the order of the rows alone. Nothing is
-    stored: a run that continues judges the rows of the earlier run again, in the same order.
+    stored: a run that resumes compares the rows of the earlier run again, in the same order.
 
     Args:
         threshold: the ROUGE-L F1 from which a text is too similar to another, above 0 and at
@@ -30,10 +30,10 @@ class NoveltyFilter:
         ConfigError: the threshold is out of range.
 
     >>> novelty = NoveltyFilter(0.7, ["Return the sum of two numbers."])
-    >>> novelty.judge("Return the product of two numbers.").message
+    >>> novelty.reject_text("Return the product of two numbers.").message
     'ROUGE-L 0.83 with pool row 1: Return the sum of two numbers.'
-    >>> novelty.judge("Sort words by length.")
-    >>> novelty.judge("sort words\nby length.").message
+    >>> novelty.reject_text("Sort words by length.")
+    >>> novelty.reject_text("sort words\nby length.").message
     'the same as accepted row 1: Sort words by length.'
     """
 
@@ -52,13 +52,13 @@ class NoveltyFilter:
 
     def reject(self, row: Row) -> Failure | None:
         """Say what the row repeats; None accepts it."""
-        return self.judge(row.subject)
+        return self.reject_text(row.subject)
 
     def note_failed(self) -> None:
         """Ignore a row that failed."""
 
-    def judge(self, text: str) -> Failure | None:
-        """Say what a text repeats; None accepts it, so that the next texts must differ from it."""
+    def reject_text(self, text: str) -> Failure | None:
+        """Say what a text repeats; None accepts it, and later texts are compared with it."""
         key, its_words = fingerprint(text), words(text)
         if (equal := self._fingerprints.get(key)) is not None:
             return Failure("duplicate", f"the same as {self._describe(equal)}")

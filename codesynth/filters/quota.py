@@ -1,4 +1,4 @@
-"""Asks until enough rows are accepted."""
+"""``--accepted N``: ask until enough rows are accepted."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from codesynth.filters.novelty import NoveltyFilter
 from codesynth.models import Failure, Row
 
 _LAST, _LEAST = 200, 2
-"""Of so many rows, the last ones, so many must be accepted, or asking on is pointless."""
+"""Of the last ``_LAST`` rows at least ``_LEAST`` must be accepted; else the run gives up."""
 
 
 class Quota:
     """Hands out numbers of prompts until enough of their rows are accepted.
 
-    It is a filter too: it asks the others and counts what they accept. Never more rows are under
-    way than are still wanted, so the same rows are accepted whatever the concurrency. Numbers are
-    pulled in one thread, rows come in another.
+    It is also a filter: it asks the other filters and counts what they accept. There are never
+    more rows under way than are still wanted, so concurrency does not change which rows are
+    accepted. The feeder's thread pulls numbers, the caller's thread brings rows.
 
     Attributes:
-        filters: those that it asks.
-        accepted: rows so far.
-        exhausted: given up, because hardly a row was accepted lately.
+        filters: the filters that it asks.
+        accepted: rows accepted so far.
+        exhausted: it has given up, because hardly any of the last rows was accepted.
     """
 
     def __init__(self, wanted: int, samples: int = 1) -> None:
@@ -39,11 +39,11 @@ class Quota:
         self._changed = threading.Condition()
 
     def numbers(self, bad: int = 0, shard: tuple[int, int] = (0, 1)) -> Iterator[int]:
-        """Count from 0, each number when more rows may be wanted.
+        """Yield 0, 1, 2, ...; wait before a number while enough rows are under way.
 
         Args:
-            bad: rows that come before those of the first number: the unusable ones of the pool.
-            shard: (part, parts): of all rows only every ``parts``-th, from ``part`` on, comes.
+            bad: number of unusable rows of the pool, which come first.
+            shard: (part, parts) as in ``--shard``: only the rows of this part are counted.
         """
         part, parts = shard
         self._bad = len(range(part, bad, parts))
@@ -59,7 +59,7 @@ class Quota:
             yield number
 
     def reject(self, row: Row) -> Failure | None:
-        """Ask the filters, and count the row if all accept it."""
+        """Ask the filters, and count whether all accept the row."""
         reasons = (each.reject(row) for each in self.filters)
         reason = next((reason for reason in reasons if reason is not None), None)
         self._note(accepted=reason is None)

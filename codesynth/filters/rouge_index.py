@@ -1,4 +1,4 @@
-"""Finds the text that is most similar to a new one by ROUGE-L, among very many, and misses none.
+"""Find, among very many texts, the one that is most similar to a new text by ROUGE-L; exactly.
 
 ROUGE-L F1 of texts of m and n words is 2 LCS / (m + n), where LCS is the length of their longest
 common subsequence of words. It is at most the number of words that they share, so F1 >= T needs
@@ -65,7 +65,7 @@ class RougeIndex:
         self._ends.append(len(self._words))
 
     def closest(self, words: Sequence[str]) -> tuple[float, int] | None:
-        """Return score and number of the most similar text, of equally similar ones the first.
+        """Return the score and the number of the most similar text; the first of equals.
 
         None if no text reaches the threshold, or if there are no words.
         """

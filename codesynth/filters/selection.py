@@ -1,4 +1,4 @@
-"""Keep rows by what ``verify`` found."""
+"""``verify --keep`` and ``--best``: keep rows by their verdict."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from codesynth.codec import loads
 from codesynth.models import Failure, Row
 
 _INSTRUCTIONS = 100_000
-"""So many instructions with an answer are remembered: answers to one stand near each other."""
+"""Most instructions with a kept answer that are remembered, the latest ones."""
 
 
 class Selection:
@@ -30,19 +30,19 @@ class Selection:
 
     def reject(self, row: Row) -> Failure | None:
         """Say why a row is not kept."""
-        told, reason = loads(row.subject), ""
-        if self._keep is not None and told["status"] not in self._keep:
-            reason = f"{told['status']}: {told['message']}".removesuffix(": ")
-        elif self._best and told["group"] in self._answered:
+        verdict, reason = loads(row.subject), ""
+        if self._keep is not None and verdict["status"] not in self._keep:
+            reason = f"{verdict['status']}: {verdict['message']}".removesuffix(": ")
+        elif self._best and verdict["group"] in self._answered:
             reason = "an earlier answer to the same instruction passed"
         if reason:
             self.first = self.first or f"line {row.number}: {reason}"
             return Failure("not_kept", reason)
         if self._best:
-            self._answered[told["group"]] = None
+            self._answered[verdict["group"]] = None
             if len(self._answered) > _INSTRUCTIONS:
                 del self._answered[next(iter(self._answered))]
         return None
 
     def note_failed(self) -> None:
-        """Take no note: a row that failed is no answer."""
+        """Ignore a row that failed."""

@@ -6,7 +6,7 @@ import re
 from hashlib import blake2b
 from unicodedata import normalize
 
-# Thai, Lao, Burmese, Khmer, kana and Han are written without spaces: each character is a word.
+# Thai, Lao, Burmese, Khmer, kana and Han have no spaces between words: each character is a word.
 _UNSPACED = (
     r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
     r"\U00020000-\U0003ffff"
@@ -58,7 +58,7 @@ def without_names(text: str) -> str:
 
 
 def fingerprint(text: str) -> bytes:
-    r"""Digest a text without its white space, case and names of functions.
+    r"""Hash a text, so that white space, case and names of functions make no difference.
 
     >>> fingerprint("def add(a, b):\n    ...") == fingerprint("def Plus( a,b ):  ...")
     True

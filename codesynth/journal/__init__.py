@@ -1,4 +1,7 @@
-"""What was paid for: the store, and the serving in front of another serving."""
+"""The journal: answers that were paid for, found again by a key.
+
+``pipeline.make_requests`` makes the keys.
+"""
 
 from codesynth.journal.batches import BatchLog, OpenBatch
 from codesynth.journal.occurrences import Occurrences

@@ -1,4 +1,4 @@
-"""The batches that are on their way: what was intended is in the journal before it is done."""
+"""The batches that are not finished. Each step is written to the journal before it is done."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class OpenBatch:
     """A batch whose answers are not all in the journal.
 
     Attributes:
-        uuid: chosen before the upload.
-        requests: how many it was made of.
-        file, id: those of the provider; empty while they are not known.
-        done: requests that are done, as the provider counts.
-        looks: at its results, which were not all there.
-        reserved: money that is set aside for its rows.
+        uuid: our own name of the batch, chosen before the upload.
+        requests: how many requests it has.
+        file, id: the provider's names of the file and the batch; empty while they are not known.
+        done: requests that the provider has finished.
+        looks: how often we looked for its results and some were missing.
+        reserved: money set aside for its rows.
     """
 
     number: int
@@ -57,7 +57,7 @@ class BatchLog:
         """Note that a batch of requests is going to be made.
 
         Args:
-            keys: of the requests, each with the number of batches that it was in before.
+            keys: the keys of the requests, each with the number of batches it was in before.
         """
         text = dumps({key.hex(): attempts for key, attempts in keys.items()})
         query = "INSERT INTO batch (uuid, requests, keys, file, id) VALUES (?, ?, ?, '', '')"
@@ -73,7 +73,7 @@ class BatchLog:
             db.execute(query, (batch.file, batch.id, batch.number))
 
     def keys(self, batch: OpenBatch) -> dict[bytes, int]:
-        """Return what was given to ``add``, but for the keys that ``Journal.get`` finds."""
+        """Return the keys given to ``add`` that have no answer in the journal yet."""
         query = "SELECT keys FROM batch WHERE number = ?"
         with self._journal.transaction() as db:
             [(text,)] = db.execute(query, (batch.number,))
@@ -85,6 +85,6 @@ class BatchLog:
         self._journal.put(answers)
 
     def close(self, batch: OpenBatch) -> None:
-        """Forget a batch: what it has brought is stored."""
+        """Forget a batch whose answers are stored."""
         with self._journal.transaction() as db:
             db.execute("DELETE FROM batch WHERE number = ?", (batch.number,))

@@ -8,8 +8,8 @@ from array import array
 class Occurrences:
     """Counts hashes at 16 to 32 bytes each: an open-addressing table of 64-bit fingerprints.
 
-    Two of a million different requests share a fingerprint once in 30 million runs; then the
-    second is taken for a repetition of the first, and has another number.
+    In one of 30 million runs with a million different requests, two of them share a fingerprint.
+    The second one then counts as a repetition of the first.
 
     >>> seen = Occurrences()
     >>> [seen.count(key) for key in (b"12345678", b"abcdefgh", b"12345678")]

@@ -1,4 +1,4 @@
-"""The serving in front of another serving: what a journal knows is not asked again."""
+"""A serving in front of another serving: what the journal knows is not asked again."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from codesynth.serving.answers import read_completion
 _GROUP = 512  # answers in one transaction, at most
 
 ReadBody: TypeAlias = Callable[[bytes], tuple[Answer | None, Failure | None]]
-"""Reads the body of an answer: an answer, why it is none, or both."""
+"""Reads the body of a response: an answer, a failure, or both for an answer of no use."""
 
 
 class JournaledServing:
     """Answers from the journal what it knows; asks ``serving`` the rest and stores it.
 
     Args:
-        read: reads an answer as ``serving`` does.
-        also: further journals; see ``open_to_read``. What is used of them is copied.
-        before_asking: called once a stream, before the first request that no journal answers.
+        read: reads a body in the same way as ``serving``.
+        also: further journals, read only. Answers that are used are copied into ``journal``.
+        before_asking: called once per stream, before the first request that no journal answers.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class JournaledServing:
     def _answer_known(
         self, requests: Iterable[Request | Response], copies: dict[bytes, StoredAnswer]
     ) -> Iterator[Request | Response]:
-        """Answer what is known; runs in the thread that pulls the requests."""
+        """Answer the known requests and pass the others on; runs in the feeder's thread."""
         asked = False
         for item in requests:
             known = self._answer(item, copies) if isinstance(item, Request) else item
@@ -89,7 +89,7 @@ class JournaledServing:
             answer, failure = self._read(body)
             if failure is not None:
                 if failure.kind not in UNUSABLE_ANSWERS:
-                    continue  # codesynth reads it in another way now
+                    continue  # this version of codesynth reads it differently
                 failure = replace(failure, attempts=attempts)
             if journal is not self._journal:
                 copies[request.key] = found._replace(used=_used(answer))
@@ -102,10 +102,10 @@ def _used(answer: Answer | None) -> Usage:
 
 
 class _JournaledStream(Iterator[Response]):
-    """Responses, each on the disk before it is handed on; see ``ResponseStream``.
+    """Responses, each stored before it is handed on; see ``ResponseStream``.
 
     Args:
-        copies: answers of further journals, which go into this one too.
+        copies: answers from further journals that will be stored in this one too.
     """
 
     def __init__(
@@ -123,13 +123,13 @@ class _JournaledStream(Iterator[Response]):
         return self._stored.popleft()
 
     def _take_waiting(self) -> None:
-        """Take what is waiting and store it in one transaction."""
+        """Take the responses that are ready and store them in one transaction."""
         group: list[Response] = []
         try:
             group.append(next(self._responses))
             while len(group) < _GROUP and self._responses.wait(0):
                 group.append(next(self._responses))
-        except BaseException as exc:  # what came before it is stored and handed on first
+        except BaseException as exc:  # raised after the responses before it are handed on
             self._end = exc
         try:
             if answers := [answer for each in group if (answer := self._to_store(each))]:
@@ -150,18 +150,15 @@ class _JournaledStream(Iterator[Response]):
         return StoredAnswer(key, body, attempts, seconds, 0, _used(response.answer))
 
     def wait(self, timeout: float | None) -> bool:
-        """Wait until ``next`` would return at once, or nearly; False after ``timeout`` seconds."""
         if self._stored or self._end is not None or self._responses.wait(timeout):
             return True
         self._journal.checkpoint()
         return False
 
     def drain(self, grace: float | None) -> None:
-        """Send nothing more; the stream ends when all in flight has come, or after ``grace`` s."""
         self._responses.drain(grace)
 
     def close(self) -> None:
-        """Cancel what is in flight."""
         self._responses.close()
 
     def __enter__(self) -> Self:

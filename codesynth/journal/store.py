@@ -27,7 +27,7 @@ _FORMAT = 2
 _CHECKPOINT_SECONDS = 1.0
 _BLOCK, _BLOCK_BYTES, _KEPT_BLOCKS = 128, 256 << 10, 32
 _TRIES, _TRY_SECONDS = 5, 0.1
-_NEAR = 1024  # requests that are made one after the other may have been answered so far apart
+_NEAR = 1024  # answers to neighbouring requests are stored at most about so far from each other
 _LOCK = "hhqqi"  # struct flock of Linux: type, whence, start, length, process
 _SETTINGS = (
     "PRAGMA locking_mode=EXCLUSIVE",
@@ -52,16 +52,16 @@ _INDEX = """INSERT OR REPLACE INTO place SELECT key, number
     FROM (SELECT key, number FROM answer WHERE number > ? LIMIT ?) ORDER BY key, number"""
 _READ = """SELECT key, body, attempts, seconds, time, check_sum
     FROM (SELECT * FROM answer WHERE number >= ? LIMIT ?) AS answer"""
-_NEWEST = "NATURAL JOIN place"  # costs as much as all the rest: only where a key stands twice
+_NEWEST = "NATURAL JOIN place"  # doubles the time: used only if a key is stored twice
 
 
 class StoredAnswer(NamedTuple):
     """One answer.
 
     Attributes:
-        seconds: that its last attempt took; 0 where that is not known.
-        time: since the epoch; 0 stands for the time at which it is stored.
-        used: its tokens; not read back.
+        seconds: duration of its last attempt; 0 if not known.
+        time: seconds since the epoch; 0 means the time at which it is stored.
+        used: its tokens. They are stored only as a sum over all answers, so ``get`` leaves them 0.
     """
 
     key: bytes
@@ -75,12 +75,12 @@ class StoredAnswer(NamedTuple):
 class Journal:
     """Answers by key, and notes for the next run; usable from several threads.
 
-    Open a journal once in a process: closing any descriptor of the file lets go of the lock.
+    Open a journal only once in a process: closing any descriptor of the file releases the lock.
 
     Args:
-        path: made where it does not exist.
+        path: the file; it is made if it does not exist.
         read_only: see ``open_to_read``.
-        find_answers: ``refresh`` at once.
+        find_answers: call ``refresh`` at once.
         clock: seconds since the epoch.
 
     Attributes:
@@ -112,22 +112,16 @@ class Journal:
         self._block = 0  # so many answers are read at once; 0 before the first ``refresh``
         self._ahead: dict[bytes, StoredAnswer] = {}
         self._checkpointed = 0.0
-        self._file = Path(path).resolve()  # SQLite puts its log beside the file, not beside a link
+        self._file = Path(path).resolve()  # SQLite's log is next to the file, not next to a link
         try:
             if not read_only:  # SQLite does not say why it cannot write
                 self._file.open("ab").close()
         except OSError as exc:
             raise JournalError(f"cannot open {self.path}: {exc.strerror}") from exc
         with self._translated():
-            self._db = sqlite3.connect(
-                f"{self._file.as_uri()}?mode=ro&immutable=1" if read_only else self._file,
-                timeout=0.3,  # others may just be taking what a killed run left
-                isolation_level=None,
-                check_same_thread=False,
-                uri=read_only,
-            )
+            self._db = self._connect(read_only=read_only)
             try:
-                self._check_format() if read_only else self._take()
+                self._check_format() if read_only else self._lock_and_recover()
                 self.answers, *spent = (self._do(_TOTAL) or [(0, 0, 0)])[0]
                 self._spent = Usage(*spent)
                 if find_answers:
@@ -136,12 +130,21 @@ class Journal:
                 self._db.close()
                 raise
 
-    def _take(self) -> None:
-        """Lock the file, make the tables of a new one, and take what a killed run left."""
+    def _connect(self, *, read_only: bool) -> sqlite3.Connection:
+        return sqlite3.connect(
+            f"{self._file.as_uri()}?mode=ro&immutable=1" if read_only else self._file,
+            timeout=0.3,  # another process may be recovering what a killed run left
+            isolation_level=None,
+            check_same_thread=False,
+            uri=read_only,
+        )
+
+    def _lock_and_recover(self) -> None:
+        """Lock the file, make the tables of a new one, and recover what a killed run left."""
         for statement in (*_SETTINGS, "BEGIN EXCLUSIVE"):
             self._do(statement)
         if self._do("PRAGMA schema_version") == [(0,)]:
-            for statement in _TABLES:  # before there is a log: all of it is there, or nothing
+            for statement in _TABLES:  # in one transaction: a killed run leaves all tables or none
                 self._do(statement)
         self._do("COMMIT")
         self._check_format()
@@ -155,7 +158,7 @@ class Journal:
         found = [self._do(f"PRAGMA {name}")[0][0] for name in ("application_id", "user_version")]
         if found != [_APPLICATION_ID, _FORMAT]:
             raise JournalError(
-                f"{self.path} is no journal, or one of another version of codesynth. Choose "
+                f"{self.path} is not a journal, or is from another version of codesynth. Choose "
                 "another --journal, or move it away: its answers are then bought again"
             )
 
@@ -169,9 +172,9 @@ class Journal:
 
     @staticmethod
     def is_held(path: str) -> bool:
-        """Tell whether another process holds a journal, here or elsewhere, without a lock.
+        """Tell whether another process holds a journal, without locking it.
 
-        Never for one that this process holds: closing the file would let go of its lock.
+        Never call it for a journal that this process holds: that would release its lock.
         """
         if sys.platform != "linux":
             return False
@@ -187,8 +190,8 @@ class Journal:
         with self._lock, contextlib.suppress(sqlite3.Error):  # all that matters is committed
             self._db.close()
 
-    def note(self, name: str) -> str | None:
-        """Recall a note."""
+    def get_note(self, name: str) -> str | None:
+        """Read a note of this or an earlier run; None if there is none."""
         with self._translated():
             for value, check_sum in self._do(
                 "SELECT value, check_sum FROM note WHERE name = ?", name
@@ -199,15 +202,15 @@ class Journal:
         return None
 
     def set_note(self, name: str, value: str) -> None:
-        """Remember a note for the next run."""
-        if value != self.note(name):
+        """Store a note for later runs."""
+        if value != self.get_note(name):
             row = (name, value, _crc(name.encode(), value.encode()))
             with self.transaction() as db:
                 db.execute("INSERT OR REPLACE INTO note VALUES (?, ?, ?)", row)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Run statements in one transaction; it is on the disk when the block ends."""
+        """Run statements in one transaction, which is on the disk when the block ends."""
         with self._translated():
             self._do("BEGIN")
             try:
@@ -229,7 +232,7 @@ class Journal:
             yield from self._db.execute(query, (self.answers,))
 
     def put(self, answers: Iterable[StoredAnswer]) -> None:
-        """Store answers in one transaction; back when they are on the disk."""
+        """Store answers in one transaction; return when they are on the disk."""
         with self._lock:
             now, rows, number = self._clock(), [], self.answers
             prompt, completion = self._spent.prompt_tokens, self._spent.completion_tokens
@@ -245,14 +248,14 @@ class Journal:
         self.checkpoint()
 
     def checkpoint(self) -> None:
-        """Let those who only read see what was stored; at most once a second, and in ``put``."""
+        """Make stored answers visible to read-only journals; at most once a second."""
         if abs(self._clock() - self._checkpointed) >= _CHECKPOINT_SECONDS:
             self._checkpointed = self._clock()
             with self._translated():
                 self._do("PRAGMA wal_checkpoint(PASSIVE)")
 
     def refresh(self) -> None:
-        """Let ``get`` find all that has been stored so far; about a microsecond an answer."""
+        """Let ``get`` find all answers stored so far; takes about a microsecond per answer."""
         with self._translated():
             if not self._block:
                 self._do(_PLACE)
@@ -264,17 +267,17 @@ class Journal:
             self._block = max(1, min(_BLOCK, _BLOCK_BYTES // (average + 1)))
 
     def get(self, key: bytes) -> StoredAnswer | None:
-        """Find an answer that was stored before the last ``refresh``; the first use is one.
+        """Find an answer that was stored before the last ``refresh``; the first call refreshes.
 
         Raises:
-            JournalError: it or one near it is damaged.
+            JournalError: the answer, or one stored near it, is damaged.
         """
         if not self._block:
             self.refresh()
         return self._ahead.pop(key, None) or (self._read_ahead(key) if self._indexed else None)
 
     def _read_ahead(self, key: bytes) -> StoredAnswer | None:
-        """Read a block of answers: a rerun asks for them much as they were stored."""
+        """Read a block of answers: a rerun needs them in nearly the order they were stored in."""
         with self._translated():
             rows = self._do("SELECT number FROM place WHERE key = ?", key)
             if not rows:
@@ -291,11 +294,11 @@ class Journal:
                 if check_sum != _crc(its_key, body, attempts):
                     raise self._damaged("an answer was changed")
                 self._ahead[its_key] = StoredAnswer(its_key, body, attempts, seconds, when)
-            return self._ahead.pop(key, None)  # a run that writes may have moved it
+            return self._ahead.pop(key, None)  # another run may have moved it meanwhile
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
-        """Hold the lock between threads; word SQLite's errors."""
+        """Hold the lock between threads; turn SQLite's errors into ours."""
         try:
             with self._lock:
                 yield
@@ -316,18 +319,18 @@ class Journal:
 def open_to_read(path: str, *, answers: bool = False) -> Journal:
     """Open a journal without a lock; a run may go on writing to it.
 
-    What that run stored in the last second may be missing.
+    Answers that the run stored in the last second may be missing.
 
     Args:
-        answers: they will be looked for. What a killed run left in its log is taken before, for
-            which the file must be writable.
+        answers: ``get`` will be called. What a killed run left in SQLite's log is then recovered
+            first, so the file must be writable.
 
     Raises:
         JournalError: see ``Journal``.
     """
     if answers and Path(f"{Path(path).resolve()}-wal").exists():
         with contextlib.suppress(BusyError), Journal(path):
-            pass  # a run that goes on takes it by itself
+            pass  # if another run is using the journal, that run has recovered it
     for tries_left in reversed(range(_TRIES)):
         try:
             return Journal(path, read_only=True, find_answers=answers)

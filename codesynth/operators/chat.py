@@ -1,4 +1,4 @@
-"""An operator and a model make a task: rows -> chat requests -> new columns."""
+"""The task of an operator and a model: rows -> chat requests -> new columns."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from codesynth.models import (
     IGNORED_IN_KEY,
     META_KEY,
     Answer,
-    Ask,
     Failure,
     Message,
+    Question,
     Record,
     Request,
     Response,
@@ -23,7 +23,7 @@ from codesynth.models import (
 
 
 class Parsed(NamedTuple):
-    """What an operator read from an answer: new columns, and more for ``_codesynth``."""
+    """What an operator reads from an answer: new columns, and fields for ``_codesynth``."""
 
     columns: dict[str, Any]
     about: Mapping[str, Any] = {}
@@ -41,8 +41,10 @@ class Operator:
 
     Attributes:
         columns: names of the new columns, as far as they are known before the answer.
-        read: reads what a row asks in its own words. A conversation is sent as it is. None: only
-            the filled template says what is asked.
+        fill: writes the prompt.
+        parse: reads the answer.
+        read: reads the row's instruction: a text, or a conversation that is sent as it is. It
+            returns None if the row has none, and only the filled template says what is asked.
     """
 
     columns: tuple[str, ...]
@@ -56,7 +58,7 @@ class Operator:
         return said if isinstance(said, list | Failure) else self.fill(record, said or "")
 
     def instruction(self, record: Record) -> str | None:
-        """Read the row's own words for what is asked; of a conversation, the last user message."""
+        """Read the row's instruction; of a conversation, the last user message."""
         said = self.read(record)
         if isinstance(said, list):
             texts = [turn.get("content") for turn in said if turn["role"] == "user"]
@@ -69,9 +71,10 @@ class ChatTask:
     """Asks a model what an operator wants to know; a ``pipeline.Task``.
 
     Attributes:
-        screen: says why a row with this instruction is not to be sent at all.
+        screen: says why a row with this instruction is not sent; None sends all rows.
         reasoning_key, answer_key, messages_key: more new columns; see the options of these names.
-        meta: what the ``_codesynth`` object of a row begins with; None writes no such object.
+        meta: fields of the ``_codesynth`` object that are the same for all rows; None writes no
+            such object.
     """
 
     operator: Operator
@@ -84,7 +87,7 @@ class ChatTask:
     messages_key: str | None = None
     meta: Mapping[str, Any] | None = None
 
-    def ask(self, record: Record) -> Ask | Failure:
+    def ask(self, record: Record) -> Question | Failure:
         """Write the request of a row, or say why it cannot be asked."""
         extra = (self.reasoning_key, self.answer_key, self.messages_key)
         if (failure := _find_existing(record, (*self.operator.columns, *extra))) is not None:
@@ -102,7 +105,7 @@ class ChatTask:
         body = identity = dumps(self.params.body(self.model, turns), sort_keys=True)
         if not IGNORED_IN_KEY.isdisjoint(self.params.extra_body):
             identity = dumps(self.params.identity(self.model, turns), sort_keys=True)
-        return Ask(body, identity, turns)
+        return Question(body, identity, turns)
 
     def columns(self, response: Response) -> dict[str, Any] | Failure:
         """Read the new columns from an answer."""
@@ -126,7 +129,7 @@ class ChatTask:
         return columns
 
     def _chat(self, request: Request, columns: Mapping[str, Any]) -> list[Message]:
-        """Write the row as a chat: what was asked in the row's own words, and the new column."""
+        """Write the row as a chat: the row's instruction and the new column."""
         turns = [turn for turn in request.messages if turn["role"] != "system"]
         instruction = self.operator.instruction(request.record)
         if instruction is not None and len(turns) == 1:

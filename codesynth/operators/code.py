@@ -12,7 +12,7 @@ from codesynth.operators.templates import Template
 from codesynth.storage.columns import read_text
 
 INPUT_KEYS = ("instruction", "generated_instruction")
-"""Columns that are read where none is named: the first that a row has."""
+"""Columns that are read if no column is named: the first one that a row has."""
 
 
 def instruction_key(record: Record, input_key: str | None) -> str:
@@ -60,7 +60,7 @@ def code_operator(
     Args:
         input_key: the column with the instruction, or with a conversation to send; None takes
             the first of ``INPUT_KEYS``.
-        language: what the code is in; None goes by the instruction and the answer.
+        language: the language of the code; None finds it in the instruction and the answer.
     """
 
     def parse(answer: str, instruction: str) -> Parsed | Failure:

@@ -34,7 +34,7 @@ from codesynth.storage import JSONLStorage
 from codesynth.storage.columns import read_text
 
 _CHUNK = 1000
-"""Prompts handed to a foreign serving at a time: it has no way to take them one by one."""
+"""Prompts that a foreign serving gets at a time: it cannot take them one by one."""
 
 
 class _PromptBuilder(Protocol):
@@ -58,13 +58,13 @@ PromptTemplate: TypeAlias = str | _PromptBuilder | None
 
 
 class _Generator:
-    """Asks a serving about the rows of a storage: what the five classes have in common."""
+    """The base of the five classes: asks a serving about the rows of a storage."""
 
     _built_in = ""
     """Name of the template that is used where none is given."""
     _check: Callable[[Iterable[Record]], Iterable[Record]] = iter
     _wishes: Mapping[str, Any] = {}
-    """What is asked for beside the prompts, under DataFlow's names."""
+    """Further arguments for a serving, such as ``system_prompt``, by DataFlow's names."""
 
     def __init__(self, llm_serving: Serving, prompt_template: PromptTemplate = None) -> None:
         self.llm_serving, self.prompt_template = llm_serving, prompt_template
@@ -120,7 +120,7 @@ class _Generator:
         records: Iterable[Record],
         rows: Sequence[Mapping[str, Any]],
     ) -> list[str]:
-        """Write rows with their new columns to a foreign storage; None where a row failed."""
+        """Write rows with new columns to a foreign storage; None in the columns of a failed row."""
         serving, task = self._serving_and_task(operator)
         new: list[dict[str, Any]] = [dict.fromkeys(operator.columns) for _ in rows]
         requests = pipeline.make_requests(records, task, Stats(), pipeline.Stop())
@@ -133,7 +133,7 @@ class _Generator:
         return list(operator.columns)
 
     def _serving_and_task(self, operator: Operator) -> tuple[LLMServing, ChatTask]:
-        """Adapt a foreign serving; take model and parameters from one of ours."""
+        """Make our interface for a foreign serving; take model and parameters from one of ours."""
         serving, wishes = self.llm_serving, self._wishes
         if not isinstance(serving, LLMServing):
             ask = partial(serving.generate_from_input, **wishes)
@@ -190,7 +190,7 @@ class CodeInstructionGenerator(_Generator):
     ) -> list[str]:
         """Sample from ``storage``, write the new instructions; return the column's name.
 
-        Rows without a text in ``input_key`` are no examples.
+        Rows without a text in ``input_key`` are not used as examples.
 
         Raises:
             ConfigError: the pool is too small.
@@ -312,7 +312,7 @@ class PromptedGenerator(_Generator):
 
 
 def _read(record: Record, key: str) -> str | Failure:
-    """Read a column's text; of a chat, what the human says first. ShareGPT's names are known."""
+    """Read a column's text, or the first human message of a chat (OpenAI's or ShareGPT's names)."""
     turns = record.fields.get(key)
     if not isinstance(turns, list):
         return read_text(record, key)
@@ -326,7 +326,7 @@ def _read(record: Record, key: str) -> str | Failure:
 
 
 class _FromInput:
-    """The ``LLMServing`` of a function that answers a list of prompts."""
+    """Makes an ``LLMServing`` of a function that answers a list of prompts."""
 
     def __init__(self, ask: Callable[[list[str]], list[Any]]) -> None:
         self._ask = ask

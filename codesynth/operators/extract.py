@@ -1,14 +1,20 @@
-"""Take the code or the instruction out of a model's answer.
+"""Take the code or the instruction out of a model's answer, after its reasoning was removed.
 
-The rule for code, in an answer without its reasoning: fenced blocks are found as in CommonMark. The
-code is the first block in the language asked for that is valid, else the first in that language,
-else the first that is not commands, data or output. A block without a language counts if it is
-valid, one quoted from the instruction if there is no other. The language asked for is
-``--language``, else Python if the instruction names it, else the first that a block names. Without
-a fence, an answer in words is ``no_code``, and the code is the longest run of whole lines that is
-valid Python with a ``def``, ``if`` or the like, if nothing but words follows it, else the whole
-text; so is a README that was asked for. Valid is what ``compile`` accepts, or tree-sitter
-(``--language`` with the extra ``languages``). The text of the code is never changed.
+Fenced blocks are found as in CommonMark. The code is, in this order:
+
+1. the first valid block in the language asked for, else the first valid one without a language;
+2. the first block in that language;
+3. the first block that is not commands, data or output;
+4. the first block. (Blocks quoted from the instruction are used only if there are no others.)
+
+The language asked for is ``--language``; else Python if the instruction names it; else the first
+that a block names. Valid is what ``compile`` accepts, or tree-sitter (``--language`` with the extra
+``languages``).
+
+An answer without a fence: the longest run of whole lines that is valid Python and has a ``def``,
+``if`` or the like, if only prose follows it; else ``no_code`` if the answer is prose; else the
+whole text. If a README was asked for, an answer that begins with a heading is taken whole. The text
+of the code is never changed.
 """
 
 from __future__ import annotations
@@ -21,7 +27,7 @@ from typing import NamedTuple
 from codesynth.models import Failure
 from codesynth.operators.languages import BESIDE_CODE, PYTHON, Language, first_error, language_of
 
-_MOST = 50_000  # fences of an answer, or characters of one without a fence, that are looked at
+_MOST = 50_000  # fences, or without a fence characters, of an answer that are read
 _FENCE = re.compile(r"\n([ \t\d.)*+-]*+)(```+(?![^`\n]*`)|~~~+)([^\n]*)")
 _INDENT = re.compile(r"\s*(?:(?:[-*+]|\d{1,9}[.)])\s+)?")  # of a fence, in an item of a list too
 _NAMES_PYTHON = re.compile(r"(?m)\b[Pp]ython|^[ \t]*(?:async )?def \w+\(")
@@ -50,7 +56,7 @@ class ExtractedCode(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A fenced block, with the offsets of its first character and behind its last."""
+    """A fenced block; ``start`` and ``stop`` are its place in the answer, with the fences."""
 
     language: str
     text: str
@@ -59,12 +65,13 @@ class Block(NamedTuple):
 
 
 def find_blocks(text: str) -> list[Block]:
-    """Find the fenced blocks by CommonMark 0.31, section 4.5; the text's end is an end, too.
+    """Find the fenced blocks by CommonMark 0.31, section 4.5. The end of the text ends a block.
 
-    Beyond it, a fence may be indented by any amount, and a block hold blocks that name a language.
+    More than CommonMark allows, a fence may have any indent, and a block may contain blocks that
+    name a language.
     """
     first = text.find("```")
-    if "~" not in text:  # so it is for nearly all answers
+    if "~" not in text:  # as in nearly all answers
         if first < 0:
             return []
         if (block := _only_block(text, first)) is not None:
@@ -89,7 +96,7 @@ def find_blocks(text: str) -> list[Block]:
 
 
 def _only_block(text: str, start: int) -> Block | None:
-    """Find the block of the usual answer quickly: the only one, and not indented; else None."""
+    """Find the block quickly if it is the only one and has no indent; else None."""
     stop, code = text.find("```", start + 3), text.find("\n", start) + 1
     info = text[start + 3 : code - 1]
     is_usual = (
@@ -107,14 +114,14 @@ def _block(text: str, opening: re.Match[str], closing: re.Match[str] | None) -> 
     last, stop = (closing.start() - 1, closing.end() - 1) if closing else (len(text), len(text))
     code, indent, info = text[opening.end() : last], opening[1], opening[3]
     code = code.removesuffix("\r") if closing and info.endswith("\r") else code
-    if indent:  # the lines of the block stand as far to the right as its fence
+    if indent:  # the lines of the block have the same indent as its fence
         same = f"{indent}|" if indent.isspace() else ""
         code = re.sub(rf"(?m)^(?:{same} {{1,{len(indent.expandtabs(4))}}})", "", code)
     return Block(language_of(info), code, opening.start(), stop)
 
 
 def extract_code(text: str, instruction: str, language: Language | None) -> ExtractedCode | Failure:
-    """Take the code out of an answer by the rule above; a Failure is ``empty`` or ``no_code``."""
+    """Take the code out of an answer, by the rules above; a Failure is ``empty`` or ``no_code``."""
     if not text.strip():
         return Failure("empty", "the answer has no text")
     blocks = find_blocks(text)
@@ -123,7 +130,7 @@ def extract_code(text: str, instruction: str, language: Language | None) -> Extr
         return ExtractedCode(text.strip("\r\n"), len(blocks), None)
     if not blocks or (text[blocks[0].start].isspace() and PYTHON.is_valid(text)):
         code = _unfenced(text, language or PYTHON)
-        return ExtractedCode(code, 0, None) if code else Failure("no_code", "words only")
+        return ExtractedCode(code, 0, None) if code else Failure("no_code", "the answer is prose")
     filled = [block for block in blocks if block.text.strip()]
     if not filled:
         return Failure("no_code", "the code block is empty")
@@ -145,7 +152,7 @@ def _choose(blocks: list[Block], instruction: str, language: Language | None) ->
 
 
 def _unfenced(text: str, language: Language) -> str:
-    """Take the code out of a text without a fence; empty if it is words."""
+    """Take the code out of a text without a fence; empty if the text is prose."""
     run = _longest_run(text) if language.name == PYTHON.name else ""
     rest = text[text.rfind(run) + len(run) :]
     if _COMPOUND.search(run) and (not rest.strip() or _are_words(rest)):
@@ -155,7 +162,10 @@ def _unfenced(text: str, language: Language) -> str:
 
 
 def _are_words(text: str) -> bool:
-    """Whether there are sentences, and 9 of 10 words are plain (6 of 617 real texts are missed)."""
+    """Tell whether a text is prose: it has sentences, and 9 of 10 words are plain.
+
+    Of 617 real texts, 6 are judged wrongly.
+    """
     words = _SPAN.sub("x", text[:_MOST]).split()
     plain = sum(_WORD.fullmatch(word) is not None for word in words)
     return plain > 0.9 * len(words) and _SENTENCE.search(text) is not None
@@ -180,7 +190,7 @@ def _longest_run(text: str) -> str:
 
 
 def extract_instruction(text: str) -> str | Failure:
-    """Take the instruction out of an answer: without a fence and sentences around it."""
+    """Take the instruction out of an answer: without the fence and the sentences around it."""
     lines = text.split("\n") if len(text) <= _MOST else [text]
     own = [i for i, line in enumerate(lines) if line.strip() and not _ABOUT.fullmatch(line.strip())]
     text = "\n".join(lines[own[0] : own[-1] + 1]) if own else ""

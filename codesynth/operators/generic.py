@@ -80,7 +80,7 @@ def _braced(text: str) -> Iterator[str]:
 
 
 def _load(braced: str) -> dict[str, Any]:
-    """Read a JSON object, with commas before a closing bracket or without."""
+    """Read a JSON object; a comma before a closing bracket is ignored."""
     try:
         found: dict[str, Any] = loads(braced)
     except ValueError:
@@ -96,11 +96,11 @@ def _fault(found: Mapping[str, Any], require: Mapping[str, str]) -> str:
             return f'the JSON object has no "{name}"; found {", ".join(found)}'[:300]
         value = found[name]
         if kind and not _is_of(value, kind):
-            return f'"{name}" is no {kind}: {dumps(value).decode()}'[:300]
+            return f'"{name}" must be of type {kind}, but is {dumps(value).decode()}'[:300]
     return ""
 
 
 def _is_of(value: object, kind: str) -> bool:
-    if isinstance(value, bool):  # to Python it is an integer, too
+    if isinstance(value, bool):  # in Python, a bool is an int too
         return kind == "boolean"
     return isinstance(value, TYPES[kind])

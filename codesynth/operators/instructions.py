@@ -12,7 +12,7 @@ from codesynth.operators.extract import extract_instruction
 from codesynth.operators.templates import Template, format_examples
 
 EXAMPLES = "_examples"
-"""The field of a record that holds its examples: no name that a new column is likely to get."""
+"""The field of a record that holds its examples. Users are not likely to name a column so."""
 
 
 def instructions_operator(fill: Fill, output_key: str = "generated_instruction") -> Operator:
@@ -32,7 +32,7 @@ def fill_examples(template: Template) -> Fill:
 
 
 def check_pool(size: int, num_few_shot: int) -> None:
-    """See that a pool holds enough texts for a prompt; ConfigError if not."""
+    """Make sure that a pool has enough texts for a prompt; ConfigError if not."""
     if size < num_few_shot:
         raise ConfigError(
             f"the pool has {size} usable rows, but a prompt takes {num_few_shot} examples. "
@@ -49,10 +49,10 @@ def few_shot_records(
     """Yield a Record for each instruction to ask for, with its examples.
 
     Args:
-        pool: the texts to draw from.
-        lines: tells the line number of a text in its file.
-        numbers: of the prompts to make.
-        choose: chooses the examples of a prompt by its number.
+        pool: the texts to choose from.
+        lines: returns the line number, in its file, of a text of the pool.
+        numbers: the numbers of the prompts to make.
+        choose: returns the examples of a prompt, as numbers in the pool.
     """
     for i in numbers:
         chosen = choose(i)
@@ -63,7 +63,7 @@ def few_shot_records(
 def sample(seed: int, i: int, size: int, k: int) -> list[int]:
     """Choose the examples of prompt ``i``: ``k`` of ``size``, none twice.
 
-    A function of its arguments alone, so neither concurrency nor restarts nor shards change it.
+    The result depends on the arguments alone, not on concurrency, restarts or shards.
     """
     return random.Random(f"{seed}:{i}").sample(range(size), k)  # noqa: S311 - not for secrets
 

@@ -28,19 +28,19 @@ _ALIASES = {name: names.split("/")[0] for names in _NAMES.split() for name in na
 BESIDE_CODE = re.compile(
     "bash|batch|console|csv|diff|ini|json|log|markdown|output|powershell|pycon|text|toml|xml|yaml"
 )
-"""Languages of commands, data, output and notes: what stands beside code in an answer."""
+"""Languages of commands, data, output and notes, which answers have in addition to code."""
 
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """A programming language; ``is_valid`` accepts nothing if no parser of it is installed."""
+    """A programming language; without an installed parser, ``is_valid`` is always False."""
 
     name: str
     is_valid: Callable[[str], bool] = lambda code: False  # noqa: ARG005 - there is no parser
 
 
 def find_language(name: str) -> Language:
-    """Find a language by any of its names; ConfigError if there is none, or its parser is unfit."""
+    """Find a language by any of its names; ConfigError if it is unknown or its parser unusable."""
     known = _ALIASES.get(name.strip().lower())
     if known is None:
         raise ConfigError(f'unknown language "{name}"; known: {", ".join(language_names())}')
@@ -48,12 +48,12 @@ def find_language(name: str) -> Language:
 
 
 def language_names() -> list[str]:
-    """List the languages that ``find_language`` knows, in order, one name for each."""
+    """List the languages that ``find_language`` knows, in order, each with its main name."""
     return list(dict.fromkeys(_ALIASES.values()))
 
 
 def language_of(info: str) -> str:
-    """Name the language that the words after a fence name, or their file name; else empty."""
+    """Read the language from the words after a fence, which may be a file name; else empty."""
     if info in _ALIASES:
         return _ALIASES[info]
     word = re.search(r"[\w+#][\w+#./-]*", info)
@@ -77,18 +77,18 @@ def first_error(code: str) -> int | None:
 
 
 def _load(name: str) -> Language:
-    """Make a language with its parser out of the extra ``languages``, or any of its kind."""
+    """Make a language with its tree-sitter parser, if the parser is installed."""
     try:
         tree_sitter = importlib.import_module("tree_sitter")
         grammar = importlib.import_module("tree_sitter_" + re.sub(r"\W", "_", name))
     except ImportError:
         return Language(name)
-    # one for each dialect; that of PHP in HTML would take any text for HTML
+    # One for each dialect. PHP in HTML is left out: it would accept any text as HTML.
     dialects = [each for each in dir(grammar) if re.match(r"language(?!_php$)", each)]
     try:
         languages = [tree_sitter.Language(getattr(grammar, each)()) for each in dialects]
     except ValueError as exc:
-        raise ConfigError(f"tree_sitter_{name} does not fit: {exc}. Update tree_sitter") from exc
+        raise ConfigError(f"tree_sitter_{name} cannot be used: {exc}. Update tree_sitter") from exc
     parsers = [tree_sitter.Parser(language) for language in languages]
 
     def is_valid(code: str) -> bool:

@@ -1,8 +1,9 @@
-"""Prompt templates: found, checked and filled.
+"""Find, check and fill prompt templates.
 
-The syntax is the part of ``str.format`` that only names: ``{name}``, and ``{{`` and ``}}`` for
-braces. Values are put in as they are and never looked at again. ``{one|two|three}`` is one of the
-alternatives, drawn by what the other placeholders hold, so equal rows get equal prompts.
+The syntax is a part of ``str.format``: ``{name}`` is a placeholder, ``{{`` and ``}}`` are braces.
+Values are put in as they are; placeholders in a value are not filled. ``{one|two|three}`` becomes
+one of the alternatives. The values of the other placeholders decide which, so equal rows get equal
+prompts.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Template:
 
     Attributes:
         name: where it comes from, for messages.
-        pieces: literal text and names by turns; the first and the last are text.
+        pieces: text, name, text, name, ..., text.
 
     >>> template = Template.parse("Say {what}.", "demo")
     >>> template.fill({"what": "{hi}"})
@@ -71,7 +72,7 @@ class Template:
         return cls(name, tuple(pieces))
 
     def check(self, columns: Collection[str]) -> None:
-        """See that each placeholder is one of the columns; ConfigError if not."""
+        """Make sure that each placeholder is one of the columns; ConfigError if not."""
         for place, name in enumerate(self.pieces):
             if place % 2 and "|" not in name and name not in columns:
                 line = 1 + sum(text.count("\n") for text in self.pieces[:place:2])
@@ -88,7 +89,9 @@ class Template:
                 drawn.append(place)
                 continue
             if name not in values:
-                return Failure("missing_key", f"the template's {{{name}}} is no column of the row")
+                return Failure(
+                    "missing_key", f"the template's {{{name}}} is not a column of the row"
+                )
             value = values[name]
             pieces[place] = value if isinstance(value, str) else dumps(value).decode()
             filled.append(pieces[place])
@@ -109,9 +112,8 @@ def _fault(token: str, name: str | None) -> str | None:
     if "|" in name or re.fullmatch(r"(?!\d+$)[^.[!:]+", name):
         return None
     wrong = 'it is empty, a number, or has ".", "[", "!" or ":" in it'
-    return (
-        f"placeholder {token} is no name of a column: {wrong}. Write {{{{ for a brace that is text"
-    )
+    fix = "Write {{ for a brace that is text"
+    return f"placeholder {token} is not the name of a column: {wrong}. {fix}"
 
 
 def load_template(
@@ -124,10 +126,10 @@ def load_template(
 
 
 def find_template(name_or_path: str) -> tuple[str, str]:
-    """Read a template; return its text, and its name for messages. ConfigError if it cannot be.
+    """Read a template; return its text, and its name for messages. ConfigError if it is unreadable.
 
-    What has a separator in it is a path. Else a built-in template of that name, with ``.txt`` or
-    without, comes before a file.
+    A name with a ``/`` is a path. Another name is first looked for among the built-in templates,
+    with or without ``.txt``, then as a file.
     """
     path, shown = Path(name_or_path), name_or_path
     if "/" not in name_or_path and os.sep not in name_or_path:
@@ -137,7 +139,7 @@ def find_template(name_or_path: str) -> tuple[str, str]:
             path, shown = built_in, f"prompts/{name}"
         elif not path.exists():
             there = ", ".join(template_names())
-            raise ConfigError(f'no template "{name_or_path}". There are: {there}; or give a path')
+            raise ConfigError(f'no template "{name_or_path}". Known: {there}. Or give a path')
     try:
         return path.read_bytes().decode("utf-8-sig"), shown
     except UnicodeDecodeError as exc:
@@ -148,7 +150,7 @@ def find_template(name_or_path: str) -> tuple[str, str]:
 
 
 def template_names() -> list[str]:
-    """Name the built-in templates."""
+    """List the built-in templates."""
     return sorted({path.stem for folder in PROMPTS for path in folder.glob("*.txt")})
 
 
@@ -170,10 +172,10 @@ def format_examples(examples: Sequence[str]) -> str:
 def check_first(
     records: Iterable[Record], template: Template, filled: Collection[str] = ()
 ) -> Iterator[Record]:
-    """Pass records on; ConfigError if a placeholder is no column of the first that can be read.
+    """Pass records on; ConfigError if a placeholder is not a column of the first readable record.
 
     Args:
-        filled: placeholders that are filled whatever the columns are.
+        filled: further placeholders, which need no column.
     """
     is_checked = False
     for record in records:

@@ -1,4 +1,4 @@
-"""One instruction a row -> tests for it, written without seeing any code."""
+"""One instruction a row -> tests for it, before there is any code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from codesynth.operators.templates import Template
 from codesynth.storage.columns import read_text
 
 FILLED = ("instruction", "signature_rule", "num_tests")
-"""Placeholders of a template for tests that are no columns."""
+"""Placeholders of a template for tests that need no column."""
 
 _STUB = re.compile(
     r"^(?:async +)?(?:def|class) +\w[^\n]*(?:\n[^\n]*){0,30}?:(?=\s*(?:$|\n|\.\.\.|#))",
@@ -48,12 +48,13 @@ def tests_operator(
 ) -> Operator:
     """Make the operator that asks for tests of what each row's instruction describes.
 
-    The new columns are the list of tests, each valid by itself, and ``signature``: the line that
-    a solution must define, from the instruction if it has one, else from the answer. A test that
-    does not compile, asserts nothing or does not use the name in the signature is dropped.
+    The new columns are the list of tests and ``signature``. Each test compiles by itself. The
+    signature is the line that a solution must define; it is taken from the instruction if that
+    has one, else from the answer. A test that does not compile, asserts nothing or does not use
+    the name in the signature is dropped.
 
     Args:
-        num_tests: how many to ask for; no more are kept.
+        num_tests: tests to ask for; further ones are dropped.
         dropped: counts the dropped tests by reason.
     """
 
@@ -101,7 +102,7 @@ def find_signature(text: str) -> str | None:
 
 
 def _name_of(signature: str) -> str:
-    """Read the name that a signature defines; empty where it is no Python."""
+    """Read the name that a signature defines; empty if it is not Python."""
     body = _parse(f"{signature} ...")
     return body[0].name if body and isinstance(body[0], _DEFINITIONS) else ""
 
@@ -117,7 +118,7 @@ def _parse(text: str) -> list[ast.stmt] | None:
 def _split(code: str) -> tuple[list[_Statement], int]:
     """Split code into its statements; return them, and how many do not compile.
 
-    Where one does not, the others are found by their first lines, which are not indented.
+    If one does not compile, a statement is taken to begin at each line without an indent.
     """
     pieces = [code] if _parse(code) is not None else _FIRST_LINE.split(code)
     statements: list[_Statement] = []
@@ -136,7 +137,7 @@ def _split(code: str) -> tuple[list[_Statement], int]:
 
 
 def _choose_tests(statements: list[_Statement], name: str) -> tuple[list[str], Counter[str]]:
-    """Make each test a text of its own, with the imports of the answer that it uses."""
+    """Choose the tests; return each as a text with the imports that it uses. Count the dropped."""
     kept: list[str] = []
     dropped: Counter[str] = Counter()
     for test in statements:

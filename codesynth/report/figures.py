@@ -1,4 +1,4 @@
-"""What a report tells: counted in one pass over the files, in bounded memory."""
+"""The figures of a report, counted in one pass over the files, in bounded memory."""
 
 import math
 from array import array
@@ -15,12 +15,12 @@ from codesynth.filters.rouge_index import RougeIndex
 from codesynth.filters.words import words
 from codesynth.journal import open_to_read
 from codesynth.models import META_KEY, Record, Usage
-from codesynth.report.rows import clean, first_text, headline, outcome, parts
+from codesynth.report.rows import classify, clean, first_text, headline, parts
 from codesynth.settings import ReportSettings
 from codesynth.storage import read_records
 
 LEAST_SIMILARITY = 0.4
-"""To look for less takes several times as long: nearly all texts share so many words."""
+"""A lower value would take several times as long, because nearly all texts are as similar."""
 _MOST_TEXTS, _MOST_QUERIES, _MOST_NAMES, _STEPS = 10_000, 500, 200, 120
 _MOST_CHARACTERS = 4000  # of each text on the page
 _NAN = math.nan
@@ -30,12 +30,12 @@ Shown: TypeAlias = tuple[str, str, list[tuple[str, str, str]]]
 
 
 class Texts:
-    """Counts of equal texts, in a sample by digest: of equal texts all are in it, or none.
+    """Counts equal texts. If there are many, only a sample; equal texts are all in it, or none.
 
     Attributes:
         total: texts counted.
-        every: one of so many different texts is in the sample; it grows with the texts.
-        kept: how many are equal, and how they begin, by digest.
+        every: one of ``every`` different texts is in the sample; it grows with the texts.
+        kept: for each text of the sample, by its hash: how often it came, and its beginning.
     """
 
     def __init__(self) -> None:
@@ -56,12 +56,12 @@ class Texts:
 
     @property
     def different(self) -> int:
-        """Number of different texts, an estimate where ``every`` is above 1."""
+        """The number of different texts; an estimate if ``every`` is above 1."""
         return round(self.total * len(self.kept) / sum(count for count, _ in self.kept.values()))
 
     def similarity(self) -> Counter[int]:
         """Compare up to 500 texts with all others: ROUGE-L with the closest one, in percent."""
-        heads = (self.kept[digest][1] for digest in sorted(self.kept))  # in no order of theirs
+        heads = (self.kept[digest][1] for digest in sorted(self.kept))  # in random order
         texts = [found for head in heads if (found := words(head))]
         asked, index = min(_MOST_QUERIES, len(texts) // 2), RougeIndex(LEAST_SIMILARITY)
         for text in texts[asked:]:
@@ -74,15 +74,16 @@ class Figures:
     """The figures of a report.
 
     Attributes:
-        counts: of names, by title.
-        numbers: how many rows have a number, rounded to three digits; by title and unit.
-        tokens: of the rows in the outputs: prompt, completion, reasoning.
+        counts: tables: for each title, how often each name came.
+        numbers: histograms: for each title and unit, how many rows have a number, which is rounded
+            to three digits.
+        tokens: tokens of the rows in the outputs: prompt, completion, reasoning.
         spent: tokens of all answers in the journals; None without a journal.
-        history: of the journals: (seconds since the epoch, answers per second, in flight).
+        history: from the journals: (seconds since the epoch, answers per second, in flight).
     """
 
-    def __init__(self, told: ReportSettings) -> None:
-        self.told, self._random = told, Random(0)  # noqa: S311 - not for secrets
+    def __init__(self, settings: ReportSettings) -> None:
+        self.settings, self._random = settings, Random(0)  # noqa: S311 - not for secrets
         self.counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.numbers: defaultdict[tuple[str, str], Counter[int]] = defaultdict(Counter)
         self.instructions, self.codes = Texts(), Texts()
@@ -90,46 +91,46 @@ class Figures:
         self.spent: Usage | None = None
         self.history: list[tuple[float, float, float]] = []
         self._samples: defaultdict[tuple[str, str], list[Shown]] = defaultdict(list)
-        journals = [path for path in told.inputs if _is_journal(path)]
-        for record in read_records([path for path in told.inputs if path not in journals]):
+        journals = [path for path in settings.inputs if _is_journal(path)]
+        for record in read_records([path for path in settings.inputs if path not in journals]):
             self._add(record)
         if journals:
             self._read(journals)
 
     def sample(self) -> list[Shown]:
-        """Return some rows, as many as possible of each outcome."""
+        """Choose the rows to show, so that each outcome has nearly the same number of rows."""
         turns = zip_longest(*self._samples.values())
-        return [row for turn in turns for row in turn if row is not None][: self.told.rows]
+        return [row for turn in turns for row in turn if row is not None][: self.settings.rows]
 
     def _add(self, record: Record) -> None:
-        fate, label = outcome(record)
-        self._count("Rows", fate)
-        title = f"Rows {fate}, by {'verification' if fate == 'ok' else 'kind'}"
+        outcome, label = classify(record)
+        self._count("Rows", outcome)
+        title = f"Rows {outcome}, by {'verification' if outcome == 'ok' else 'kind'}"
         label = self._count(title, label)
-        kept, most = self._samples[fate, label], self.told.rows
+        kept, most = self._samples[outcome, label], self.settings.rows
         place = self._random.randrange(self.counts[title][label])
         if place < most:
             replaced = 1 if len(kept) == most else 0
             kept[place : place + replaced] = [self._show(record)]
-        if fate == "ok":
+        if outcome == "ok":
             self._measure(record.fields)
 
     def _count(self, title: str, name: str) -> str:
-        """Count a name, as "other" where there are too many different ones already."""
+        """Count a name; as "other" if there are too many different names already."""
         counter = self.counts[title]
         name = name[:100] if name in counter or len(counter) < _MOST_NAMES else "other"
         counter[name] += 1
         return name
 
     def _show(self, record: Record) -> Shown:
-        keys, row = self.told.instruction_keys, record.fields
+        keys, row = self.settings.instruction_keys, record.fields
         begin = first_text(row, keys) or first_text(_inner(row, "input"), keys) or ""
-        texts = list(parts(record, self.told, _MOST_CHARACTERS))
+        texts = list(parts(record, self.settings, _MOST_CHARACTERS))
         return headline(record), clean(begin[:150]), texts
 
     def _measure(self, row: Mapping[str, Any]) -> None:
-        instruction = first_text(row, self.told.instruction_keys)
-        code = first_text(row, self.told.code_keys)
+        instruction = first_text(row, self.settings.instruction_keys)
+        code = first_text(row, self.settings.code_keys)
         for text, texts in (instruction, self.instructions), (code, self.codes):
             if text is not None:
                 texts.add(text)
@@ -157,7 +158,7 @@ class Figures:
                 self.numbers[title, unit][rounded] += 1
 
     def _read(self, paths: list[str]) -> None:
-        """Read tokens, and the pace over time, of journals; their runs may go on meanwhile."""
+        """Read tokens and speed over time from journals, whose runs may still be going on."""
         self.spent, ends, spans = Usage(), array("d"), array("d")  # seconds; 16 bytes an answer
         for path in paths:
             with open_to_read(path) as journal:

@@ -1,4 +1,4 @@
-"""``codesynth report``: one page that needs no network and runs no text of a row."""
+"""``codesynth report``: one page that needs no network and never runs text of a row as code."""
 
 import contextlib
 import math
@@ -25,24 +25,26 @@ _LEFT, _WIDTH, _HEIGHT = 56, 292, 150  # of a plot, in its own pixels
 _BEGIN = b"<!doctype html>"
 
 
-def report(told: ReportSettings) -> int:
+def report(settings: ReportSettings) -> int:
     """Write the page; return the exit code.
 
     Raises:
-        ConfigError: the page would replace a file that is no page.
+        ConfigError: the page would replace a file that is not such a page.
         InputError: a file cannot be read.
         OutputError: the page cannot be written.
     """
-    if told.output is not None and Path(told.output).is_file():
-        with open(told.output, "rb") as file:
+    if settings.output is not None and Path(settings.output).is_file():
+        with open(settings.output, "rb") as file:
             if file.read(len(_BEGIN)) not in (b"", _BEGIN):
-                raise ConfigError(f"{told.output} exists and is no page. Choose another -o")
+                raise ConfigError(
+                    f"{settings.output} exists and is not a report page. Choose another -o"
+                )
     texts = {kind: Path(__file__).with_name(f"page.{kind}").read_text() for kind in ("css", "js")}
-    for kind, text in tuple(texts.items()):  # for the page's policy: nothing else may run in it
+    for kind, text in tuple(texts.items()):  # the page's security policy allows only these
         texts[f"{kind}_hash"] = b64encode(sha256(text.encode()).digest()).decode()
     template = Template(Path(__file__).with_name("page.html").read_text())
-    with contextlib.closing(Output(told.output)) as output:
-        page = template.substitute(texts, body="".join(_body(Figures(told))))
+    with contextlib.closing(Output(settings.output)) as output:
+        page = template.substitute(texts, body="".join(_body(Figures(settings))))
         output.start()
         output.write(page.encode())
         output.commit()
@@ -50,8 +52,8 @@ def report(told: ReportSettings) -> int:
 
 
 def _body(figures: Figures) -> Iterator[str]:
-    """Write what is between title and end of the page."""
-    yield f"<p>{escape(clean(', '.join(figures.told.inputs)))}</p><div class='grid tiles'>"
+    """Write all of the page after its title."""
+    yield f"<p>{escape(clean(', '.join(figures.settings.inputs)))}</p><div class='grid tiles'>"
     yield from (f"<div><b>{number}</b>{about}</div>" for number, about in _tiles(figures))
     plots = [_histogram(*name, numbers) for name, numbers in figures.numbers.items()]
     if similar := figures.instructions.similarity():
@@ -78,7 +80,7 @@ def _body(figures: Figures) -> Iterator[str]:
 
 
 def _tiles(figures: Figures) -> Iterator[tuple[str, str]]:
-    yield from ((f"{n:,}", f"rows {fate}") for fate, n in figures.counts["Rows"].items())
+    yield from ((f"{n:,}", f"rows {outcome}") for outcome, n in figures.counts["Rows"].items())
     statuses = figures.counts["Rows ok, by verification"]
     if verified := statuses.total() - statuses[NOT_VERIFIED]:
         yield f"{statuses['passed'] / verified:.1%}", "of the verified rows passed"
@@ -90,7 +92,7 @@ def _tiles(figures: Figures) -> Iterator[tuple[str, str]]:
     prompt, answer, reasoning = figures.tokens.values()
     if reasoning and answer:
         yield f"{reasoning / answer:.0%}", "of the answer tokens are reasoning"
-    where, price = "in the rows", figures.told.price
+    where, price = "in the rows", figures.settings.price
     if (spent := figures.spent) is not None:
         prompt, answer, where = spent.prompt_tokens, spent.completion_tokens, "in the journals"
     if answer:
@@ -141,7 +143,7 @@ def _history(title: str, values: Sequence[float], times: Sequence[float]) -> str
 
 
 def _plot(title: str, about: str, columns: Sequence[tuple[float, str, str]]) -> str:
-    """Draw columns, each with its height, its hint and what may be written below it."""
+    """Draw columns, each given as its height, its hint and the label below it."""
     highest = max(height for height, _, _ in columns)
     step = _round_up(highest / 4)
     lines = max(1, math.ceil(highest / step))

@@ -1,4 +1,4 @@
-"""A line of an output or of a failures file, as people look at it."""
+"""Show a line of an output or of a failures file to people."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,12 +15,12 @@ _UNUSUAL = re.compile(r"[^ -~\n\t]")
 
 
 def as_text(value: object) -> str:
-    """Take a text as it is, anything else as JSON."""
+    """Return a text as it is, anything else as JSON."""
     return value if isinstance(value, str) else dumps(value).decode()
 
 
 def clean(value: object, most: int | None = None) -> str:
-    r"""Cut a value's text, and escape in it what a terminal would obey or not show.
+    r"""Cut a value's text, and escape control characters and others that a terminal cannot show.
 
     >>> clean("a\x1b[2Jb"), clean("abcdef", 4)
     ('a\\x1b[2Jb', 'abcd\n[... 2 more characters]')
@@ -35,7 +35,7 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def find(fields: Mapping[str, Any], path: str) -> Any:
-    """Find a value by its path, such as ``error.kind``; None where there is none."""
+    """Find a value by its path, such as ``error.kind``; None if there is none."""
     if path in fields:
         return fields[path]
     name, _, rest = path.partition(".")
@@ -52,8 +52,8 @@ def matches(fields: Mapping[str, Any], condition: tuple[str, str, str]) -> bool:
     return (value is None) == (operator == "!")
 
 
-def outcome(record: Record) -> tuple[str, str]:
-    """Tell what became of a row (ok, rejected, failed, unreadable), and its status or kind."""
+def classify(record: Record) -> tuple[str, str]:
+    """Return the outcome of a row (ok, rejected, failed, unreadable), and its status or kind."""
     if record.error is not None:
         return "unreadable", record.error.kind
     if isinstance(record.fields.get("error"), dict) and "input" in record.fields:
@@ -63,11 +63,11 @@ def outcome(record: Record) -> tuple[str, str]:
 
 
 def headline(record: Record) -> str:
-    """Say where a row is and what became of it: ``a.jsonl:3: failed: empty: no text``."""
-    fate, label = outcome(record)
+    """Say where a row is and its outcome: ``a.jsonl:3: failed: empty: no text``."""
+    outcome, label = classify(record)
     error = record.error.message if record.error else find(record.fields, "error.message")
-    words = f"{fate}: {label}: {error}"
-    if fate == "ok":
+    words = f"{outcome}: {label}: {error}"
+    if outcome == "ok":
         words = label if label == NOT_VERIFIED else f"verification {label}"
     return clean(f"{record.where}: {words}", _BRIEF).replace("\n", " ")
 
@@ -77,22 +77,24 @@ def first_text(fields: Mapping[str, Any], names: Sequence[str]) -> str | None:
     return next((value for value in map(fields.get, names) if isinstance(value, str)), None)
 
 
-def parts(record: Record, told: LookSettings, most: int | None) -> Iterator[tuple[str, str, str]]:
-    """Yield (kind, title, harmless text of ``most`` characters at most) of each column.
+def parts(
+    record: Record, settings: LookSettings, most: int | None
+) -> Iterator[tuple[str, str, str]]:
+    """Yield (kind, title, cleaned text of at most ``most`` characters) for each column.
 
-    Of a failure line they are those of its input row, then those of the line itself.
+    For a failure line, the columns of its input row come first, then those of the line itself.
     """
     columns, brief = dict(record.fields), []
     if record.error is not None:
         columns = {"line": record.raw.decode(errors="replace")}
-    elif outcome(record)[0] != "ok":
+    elif classify(record)[0] != "ok":
         row, failure = columns.pop("input"), columns.items()
         columns = {**row} if isinstance(row, dict) else {"input": row}
         columns |= {f"failure: {name}": value for name, value in failure}
     for name, value in columns.items():
         if isinstance(value, str) and (len(value) > _LINE or "\n" in value):
-            kind = "code" if name in (*told.code_keys, *_TESTS) else "text"
-            kind = "reasoning" if name in told.reasoning_keys else kind
+            kind = "code" if name in (*settings.code_keys, *_TESTS) else "text"
+            kind = "reasoning" if name in settings.reasoning_keys else kind
             lines = f" ({value.count(chr(10)) + 1:,} lines)" if "\n" in value else ""
             yield kind, clean(name) + lines, clean(value, most)
         else:

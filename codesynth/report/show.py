@@ -20,33 +20,34 @@ from codesynth.storage import read_records
 _MOST_CHARACTERS, _MOST_COLORED = 20_000, 100_000  # of a text; to color more takes seconds
 
 
-def show(told: ShowSettings) -> int:
+def show(settings: ShowSettings) -> int:
     """Show rows; return the exit code.
 
     Raises:
         InputError: a file cannot be read.
         BrokenPipeError: the reader of standard output went away.
     """
-    most = None if told.full else _MOST_CHARACTERS
+    most = None if settings.full else _MOST_CHARACTERS
     with _pager() if os.isatty(1) else open(1, "w", encoding="utf-8", closefd=False) as out:
         write = _painter(out) if os.isatty(1) else lambda text, _: print(text, file=out)
-        for record in choose(told):
+        for record in choose(settings):
             write(f"===== {headline(record)}\n", "head")
-            for kind, title, text in parts(record, told, most):
+            for kind, title, text in parts(record, settings, most):
                 write(f"--- {title}", "title")
-                folded = kind == "reasoning" and not told.full
+                folded = kind == "reasoning" and not settings.full
                 write("[--full shows it]\n" if folded else f"{text.rstrip()}\n", kind)
     return 0
 
 
-def choose(told: ShowSettings) -> Iterable[Record]:
+def choose(settings: ShowSettings) -> Iterable[Record]:
     """Choose the rows to show, in the order of the files."""
-    rows = (r for r in read_records(told.inputs) if all(matches(r.fields, c) for c in told.where))
-    first = islice(rows, told.limit)
-    if told.sample is None:
+    records, conditions = read_records(settings.inputs), settings.where
+    rows = (r for r in records if all(matches(r.fields, each) for each in conditions))
+    first = islice(rows, settings.limit)
+    if settings.sample is None:
         return first
-    random = Random(told.seed)  # noqa: S311 - not for secrets
-    drawn = nlargest(told.sample, first, key=lambda _: random.random())
+    random = Random(settings.seed)  # noqa: S311 - not for secrets
+    drawn = nlargest(settings.sample, first, key=lambda _: random.random())
     return sorted(drawn, key=lambda record: record.index)
 
 

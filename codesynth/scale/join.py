@@ -15,7 +15,7 @@ from codesynth.errors import ConfigError, InputError
 from codesynth.journal import Journal, open_to_read
 from codesynth.notes import fates_note, job_note
 from codesynth.settings import JoinSettings
-from codesynth.storage import Files, open_text, read_fates, sibling_path
+from codesynth.storage import Files, open_stream, read_fates, sibling_path
 
 _FAILURES = ".failures.jsonl"
 
@@ -24,9 +24,9 @@ class FinishedPart(NamedTuple):
     """The output of one part of a job, with what its journal knows of it.
 
     Attributes:
-        number, of: it is part ``number``, from 0, of ``of``.
-        job: what all requests have in common.
-        rows: where they went, and what names all requests of the job; see ``run.Job.finish``.
+        number, of: as in ``--shard``.
+        job: what all requests have in common; see ``Run.set_job``.
+        rows: what the run has stored about its rows; see ``Run.finish``.
     """
 
     path: str
@@ -36,21 +36,21 @@ class FinishedPart(NamedTuple):
     rows: dict[str, Any]
 
 
-def join(told: JoinSettings) -> int:
+def join(settings: JoinSettings) -> int:
     """Write the parts as one output; return the exit code.
 
     Raises:
-        ConfigError: they are not all parts of one job, or there is an output.
+        ConfigError: they are not all parts of one job, or the output exists.
         InputError: a part cannot be read, or was changed.
     """
-    inputs = [path for path in told.inputs if not path.endswith(_FAILURES)]  # of part.*.jsonl
+    inputs = [path for path in settings.inputs if not path.endswith(_FAILURES)]  # of part.*.jsonl
     if not inputs or "-" in inputs:
         raise ConfigError("join needs the outputs of all parts of a job: codesynth join PART...")
     parts = in_order(map(read_part, inputs))
-    with Files(told.output, told.failures) as files:
+    with Files(settings.output, settings.failures) as files:
         read = [(path, sibling_path(path, _FAILURES)) for path in inputs]
         files.reject_shared_paths([*chain.from_iterable(read)])
-        files.refuse_existing(overwrite=told.overwrite)
+        files.refuse_existing(overwrite=settings.overwrite)
         files.start()
         merge(parts, files)
         files.commit()
@@ -61,17 +61,18 @@ def read_part(path: str) -> FinishedPart:
     """Read what the journal of an output knows of it.
 
     Raises:
-        ConfigError: it has no journal, is not finished, or its rows have no fixed places.
+        ConfigError: it has no journal, is not finished, or its rows have no fixed order.
     """
     journal_path = sibling_path(path, ".journal")
     if not Journal.exists(journal_path):
         raise ConfigError(f"{path} cannot be joined without its journal, {journal_path}")
     with open_to_read(journal_path) as journal:
-        job, rows = (loads(journal.note(name(path)) or "{}") for name in (job_note, fates_note))
+        job, rows = (loads(journal.get_note(name(path)) or "{}") for name in (job_note, fates_note))
     if not job or not rows:
         raise ConfigError(f"{path} is not finished. Run its command again")
     if rows["disorder"] is not None:
-        raise ConfigError(f"{path} was made with {rows['disorder']}: its rows have no fixed places")
+        words = f"{path} was made with {rows['disorder']}, so its rows have no fixed order"
+        raise ConfigError(f"{words} and cannot be joined")
     number, of = job.pop("shard")
     return FinishedPart(path, number, of, job, rows)
 
@@ -89,7 +90,7 @@ def in_order(found: Iterable[FinishedPart]) -> Sequence[FinishedPart]:
             raise ConfigError(f"{names} come from different divisions")
         if changed := [name for name in a.job if a.job[name] != b.job.get(name)]:
             what = " and ".join(changed)
-            raise ConfigError(f"{names} are of different jobs: with other {what}")
+            raise ConfigError(f"{names} are from different jobs: different {what}")
         if a.rows["requests"] != b.rows["requests"]:
             raise ConfigError(f"{names} were made from different INPUT. Run both commands again")
         if a.number == b.number:
@@ -110,7 +111,7 @@ def _read_rows(part: FinishedPart) -> Iterator[tuple[int, bytes]]:
     sums, paths = [0, 0], (sibling_path(part.path, _FAILURES), part.path)
     with contextlib.ExitStack() as stack:
         streams = [
-            stack.enter_context(open_text(path)) if Path(path).exists() else io.BytesIO()
+            stack.enter_context(open_stream(path)) if Path(path).exists() else io.BytesIO()
             for path in paths
         ]
         try:

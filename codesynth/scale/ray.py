@@ -20,28 +20,28 @@ from codesynth.codec import loads
 from codesynth.errors import BusyError, CodesynthError, ConfigError, JournalError, RunError
 from codesynth.journal import open_to_read
 from codesynth.notes import FIGURES
-from codesynth.process import signals
+from codesynth.process import stop_on_signal
 from codesynth.scale.join import in_order, merge, read_part
 from codesynth.settings import AskSettings, InstructionsSettings
 from codesynth.storage import sibling_path
 
 _RETRIES = 20  # how often a part is started again after its process or its node has died
-_BUSY_SECONDS = 120.0  # so long a process that died elsewhere may seem to hold its files
+_BUSY_SECONDS = 120.0  # a process that died on another node may seem to hold its files this long
 _LOOK_SECONDS, _PROBE_SECONDS = 0.5, 10.0
-_ENVIRONMENT = ("OPENAI_API_KEY", "CODESYNTH_HEADERS", "CODESYNTH_OFFLINE")  # told to each part
+_ENVIRONMENT = ("OPENAI_API_KEY", "CODESYNTH_HEADERS", "CODESYNTH_OFFLINE")  # given to each part
 
 
 def run_parts(whole: run.Run, settings: AskSettings, spec: commands.CommandSpec) -> int:
-    """Run a command as parts on a Ray cluster, join them and finish the run; see ``asking.Divide``.
+    """Run a command as parts on a Ray cluster and join them; see ``asking.Divide``.
 
     Raises:
-        CodesynthError: there is no cluster, or a part could not go on and all were stopped.
+        CodesynthError: there is no cluster, or a part failed and all others were stopped.
     """
     with connect() as ray:
         slots = int(ray.cluster_resources().get("CPU", 0)) or 1
         parts, at_once = divide(whole, settings, spec, slots)
         whole.say(f"{len(parts)} parts, {min(at_once, slots)} at a time")
-        with whole.progress, signals(whole.stop):
+        with whole.progress, stop_on_signal(whole.stop):
             complete = _ask(ray, whole, parts, at_once)
         if complete == len(parts):
             finished = in_order(read_part(str(part.output)) for part in parts)
@@ -52,7 +52,7 @@ def run_parts(whole: run.Run, settings: AskSettings, spec: commands.CommandSpec)
 
 
 def _ask(ray: Any, whole: run.Run, parts: Sequence[AskSettings], at_once: int) -> int:
-    """Run the parts to their ends; return how many are complete."""
+    """Run the parts until they end; return how many are complete."""
     environ = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     options = {"num_cpus": 1, "max_retries": _RETRIES, "scheduling_strategy": "SPREAD"}
     start = partial(ray.remote(run_part).options(**options).remote, environ, time.time())
@@ -69,7 +69,7 @@ def _ask(ray: Any, whole: run.Run, parts: Sequence[AskSettings], at_once: int) -
         whole.tick()
         if not stopping:
             error = next((each for each in results if isinstance(each, CodesynthError)), None)
-        if error is not None or whole.stop.asked:
+        if error is not None or whole.stop.triggered:
             waiting.clear()
         if not stopping and (error is not None or whole.stop.signal is not None):
             stopping = True
@@ -88,12 +88,12 @@ def _result(ray: Any, task: Any) -> int | CodesynthError:
 
 
 def _read_figures(parts: Sequence[AskSettings], known: Mapping[str, str]) -> Mapping[str, str]:
-    """Read the figures in the journal of each part; those known before where they are not there."""
+    """Read the figures in the journal of each part; keep the old ones if there are no new ones."""
     found = dict(known)
     for path in (sibling_path(str(part.output), ".journal") for part in parts):
-        # What is read while it is written may look damaged; the next look will do.
+        # A journal that is being written may look damaged; it is read again soon.
         with contextlib.suppress(JournalError), open_to_read(path) as journal:
-            if (note := journal.note(FIGURES)) is not None:
+            if (note := journal.get_note(FIGURES)) is not None:
                 found[path] = note
     return found
 
@@ -101,10 +101,10 @@ def _read_figures(parts: Sequence[AskSettings], known: Mapping[str, str]) -> Map
 def divide(
     whole: run.Run, settings: AskSettings, spec: commands.CommandSpec, slots: int
 ) -> tuple[Sequence[AskSettings], int]:
-    """Make the settings of each part; return too how many parts may run at the same time.
+    """Make the settings of each part; also return how many parts may run at the same time.
 
     Args:
-        slots: how many the cluster has processors for.
+        slots: how many parts the cluster has processors for.
     """
     count, out = settings.ray or 1, str(Path(settings.output or "").absolute())
     if isinstance(settings, InstructionsSettings):
@@ -126,7 +126,8 @@ def run_part(
 ) -> int | CodesynthError:
     """Run one part in a process of the cluster; return its exit code, or why it stopped.
 
-    ``max_time`` began at ``started``, in seconds since the epoch.
+    Args:
+        started: when the whole job began, in seconds since the epoch; ``max_time`` counts from it.
     """
     os.environ.update(environ)
     if settings.max_time is not None:

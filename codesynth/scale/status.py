@@ -14,24 +14,25 @@ from codesynth.models import Usage
 from codesynth.notes import FIGURES
 from codesynth.progress import duration, tokens
 from codesynth.settings import StatusSettings
-from codesynth.storage import open_text, sibling_path
+from codesynth.storage import open_stream, sibling_path
 
 PartStatus: TypeAlias = dict[str, Any]
-"""How a part stands, by the names of ``_COLUMNS``; None is not known.
+"""The state of a part; the keys are ``_COLUMNS``, and None means not known.
 
-``state`` is running, finished, stopped, unfinished (it has no journal) or not begun; ``done`` are
-the rows with a usable answer, some still unwritten; ``last_change`` is seconds since the epoch.
+``state`` is running, finished, stopped, unfinished (it has no journal) or not begun. ``done`` is
+the number of rows with a usable answer, some of them not written yet. ``last_change`` is in
+seconds since the epoch.
 """
 _SUMS = ("done", "failed", "rejected", "pending", "tokens", "cost", "rows_per_second")
 _COLUMNS = ("part", "state", *_SUMS, "last_change")
 
 
-def status(told: StatusSettings) -> int:
-    """Print how the parts stand; return the exit code."""
-    if "-" in told.inputs:
+def status(settings: StatusSettings) -> int:
+    """Print the state of each part and the totals; return the exit code."""
+    if "-" in settings.inputs:
         raise ConfigError("status needs outputs or journals: codesynth status PART...")
-    outputs = [path for path in told.inputs if not path.endswith(".failures.jsonl")]
-    parts = [read_status(path, told.price) for path in outputs]
+    outputs = [path for path in settings.inputs if not path.endswith(".failures.jsonl")]
+    parts = [read_status(path, settings.price) for path in outputs]
     running = [each for each in parts if each["state"] == "running"]
     total: PartStatus = {"part": f"total of {len(parts)}", "state": f"{len(running)} running"}
     for name in _SUMS:
@@ -39,7 +40,7 @@ def status(told: StatusSettings) -> int:
         known = [each[name] for each in counted if each[name] is not None]
         total[name] = sum(known) if known else None
     total["last_change"] = max((each["last_change"] or 0 for each in parts), default=0) or None
-    if told.json:
+    if settings.json:
         print(dumps({"parts": parts, "total": total}).decode())
         return 0
     headings = [name.upper().replace("_", " ") for name in _COLUMNS]
@@ -52,7 +53,7 @@ def status(told: StatusSettings) -> int:
 
 
 def read_status(path: str, price: tuple[float, float] | None = None) -> PartStatus:
-    """Read how the part stands whose output or journal is at ``path``.
+    """Read the state of the part whose output or journal is at ``path``.
 
     Raises:
         JournalError: its journal is damaged.
@@ -64,11 +65,11 @@ def read_status(path: str, price: tuple[float, float] | None = None) -> PartStat
     if not Journal.exists(journal):
         for name, state in ((path, "finished"), (f"{path}.partial", "unfinished")):
             if found["done"] is None and Path(name).exists():
-                with open_text(name) as rows:
+                with open_stream(name) as rows:
                     found |= {"state": state, "done": sum(1 for _ in rows)}
         return found
     with open_to_read(journal) as opened:
-        figures, used = loads(opened.note(FIGURES) or "{}"), opened.spent()
+        figures, used = loads(opened.get_note(FIGURES) or "{}"), opened.spent()
         found |= {"done": opened.answers, "tokens": used.prompt_tokens + used.completion_tokens}
     if price is not None:
         cost = used.prompt_tokens * price[0] + used.completion_tokens * price[1]
@@ -80,7 +81,7 @@ def read_status(path: str, price: tuple[float, float] | None = None) -> PartStat
 
 
 def _read_figures(figures: dict[str, Any]) -> PartStatus:
-    """Take the counts from the figures that a run notes; see ``RunNotes.figures``."""
+    """Take the counts from the figures of a run; see ``RunNotes.figures``."""
     failed, rejected = (sum(figures[name].values()) for name in ("failed", "rejected"))
     answered, total = figures["answered"], figures["total"]
     asked, seconds = answered - figures["from_journal"], figures["seconds"]

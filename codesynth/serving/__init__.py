@@ -1,4 +1,4 @@
-"""Ways of getting answers: each is one function from requests to responses."""
+"""Ways of getting answers: each has one method, from requests to responses."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ __all__ = ["ChatServing", "LLMServing", "ResponseStream"]
 class ResponseStream(Iterator[Response], Protocol):
     """Responses as they come, in any order; also a context manager.
 
-    Closing, leaving or dropping the stream cancels what is in flight. Iterating raises what the
-    requests' iterator raised, or what must stop the run, after the responses that were in flight.
+    Closing the stream, leaving its ``with`` block or deleting it cancels the requests in flight.
+    Iterating raises an error of the requests' iterator, or one that must stop the run; the
+    responses in flight come first.
     """
 
     def wait(self, timeout: float | None) -> bool:
@@ -23,15 +24,15 @@ class ResponseStream(Iterator[Response], Protocol):
         ...
 
     def drain(self, grace: float | None) -> None:
-        """Send nothing more; the stream ends when all in flight has come.
+        """Send nothing more; the stream ends when the requests in flight are answered.
 
         Args:
-            grace: seconds after which what is still in flight is cancelled; None waits for all.
+            grace: seconds after which requests in flight are cancelled; None waits for all.
         """
         ...
 
     def close(self) -> None:
-        """Cancel what is in flight."""
+        """Cancel the requests in flight."""
         ...
 
     def __enter__(self) -> Self:
@@ -48,7 +49,7 @@ class ResponseStream(Iterator[Response], Protocol):
 
 @runtime_checkable
 class LLMServing(Protocol):
-    """The seam: an online endpoint, the journal in front of it, a batch API, a pool of sandboxes.
+    """An online endpoint, the journal in front of it, a Batch API, or a pool of sandboxes.
 
     1. ``generate`` pulls ``requests`` lazily, perhaps from another thread, and holds a bounded
        number of unfinished ones.

@@ -1,4 +1,4 @@
-"""The body of a chat completion -> an answer, or the kind of failure that it is; no I/O."""
+"""Read the body of a chat completion: an answer, or a failure with its kind. No I/O."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 from codesynth.codec import loads
+from codesynth.errors import one_line
 from codesynth.models import Answer, Failure, FailureKind, Usage
 
 _CUT = frozenset({"length", "max_tokens", "max_length", "model_length", "token_limit"})
@@ -15,11 +16,11 @@ _FILTERED = frozenset({"content_filter", "content_filtered", "safety", "recitati
 _BROKEN_OFF = frozenset({"abort", "aborted", "cancelled", "error", "insufficient_system_resource"})
 _BOM = b"\xef\xbb\xbf"
 _LONGEST = 20_000
-"""Bytes of an error page that are looked at."""
+"""Bytes of an error page that are read."""
 _MOST_TOKENS = 1 << 53
 
 Redact: TypeAlias = Callable[[str], str]
-"""Takes secrets out of a text. It must see a text before it is cut: half a key is a secret too."""
+"""Takes secrets out of a text. Call it before the text is cut: half a key is a secret too."""
 
 
 def read_completion(body: bytes, redact: Redact = str) -> tuple[Answer | None, Failure | None]:
@@ -30,7 +31,7 @@ def read_completion(body: bytes, redact: Redact = str) -> tuple[Answer | None, F
         words = find_words(body, redact)
         return _bad(f"the response is not JSON: {words}" if words else "the response is empty")
     if not isinstance(data, dict):
-        return _bad("the response is no JSON object")
+        return _bad("the response is not a JSON object")
     if data.get("error"):
         return _bad(find_words(body, redact) or "the response is an error without words")
     try:
@@ -59,7 +60,7 @@ def read_completion(body: bytes, redact: Redact = str) -> tuple[Answer | None, F
 
 
 def _find_fault(answer: Answer, refusal: str) -> tuple[FailureKind | None, str]:
-    """Say why an answer is of no use, if so; the kinds are those of the contract's table."""
+    """Return kind and reason if an answer is of no use, else None and an empty text."""
     reason = (answer.finish_reason or "").lower()
     if reason in _CUT:
         return "truncated", f"finish_reason {reason}: the answer was cut"
@@ -75,7 +76,7 @@ def _find_fault(answer: Answer, refusal: str) -> tuple[FailureKind | None, str]:
 
 
 def _name_tokens(answer: Answer) -> str:
-    """Say what was paid for: ``(400 tokens, 390 of them reasoning)``."""
+    """Say how long the reasoning was: ``(400 tokens, 390 of them reasoning)``."""
     usage = answer.usage or Usage()
     if usage.reasoning_tokens:
         return f" ({usage.completion_tokens} tokens, {usage.reasoning_tokens} of them reasoning)"
@@ -100,7 +101,7 @@ def _read_message(message: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def _texts(parts: list[Any], name: str) -> Iterator[str]:
-    """Find what a list of parts says: its ``text``, ``thinking`` or ``refusal``."""
+    """Yield the texts of one kind from a list of parts: ``text``, ``thinking`` or ``refusal``."""
     for part in parts:
         if not isinstance(part, dict):
             value = part if name == "text" else None
@@ -129,10 +130,11 @@ _FENCE = re.compile(r"(?m)^[ \t]*(?:```|~~~)")
 
 
 def split_reasoning(text: str) -> tuple[str, str]:
-    """Split an answer into the reasoning it begins with, without its tags, and the rest.
+    """Split an answer into the reasoning at its beginning, without the tags, and the rest.
 
-    A ``</think>`` at an edge of its line, outside of code, is enough: some chat templates open it
-    in the prompt. Reasoning without an end ends before its last fenced block.
+    A ``</think>`` alone is enough if it is at the start or end of a line and outside of code: some
+    chat templates put the ``<think>`` into the prompt. Reasoning without a closing tag ends before
+    its last fenced block.
 
     >>> split_reasoning("<think>Hm.</think>print(1)")
     ('Hm.', 'print(1)')
@@ -175,13 +177,13 @@ def read_json(body: bytes) -> Any:
     """Parse a body; a byte order mark before it is ignored.
 
     Raises:
-        ValueError: it is no JSON.
+        ValueError: it is not JSON.
     """
     return loads(body.removeprefix(_BOM))
 
 
 def find_words(body: bytes, redact: Redact = str) -> str:
-    """Find the words for people in an error, whatever its shape: JSON, HTML or plain text.
+    """Find the message in the body of an error: JSON, HTML or plain text.
 
     >>> find_words(b'{"error": {"message": "no such model", "code": 404}}')
     'no such model'
@@ -211,9 +213,3 @@ def _words_of(data: object) -> str:
             if words := _words_of(data.get(key)):
                 return words
     return ""
-
-
-def one_line(text: str, limit: int = 300) -> str:
-    """Make a stranger's text fit for one line of a terminal: no control characters, not long."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * limit]).split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"

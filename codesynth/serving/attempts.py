@@ -1,4 +1,4 @@
-"""One request's way through its attempts: send, judge, wait, send again."""
+"""Ask for one request until it has its answer: send, read the reply, wait, send again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from codesynth.serving.outcomes import Outcome, read_outcome
 
 _log = logging.getLogger(__name__)
 _BACKOFF = wait_random_exponential(multiplier=0.5, max=30)  # seconds, with full jitter
-_LOAD: dict[int | None, Kind] = {
+_LOAD: dict[int, Kind] = {
     429: "overload",
     503: "busy",
     529: "busy",
@@ -30,23 +30,24 @@ _LOAD: dict[int | None, Kind] = {
     504: "down",
 }
 _NO_REPLY: dict[str, Kind] = {"timeout": "timeout", "bad_response": "other"}
-"""What a status, or the kind of a missing reply, says of the endpoint's load."""
-_NOBODY = frozenset({"connection", "timeout", "server_error"})
-"""Before the first answer, a row that ends so stops the run; see ``Asker._is_nobody_there``."""
+"""What a status, or a missing reply of some kind, says about the endpoint's load."""
+_DOWN = frozenset({"connection", "timeout", "server_error"})
+"""Failures that stop the run before the first answer; see ``Asker._is_endpoint_down``."""
 
 
 @dataclass(slots=True, eq=False)
 class AskedRequest:
-    """A request and what became of its attempts so far.
+    """A request and the state of its attempts.
 
     Attributes:
         attempts: how often it was sent.
-        counted: attempts that use up retries; those that nobody received do not.
+        counted: attempts that use up retries. Not counted: attempts during an outage, attempts
+            that another replica repeats, and those that failed for want of file descriptors.
         seconds: duration of the last attempt.
-        sending: an attempt is on its way.
-        drained: there will be no further attempt.
+        sending: an attempt is being made.
+        drained: there must be no further attempt.
         avoid: number of the replica that failed last.
-        outage: the next answer to any row ends the pause.
+        outage: the endpoint is down: the next answer to any row ends the pause.
     """
 
     request: Request
@@ -65,7 +66,7 @@ class AskedRequest:
 
 
 class Asker:
-    """Answers requests with retries, within the limits; lives on one event loop.
+    """Answers requests with retries, within the limits; belongs to one event loop.
 
     Args:
         endpoints: replicas of one another.
@@ -97,12 +98,12 @@ class Asker:
             LimitReached: the budget is used up.
         """
         outcome = await self._attempt(asked)
-        if outcome.retry:  # tenacity costs nothing where all is well
+        if outcome.retry:  # tenacity takes time, so it is used for retries only
             outcome = await self._retry(asked, outcome)
         error = outcome.failure
         if error is not None:
             endpoint = self._endpoints[asked.avoid or 0]
-            if self._is_nobody_there(error):
+            if self._is_endpoint_down(error):
                 raise explain(endpoint, outcome, asked.model)
             if error.kind == "rejected" and not self._answered:
                 await self._check_model(endpoint, asked.model, outcome)
@@ -112,7 +113,7 @@ class Asker:
         )
 
     async def _retry(self, asked: AskedRequest, outcome: Outcome) -> Outcome:
-        """Attempt again and again, with pauses, until one needs no retry or none is left."""
+        """Repeat the attempt, with pauses, until it needs no retry or no retry is left."""
         first = [outcome]
 
         async def attempt() -> Outcome:
@@ -194,19 +195,19 @@ class Asker:
         after, billed = outcome.retry_after, outcome.billed
         return outcome, AttemptResult(kind, words, retry_after=after, billed=billed)
 
-    def _is_nobody_there(self, failure: Failure) -> bool:
-        """Tell whether a request that has used up its attempts shows that no other can succeed.
+    def _is_endpoint_down(self, failure: Failure) -> bool:
+        """Tell whether no request can succeed, after one has used up its attempts.
 
-        A single request that gets errors or times out may be to blame itself.
+        If only one request gets errors or times out, the reason may be that request itself.
         """
-        if self._answered or failure.kind not in _NOBODY:
+        if self._answered or failure.kind not in _DOWN:
             return False
         return failure.kind == "connection" or self._failing > 1
 
     async def _check_model(self, endpoint: EndpointClient, model: str, outcome: Outcome) -> None:
-        """See once whether a rejection before any answer is the row's fault or everybody's.
+        """Find out, once, whether a rejection before the first answer concerns all requests.
 
-        Some gateways answer 400 for a wrong key or model, as for a bad row.
+        Some gateways answer 400 to a wrong key or model, as they do to a bad row.
         """
         if self._model_check is None:
             check = check_model(endpoint, model, outcome, self._timeout)
@@ -221,13 +222,13 @@ def _outcome_of(state: RetryCallState) -> Outcome:
 
 
 def _wait(state: RetryCallState) -> float:
-    """Tell how long to pause, in seconds: as the server said, else exponentially longer."""
-    wish = _outcome_of(state).retry_after
-    return _BACKOFF(state) if wish is None else wish
+    """Choose the pause before a retry, in seconds: what the server asks for, else the backoff."""
+    asked = _outcome_of(state).retry_after
+    return _BACKOFF(state) if asked is None else asked
 
 
 def _read_no_reply(error: NoReply) -> tuple[Outcome, AttemptResult]:
-    """Describe an attempt without a reply; where no connection was made, nothing was billed."""
+    """Describe an attempt without a reply; without a connection, nothing was billed."""
     if error.out_of_files:
         kind: Kind = "busy"
     elif error.permanent:

@@ -1,4 +1,4 @@
-"""OpenAI-compatible endpoints as an ``LLMServing``."""
+"""The ``LLMServing`` that asks OpenAI-compatible endpoints."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from functools import partial
 from typing import Any
 
 from codesynth.codec import dumps
-from codesynth.errors import ConfigError
+from codesynth.errors import ConfigError, one_line
 from codesynth.models import Endpoint, Record, Request, Response, SamplingParams
-from codesynth.serving.answers import one_line
 from codesynth.serving.attempts import Asker
 from codesynth.serving.diagnosis import discover_model
 from codesynth.serving.http import AsyncBaseTransport, EndpointClient
@@ -105,7 +104,7 @@ class APILLMServing:
 
     @property
     def load(self) -> tuple[int, int] | None:
-        """How many requests are in flight, and how many may be; None while no stream is open."""
+        """Requests in flight, and how many may be; None before the first request."""
         if self._thread is None:
             return None
         status = self._thread.admission.status
@@ -113,7 +112,7 @@ class APILLMServing:
 
     @property
     def state(self) -> str:
-        """Say for people what is in flight, and what goes wrong while nothing succeeds."""
+        """Words for the bar: how many requests are in flight, and the error if none succeeds."""
         if self._thread is None:
             return ""
         status = self._thread.admission.status
@@ -121,15 +120,15 @@ class APILLMServing:
         return f"{status.in_flight} of {status.limit} in flight{error}"
 
     def assume_model(self, name: str) -> None:
-        """Take the model of an earlier run, unless one was named; see ``check_model``."""
+        """Use the model of an earlier run if the user named none; see ``check_model``."""
         if self._model is None:
             self._model = self._assumed = name
 
     def check_model(self) -> None:
-        """See that an assumed model is still the one the endpoint lists.
+        """Make sure that an assumed model is still the only one that the endpoint lists.
 
         Raises:
-            ConfigError: it is not.
+            ConfigError: the endpoint lists another one.
             EndpointError: the endpoint cannot be asked.
         """
         if self._assumed is not None and (found := self._discover()) != self._assumed:
@@ -164,11 +163,11 @@ class APILLMServing:
         return answers
 
     def _enter_thread(self) -> LoopThread:
-        """Become a user of the thread that runs, or of a new one."""
+        """Use the running loop thread, or start a new one."""
         with self._lock:
             if self._thread is None or not self._thread.enter():
                 if self._thread is not None:
-                    self._thread.thread.join()  # it still closes the connections
+                    self._thread.thread.join()  # until it has closed its connections
                 admission = self._new_admission()
                 asker = Asker(self._endpoints, admission, self._timeout, self._max_retries)
                 self._thread = LoopThread(self._endpoints, admission, asker)
@@ -176,7 +175,7 @@ class APILLMServing:
             return self._thread
 
     def _discover(self) -> str:
-        """Ask for the only model; on the loop, as the connections belong to it."""
+        """Ask for the only model; on the event loop, because the connections belong to it."""
         thread = self._enter_thread()
 
         async def ask() -> str:

@@ -1,12 +1,12 @@
-"""Why nobody gets an answer: a wrong key, URL or model, found out and put in words."""
+"""Find out why no request can succeed, such as a wrong key, URL or model, and say it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
 
-from codesynth.errors import ConfigError, EndpointError
-from codesynth.serving.answers import one_line, read_json
+from codesynth.errors import ConfigError, EndpointError, one_line
+from codesynth.serving.answers import read_json
 from codesynth.serving.http import EndpointClient, NoReply, Reply
 from codesynth.serving.outcomes import Outcome, read_outcome
 
@@ -17,11 +17,11 @@ _UNLISTED = frozenset({404, 405, 501})
 async def discover_model(
     endpoints: Sequence[EndpointClient], timeout: float, max_retries: int
 ) -> str:
-    """Name the only model that ``GET /models`` lists, by the first endpoint that can be asked.
+    """Return the only model that the first endpoint that answers ``GET /models`` lists.
 
     Raises:
-        ConfigError: it lists none, or several.
-        EndpointError: none can be asked, or they refuse the key.
+        ConfigError: the endpoint lists no model, or several.
+        EndpointError: no endpoint can be asked, or they refuse the key.
     """
     errors: list[EndpointError] = []
     for endpoint in endpoints:
@@ -39,7 +39,7 @@ async def discover_model(
 
 
 async def _list_models(endpoint: EndpointClient, timeout: float, max_retries: int) -> list[str]:
-    """Wait for an endpoint that is just starting."""
+    """List the models of an endpoint, with retries: it may be just starting."""
     for retry in range(max_retries + 1):
         if retry:
             await asyncio.sleep(min(0.25 * 2**retry, 8))
@@ -58,13 +58,13 @@ async def _list_models(endpoint: EndpointClient, timeout: float, max_retries: in
 async def check_model(
     endpoint: EndpointClient, model: str, rejection: Outcome, timeout: float
 ) -> None:
-    """Ask the endpoint whether it knows the model, and us; silent where it does not say.
+    """Ask the endpoint whether it knows the model and the key; no error if it does not say.
 
-    A listed name that holds the model's, or is held in it, will do, as ``llama3:latest`` does for
-    ``llama3``.
+    It is enough that a listed name contains the model's name, or the other way round:
+    ``llama3:latest`` is accepted for ``llama3``.
 
     Raises:
-        EndpointError: it does not list the model, or refuses to list any.
+        EndpointError: it does not list the model, or refuses to list models.
     """
     try:
         reply = await endpoint.request("GET", "/models", b"", timeout=timeout)
@@ -83,7 +83,7 @@ async def check_model(
 
 
 def _read_names(endpoint: EndpointClient, reply: Reply, hint: str = "") -> list[str]:
-    """Read the models' names; none where the endpoint does not list them."""
+    """Read the names of the models; empty if the endpoint does not list them."""
     if reply.status in _UNLISTED:
         return []
     if 200 <= reply.status < 300:
@@ -106,7 +106,7 @@ def _words_of(outcome: Outcome) -> tuple[int | None, str]:
 
 
 def explain(endpoint: EndpointClient, outcome: Outcome, model: str = "") -> EndpointError:
-    """Word why no request can succeed: where, what, the fix."""
+    """Say why no request can succeed, and what to do."""
     status, words = _words_of(outcome)
     name = endpoint.name
     if outcome.quota or status == 402:
@@ -128,7 +128,7 @@ def explain(endpoint: EndpointClient, outcome: Outcome, model: str = "") -> Endp
 
 
 def explain_outage(outcome: Outcome) -> EndpointError:
-    """Word that answers came, and none any more for too long."""
+    """Say that the answers have stopped for too long."""
     _, words = _words_of(outcome)
     return EndpointError(
         f"{words}. No request has succeeded for --max-outage seconds. Run again to resume"

@@ -1,4 +1,4 @@
-"""Streams of one online serving: an event loop in a thread of its own, shared by those open."""
+"""The streams of one online serving share an event loop in a thread of its own."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from codesynth.serving.limits import Admission, Drained
 from codesynth.serving.stream import Channel
 
 GRACE_SECONDS = 4.0
-"""For what is in flight to be answered once the endpoint has refused everyone."""
+"""Time for requests in flight to be answered after the run must stop."""
 _CLOSE_SECONDS = 2.0
-"""How long ``close`` waits: it may be called where it holds up what it waits for."""
+"""How long ``close`` waits at most; it may block the thread that it waits for."""
 
 
 class LoopThread:
@@ -44,7 +44,7 @@ class LoopThread:
 
     def _run(self) -> None:
         self.loop.run_forever()
-        left = asyncio.all_tasks(self.loop)  # of connecting for requests that were cancelled
+        left = asyncio.all_tasks(self.loop)  # connections that are made for cancelled requests
         for task in left:
             task.cancel()
         if left:
@@ -52,13 +52,13 @@ class LoopThread:
         self.loop.close()
 
     def enter(self) -> bool:
-        """Become a user; False where the last one has left, so that this loop is ending."""
+        """Become a user; False if the last user has left and the loop is ending."""
         with self._lock:
             self._users += not self._ended
             return not self._ended
 
     async def leave(self) -> None:
-        """Be a user no more; runs on the loop."""
+        """Stop being a user; the last one ends the loop. Runs on the loop."""
         with self._lock:
             self._users -= 1
             self._ended = not self._users
@@ -75,15 +75,15 @@ class LoopThread:
 
     def call(self, function: Callable[..., object], *args: object) -> None:
         """Call a function on the loop, unless it has ended; from any thread."""
-        with contextlib.suppress(RuntimeError):  # it has, and nothing is left to be done
+        with contextlib.suppress(RuntimeError):  # it has ended: nothing is left to do
             self.loop.call_soon_threadsafe(function, *args)
 
 
 class OnlineEngine:
     """Answers the requests of one stream; see ``stream.Engine``.
 
-    A worker is a task that asks one request after the other, until none waits. There are as many
-    as requests can be made use of at a time; a task for each request would cost more.
+    A worker is a task that asks one request after the other, until none waits. There is one worker
+    for each request that may be in flight; a task for each request would cost more.
     """
 
     def __init__(self, thread: LoopThread, channel: Channel) -> None:
@@ -115,20 +115,20 @@ class OnlineEngine:
         self._thread.call(self._end_requests, error)
 
     def drain(self, grace: float | None) -> None:
-        """Send nothing more; what is in flight may be answered."""
+        """Send nothing more; requests in flight may be answered."""
         self._thread.call(self._drain, grace)
 
     def close(self) -> None:
-        """Cancel what is in flight; nothing is sent once this returns."""
+        """Cancel the requests in flight; nothing is sent once this returns."""
         self._thread.call(self._drain, 0.0)
-        # Not where it is dropped on the loop itself, or when the threads of Python have stopped.
+        # Do not wait on the loop's own thread, or when Python has stopped its threads.
         if threading.current_thread() is not self._thread.thread and not sys.is_finalizing():
             self._finished.wait(_CLOSE_SECONDS)
 
     # On the event loop.
 
     def start_workers(self) -> None:
-        """Start workers for what is in the inbox, as many as are of use."""
+        """Start workers for the requests in the inbox, as many as are useful."""
         self._called = False
         if self._drained:
             return
@@ -164,7 +164,7 @@ class OnlineEngine:
         self._finish_if_done()
 
     def _drain(self, grace: float | None) -> None:
-        """Cancel those that wait now, and those that are being sent after ``grace`` seconds."""
+        """Cancel waiting requests now, and requests that are being sent after ``grace`` seconds."""
         self._drained = self._no_more = True
         for worker, asked in self._workers.items():
             if asked is not None and asked.sending and grace != 0.0:
@@ -184,7 +184,7 @@ class OnlineEngine:
         self._thread.engines.discard(self)
         try:
             await self._thread.leave()
-        except Exception as exc:  # of a transport that cannot be closed
+        except Exception as exc:  # a user's transport may fail to close
             self._error = self._error or exc
         self._channel.finish(self._error)
         self._finished.set()

@@ -1,7 +1,4 @@
-"""What one attempt brought: an answer, or a failure and whether to ask again; no I/O.
-
-The rules are the tables "Rows" and "Retries" of the command-line contract.
-"""
+"""Read the reply to one attempt: an answer, or a failure and whether to try again. No I/O."""
 
 from __future__ import annotations
 
@@ -11,36 +8,37 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
+from codesynth.errors import one_line
 from codesynth.models import Answer, Failure, FailureKind
 from codesynth.serving.answers import (
     Redact,
     find_words,
-    one_line,
     read_completion,
     read_json,
 )
 
 MAX_RETRY_AFTER = 120.0
-"""Seconds; a server that asks for a longer pause fails the row."""
+"""Seconds. If the server asks for a longer pause, the row fails."""
 
-_RETRIED = frozenset({408, 409, 429})
+_SERVER_ERRORS = frozenset({408, 409})
+"""Statuses below 500 that are retried as server errors."""
 _DENIALS = frozenset({401, 402, 403, 404})
 _QUOTA = "insufficient_quota"
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What one attempt brought.
+    """The result of one attempt.
 
     Attributes:
-        answer: also set where it is of no use, so that it is kept.
-        failure: None where the answer is whole and usable.
-        body: what the answer was read from; empty without an answer.
-        retry: ask again.
-        retry_after: seconds for which the server wants to be left alone.
-        denied: refused for who asks or where, not for what is asked (a wrong key, model or path).
-        quota: the account is exhausted, so no other request can succeed.
-        billed: it may have cost something: a response came that is no error.
+        answer: also set if the answer is of no use, so that the journal keeps it.
+        failure: None if the answer is complete and usable.
+        body: the text that the answer was read from; empty without an answer.
+        retry: try again.
+        retry_after: seconds that the server asks us to wait.
+        denied: the key, the model or the URL is refused, not this one row.
+        quota: the account is exhausted, so no request can succeed.
+        billed: the attempt may have cost something, because the response was no error.
     """
 
     answer: Answer | None = None
@@ -56,7 +54,7 @@ class Outcome:
 def read_outcome(
     status: int, headers: Mapping[str, str], body: bytes, redact: Redact = str
 ) -> Outcome:
-    """Read a chat completion, or what the server sent in its place."""
+    """Read a chat completion, or an error that the server sent in its place."""
     if 200 <= status < 300:
         answer, failure = read_completion(body, redact)
         if failure is None or answer is not None:
@@ -86,7 +84,7 @@ def read_outcome(
 def _kind_of(status: int) -> FailureKind:
     if status == 429:
         return "rate_limited"
-    return "server_error" if status in _RETRIED or status >= 500 else "rejected"
+    return "server_error" if status in _SERVER_ERRORS or status >= 500 else "rejected"
 
 
 def retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:

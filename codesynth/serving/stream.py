@@ -1,8 +1,8 @@
-"""A response stream over threads: a feeder pulls requests, an engine answers, the caller takes.
+"""A response stream with three threads: a feeder pulls requests, an engine answers, a caller reads.
 
-None waits for another's blocking call: the source of the requests may be a slow pipe, the reader
-of the responses may be slow too. The stream that the caller holds is apart from what the threads
-hold, so that dropping it ends the work behind it.
+So none of them waits for a blocking call of another: the requests may come from a slow pipe, and
+the caller may be slow too. The threads hold no reference to the stream itself, so that deleting the
+stream ends them.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from codesynth.models import Request, Response
 from codesynth.serving import ResponseStream
 
 _WAKE_SECONDS = 0.005
-"""The caller is woken once in so many seconds: once a response costs more than what is done with
-it."""
+"""The caller is woken at most once in this time: waking it for each response costs too much."""
 _ROOM_SECONDS = 0.1
-"""``max_unfinished`` may grow while nothing is taken, so a waiting feeder looks again."""
+"""A waiting feeder looks again after this time, because ``max_unfinished`` may have grown."""
 
 
 class Engine(Protocol):
@@ -28,7 +27,7 @@ class Engine(Protocol):
 
     @property
     def max_unfinished(self) -> int:
-        """How many requests are worth holding: in flight, waiting, or answered, not taken."""
+        """How many requests to hold: waiting, in flight, or answered and not read yet."""
         ...
 
     def submit(self, request: Request) -> None:
@@ -47,7 +46,7 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Cancel what is in flight and end the threads; may be called again."""
+        """Cancel the requests in flight and end the threads; may be called again."""
         ...
 
 
@@ -63,7 +62,7 @@ class Channel:
 
     @property
     def waiting(self) -> int:
-        """Count what the caller has not taken, roughly."""
+        """About how many responses the caller has not taken yet."""
         return self.items.qsize()
 
     def put(self, response: Response) -> None:
@@ -104,7 +103,7 @@ class Channel:
         engine.end_requests(error)
 
     def _wait_for_room(self, engine: Engine) -> None:
-        """Wait until a quarter of the bound is free: to be woken for each row costs too much."""
+        """Wait until a quarter of the room is free: waking up for each row costs too much."""
         self._feeder_waits = True
         while not self._has_room(engine) and not self.closed:
             self._room.wait(_ROOM_SECONDS)
@@ -129,7 +128,7 @@ class EngineStream(ResponseStream):
         self._engine, self._channel = engine, channel
         self._next: list[Response | BaseException | None] = []
         self._woken_at = 0.0
-        # A daemon: where it waits in a read of standard input, nothing can wake it.
+        # A daemon: nothing can wake it while it reads from standard input.
         threading.Thread(
             target=channel.feed, args=(items, engine), name="codesynth-feeder", daemon=True
         ).start()
@@ -162,11 +161,11 @@ class EngineStream(ResponseStream):
         return True
 
     def drain(self, grace: float | None) -> None:
-        """Send nothing more; the stream ends when all in flight has come, or after ``grace`` s."""
+        """Send nothing more; see ``ResponseStream``."""
         self._engine.drain(grace)
 
     def close(self) -> None:
-        """Cancel what is in flight."""
+        """Cancel the requests in flight."""
         self._channel.close()
         self._engine.close()
 

@@ -6,7 +6,8 @@ from codesynth.storage.output import Output
 from codesynth.storage.pool import Pool
 from codesynth.storage.records import (
     check_inputs,
-    open_text,
+    count_lines,
+    open_stream,
     parse_record,
     read_lines,
     read_records,
@@ -20,8 +21,9 @@ __all__ = [
     "Pool",
     "Reorder",
     "check_inputs",
+    "count_lines",
     "failure_line",
-    "open_text",
+    "open_stream",
     "pack_fates",
     "parse_record",
     "read_fates",

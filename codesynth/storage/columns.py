@@ -1,4 +1,4 @@
-"""Reading a row's columns, and saying helpfully why one cannot be read."""
+"""Read a row's columns; if one cannot be read, say which column may be meant."""
 
 from __future__ import annotations
 

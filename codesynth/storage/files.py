@@ -29,7 +29,7 @@ def sibling_path(out: str, suffix: str) -> str:
 
 
 def pack_fates(fates: bytes | bytearray) -> str:
-    """Write ``Files.fates`` as a short text, from which parts of a job can be joined in order.
+    """Write ``Files.fates`` as a short text; ``join`` needs it to put the rows in order.
 
     >>> list(read_fates(pack_fates(bytes([1, 0, 1]))))
     [1, 0, 1]
@@ -43,21 +43,22 @@ def read_fates(text: str) -> bytes:
 
 
 class Files:
-    """Output and failures of one run; a context manager that lets go of both.
+    """The output file and the failures file of one run; a context manager that closes both.
 
     Args:
         out: a path, or None for standard output.
-        failures: a path, or None: with a regular ``out`` its name with ``.failures.jsonl`` for
-            its suffix; with standard output the failures are counted only.
+        failures: a path. None takes the name of ``out`` with the suffix ``.failures.jsonl``, or
+            with standard output writes no failure lines.
 
     Attributes:
         failed: failure lines so far.
-        fates: for each row so far, in order, 1 where it is in the output, 0 in the failures.
+        fates: one byte for each row so far, in order: 1 if it is in the output, 0 if in the
+            failures.
         checksums: CRC-32 of the lines of the failures and of the output.
 
     Raises:
-        BusyError: another run holds one of them.
-        ConfigError: they are the same.
+        BusyError: another run holds one of the files.
+        ConfigError: both are the same file.
         OutputError: one cannot be written.
     """
 
@@ -83,10 +84,10 @@ class Files:
     def reject_shared_paths(
         self, inputs: Sequence[str], journal: str | None = None, log: str | None = None
     ) -> None:
-        """See that no file has two uses: writing the one would destroy the other.
+        """Make sure that no file has two uses, such as input and output.
 
         Raises:
-            ConfigError: one has.
+            ConfigError: one has two.
         """
         named = [(name, "an input") for name in inputs if name != STANDARD]
         for output, use in ((self.output, "the output"), (self.failures, "the failures")):
@@ -97,13 +98,14 @@ class Files:
         uses: dict[str, str] = {}
         for name, use in named:
             if (other := uses.setdefault(os.path.realpath(name), use)) != use:
-                raise ConfigError(f"{name} would be {other} and {use}. Choose another name for one")
+                words = f"{name} would be both {other} and {use}"
+                raise ConfigError(f"{words}. Choose another name for one of them")
 
     def refuse_existing(self, *, overwrite: bool) -> None:
-        """See that no output of an earlier run is lost, where there is no journal of it.
+        """Make sure that no output of an earlier run is lost whose journal is missing.
 
         Raises:
-            ConfigError: there is one.
+            ConfigError: there is one, and ``overwrite`` is False.
         """
         if not overwrite and (self.output.exists() or self.output.has_leftover):
             there = self.output.path if self.output.exists() else self.output.partial
@@ -112,7 +114,7 @@ class Files:
             )
 
     def start(self) -> None:
-        """Begin empty files; what an earlier run left under their names stays until ``commit``."""
+        """Begin empty partial files; finished files of an earlier run stay until ``commit``."""
         self.output.start()
         self.failures.start()
 
@@ -137,7 +139,7 @@ class Files:
         self.failures.flush()
 
     def commit(self) -> None:
-        """Give the finished files their names, the output last; no failures, no file."""
+        """Give the finished files their names, the output last. No failures make no file."""
         if self.failed or self._named:
             self.failures.commit()
         else:
@@ -184,7 +186,7 @@ class JSONLStorage:
         """Read all rows, as DataFlow's storages do.
 
         Raises:
-            ConfigError: another type than ``dict`` is wanted, or a line is no JSON object.
+            ConfigError: another type than ``dict`` is wanted, or a line is not a JSON object.
         """
         if output_type != "dict":
             raise ConfigError(f'output_type "{output_type}" is not known; known: dict')

@@ -1,4 +1,4 @@
-"""What became of a row -> its line: a row of the output, or a failure line."""
+"""Write the line of a row: a row of the output, or a failure line."""
 
 from __future__ import annotations
 
@@ -34,9 +34,10 @@ def row_line(record: Record, columns: Mapping[str, Any]) -> tuple[bytes, int]:
 
 
 def _take_meta(raw: bytes) -> tuple[bytes, Any]:
-    """Take the object of an earlier step out of a row.
+    """Take the ``--meta`` object of an earlier step out of a row.
 
-    All else keeps its bytes where that object is as codesynth writes it, behind another column.
+    The rest of the row keeps its bytes if codesynth wrote the object and it is not the first
+    column.
     """
     fields = json.loads(raw)  # unlike orjson it keeps integers of more than 64 bits
     meta = fields.pop(META_KEY)
@@ -47,8 +48,8 @@ def _take_meta(raw: bytes) -> tuple[bytes, Any]:
 
 
 def failure_line(record: Record, failure: Failure, answer: str | None = None) -> bytes:
-    """Write a failure line: the row (its text, if it is no JSON object), and why it failed."""
-    if record.line is None:  # a generation has no row but what it was asked with
+    """Write a failure line: the row, or its text if it is not a JSON object; and why it failed."""
+    if record.line is None:  # a generation has no input row
         raw = dumps({"generation": record.index, "examples": record.examples})
     elif failure.kind in ("invalid_json", "not_an_object"):
         raw = dumps(record.raw.decode("utf-8", "backslashreplace"))
@@ -58,7 +59,7 @@ def failure_line(record: Record, failure: Failure, answer: str | None = None) ->
 
 
 def rejection_line(row: Row, reason: Failure) -> bytes:
-    """Write the failure line of a row that was complete but is not wanted."""
+    """Write the failure line of a row that a filter has rejected."""
     raw = row.line[: row.raw_bytes] + b"}"
     return _failure_line(raw, row.number or None, reason, row.answer or None)
 

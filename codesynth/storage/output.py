@@ -1,4 +1,4 @@
-"""Lines out: whole ones, to a file that has its name only when it is finished."""
+"""Write whole lines to a file that gets its name only when it is finished."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from codesynth.errors import BusyError, OutputError
-from codesynth.storage.records import STANDARD, open_text
+from codesynth.storage.records import STANDARD, count_lines, open_stream
 
-_KEPT_BYTES = 16 << 10  # lines on their way to a file: a system call for each costs much
+_KEPT_BYTES = 16 << 10  # lines are collected, because a system call for each costs much
 
 
 class Output:
     """Lines to standard output, a file, or a special file such as a FIFO.
 
-    A regular file is written as ``PATH.partial``, which is locked while the run lasts, and gets
-    its name in ``commit``. Elsewhere each line goes to the system by itself. One that is cut by a
-    full disk is taken back, so what is there is whole; in a file behind standard output, too.
+    A regular file is written as ``PATH.partial``, which is locked during the run, and gets its
+    name in ``commit``. To other outputs each line is written at once. If a full disk cuts a line,
+    its beginning is removed again, also if standard output is a file.
 
     Attributes:
-        name: for people.
-        path: of the finished file; None where the lines go elsewhere.
+        name: shown in messages.
+        path: the finished file; None if the output is not a regular file.
         has_leftover: an interrupted run left lines in the partial file.
         is_terminal: people see the lines.
         is_pipe: another program reads the lines.
@@ -66,11 +66,11 @@ class Output:
         """Count the rows of the finished file of this name."""
         if self.path is None or not self.path.exists():
             return 0
-        with self._translated("read"), open_text(str(self.path)) as file:
-            return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+        with self._translated("read"), open_stream(str(self.path)) as file:
+            return count_lines(file)
 
     def start(self) -> None:
-        """Empty the partial file; called once it is clear that nothing in it is missed."""
+        """Empty the partial file; called when its old lines are no longer needed."""
         self._started = True
         if self.path is not None:
             with self._translated("write"):
@@ -79,7 +79,7 @@ class Output:
                 self._gzip = zlib.compressobj(6, wbits=31)
 
     def write(self, line: bytes) -> None:
-        """Write one line, given without its newline; to a file at ``flush`` or some lines later.
+        """Write one line, given without its newline. To a file it is written at ``flush`` or later.
 
         Raises:
             BrokenPipeError: the reader went away.
@@ -117,14 +117,14 @@ class Output:
                 raise
 
     def _take_back(self, count: int) -> None:
-        """Cut off the bytes a file got of a line, unless another process has written behind it."""
+        """Remove the beginning of a line from a file, unless another process wrote after it."""
         status = os.fstat(self._fd)
         if stat.S_ISREG(status.st_mode) and os.lseek(self._fd, 0, os.SEEK_CUR) == status.st_size:
             os.ftruncate(self._fd, status.st_size - count)
             os.lseek(self._fd, 0, os.SEEK_END)
 
     def reader_is_gone(self) -> bool:
-        """Tell whether the other end of a pipe was closed, without writing to it."""
+        """Tell whether the reader has closed the pipe, without writing to it."""
         poll = select.poll()
         poll.register(self._fd, 0)
         return any(event & select.POLLERR for _, event in poll.poll(0))
@@ -144,14 +144,14 @@ class Output:
             os.close(folder)
 
     def discard(self) -> None:
-        """Take the partial file away, and the finished one of an earlier run."""
+        """Remove the partial file and the finished file of an earlier run."""
         if self.path is not None:
             with self._translated("remove"):
                 self.path.unlink(missing_ok=True)
                 self.partial.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let go of the file and its lock; what was not committed stays as the partial file."""
+        """Close and unlock the file; what was not committed stays in the partial file."""
         try:
             self._finish()
             if self.path is not None and not self._started and not self.has_leftover:
@@ -171,7 +171,7 @@ class Output:
 
 
 def _open_locked(partial: Path) -> int:
-    """Open and lock, and see that the locked file is still the one of that name."""
+    """Open and lock a file; again, if it was renamed between the two."""
     while True:
         fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:

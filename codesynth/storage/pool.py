@@ -1,4 +1,4 @@
-"""The few-shot pool: texts by number, read when asked for."""
+"""The few-shot pool: texts by number, read from the disk when they are needed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from codesynth.storage.scratch import Scratch
 class Pool(Sequence[str]):
     """The texts in one column of JSONL files, copied to a temporary file; 16 bytes of memory a row.
 
-    Lines without a usable text are left out and told by ``bad_records``.
+    Lines without a usable text are left out; ``bad_records`` yields them.
 
     Args:
         paths: the files.
         key: the column.
-        generated_key: where a row has no text in ``key``, the column in which a model's stands;
-            such rows are numbered after all others.
+        generated_key: the column with a model's text, read if a row has no text in ``key``. Such
+            rows are numbered after all others.
 
     Raises:
         InputError: a file cannot be read.
@@ -50,7 +50,7 @@ class Pool(Sequence[str]):
 
     @property
     def human(self) -> int:
-        """Count the rows that are no model's."""
+        """Count the rows that people wrote."""
         return len(self._human) // 2
 
     def __getitem__(self, i: Any) -> Any:
@@ -71,5 +71,5 @@ class Pool(Sequence[str]):
         return len(self._bad)
 
     def bad_records(self) -> Iterator[Record]:
-        """Yield a Record with its error for each line that is no usable example."""
+        """Yield a Record with its error for each line that is not a usable example."""
         yield from map(self._texts.read, self._bad)

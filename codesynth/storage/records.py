@@ -9,7 +9,7 @@ import shlex
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import BinaryIO, TypeAlias
 
 from codesynth.codec import loads
 from codesynth.errors import ConfigError, InputError
@@ -21,7 +21,7 @@ _BOM = b"\xef\xbb\xbf"
 _GZIP_MAGIC = b"\x1f\x8b"
 _HEADER = re.compile(rb"[\w .\"-]+(?:,[\w .\"-]+)+\r?\n")
 MAX_LINE_BYTES = 256 << 20
-"""A longer line is a failure: it would be held in memory as a whole."""
+"""A longer line is a failure, because a whole line is held in memory."""
 _JSON_TYPES = {list: "an array", str: "a string", type(None): "null"}
 
 Stream: TypeAlias = io.BufferedReader | gzip.GzipFile
@@ -34,7 +34,7 @@ def name_of(path: str) -> str:
 
 
 def check_inputs(paths: Sequence[str]) -> None:
-    """See that each file can be opened, before anything is begun; nothing is read.
+    """Make sure that each file can be opened, before the run begins.
 
     Raises:
         InputError: there is no such file, or it cannot be read.
@@ -48,8 +48,8 @@ def check_inputs(paths: Sequence[str]) -> None:
             raise InputError(f"cannot read {path}: {exc.strerror}") from exc
 
 
-def open_text(path: str) -> Stream:
-    """Open a file or standard input whatever it holds; gzip is known by its first bytes.
+def open_stream(path: str) -> Stream:
+    """Open a file or standard input as bytes; gzip is recognised by its first bytes.
 
     Raises:
         InputError: there is no such file, or it cannot be read.
@@ -65,8 +65,13 @@ def open_text(path: str) -> Stream:
         raise InputError(f"cannot read {name_of(path)}: {exc.strerror}") from exc
 
 
+def count_lines(stream: BinaryIO | Stream) -> int:
+    """Count the line ends until the end of a stream."""
+    return sum(block.count(b"\n") for block in iter(lambda: stream.read(1 << 20), b""))
+
+
 def _refuse_other_formats(path: str, first: bytes) -> None:
-    """See that a file is no JSON array, CSV or parquet; say how to convert it."""
+    """Refuse a JSON array, CSV or parquet file, with the command that converts it."""
     source = "" if path == STANDARD else f" < {shlex.quote(path)}"
     text = first.removeprefix(_BOM).lstrip(BLANK)
     rows = "[print(json.dumps(row)) for row in csv.DictReader(sys.stdin{})]"
@@ -91,8 +96,8 @@ def _refuse_other_formats(path: str, first: bytes) -> None:
 def read_lines(stream: Stream, name: str) -> Iterator[tuple[int, bytes]]:
     """Yield the number of each line, from 1, and the line without outer white space.
 
-    Blank lines are no rows. A byte order mark at the start is no part of the first row. Of a line
-    that is too long one byte too many is yielded.
+    Blank lines and a byte order mark at the start are left out. Of a line that is too long,
+    ``MAX_LINE_BYTES + 1`` bytes are yielded.
 
     Raises:
         InputError: the stream cannot be read to its end (a cut gzip stream, a bad disk).
@@ -107,7 +112,7 @@ def read_lines(stream: Stream, name: str) -> Iterator[tuple[int, bytes]]:
             if row := (line.removeprefix(_BOM) if number == 1 else line).strip(BLANK):
                 yield number, row
     except (OSError, EOFError, zlib.error) as exc:
-        raise InputError(f"{name}:{number + 1}: cannot read on: {exc}") from exc
+        raise InputError(f"{name}:{number + 1}: cannot read further: {exc}") from exc
 
 
 def read_records(paths: Sequence[str]) -> Iterator[Record]:
@@ -115,16 +120,16 @@ def read_records(paths: Sequence[str]) -> Iterator[Record]:
 
     Raises:
         InputError: a file cannot be read.
-        ConfigError: it is another kind of file that must be converted first.
+        ConfigError: a file is a JSON array, CSV or parquet.
     """
     index = 0
     for path in paths:
         source = name_of(path)
-        with open_text(path) as stream:
+        with open_stream(path) as stream:
             try:
                 first = stream.peek(4096)[:4096]
             except (OSError, EOFError, zlib.error) as exc:
-                raise InputError(f"{source}:1: cannot read on: {exc}") from exc
+                raise InputError(f"{source}:1: cannot read further: {exc}") from exc
             _refuse_other_formats(path, first)
             for line, raw in read_lines(stream, source):
                 yield parse_record(index, raw, line, source)
@@ -132,7 +137,7 @@ def read_records(paths: Sequence[str]) -> Iterator[Record]:
 
 
 def parse_record(index: int, raw: bytes, line: int, source: str) -> Record:
-    """Make a Record of one line; a Record with an error where it is no JSON object."""
+    """Make a Record of one line; a Record with an error if it is not a JSON object."""
     if len(raw) > MAX_LINE_BYTES:
         error = Failure("invalid_json", f"the line has more than {MAX_LINE_BYTES >> 20} MB")
         return Record(index, raw[:1000], {}, line, source, error=error)
@@ -145,5 +150,5 @@ def parse_record(index: int, raw: bytes, line: int, source: str) -> Record:
         found = _JSON_TYPES.get(type(fields), "a scalar")
         error = Failure("not_an_object", f"expected a JSON object, found {found}")
         return Record(index, raw, {}, line, source, error=error)
-    # Outside of strings it is white space, but many readers of the output end a line there.
+    # Between values \r is white space, but many readers of the output would end a line there.
     return Record(index, raw.replace(b"\r", b" "), fields, line, source)

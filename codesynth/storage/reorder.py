@@ -1,4 +1,4 @@
-"""Rows that came early wait here for their turn: in memory, then on disk."""
+"""Put rows in order: rows that come early wait in memory, then on disk."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from codesynth.storage.scratch import Scratch
 
 
 class Reorder:
-    """Gives rows back in the order of their positions, which start at 0.
+    """Returns rows in the order of their positions, which start at 0.
 
-    What waits is kept in memory up to ``memory`` bytes and beyond that in a temporary file, at
-    40 bytes of memory a row: a first row that takes minutes holds up neither the others nor the
-    machine.
+    Waiting rows are kept in memory up to ``memory`` bytes. Further rows are kept in a temporary
+    file, at 40 bytes of memory a row. So a first row that takes minutes neither stops the others
+    nor fills the memory.
 
     >>> reorder = Reorder()
     >>> list(reorder.put(1, Row(b"b")))
@@ -27,12 +27,13 @@ class Reorder:
     def __init__(self, memory: int = 16 << 20) -> None:
         self._memory = memory
         self._next = 0
-        self._waiting: deque[Row | int | None] = deque()  # from ``_next`` on; a place, or nothing
+        # Rows from ``_next`` on: in memory, as a place in the file, or None while not there.
+        self._waiting: deque[Row | int | None] = deque()
         self._bytes = self._on_disk = 0
         self._disk: Scratch | None = None
 
     def put(self, position: int, row: Row) -> Iterable[Row]:
-        """Take a row; return those whose turn has come. They must be taken before the next put."""
+        """Take a row; return the rows whose turn has come. Read them before the next ``put``."""
         waiting, i = self._waiting, position - self._next
         if i == 0 and not waiting:
             self._next += 1
@@ -44,7 +45,7 @@ class Reorder:
         return self._due() if i == 0 else ()
 
     def rest(self) -> Iterator[Row]:
-        """Yield what still waits, in order: the rows behind one that will not come."""
+        """Yield the rows that still wait, in order; missing rows are skipped."""
         while self._waiting:
             if self._waiting[0] is None:
                 self._waiting.popleft()
@@ -67,7 +68,7 @@ class Reorder:
             self._bytes += _size(row)
             return row
         if self._disk is None or not self._on_disk:
-            self._disk = Scratch()  # gives the room of the one before back
+            self._disk = Scratch()  # a new file: the old one has only rows that were read
         self._on_disk += 1
         return self._disk.append(row)
 

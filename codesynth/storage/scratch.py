@@ -1,4 +1,4 @@
-"""Values in a temporary file, which is gone with its object."""
+"""Values in a temporary file, which is deleted with its object."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from codesynth.errors import OutputError
 
 
 class Scratch:
-    """Values that neither memory nor the input can hold, each found again by its place.
+    """Keeps values on the disk; each is read again by its place.
 
     Raises:
         OutputError: the file cannot be made, written or read.

@@ -21,7 +21,7 @@ from codesynth.errors import ConfigError
 
 INSIDE = Path(__file__).with_name("inside")
 START = "import sys; sys.path[0] = sys.argv[2]; from inside.server import main; main()"
-ASK = (
+DESCRIBE_PYTHON = (
     "import json, sys; assert sys.version_info >= (3, 9); "
     "print(json.dumps([sys.executable, sys.prefix, sys.base_prefix, sys.path]))"
 )
@@ -29,14 +29,14 @@ HOME = "/opt/codesynth"
 ROOT_FOLDERS = ("/bin", "/lib", "/lib32", "/lib64")
 ETC = ("ld.so.cache", "alternatives", "localtime", "hosts", "nsswitch.conf", "mime.types")
 DEVICES = ("null", "zero", "full", "random", "urandom")
-PYTHON = ("bin", "lib", "lib64", "share", "pyvenv.cfg")
-"""Parts of a Python that are mounted; its folder may hold other files of the user."""
+PYTHON_PARTS = ("bin", "lib", "lib64", "share", "pyvenv.cfg")
+"""What is mounted of a Python's folder, which may have other files of the user."""
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "USER": "rows", "PYTHONHASHSEED": "0"}
 ENVIRONMENT |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
 PROCESSES, GRACE = 64, 10.0
-"""Processes of one row; seconds that a sandbox may be late before it is taken for dead."""
-UNSAFE = "or pass --unsafe to run the code with your own rights"
-HELP = (
+"""Most processes of one row; seconds that a sandbox may be late before it counts as broken."""
+UNSAFE_FIX = "or pass --unsafe to run the code with your own rights"
+SANDBOX_FIX = (
     "Switch user namespaces on (sysctl -w kernel.unprivileged_userns_clone=1, on Ubuntu "
     "kernel.apparmor_restrict_unprivileged_userns=0; in a container allow unshare and mount), "
     "install libseccomp if it is missing (apt-get install libseccomp2)"
@@ -54,8 +54,8 @@ class SandboxSettings:
     Attributes:
         python: the interpreter, 3.9 or newer.
         timeout: seconds of wall time for one row.
-        memory_mb: that the processes of one row may use, and its files.
-        unsafe: without bubblewrap, with the user's own rights.
+        memory_mb: memory for the processes of one row, and as much for its files.
+        unsafe: run without bubblewrap, with the user's own rights.
     """
 
     python: str = sys.executable
@@ -65,7 +65,7 @@ class SandboxSettings:
 
 
 class Sandbox:
-    """One sandbox. The kernel ends it with the thread that made it, which must outlive it.
+    """One sandbox. When the thread that made it ends, the kernel ends the sandbox.
 
     Raises:
         ConfigError: no sandbox can be made here; the message says what to install.
@@ -86,15 +86,15 @@ class Sandbox:
                 cwd="/",
                 start_new_session=True,
             )
-            if self.judge(dumps({"code": ""})):
+            if self.run(dumps({"code": ""})):
                 return
             self.close()
             errors.seek(0)
-            told = errors.read(1 << 16).decode("utf-8", "replace").strip().rpartition("\n")[2]
-        raise ConfigError(f"no sandbox here: {told}. {HELP}, {UNSAFE}")
+            reason = errors.read(1 << 16).decode("utf-8", "replace").strip().rpartition("\n")[2]
+        raise ConfigError(f"no sandbox here: {reason}. {SANDBOX_FIX}, {UNSAFE_FIX}")
 
-    def judge(self, trial: bytes) -> bytes | None:
-        """Run one trial and return its verdict; None if the sandbox broke."""
+    def run(self, trial: bytes) -> bytes | None:
+        """Run one trial (a row's code and tests) and return its verdict; None if it broke."""
         stdin, stdout = cast(IO[bytes], self._process.stdin), cast(IO[bytes], self._process.stdout)
         try:
             stdin.write(trial + b"\n")
@@ -105,11 +105,11 @@ class Sandbox:
             return None
 
     def kill(self) -> None:
-        """End all that runs in it; any thread may, while another waits for a verdict."""
+        """End all that runs in the sandbox; from any thread, even during ``run``."""
         self._process.kill()
 
     def close(self) -> None:
-        """Give back what it held."""
+        """End the sandbox and remove its files."""
         self.kill()
         self._process.communicate()
         if self._folder is not None:
@@ -119,7 +119,7 @@ class Sandbox:
 def _command(settings: SandboxSettings, scratch: str) -> list[str]:
     """Build the command that starts a sandbox."""
     is_root = os.geteuid() == 0 and not settings.unsafe
-    told = {
+    arguments = {
         "timeout": settings.timeout,
         "memory": settings.memory_mb << 20,
         "processes": PROCESSES,
@@ -128,11 +128,11 @@ def _command(settings: SandboxSettings, scratch: str) -> list[str]:
         "confined": not settings.unsafe,
     }
     if settings.unsafe:
-        return [settings.python, "-s", "-c", START, json.dumps(told), str(INSIDE.parent)]
+        return [settings.python, "-s", "-c", START, json.dumps(arguments), str(INSIDE.parent)]
     bubblewrap = shutil.which("bwrap")
     if bubblewrap is None:
         install = "Install bubblewrap (apt-get install bubblewrap, dnf install bubblewrap)"
-        raise ConfigError(f"bwrap not found. {install}, {UNSAFE}")
+        raise ConfigError(f"bwrap not found. {install}, {UNSAFE_FIX}")
     powers = ["SYS_ADMIN", "SYS_PTRACE", *(("SETUID", "SETGID", "KILL") if is_root else ())]
     python, mounts = _python_mounts(settings.python)
     return [
@@ -143,43 +143,44 @@ def _command(settings: SandboxSettings, scratch: str) -> list[str]:
         *_system_mounts(),
         *mounts,
         *("--ro-bind", str(INSIDE), f"{HOME}/inside", "--remount-ro", "/", "--chdir", "/"),
-        *("--", python, "-s", "-c", START, json.dumps(told), HOME),
+        *("--", python, "-s", "-c", START, json.dumps(arguments), HOME),
     ]
 
 
 def _system_mounts() -> list[str]:
     """List the mounts of a read-only system."""
-    made = ["--ro-bind", "/usr", "/usr"]
+    options = ["--ro-bind", "/usr", "/usr"]
     for folder in ROOT_FOLDERS:
-        made += ["--ro-bind-try", folder, folder]
+        options += ["--ro-bind-try", folder, folder]
     for folder in ("/etc", "/opt", HOME, f"{HOME}/python"):
-        made += ["--dir", folder]  # one that bubblewrap makes by itself is root's alone
+        options += ["--dir", folder]  # without this, only root could open the folder
     for name in ETC:
-        made += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
-    made += ["--proc", "/proc", "--tmpfs", "/tmp", "--tmpfs", "/dev"]
+        options += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+    options += ["--proc", "/proc", "--tmpfs", "/tmp", "--tmpfs", "/dev"]
     for name in DEVICES:
-        made += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
-    made += ["--symlink", "/tmp", "/dev/shm", "--symlink", "/proc/self/fd", "/dev/fd"]
-    return [*made, "--remount-ro", "/dev"]
+        options += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
+    options += ["--symlink", "/tmp", "/dev/shm", "--symlink", "/proc/self/fd", "/dev/fd"]
+    return [*options, "--remount-ro", "/dev"]
 
 
 def _python_mounts(python: str) -> tuple[str, list[str]]:
-    """Say where Python is in the sandbox, and list the mounts of its parts and packages."""
+    """Return the path of Python in the sandbox, and the mounts of its parts and packages."""
     try:
-        told = subprocess.run([python, "-c", ASK], capture_output=True, check=True, timeout=60)
-        executable, prefix, base, path = loads(told.stdout)
+        command = [python, "-c", DESCRIBE_PYTHON]
+        done = subprocess.run(command, capture_output=True, check=True, timeout=60)
+        executable, prefix, base, path = loads(done.stdout)
     except (OSError, ValueError, subprocess.SubprocessError) as exc:
         raise ConfigError(f"--python {python}: no Python interpreter of 3.9 or newer") from exc
-    made = []
+    options = []
     for folder in [*reversed(Path(base).parents), Path(base)][1:]:
-        made += ["--dir", str(folder)]
+        options += ["--dir", str(folder)]
     for source, target in ((base, base), (prefix, f"{HOME}/python")):
-        for part in PYTHON:
-            made += ["--ro-bind-try", f"{source}/{part}", f"{target}/{part}"]
+        for part in PYTHON_PARTS:
+            options += ["--ro-bind-try", f"{source}/{part}", f"{target}/{part}"]
     elsewhere = [one for one in path if not one.startswith((prefix, base, "/usr"))]
     packages = [one for one in elsewhere if one.endswith("-packages") and Path(one).is_dir()]
     targets = [f"{HOME}/packages{number}" for number in range(len(packages))]
     for source, target in zip(packages, targets, strict=True):
-        made += ["--ro-bind", source, target]
-    made += ["--setenv", "PYTHONPATH", ":".join(targets)]
-    return f"{HOME}/python/bin/{Path(executable).name}" if prefix != base else executable, made
+        options += ["--ro-bind", source, target]
+    options += ["--setenv", "PYTHONPATH", ":".join(targets)]
+    return f"{HOME}/python/bin/{Path(executable).name}" if prefix != base else executable, options

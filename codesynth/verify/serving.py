@@ -1,4 +1,4 @@
-"""A pool of sandboxes as a serving: a request is a trial, its response the verdict."""
+"""A pool of sandboxes as a serving: a request is a trial, the response is its verdict."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class SandboxServing:
 
 
 class _Pool:
-    """The engine: threads that take turns with the sandboxes."""
+    """The engine of a stream: threads that share the sandboxes."""
 
     def __init__(self, settings: SandboxSettings, jobs: int, channel: Channel) -> None:
         self._settings, self._channel = settings, channel
@@ -45,7 +45,7 @@ class _Pool:
         self.max_unfinished = ROWS_AHEAD * jobs
 
     def submit(self, request: Request) -> None:
-        with suppress(RuntimeError):  # it drains
+        with suppress(RuntimeError):  # the pool accepts no more rows after ``drain``
             self._executor.submit(self._run, request)
 
     def end_requests(self, error: BaseException | None) -> None:
@@ -75,7 +75,7 @@ class _Pool:
             except IndexError:
                 sandbox = Sandbox(self._settings)
                 self._sandboxes.add(sandbox)
-            verdict = None if self._closed else sandbox.judge(request.body)
+            verdict = None if self._closed else sandbox.run(request.body)
             if verdict is not None:
                 self._idle.append(sandbox)
             else:

@@ -1,4 +1,4 @@
-"""A row -> its code and tests -> what happened when they ran. Nothing is run here."""
+"""A row -> a trial of its code and tests -> the verdict. Nothing is run here."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from hashlib import blake2b
 from typing import Any
 
 from codesynth.codec import dumps, loads
-from codesynth.models import Ask, Failure, Record, Response
+from codesynth.models import Failure, Question, Record, Response
 
 STATUSES = ("passed", "failed", "error", "timeout", "syntax_error", "no_tests", "unsupported")
 INSTRUCTION_KEYS = ("instruction", "generated_instruction", "prompt")
-"""Columns looked in, in this order, where no instruction key is given."""
+"""Columns with the instruction, if no instruction key is given; the first that is there."""
 GENERATED_TESTS = "generated_tests"
-"""Column of ``gen-tests``, which is read where no test key is given."""
+"""Column of ``gen-tests``, which is read if no test key is given."""
 _NAME = re.compile(r"\s*(?:async\s+)?(?:def|class)\s+(\w+)")
 
 
@@ -26,7 +26,7 @@ class VerifyTask:
 
     Attributes:
         test_key: the column with the tests; None takes ``generated_tests``, else the doctests.
-        more_columns: names of columns that are added later, which a row must not have yet.
+        more_columns: columns that are added later; a row must not have them yet.
         statuses: counts the verdicts.
     """
 
@@ -37,15 +37,15 @@ class VerifyTask:
     more_columns: Sequence[str] = ()
     statuses: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(STATUSES, 0)))
 
-    def ask(self, record: Record) -> Ask | Failure:
-        """Write the trial of a row, see ``inside.trial.run``."""
+    def ask(self, record: Record) -> Question | Failure:
+        """Write the trial of a row; see ``inside.trial.run``."""
         row = record.fields
         code = row.get(self.code_key)
         if not isinstance(code, str):
             words = f'no text in the column "{self.code_key}". Try --input-key'
             return Failure("not_a_string" if self.code_key in row else "missing_key", words)
         if taken := [name for name in (self.output_key, *self.more_columns) if name in row]:
-            words = f'the row has "{taken[0]}" already. Rename it, or try another --output-key'
+            words = f'the row already has "{taken[0]}". Rename it, or choose another --output-key'
             return Failure("existing_key", words)
         try:
             tests = read_tests(self._tests(row), row)
@@ -55,7 +55,7 @@ class VerifyTask:
             return Failure("not_a_string", words)
         named = {"entry_point": _entry_point(row), "language": row.get("language")}
         body = dumps({"code": code, "instruction": self._instruction(record), **named, **tests})
-        return Ask(body, body)
+        return Question(body, body)
 
     def columns(self, response: Response) -> dict[str, Any]:
         """Read the verdict."""
@@ -65,8 +65,8 @@ class VerifyTask:
 
     def subject(self, record: Record, columns: Mapping[str, Any]) -> str:
         """Tell the filters which instruction and tests a row has, and its verdict."""
-        told = self._instruction(record)
-        group = record.index if told is None else _digest(told)
+        instruction = self._instruction(record)
+        group = record.index if instruction is None else _digest(instruction)
         tests = _digest(self._tests(record.fields))
         return dumps({"group": group, "tests": tests, **columns[self.output_key]}).decode()
 
@@ -84,7 +84,7 @@ def _digest(value: Any) -> str:
 
 
 def _entry_point(row: Mapping[str, Any]) -> Any:
-    """Name what the tests call: by ``entry_point``, else by the ``signature`` of ``gen-tests``."""
+    """Return the name that the tests call: ``entry_point``, else from ``gen-tests``'s signature."""
     named, signature = row.get("entry_point"), row.get("signature")
     if named is None and isinstance(signature, str) and (found := _NAME.match(signature)):
         return found[1]
@@ -92,9 +92,9 @@ def _entry_point(row: Mapping[str, Any]) -> Any:
 
 
 def read_tests(column: Any, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Recognise tests from what they are; return the trial's ``test``, ``pairs``, ``function``.
+    """Recognise the form of the tests; return the trial's ``test``, ``pairs``, ``function``.
 
-    They are a text; a list of texts (MBPP, with ``test_setup_code`` and ``test_imports``); an
+    Tests are a text; a list of texts (MBPP, with ``test_setup_code`` and ``test_imports``); an
     object with ``inputs`` and ``outputs`` (APPS, with ``fn_name``); a list of objects with
     ``input`` and ``output`` (LiveCodeBench, whose ``metadata`` may name a function); or one of
     these as JSON.
@@ -116,9 +116,9 @@ def read_tests(column: Any, row: Mapping[str, Any]) -> dict[str, Any]:
         cases = column if isinstance(column, list) else [column]
         name, pairs = None, [(one["input"], one["output"]) for one in cases]
         if cases[0].get("testtype") == "functional":
-            told = row.get("metadata") or {}
-            told = loads(told) if isinstance(told, str) else told
-            name = told.get("func_name") or row["entry_point"]
+            metadata = row.get("metadata") or {}
+            metadata = loads(metadata) if isinstance(metadata, str) else metadata
+            name = metadata.get("func_name") or row["entry_point"]
             pairs = [([*map(loads, a.split("\n"))], loads(b)) for a, b in pairs]
     if name is None:
         pairs = [(_lines(given), _lines(wanted)) for given, wanted in pairs]

@@ -140,14 +140,14 @@ def contamination(path: str) -> None:
     loaded = time.process_time()
     probes = [f"{write_stub(rng)}\n{write_stub(rng)}"[:1024] for _ in range(500)]
     judged = time.process_time()
-    found = sum(bench.judge(probe) is not None for probe in probes)
+    found = sum(bench.reject_text(probe) is not None for probe in probes)
     cost = (time.process_time() - judged) / len(probes)
     print(
         f"{path}: {loaded - started:.2f} s to load; {cost * 1e6:.0f} us a text of 1 KB,"
         f" {found} of 500 practice problems rejected"
     )
     for name, disguised in disguises([json.loads(line) for line in lines]).items():
-        found = sum(bench.judge(text) is not None for text in disguised)
+        found = sum(bench.reject_text(text) is not None for text in disguised)
         print(f"  {name}: {found} of {len(disguised)} found")
 
 

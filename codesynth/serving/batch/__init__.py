@@ -2,6 +2,6 @@
 
 from codesynth.serving.batch.client import BatchClient
 from codesynth.serving.batch.engine import BatchOptions
-from codesynth.serving.batch.serving import BatchServing, Withholding
+from codesynth.serving.batch.serving import BatchServing, SkippingServing
 
-__all__ = ["BatchClient", "BatchOptions", "BatchServing", "Withholding"]
+__all__ = ["BatchClient", "BatchOptions", "BatchServing", "SkippingServing"]

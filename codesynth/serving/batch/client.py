@@ -1,4 +1,4 @@
-"""The calls of a Batch API over HTTP, each tried once."""
+"""The calls of a Batch API over HTTP, without retries."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class CallError(EndpointError):
     """A call that failed.
 
     Attributes:
-        status: of the reply; 0 where there was none.
-        after: seconds after which it may succeed; None where it never will.
+        status: the status of the reply; 0 if there was none.
+        after: seconds after which the call may succeed; None if it never will.
     """
 
     def __init__(self, message: str, status: int = 0, after: float | None = 0.0) -> None:
@@ -35,7 +35,7 @@ class CallError(EndpointError):
 
 
 class BatchClient:
-    """Uploads requests, makes batches of them, asks for batches and fetches their results.
+    """Uploads requests, makes batches of them, reads their states and fetches their results.
 
     Args:
         timeout: seconds for one call.
@@ -68,7 +68,7 @@ class BatchClient:
         return await self._request("POST", self.shape.path, self.shape.state, body)
 
     async def find(self, file: str, uuid: str) -> BatchState | None:
-        """Look among all batches for the one that was made of a file."""
+        """Find the batch that was made of a file; None if there is none."""
         query = "?limit=100"
         for _ in range(_MAX_PAGES):
             states, query = await self._request("GET", self.shape.path + query, self.shape.states)
@@ -80,14 +80,14 @@ class BatchClient:
         return None
 
     async def state(self, batch: str) -> BatchState:
-        """Ask for a batch."""
+        """Read the state of a batch."""
         path = f"{self.shape.path}/{quote(batch, safe='')}"
         return await self._request("GET", path, self.shape.state)
 
     async def cancel(self, batch: str) -> None:
         """Cancel a batch, unless it has ended."""
         path = f"{self.shape.path}/{quote(batch, safe='')}/cancel"
-        with contextlib.suppress(CallError):  # its state tells what became of it
+        with contextlib.suppress(CallError):  # its state will show whether it was cancelled
             await self._request("POST", path, bytes)
 
     async def download(self, name: str, file: BinaryIO) -> None:
@@ -118,7 +118,7 @@ class BatchClient:
         words = find_words(reply.body, self.endpoint.secrets.hide) or "no reason given"
         text = f"{self.endpoint.name} refuses {call} ({reply.status}): {words.rstrip('.')}"
         if reply.status == 404 and not call.startswith("POST /files"):
-            return CallError(text, 404)  # what was just made may not be known yet
+            return CallError(text, 404)  # the endpoint may not know a new batch yet
         outcome = read_outcome(reply.status, reply.headers, reply.body)
         if outcome.retry and not outcome.quota:
             return CallError(text, reply.status, outcome.retry_after or 0.0)

@@ -1,4 +1,4 @@
-"""Requests into files, files into batches, and their results back."""
+"""Write requests to files, make batches of the files, and read their results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from codesynth.errors import EndpointError, LimitReached
 from codesynth.journal import BatchLog, OpenBatch
 from codesynth.models import Request
 from codesynth.serving.batch.client import BatchClient, CallError
-from codesynth.serving.batch.results import Results
+from codesynth.serving.batch.results import ResultReader
 from codesynth.serving.batch.shapes import BatchState
 from codesynth.serving.batch.waiting import UNSENT, Waiting, scratch_file
 from codesynth.serving.limits import Budget
@@ -25,11 +25,11 @@ from codesynth.serving.stream import Channel
 
 _log = logging.getLogger(__name__)
 MAX_BYTES = 100_000_000
-"""Of one file; OpenAI allows twice as much, Together no more."""
+"""Most bytes of one file; OpenAI allows twice as much, Together no more than this."""
 _LISTED_SECONDS = 3.0
-"""After so long a new batch is in the list of batches."""
+"""After this time, a new batch is in the provider's list of batches."""
 _LOOKS = 5
-"""How often to look again for results that a batch should have: files may be late."""
+"""How often to look again for missing results of a finished batch: its files may be late."""
 _MAX_PAUSE = 60.0
 _CLOSE_SECONDS = 2.0
 
@@ -39,11 +39,11 @@ class BatchOptions:
     """How batches are made and waited for.
 
     Attributes:
-        size: requests in a batch, at most.
-        max_retries: further batches for a row that one has left without an answer.
+        size: most requests in a batch.
+        max_retries: how often a row without an answer is put into a further batch.
         max_outage: seconds without a successful call after which the run stops.
-        wait: for batches that are running; else they are left to a later run.
-        cancel: the batches that earlier runs have left open.
+        wait: wait for running batches; else a later run collects them.
+        cancel: cancel the batches that earlier runs have left open.
         budget: what the run may cost; with a limit it must know ``max_tokens``.
     """
 
@@ -60,13 +60,12 @@ class BatchOptions:
 class BatchEngine:
     """Answers the requests of one stream; see ``stream.Engine``.
 
-    When all requests are there it goes round and round: each open batch is taken one step further,
-    and new batches are made of the rows that are in none. The journal knows each step, so a call
-    that fails and a run that is killed are mended in the same way: the next round, or the next
-    run, goes on from there.
+    When all requests are there, it works in rounds. In each round every open batch is taken one
+    step further, and new batches are made of the rows that are in none. Each step is in the
+    journal, so after a failed call the next round continues, and after a killed run the next run.
 
     Args:
-        turn: held while it works, so that no batch has two owners.
+        turn: held while the engine works, so that no other engine works on the same batches.
     """
 
     max_unfinished = sys.maxsize  # requests that wait are on the disk
@@ -76,7 +75,7 @@ class BatchEngine:
     ) -> None:
         self._client, self._log, self._options, self._turn = client, log, options, turn
         self.channel, self.waiting = Channel(), Waiting()
-        self._results = Results(
+        self._results = ResultReader(
             client, log, self.waiting, self.channel, options.budget, options.max_retries
         )
         limited = options.budget is not None and options.budget.limit is not None
@@ -106,7 +105,7 @@ class BatchEngine:
         self._finished.set()
 
     def drain(self, grace: float | None) -> None:
-        """Send nothing more. Batches go on without us, so nothing is waited for."""
+        """Send nothing more, and end at once: the batches go on at the provider."""
         self._stopped = True
         if self._task is None:
             self.channel.finish()
@@ -115,13 +114,13 @@ class BatchEngine:
                 self._task.get_loop().call_soon_threadsafe(self._task.cancel)
 
     def close(self) -> None:
-        """Stop; what is under way is found again by the next run."""
+        """Stop; the next run finds the open batches in the journal."""
         self.drain(0.0)
         if self._task is not None and not sys.is_finalizing():
             self._finished.wait(_CLOSE_SECONDS)
 
     async def _work(self) -> None:
-        """Go round until nothing is left to be done.
+        """Work in rounds until nothing is left to do.
 
         Raises:
             LimitReached: batches are still running, or the budget is used up.
@@ -135,7 +134,7 @@ class BatchEngine:
         if self._open and not self._stopped:
             raise LimitReached(self._describe_open())
         if self.waiting.unsent and not self._stopped:
-            raise LimitReached("--max-cost is reached. Run again with more to go on")
+            raise LimitReached("--max-cost is reached. Run again with a higher one to continue")
 
     async def _go_on(self) -> None:
         attempt, succeeded = 0, self._options.clock()
@@ -160,7 +159,7 @@ class BatchEngine:
             attempt += 1
 
     async def _go_round(self) -> bool:
-        """Take each open batch one step further, and make new ones; tell whether any moved."""
+        """Take each open batch one step further, and make new ones; False if nothing changed."""
         moved = False
         for batch in [*self._open]:
             moved = await self._advance(batch) or moved
@@ -176,7 +175,7 @@ class BatchEngine:
                 self.waiting.expect(batch.number, keys)
                 self._open.append(batch)
                 self._reserve(batch)
-            else:  # it was never made, or the journal has all of it
+            else:  # it was never made, or the journal has all its answers
                 self._log.close(batch)
 
     def _reserve(self, batch: OpenBatch) -> None:
@@ -188,7 +187,7 @@ class BatchEngine:
 
     async def _advance(self, batch: OpenBatch) -> bool:
         """Make a batch, or take its results; False while it is running."""
-        if not batch.id:  # its maker was killed or had no reply, but may have made it all the same
+        if not batch.id:  # a run was killed, or got no reply; the batch may exist all the same
             await self._options.sleep(_LISTED_SECONDS)
             if (state := await self._client.find(batch.file, batch.uuid)) is not None:
                 self._note(batch, state)
@@ -205,17 +204,17 @@ class BatchEngine:
             if exc.status != 404:
                 raise
             if not self._options.cancel:
-                raise CallError(f"{exc}. --cancel gives the batch up", 404) from exc
+                raise CallError(f"{exc}. Run with --cancel to give up this batch", 404) from exc
             self._close(batch)
             return True
         batch.done = state.results or 0
         return state.status != "open" and await self._collect(batch, state)
 
     async def _collect(self, batch: OpenBatch, state: BatchState) -> bool:
-        """Take the results of a batch that has ended; False where some of them are still to come.
+        """Take the results of a batch that has ended; False if some are still missing.
 
         Raises:
-            EndpointError: it was refused as a whole.
+            EndpointError: the whole batch was refused.
         """
         seen = await self._results.read(batch, state)
         if state.status == "failed" and not seen:
@@ -231,7 +230,11 @@ class BatchEngine:
         return True
 
     async def _send_less(self, batch: OpenBatch, state: BatchState) -> None:
-        """Heed that a batch has more tokens than may be waiting there at a time."""
+        """Make fewer or smaller batches, if the provider says that too many tokens wait there.
+
+        Raises:
+            EndpointError: the batch has failed for another reason.
+        """
         words = self._client.endpoint.secrets.hide("; ".join(state.errors)) or "no reason given"
         if "token_limit_exceeded" not in words and "enqueued token" not in words.lower():
             raise EndpointError(f"{batch.id} has failed: {words}")
@@ -245,9 +248,9 @@ class BatchEngine:
         self._open.remove(batch)
 
     async def _send(self) -> bool:
-        """Make a batch of rows that are in none; False where there are none, or no money for one.
+        """Make a batch of rows that are in none; False if there are none, or no money for them.
 
-        Each step is in the journal before the next.
+        Each step is in the journal before the next one begins.
         """
         with scratch_file() as file:
             if (batch := self._write(file)) is None:
@@ -278,7 +281,7 @@ class BatchEngine:
         _log.info("%s: made of %d requests", state.id, batch.requests)
 
     def _write(self, file: BinaryIO) -> OpenBatch | None:
-        """Write a file and note in the journal what will be sent; None if it costs too much."""
+        """Write a file of requests, and store their keys in the journal; None if there are none."""
         size, last, keys, costs = 0, 0, dict[bytes, int](), list[float]()
         for row in self.waiting.rows(UNSENT):
             assert row.request is not None  # noqa: S101 - those without are in a batch
@@ -306,7 +309,7 @@ class BatchEngine:
         return f"{requests} requests are in open batches: {ids}{waits}. {again}"
 
     def status(self) -> str:
-        """Word how the batches go, for the bar."""
+        """Words for the bar: how many batches and requests are done."""
         if not (batches := [batch for batch in self._open if batch.id]):
             return ""
         requests, done = sum(each.requests for each in batches), sum(each.done for each in batches)

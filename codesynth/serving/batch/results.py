@@ -1,4 +1,4 @@
-"""Results of a batch: read line by line, stored, handed on; and what is left over."""
+"""Read the results of a batch line by line, store them and hand them on."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from codesynth.serving.stream import Channel
 _GROUP = 500
 """Lines whose answers are stored in one transaction."""
 _MAX_QUEUED = 1000
-"""Responses that the caller has not taken: reading is faster than writing rows."""
+"""Most responses that wait for the caller: reading results is faster than writing rows."""
 
 
 @dataclass
-class Results:
+class ResultReader:
     """Takes the results of batches that have ended.
 
-    An answer is in the journal before its row is handed on, and before its batch is closed there.
+    An answer is in the journal before its row is handed on and before its batch is closed.
     """
 
     client: BatchClient
@@ -41,16 +41,17 @@ class Results:
         """Store all results of a batch and hand on their rows; return how many there are.
 
         Raises:
-            CallError: a file is damaged; it may be whole later.
+            CallError: a file is damaged; it may be complete later.
             EndpointError: no request can succeed.
         """
         return sum([await self._read_file(batch, name) for name in state.files])
 
     def close(self, batch: OpenBatch, failed: str = "") -> None:
-        """Forget a batch; its rows that have no answer wait for another one.
+        """Forget a batch; its rows without an answer wait for another one.
 
         Args:
-            failed: counts as an attempt, with these words; rows that have had enough fail.
+            failed: why the rows have no answer. It counts as an attempt; rows with no retries left
+                fail with it. Empty counts no attempt.
         """
         if failed:
             outcome = Outcome(failure=Failure("server_error", failed))
@@ -89,9 +90,9 @@ class Results:
         refused = ""
         for result in results:
             row = self.waiting.find(result.key, batch.number)
-            if row is None:  # it was in a file before
+            if row is None:  # an earlier file had it
                 continue
-            outcome = self._judge(result)
+            outcome = self._outcome_of(result)
             self._answered = self._answered or outcome.answer is not None
             if row.request and (outcome.quota or (outcome.denied and not self._answered)):
                 refused = outcome.failure.message if outcome.failure else ""
@@ -102,7 +103,7 @@ class Results:
             self.close(batch)
             raise EndpointError(f"{batch.id}: every request is refused: {refused}")
 
-    def _judge(self, result: BatchResult) -> Outcome:
+    def _outcome_of(self, result: BatchResult) -> Outcome:
         redact = self.client.endpoint.secrets.hide
         if result.status:
             return read_outcome(result.status, {}, result.body, redact)

@@ -1,4 +1,4 @@
-"""The Batch API as an LLMServing; and another serving beside batches that are still running."""
+"""The Batch API as an LLMServing; and a serving that skips what running batches will answer."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class BatchServing:
         return self._start(requests, self._options)
 
     def collect(self, *, cancel: bool = False) -> tuple[Callable[[bytes], bool], str]:
-        """Store what open batches have brought, though nothing is asked; perhaps cancel them.
+        """Store the answers of open batches, without asking for more; perhaps cancel the batches.
 
         Returns:
-            a function that tells whether a key is in a batch that is still running, and words for
-            these batches, empty where there are none.
+            a function that tells whether a key is in a batch that is still running, and words
+            about these batches, empty if there are none.
         """
         words, wait = "", cancel and self._options.wait
         try:
@@ -56,33 +56,35 @@ class BatchServing:
         return EngineStream(requests, self._engine, self._engine.channel)
 
     def status(self) -> str:
-        """Word how the batches go, for the bar."""
+        """Words for the bar: how many batches and requests are done."""
         return self._engine.status()
 
 
-class Withholding:
-    """A serving that is not asked what open batches will answer.
+class SkippingServing:
+    """Passes requests on to a serving, without those that open batches will answer.
 
     Args:
-        held: tells by a request's key whether it is withheld.
-        words: for the LimitReached that ends a stream where any request was.
+        skip: tells by a request's key whether to leave it out.
+        words: the message of the LimitReached that is raised if a request was left out.
     """
 
-    def __init__(self, serving: LLMServing, held: Callable[[bytes], bool], words: str) -> None:
-        self._serving, self._held, self._words = serving, held, words
+    def __init__(self, serving: LLMServing, skip: Callable[[bytes], bool], words: str) -> None:
+        self._serving, self._skip, self._words = serving, skip, words
 
     def generate(self, requests: Iterable[Request | Response]) -> ResponseStream:
         """Answer the other requests; see ``LLMServing``.
 
         Raises:
-            LimitReached: some were withheld; all others are answered.
+            LimitReached: some were left out; all others are answered.
         """
-        return self._serving.generate(self._without_held(requests))
+        return self._serving.generate(self._without_skipped(requests))
 
-    def _without_held(self, requests: Iterable[Request | Response]) -> Iterator[Request | Response]:
+    def _without_skipped(
+        self, requests: Iterable[Request | Response]
+    ) -> Iterator[Request | Response]:
         count = 0
         for item in requests:
-            if isinstance(item, Request) and self._held(item.key):
+            if isinstance(item, Request) and self._skip(item.key):
                 count += 1
             else:
                 yield item

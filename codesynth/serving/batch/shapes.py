@@ -1,4 +1,4 @@
-"""How a provider words the calls of its Batch API. No I/O."""
+"""How the calls of a provider's Batch API look. No I/O."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class BatchState:
 
     Attributes:
         status: "completed", "failed", "expired", "cancelled", or "open" for all else.
-        files: ids of the files with results, as far as there are any.
-        results: how many results these files hold; None where the provider does not count.
-        uuid: that of ``BatchShape.create``, where the provider keeps it.
+        files: ids of the files with results.
+        results: how many results these files hold; None if the provider does not count.
+        uuid: our name of the batch, if the provider keeps it.
     """
 
     id: str
@@ -43,9 +43,9 @@ class BatchResult(NamedTuple):
 
 
 class BatchShape:
-    """OpenAI's wording, which most providers share; another overrides what differs.
+    """OpenAI's calls, which most providers share; a subclass overrides what differs.
 
-    What is read came from the provider. ValueError: it is not what it should be.
+    The methods that read raise ValueError if the provider's text is not as expected.
 
     Mistral's would have ``path`` "/batch/jobs"; to ``create``, ``input_files`` (a list), ``model``
     and ``timeout_hours``; in a ``state``, ``output_file``, ``error_file``, ``succeeded_requests``,
@@ -55,7 +55,7 @@ class BatchShape:
     path = "/batches"
     upload_path = "/files"
     form: ClassVar[Mapping[str, str]] = {"purpose": "batch"}
-    """Fields of an upload beside the file."""
+    """Fields that are sent with an uploaded file."""
 
     def line(self, key: bytes, body: bytes) -> bytes:
         """Write one request of a file."""
@@ -114,9 +114,9 @@ class BatchShape:
 
 
 class TogetherShape(BatchShape):
-    """Together's wording: https://docs.together.ai/docs/inference/batch.
+    """Together's calls: https://docs.together.ai/docs/inference/batch.
 
-    It keeps no ``metadata``: a batch is found again by the file that it was made of.
+    It keeps no ``metadata``, so a batch is found again by its file.
     """
 
     upload_path = "/files/upload"
@@ -136,7 +136,7 @@ class TogetherShape(BatchShape):
 
 
 def shape_for(url: str) -> BatchShape:
-    """Choose the wording by the host of a base URL.
+    """Choose the shape by the host of a base URL.
 
     >>> type(shape_for("https://api.together.xyz/v1")).__name__
     'TogetherShape'
@@ -158,7 +158,7 @@ def _get(data: dict[str, Any], name: str, inner: str) -> Any:
 
 
 def _read_errors(data: Any) -> list[str]:
-    """Read why something failed: one or several reasons, objects or plain words."""
+    """Read why something failed: one or several reasons, as objects or plain text."""
     match data:
         case {"data": list(entries)} | list(entries):
             return [error for each in entries for error in _read_errors(each)]

@@ -1,4 +1,4 @@
-"""Requests that wait for a batch, or for the results of one, on the disk."""
+"""Requests on the disk that wait to be put into a batch, or for the results of their batch."""
 
 from __future__ import annotations
 
@@ -13,18 +13,23 @@ from codesynth.errors import OutputError
 from codesynth.models import Request
 
 UNSENT = 0
-"""The number of no batch."""
+"""In place of a batch's number: the row is in no batch."""
 _GROUP = 200
 _TABLE = """PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;
     CREATE TABLE row (number INTEGER PRIMARY KEY, key BLOB UNIQUE, batch, attempts, request);
     CREATE INDEX by_batch ON row (batch, number);
-    BEGIN"""  # without an end: nobody needs these rows after this process
+    BEGIN"""  # never committed: nobody needs these rows after this process
 _EXPECT = """INSERT INTO row (key, batch, attempts) VALUES (?, ?, ?)
     ON CONFLICT (key) DO UPDATE SET batch = excluded.batch, attempts = excluded.attempts"""
 
 
 class WaitingRow(NamedTuple):
-    """A request, if this run has one for its key; ``attempts`` counts batches without an answer."""
+    """A waiting row.
+
+    Attributes:
+        request: None if this run has not made the request yet.
+        attempts: batches that gave no answer to it.
+    """
 
     number: int
     key: bytes
@@ -66,7 +71,7 @@ class Waiting:
         return int(self._do("SELECT count(*) FROM row WHERE batch = ?", UNSENT)[0][0])
 
     def find(self, key: bytes, batch: int) -> WaitingRow | None:
-        """Find what waits for a result of a batch."""
+        """Find the row of a batch by its key."""
         found = self._do("SELECT * FROM row WHERE key = ? AND batch = ?", key, batch)
         return _read(found[0]) if found else None
 

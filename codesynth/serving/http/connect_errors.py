@@ -1,4 +1,4 @@
-"""Why no connection was made, in words, and whether trying again can help."""
+"""Say why no connection was made, and whether trying again can help."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TRANSIENT_TLS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 
 
 def find_cause(error: BaseException) -> OSError | None:
-    """Find what the system said among an error and what it was raised from."""
+    """Find the operating system's error in an error and its causes."""
     found: OSError | None = None
     each: BaseException | None = error
     while each is not None:
@@ -27,11 +27,11 @@ def find_cause(error: BaseException) -> OSError | None:
     return found
 
 
-def explain(error: BaseException) -> tuple[str, bool]:
-    """Say why a connection was not made, and whether it is so for good.
+def explain_connect_error(error: BaseException) -> tuple[str, bool]:
+    """Say why a connection was not made; True if trying again cannot help.
 
-    An unknown host, an untrusted certificate and a port without TLS stay so; a refused connection
-    may be a restart.
+    It cannot for an unknown host, an untrusted certificate and a port without TLS. A refused
+    connection may be a restart.
     """
     cause = find_cause(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
@@ -45,7 +45,7 @@ def explain(error: BaseException) -> tuple[str, bool]:
         return "no such host" if unknown else "its name cannot be looked up", unknown
     if cause is None:  # a name that no host can have
         return str(error), isinstance(error.__cause__, ValueError)
-    # asyncio joins the errors of several addresses into a text.
+    # If a host has several addresses, asyncio puts their errors into one text.
     joined = {int(number) for number in re.findall(r"\[Errno (\d+)\]", str(cause))}
     numbers = {cause.errno} if cause.errno else joined
     return os.strerror(numbers.pop()).lower() if len(numbers) == 1 else str(error), False

@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection on asyncio, parsed by httptools: a request out, a whole response back."""
+"""One HTTP/1.1 connection on asyncio: sends a request and reads the whole response."""
 
 from __future__ import annotations
 
@@ -27,27 +27,28 @@ class ResponseTooLarge(httpx.RemoteProtocolError):
 
 
 class Connection(asyncio.BufferedProtocol):
-    """Writes a request, collects the response to it, and is then used again or closed.
+    """Writes a request, reads the response, and is then used again or closed.
 
-    It is idle while ``_status`` is done; bytes that come then were not asked for, and close it.
-    A new one waits for a response before its first request: an overloaded server may speak first.
+    The connection is idle while ``_status`` is done. Bytes that come then belong to no request and
+    close it. A new connection reads even before its first request: an overloaded server may answer
+    at once.
 
     Args:
-        buffer: where bytes are read to. All connections of a loop may share it: the selector
-            loops and uvloop fill it and hand it over in one step.
+        buffer: bytes are read into it. All connections of an event loop may share it, because
+            the loop fills it and hands it over in one step.
         limit: most bytes of a body.
-        open_connections: it is one of these until its socket is closed.
+        open_connections: contains the connection until its socket is closed.
 
     Attributes:
         closed: it cannot be used again.
-        idle_since: for its owner to set.
+        idle_since: set by the transport.
     """
 
     def __init__(self, buffer: memoryview, limit: int, open_connections: set[Connection]) -> None:
         self._buffer, self._limit, self._all = buffer, limit, open_connections
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
-        # As lenient as h11 and curl: a length beside chunks, an interim response that says
+        # As lenient as h11 and curl: a length together with chunks, an interim response that says
         # "close", line ends without CR, padded chunk sizes.
         self._parser.set_dangerous_leniencies(
             lenient_chunked_length=True,
@@ -65,12 +66,12 @@ class Connection(asyncio.BufferedProtocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._parts: list[bytes] = []
         self._size = 0
-        # Bytes since the last one of a body: they bound heads, interim responses and trailers.
+        # Bytes since the last byte of a body; limits heads, interim responses and trailers.
         self._unproductive = 0
         self._keep = False
 
     async def exchange(self, message: bytes) -> RawResponse:
-        """Send a request and read the response; closed afterwards unless it can be used again."""
+        """Send a request and read the response; then close, unless the connection can be reused."""
         if self._used:
             self._reset()
         try:
@@ -83,20 +84,20 @@ class Connection(asyncio.BufferedProtocol):
             self.close()
             raise
         self._used = True
-        if not self._keep or self._transport.get_write_buffer_size():  # it did not read it all
+        if not self._keep or self._transport.get_write_buffer_size():  # not all of it was sent
             self.close()
         body = b"".join(self._parts)
         self._parts.clear()  # a kept connection keeps no response of 50 MB
         return status, self._headers, body
 
     def close(self) -> None:
-        """Close at once, whatever is under way."""
+        """Close at once; an exchange under way is cancelled."""
         self.closed = True
         self._status.cancel()
         self._transport.abort()
 
     def fail(self, error: httpx.TransportError, cause: BaseException | None = None) -> None:
-        """Close; an exchange that is under way ends with the error."""
+        """Close; an exchange under way ends with the error."""
         if not self._status.done():
             error.__cause__ = cause
             self._status.set_exception(error)
@@ -121,18 +122,18 @@ class Connection(asyncio.BufferedProtocol):
         self._all.add(self)
         self._transport = cast("asyncio.Transport", transport)
         own: socket.socket = transport.get_extra_info("socket")
-        with contextlib.suppress(OSError):  # a peer that has gone already shows at the first read
+        with contextlib.suppress(OSError):  # if the peer is gone, the first read will fail
             own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             if hasattr(socket, "TCP_KEEPIDLE"):
                 own.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End; what comes here without an EOF before it is a reset."""
+        """End the exchange; without an EOF before, the connection was reset."""
         self._end_early(exc)
         self._all.discard(self)
 
     def eof_received(self) -> None:
-        """Take a response without length or chunks for whole (RFC 9112, section 6.3)."""
+        """End the response; one without length or chunks is complete (RFC 9112, section 6.3)."""
         names = {name.lower() for name, _ in self._headers}
         if self._in_head or names & {b"content-length", b"transfer-encoding"}:
             self._end_early(None)
@@ -157,7 +158,7 @@ class Connection(asyncio.BufferedProtocol):
     # What the parser calls.
 
     def on_message_begin(self) -> None:
-        """Close where there is more than the response."""
+        """Close if something follows the response."""
         if self._status.done():
             self.close()
 
@@ -181,7 +182,7 @@ class Connection(asyncio.BufferedProtocol):
             self.fail(ResponseTooLarge(f"the response has more than {self._limit} bytes"))
 
     def on_message_complete(self) -> None:
-        """Hand over the response, or wait for the one after an interim response."""
+        """Hand over the response; after an interim response, wait for the next one."""
         if self._status.done():
             return
         status = self._parser.get_status_code()

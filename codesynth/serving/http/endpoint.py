@@ -1,4 +1,4 @@
-"""One endpoint over HTTP: its URLs, its headers, its secrets; a request and what came of it."""
+"""One endpoint over HTTP: its URLs, headers and secrets; sends requests and returns replies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import httpx
 
 from codesynth.errors import ConfigError
 from codesynth.models import Endpoint
-from codesynth.serving.http.connect_errors import explain, is_out_of_files
+from codesynth.serving.http.connect_errors import explain_connect_error, is_out_of_files
 from codesynth.serving.http.connection import ResponseTooLarge
 from codesynth.serving.http.files import FormFile, write_body
 from codesynth.serving.http.proxies import create_transport
@@ -36,12 +36,12 @@ class EndpointClient:
 
     Args:
         connect_timeout: seconds.
-        streaming: bodies of any size will be sent from the disk or received to it.
+        streaming: files will be sent and received.
         transport: sends the requests, in place of connections of our own.
 
     Attributes:
         name: its URL without secrets, for messages.
-        secrets: takes them out of what is printed or stored.
+        secrets: removes secrets from what is printed or stored.
 
     Raises:
         ConfigError: the URL, the key or a header cannot be used.
@@ -74,15 +74,15 @@ class EndpointClient:
     ) -> Reply:
         """Send one request and read the whole response.
 
-        A redirect is followed, body and all, while it stays on the host that was named; another
-        is returned as it is: the key stays home.
+        A redirect on the same host is followed, with the body. A redirect to another host is
+        returned as the reply, so that the key is not sent there.
 
         Args:
             method: GET or POST.
-            path: what follows the base URL, such as ``/chat/completions``; perhaps with a query.
+            path: follows the base URL, such as ``/chat/completions``; may have a query.
             body: JSON.
             timeout: seconds, from now to the last byte.
-            key: becomes the request's extension of this name.
+            key: the journal key; transports find it as the request's extension ``key``.
 
         Raises:
             NoReply: no whole response came.
@@ -113,9 +113,9 @@ class EndpointClient:
         return await self._within(timeout, self._stream("POST", path, file, None))
 
     async def receive_file(self, path: str, file: BinaryIO, *, timeout: float) -> Reply:
-        """GET what belongs into a file; only another status than 200 has its body in the reply.
+        """GET a body into a file. With a status other than 200, the body is in the reply instead.
 
-        Errors and ``timeout`` are as in ``request``; the file may then hold a part.
+        Errors and ``timeout`` are as in ``request``; after an error the file may hold a part.
         """
         return await self._within(timeout, self._stream("GET", path, None, file))
 
@@ -162,7 +162,7 @@ class EndpointClient:
         return self._transport
 
     def _explain(self, error: httpx.HTTPError | TimeoutError, timeout: float) -> NoReply:
-        """Word an error of the transport, and tell what it means."""
+        """Turn an error of the transport into ours."""
         words = self.secrets.hide(str(error)) or type(error).__name__
         if isinstance(error, TimeoutError):
             return NoReply("timeout", f"no whole response within {timeout:g} s")
@@ -172,7 +172,7 @@ class EndpointClient:
         if isinstance(error, httpx.ProxyError):
             return NoReply("connection", words, unreachable=True, permanent=True)
         if isinstance(error, httpx.ConnectError):
-            why, permanent = explain(error)
+            why, permanent = explain_connect_error(error)
             text = f"cannot connect to {self.name}: {why}"
             full = is_out_of_files(error)
             return NoReply("connection", text, True, permanent=permanent, out_of_files=full)
@@ -185,17 +185,19 @@ def _parse_url(text: str) -> httpx.URL:
     try:
         url = httpx.URL(text)
     except httpx.InvalidURL as exc:  # not in the message: it may quote a password
-        raise ConfigError(f"base URL {shown} is no URL. Example: http://localhost:8000/v1") from exc
+        raise ConfigError(
+            f"base URL {shown} is not a URL. Example: http://localhost:8000/v1"
+        ) from exc
     if url.scheme not in ("http", "https") or not url.host:
         example = "Example: http://localhost:8000/v1"
-        raise ConfigError(f"base URL {shown} is no http or https URL. {example}")
+        raise ConfigError(f"base URL {shown} is not an http or https URL. {example}")
     if url.port is not None and not 0 < url.port < 65536:
         raise ConfigError(f"base URL {shown}: port {url.port} is not between 1 and 65535")
     return url
 
 
 def _make_headers(url: httpx.URL, key: str, own: Mapping[str, str]) -> httpx.Headers:
-    """Make the headers that all requests have; the user's own ones win."""
+    """Make the headers of all requests; the user's headers replace equal ones."""
     headers = httpx.Headers(
         {
             "accept": "application/json",
@@ -208,7 +210,7 @@ def _make_headers(url: httpx.URL, key: str, own: Mapping[str, str]) -> httpx.Hea
         headers["authorization"] = "Basic " + base64.b64encode(url.userinfo).decode()
     elif key:
         if not _is_printable(key):
-            raise ConfigError("OPENAI_API_KEY holds a character that no header can carry")
+            raise ConfigError("OPENAI_API_KEY has a character that a header cannot carry")
         headers["authorization"] = f"Bearer {key}"
     for name, value in own.items():
         if (
@@ -217,7 +219,9 @@ def _make_headers(url: httpx.URL, key: str, own: Mapping[str, str]) -> httpx.Hea
         ):
             raise ConfigError(f"header {name!r} cannot be set")
         if not _is_printable(value):
-            raise ConfigError(f"header {name}: its value holds a character that none can carry")
+            raise ConfigError(
+                f"header {name}: its value has a character that a header cannot carry"
+            )
         headers[name] = value.strip()
     return headers
 
@@ -227,7 +231,7 @@ def _is_printable(text: str) -> bool:
 
 
 def _redirect_target(url: httpx.URL, reply: Reply) -> httpx.URL | None:
-    """Find where a redirect leads, if it stays on the same host and does not give up TLS."""
+    """Return the URL of a redirect if it is on the same host and does not give up TLS."""
     location = reply.headers.get("location")
     if not location:
         return None

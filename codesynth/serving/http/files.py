@@ -1,4 +1,4 @@
-"""Bodies that stay on the disk: a file that is sent as a form, a response that becomes a file."""
+"""Bodies that stay on the disk: send a file as a form, write a response to a file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class FormFile(httpx.AsyncByteStream):
     It can be sent again: each time the file is read from its beginning.
 
     Attributes:
-        headers: that go with the body.
+        headers: the headers that describe the body.
 
     >>> import io
     >>> FormFile({"purpose": "batch"}, "a.jsonl", io.BytesIO(b"{}")).headers["content-type"][:30]
@@ -54,7 +54,7 @@ async def write_body(response: httpx.Response, file: BinaryIO) -> None:
     """Write a response's body, unpacked, to the beginning of a file.
 
     Raises:
-        httpx.HTTPError: its end is missing, or it is not packed as its headers say.
+        httpx.HTTPError: its end is missing, or it cannot be unpacked as its headers say.
     """
     file.seek(0)
     file.truncate()

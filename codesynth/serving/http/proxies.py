@@ -1,4 +1,4 @@
-"""The transport that the environment asks for: ours, or httpx's own where a proxy is set."""
+"""Choose the transport by the environment: ours, or httpx's own if a proxy is set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import urllib.request
 import httpx
 
 from codesynth.errors import ConfigError
-from codesynth.serving.http.connect_errors import explain, find_cause
+from codesynth.serving.http.connect_errors import explain_connect_error, find_cause
 from codesynth.serving.http.transport import IDLE_SECONDS, Transport, create_ssl_context
 
 
@@ -32,7 +32,7 @@ class _ProxiedTransport(httpx.AsyncHTTPTransport):
         except httpx.ConnectError as exc:
             if isinstance(find_cause(exc), ssl.SSLError):  # behind the proxy
                 raise
-            why = f"cannot connect to {self._name}: {explain(exc)[0]}"
+            why = f"cannot connect to {self._name}: {explain_connect_error(exc)[0]}"
             fix = f"To go without it, set NO_PROXY={request.url.host}"
             raise httpx.ProxyError(f"{why}. {fix}") from exc
         except httpx.ProxyError as exc:
@@ -42,7 +42,7 @@ class _ProxiedTransport(httpx.AsyncHTTPTransport):
 def create_transport(
     url: httpx.URL, *, connect_timeout: float, streaming: bool = False
 ) -> httpx.AsyncBaseTransport:
-    """Create the transport that the environment asks for; ``streaming`` takes httpx's own.
+    """Create the transport for a URL; with ``streaming`` or a proxy it is httpx's own.
 
     HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY choose a proxy, SSL_CERT_FILE and SSL_CERT_DIR
     the certificates to trust instead of certifi's.
@@ -69,7 +69,7 @@ def create_transport(
 
 
 def _find_proxy(url: httpx.URL) -> tuple[str, str]:
-    """Choose a proxy by the environment; return it and its variable's name, or twice nothing.
+    """Choose a proxy by the environment; return it and its variable's name, or two empty texts.
 
     NO_PROXY may hold networks (10.0.0.0/8) too, as curl allows.
     """

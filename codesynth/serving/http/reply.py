@@ -1,4 +1,4 @@
-"""What comes of a request: a response, read to its end within bounds and unpacked, or none."""
+"""The result of a request: a whole response, unpacked and not too large; or none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from codesynth.serving.http.connection import ResponseTooLarge
 
 @dataclass(slots=True)
 class Reply:
-    """An HTTP response, whole."""
+    """A whole HTTP response."""
 
     status: int
     headers: Mapping[str, str]
@@ -23,14 +23,14 @@ class Reply:
 
 
 @dataclass(eq=False)
-class NoReply(Exception):  # noqa: N818 - its name says what there is none of
+class NoReply(Exception):  # noqa: N818 - the name says enough
     """No whole HTTP response came.
 
     Attributes:
         kind: timeout, connection or bad_response.
         unreachable: no connection was made, so nothing was sent.
-        permanent: nor will one be, however often it is tried.
-        out_of_files: this process may open no more connections.
+        permanent: trying again cannot help.
+        out_of_files: this process has too many open files to make a connection.
     """
 
     kind: FailureKind
@@ -81,12 +81,12 @@ async def _collect(stream: httpx.AsyncByteStream, limit: int) -> bytes:
 
 
 def _unpack(data: bytes, coding: str, limit: int) -> bytes:
-    """Unpack gzip or deflate, which some servers send though it was not asked for."""
+    """Unpack gzip or deflate, which some servers send although we do not ask for it."""
     if coding == "identity":
         return data
     if coding not in ("gzip", "x-gzip", "deflate"):
         raise httpx.DecodingError(f"content-encoding {coding!r} was not asked for")
-    unpacker = zlib.decompressobj(32 + zlib.MAX_WBITS)  # it sees by itself which of them
+    unpacker = zlib.decompressobj(32 + zlib.MAX_WBITS)  # recognises both
     try:
         unpacked = unpacker.decompress(data, limit + 1)
     except zlib.error as exc:

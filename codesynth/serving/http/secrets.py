@@ -1,4 +1,4 @@
-"""The key and other secrets, and how they are kept out of what is printed or stored."""
+"""Keep the key and other secrets out of what is printed or stored."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import re
 from collections.abc import Iterable, Mapping
 
 _SHORTEST = 6
-"""A header's value that is shorter ("true", "1") is no secret: messages would lose their words."""
+"""A shorter value of a header ("true", "1") is no secret: messages would lose common words."""
 _KEY_HEADER = re.compile(r"key|token|auth|secret|cookie", re.IGNORECASE)
 _NO_WORD = re.compile(r"(?=.*[\d_-]).{8,}")
 
 
 class Secrets:
-    """Takes secrets out, where a server has quoted them.
+    """Replaces secrets that a server has quoted by ``[secret]``.
 
     Args:
-        keys: empty ones count as none.
-        headers: those that the user has set; each value is a secret, and each part of
-            ``Bearer ...``.
+        keys: keys and passwords; empty ones are ignored.
+        headers: the user's headers. Each value is a secret, and each word of a value, such as
+            the key in ``Bearer KEY``.
 
     >>> secrets = Secrets(["sk-12345"], {"HTTP-Referer": "https://example.com"})
     >>> secrets.hide("no https://example.com for sk-12345")
@@ -39,16 +39,16 @@ class Secrets:
         self._in_bodies = [key for key in self._in_bodies if _NO_WORD.fullmatch(key.decode())]
 
     def hide(self, text: str) -> str:
-        """Take secrets out of a text for people."""
+        """Replace all secrets in a text for people."""
         for secret in self._all:
             text = text.replace(secret, "[secret]")
         return text
 
     def hide_in_body(self, body: bytes) -> bytes:
-        """Take keys out of a response that is kept.
+        """Replace keys in a response that will be stored.
 
-        Not the values of other headers, nor a key that may be a word (``EMPTY``, ``none``): an
-        answer may hold the same text by itself.
+        Values of other headers stay, and keys that may be words (``EMPTY``, ``none``), because an
+        answer may contain such a text by chance.
         """
         for key in self._in_bodies:
             if key in body:

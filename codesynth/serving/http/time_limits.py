@@ -12,9 +12,9 @@ _EXPIRED = math.inf
 
 
 class TimeLimits:
-    """Cancels what takes too long, as ``asyncio.timeout`` does, which costs 12 us a request.
+    """Cancels what takes too long. ``asyncio.timeout`` would cost 12 us a request.
 
-    It belongs to one event loop until ``close``. A task has one limit at a time.
+    It belongs to one event loop until ``close``. A task may have one limit at a time.
     """
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class TimeLimits:
         self._timer: asyncio.TimerHandle | None = None
 
     async def run(self, seconds: float, work: Awaitable[T]) -> T:
-        """Wait for the work, but no longer than some seconds.
+        """Wait for the work, at most ``seconds``.
 
         Raises:
             TimeoutError: it took longer.

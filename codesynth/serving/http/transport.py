@@ -1,7 +1,7 @@
 """A fast httpx transport over kept HTTP/1.1 connections.
 
-Nothing but bytes on the wire is done here: no redirects, no cookies, and no retries but one, where
-a kept connection was closed. What goes wrong is raised as httpx's own exceptions.
+It has no redirects and no cookies, and it retries only if a kept connection was closed. Errors are
+httpx's own exceptions.
 
 Why not httpx's own transport: its pool looks at every connection for each request. With 64 and 256
 in flight a request costs 84 and 86 us of CPU here, 22,000 and 29,000 there, and about 700 over
@@ -24,7 +24,7 @@ MAX_RESPONSE_BYTES = 128 * 1024 * 1024
 READ_BYTES = 256 * 1024
 IDLE_SECONDS = 30.0
 CONNECTS_AT_ONCE = 100
-"""More at once overflow listen backlogs, and a lost SYN costs a second."""
+"""More at once would overflow the server's queue, and a lost SYN packet costs a second."""
 HAPPY_EYEBALLS_SECONDS = 0.25
 
 Origin: TypeAlias = tuple[str, str, int | None]
@@ -65,7 +65,7 @@ class RequestHead:
 
 
 class _Request(httpx.Request):
-    """A request of ready parts. What httpx does with each of them costs as much as the sending."""
+    """A request made of ready parts: ``httpx.Request`` would take as long as the sending."""
 
     def __init__(
         self, head: RequestHead, stream: httpx.ByteStream, extensions: dict[str, Any]
@@ -77,10 +77,10 @@ class _Request(httpx.Request):
 class Transport(httpx.AsyncBaseTransport):
     """Send requests over kept connections; any number at once, in one event loop.
 
-    A request's body must be bytes; one made by a ``RequestHead`` saves writing its head. A response
-    is read whole before it is handed on, so a cut one is an error and never a response. The
-    exception: one with neither length nor chunks ends where the peer closes, so only its content
-    can tell. Cancelling a request closes its connection.
+    A request's body must be bytes. The head of a request is written anew, unless a ``RequestHead``
+    has made the request. A response is read whole before it is handed on, so a cut response is an
+    error; but a response with neither length nor chunks ends where the peer closes, so it cannot
+    be seen that it was cut. Cancelling a request closes its connection.
 
     >>> transport = Transport(connect_timeout=5.0, max_response_bytes=1_000_000)
     >>> asyncio.run(transport.aclose())
@@ -126,7 +126,7 @@ class Transport(httpx.AsyncBaseTransport):
         return httpx.Response(status, headers=headers, stream=httpx.ByteStream(body))
 
     async def aclose(self) -> None:
-        """Close every connection at once; requests that wait for a response end with CloseError."""
+        """Close every connection at once; requests in flight end with ``httpx.CloseError``."""
         self._idle.clear()
         for connection in list(self._open):
             connection.fail(httpx.CloseError("the transport was closed"))
@@ -134,7 +134,7 @@ class Transport(httpx.AsyncBaseTransport):
             await asyncio.sleep(0)
 
     def _take(self, origin: Origin) -> Connection | None:
-        """Take the connection that was used last; drop those that are closed or idle for long."""
+        """Take the connection that was used last; drop closed ones and those idle for too long."""
         idle = self._idle[origin]
         expired = asyncio.get_running_loop().time() - IDLE_SECONDS
         while idle and idle[0].idle_since < expired:
@@ -171,7 +171,7 @@ class Transport(httpx.AsyncBaseTransport):
 
 
 def create_ssl_context() -> ssl.SSLContext:
-    """Trust whom httpx would: certifi's list, or that of SSL_CERT_FILE or SSL_CERT_DIR."""
+    """Trust the certificates that httpx trusts: certifi's, or SSL_CERT_FILE or SSL_CERT_DIR."""
     context = httpx.create_ssl_context()
     context.set_alpn_protocols(["http/1.1"])
     return context

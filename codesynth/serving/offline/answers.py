@@ -1,7 +1,8 @@
-"""Prompt -> the text that answers it; what is asked for is read from the prompt alone.
+"""Write the answer to a prompt; the prompt alone decides what is answered.
 
-A prompt that wants JSON gets the fields that it lists. Else the first request outside of fences
-counts: tests, an instruction ("Write ONE new instruction", "Rewrite the task below"), or code.
+A prompt that asks for JSON gets the fields that it lists. In other prompts, the first request
+outside of fences counts: tests, an instruction ("Write ONE new instruction", "Rewrite the task
+below"), or code.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _ENDS_AS_STUB = re.compile(r'"""[ \t]*(?:\n(?![ \t])|\Z)')
 
 
 def answer(prompt: str, rng: Random, *, wrong_code: float = 0, wrong_tests: float = 0) -> str:
-    """Write what answers a prompt, drawn from ``rng``.
+    """Write the answer to a prompt; ``rng`` makes the choices.
 
     Args:
         wrong_code: share of the answers with code that are wrong.
@@ -46,7 +47,7 @@ def answer(prompt: str, rng: Random, *, wrong_code: float = 0, wrong_tests: floa
 
 
 def _fields(prompt: str) -> list[tuple[str, str]]:
-    """Find name and description of the fields in the first paragraph that lists them."""
+    """Find the names and descriptions of fields in the first paragraph that lists some."""
     wish = _WANTS_JSON.search(prompt)
     paragraphs = prompt[wish.end() :].split("\n\n") if wish else []
     return next(filter(None, map(_FIELD.findall, paragraphs)), [])
@@ -60,7 +61,7 @@ def _value(about: str, rng: Random) -> int | str:
 
 
 def _instruction(prompt: str, rng: Random, request: str) -> str:
-    """Write a new problem, or the only one of the prompt again, in the form of the prompt's."""
+    """Write a new problem, or the prompt's only problem again, in the form that is asked for."""
     found = [] if "new" in request else [*read(prompt)]
     problem = found[0] if len(found) == 1 else draw(rng)
     is_stub = "stub" in request or _ENDS_AS_STUB.search(prompt)

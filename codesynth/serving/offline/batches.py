@@ -1,6 +1,6 @@
-"""The Batch API of the practice endpoint. Its files are on the disk: a later run finds them again.
+"""The Batch API of the practice endpoint. Its files are on the disk, so later runs find them.
 
-A batch ends at the second look at it; its results are worked out while they are downloaded.
+A batch ends the second time that its state is read. Its results are made during the download.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class PracticeBatches:
     """Files and batches in a folder of this user's own, each kept for a day.
 
     Args:
-        answer: makes a status and a response of a request's body and key.
+        answer: returns the status and the response for a request's body and key.
         faults: ``expired``, the share of the requests that expire; ``batch_limit``, the most
             requests that a batch may have.
     """
@@ -94,7 +94,7 @@ class PracticeBatches:
         return batch
 
     def _step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Take a batch one step further, as each look at it does."""
+        """Take a batch one step further; done each time that its state is read."""
         total = batch["request_counts"]["total"]
         if batch["status"] == "validating" and 0 < self._faults["batch_limit"] < total:
             batch |= {"status": "failed", "errors": {"data": [_TOO_LARGE]}}

@@ -1,4 +1,4 @@
-"""The transport: an OpenAI-compatible endpoint inside the process, and its faults."""
+"""The practice endpoint: an httpx transport that answers inside the process, also with faults."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ _MODELS = {"object": "list", "data": [{"id": "offline", "object": "model", "crea
 def read_faults(text: str) -> dict[str, float]:
     """Read the value of CODESYNTH_OFFLINE, such as ``429=0.1,latency=0.2``.
 
-    Shares of the attempts: ``429``, ``500``. Of the answers: ``cut`` (half of it is missing),
-    ``wrong_code``. Of the tests: ``wrong_tests``. Of the requests in a batch: ``expired``. Seconds
-    an answer: ``latency``. Most requests in a batch, or it fails: ``batch_limit``.
+    ``429`` and ``500`` are shares of the attempts, ``cut`` (half of the answer is missing) and
+    ``wrong_code`` of the answers, ``wrong_tests`` of the tests, ``expired`` of the requests in a
+    batch. ``latency`` is in seconds for each answer. A batch with more than ``batch_limit``
+    requests fails.
 
     Raises:
         ConfigError: an unknown key, or a value out of its range.
@@ -50,7 +51,7 @@ def read_faults(text: str) -> dict[str, float]:
 
 
 class PracticeEndpoint(httpx.AsyncBaseTransport):
-    """Answers by a request's body, and by ``extensions["key"]``, which tells equal ones apart.
+    """Answers requests. The answer depends on the body and on the extension ``key`` alone.
 
     >>> client = httpx.AsyncClient(transport=PracticeEndpoint(), base_url="http://offline/v1")
     >>> asyncio.run(client.get("/models")).json()["data"][0]["id"]
@@ -84,7 +85,7 @@ class PracticeEndpoint(httpx.AsyncBaseTransport):
         return _respond(*self._complete(body, request.extensions.get("key", b"")))
 
     def _complete(self, body: bytes, key: bytes) -> tuple[int, dict[str, Any]]:
-        """Answer the body of a chat completion request; body and key alone decide how."""
+        """Answer the body of a chat completion request; the answer depends on body and key."""
         digest = blake2b(body + key, digest_size=16).digest()
         try:
             return 200, self._answer(loads(body), digest)
@@ -130,5 +131,5 @@ def _respond(status: int, value: object) -> httpx.Response:
 
 
 def _error(message: str, code: str | None, kind: str = "invalid_request_error") -> dict[str, Any]:
-    """Fail in the shape of OpenAI's errors."""
+    """Make an error in OpenAI's shape."""
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}

@@ -1,4 +1,4 @@
-"""Small Python problems, drawn at random; the words of each are enough to solve it."""
+"""Small Python problems, chosen at random; each can be solved from its words alone."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _FORMS = (
     ("Start with {}:\n{}.\nReturn {}.", ",\nthen "),
     ("Given {},\n{};\nfinally return {}.", ";\nthen "),
 )
-"""How a problem is worded, and what stands between two of its steps."""
+"""The words of a problem, and the text between two of its steps."""
 _WORDS = re.compile(
     r"(?s)(?=(?:Take|Start\s+with|Given)\s+([^,:]{1,99})[,:]\s+(.{1,500}?)[,;.]\s+"
     r"(?:and\s+|finally\s+)?[Rr]eturn\s+(.{1,200}?)\.(?!\d))"
 )
 _LONGEST = 100_000
-"""Characters of a text, the last ones, that are searched for problems."""
+"""Only the last characters of a text, this many, are searched for problems."""
 
 
 class Clause(NamedTuple):
@@ -53,7 +53,7 @@ class Problem(NamedTuple):
         return f"def {self.name}({self.source.takes}) -> {self.result.gives}"
 
     def stub(self, rng: Random) -> str:
-        """Write signature and docstring with true doctests, the last one of an edge case."""
+        """Write signature and docstring with correct doctests; the last is an edge case."""
         name, lines = self.name, self._words(rng).split("\n")
         for argument in self.arguments(rng, 3):
             lines += [f">>> {name}({argument!r})", repr(self.run(argument))]
@@ -87,7 +87,7 @@ class Problem(NamedTuple):
         return self.result.apply(values)
 
     def misread(self, rng: Random) -> Problem:
-        """Exchange a step for another."""
+        """Replace one step by another, as if the problem was misread."""
         old = pick(rng, self.steps)
         groups = [g for g in _STEPS[old.takes] if g[0].gives == old.gives and g[0].slug != old.slug]
         new = pick(rng, pick(rng, groups))
@@ -116,7 +116,7 @@ def draw(rng: Random) -> Problem:
 
 
 def read(text: str) -> Iterator[Problem]:
-    """Yield the problems that a text says in words, the last one first."""
+    """Yield the problems that are described in a text, the last one first."""
     for match in [*_WORDS.finditer(text[-_LONGEST:])][::-1]:
         source, steps, result = (" ".join(each.split()) for each in match.groups())
         try:
@@ -135,7 +135,7 @@ _NUMBERS = [i * i * 7 % 41 - 9 for i in range(40)]
 
 
 def _some(rng: Random, items: Sequence[_T]) -> list[_T]:
-    """Take three to seven that stand side by side: two draws cost less than seven."""
+    """Choose three to seven neighbours: this takes two random numbers instead of seven."""
     start = int(rng.random() * (len(items) - 7))
     return [*items[start : start + 3 + int(rng.random() * 5)]]
 
@@ -155,7 +155,7 @@ _ITEMS = {"ints": "int", "strs": "str"}
 
 
 def _load() -> Iterator[list[Clause]]:
-    """Yield for each line of ``phrases.txt`` the clauses that differ in ``{k}`` alone."""
+    """Yield, for each line of ``phrases.txt``, its clauses, which differ only in ``{k}``."""
     for line in Path(__file__).with_name("phrases.txt").read_text("utf-8").splitlines():
         if line.startswith("#"):
             continue

@@ -1,4 +1,4 @@
-"""Run tests in the forms that public data sets use. Each test is a ``with results`` block."""
+"""Run tests in the forms of public data sets. Each test runs in a ``with results`` block."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ def parse(text: str) -> ast.Module:
 
 
 class Tests:
-    """A text of tests, taken apart and compiled. Raises SyntaxError where it is no Python.
+    """A text of tests, divided into tests and compiled. Raises SyntaxError if it is not Python.
 
     Attributes:
-        code: the text, with each statement that has asserts as a test. ``check(candidate)`` is
-            replaced by its statements, and calls of test functions are left out.
+        code: the text; each statement with an assert is a test. ``check(candidate)`` is replaced
+            by its statements, and calls of test functions are left out.
         imports: modules that names are imported from.
-        argument: the name of the candidate; empty where there is no ``check``.
+        argument: the name of the candidate; empty if there is no ``check``.
         functions, classes: names of test functions and of classes.
-        count: of the tests, but for those in classes and those that pytest makes.
+        count: number of tests, without those in classes and those that pytest finds.
     """
 
     def __init__(self, text: str) -> None:
@@ -96,7 +96,7 @@ class Tests:
 
 
 def called(node: ast.stmt) -> str:
-    """Name the function or method that a statement is a call of."""
+    """Return the name of the function or method that a statement calls; else empty."""
     function = getattr(getattr(node, "value", None), "func", None)
     return str(getattr(function, "id", getattr(function, "attr", "")))
 
@@ -110,7 +110,7 @@ def run_tests(tests: Tests, module: ModuleType, results: Results, entry: str | N
     for name in tests.imports:
         package = name.partition(".")[0]
         if package not in sys.modules and importlib.util.find_spec(package) is None:
-            sys.modules[name] = module  # what is not installed means the code
+            sys.modules[name] = module  # a module that is not installed stands for the code
     space[RESULTS] = results
     exec(tests.code, space)
     if tests.needs_pytest:
@@ -147,7 +147,7 @@ def run_case(case: Any, results: Results) -> None:
 
 
 def run_pytest(tests: Tests, module: ModuleType, results: Results) -> None:
-    """Run the functions and classes of a text by pytest; ``module`` has run the text itself."""
+    """Run the test functions and classes with pytest; ``module`` has run the text already."""
     try:
         import pytest
     except ImportError:
@@ -191,9 +191,10 @@ def run_pytest(tests: Tests, module: ModuleType, results: Results) -> None:
 
 
 def find_examples(*texts: str) -> list[list[doctest.Example]]:
-    """Find the doctests in docstrings of Python, or in prose, where a fence ends an output.
+    """Find the doctests in docstrings of Python code, or in prose.
 
-    Each docstring is a group. One with nothing new is left out: code repeats its instruction.
+    Each docstring is a group. A group without a new example is left out, because code often
+    repeats the docstring of its instruction.
     """
     if not any(">>>" in text for text in texts):
         return []
@@ -211,7 +212,7 @@ def find_examples(*texts: str) -> list[list[doctest.Example]]:
 
 
 def docstrings(text: str) -> list[str]:
-    """List the docstrings of Python; of other text, all of it is one, without fences."""
+    """List the docstrings of Python code; other text is one docstring, without its fences."""
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError):
@@ -236,7 +237,7 @@ def run_example(example: doctest.Example, space: dict[str, Any]) -> None:
 
 
 def run_programs(code: CodeType, pairs: list[tuple[str, str]], results: Results) -> None:
-    """Run a program on each input, and compare its output as judges do."""
+    """Run a program on each input; compare its output word by word, as contest judges do."""
     for given, wanted in pairs:
         with results:
             got = run_program(code, given)
@@ -248,7 +249,7 @@ def run_programs(code: CodeType, pairs: list[tuple[str, str]], results: Results)
 def run_program(code: CodeType, given: str) -> str:
     """Run a program on standard input, and return its output."""
     module = sys.modules["__main__"] = ModuleType("__main__")
-    os.dup2(2, 0)  # an earlier run may have closed them
+    os.dup2(2, 0)  # an earlier program may have closed descriptors 0 and 1
     os.dup2(2, 1)
     with tempfile.TemporaryFile("w+") as source, tempfile.TemporaryFile("w+") as output:
         source.write(given)
@@ -288,5 +289,5 @@ def run_call(module: ModuleType, name: str, given: list[Any], wanted: Any) -> No
 
 
 def raise_different(given: Any, wanted: Any, got: Any) -> None:
-    """Raise the error of a test that got something else than it wanted."""
+    """Raise the error of a test with a wrong result."""
     raise AssertionError(f"input {given!r:.80}: expected {wanted!r:.80}, got {got!r:.80}")

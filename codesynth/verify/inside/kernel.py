@@ -1,4 +1,4 @@
-"""What the server asks of Linux: limits, mounts, fewer rights, a filter of system calls."""
+"""Calls to Linux: set limits, mount folders, give up rights, filter system calls."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ REFUSED_CALLS = (
     *("add_key", "request_key", "keyctl", "shmget", "msgget", "semget", "mq_open"),
     *("memfd_create", "memfd_secret", "bpf", "perf_event_open", "userfaultfd", "io_uring_setup"),
 )
-"""They reach other processes, outlive a row, hold memory that nothing counts, or are too wide."""
+"""Calls that reach other processes, outlive a row, use memory that is not counted, or can do too
+much."""
 ALLOW, REFUSE, GREATER, ALL_BITS = 0x7FFF0000, 0x50026, 6, 7
 NEW_USER_NAMESPACE, HIGHEST_SOCKET_FAMILY = 0x10000000, 16
-"""Sockets of higher families than netlink, such as vsock, are not held by a network namespace."""
+"""A network namespace does not confine sockets of families above netlink (16), such as vsock."""
 NOSUID_NODEV, MNT_DETACH, PR_SET_DUMPABLE = 6, 2, 4
 NO_CAPABILITIES = struct.pack("Ii", 0x20080522, 0), bytes(24)
 
@@ -32,7 +33,7 @@ def call(name: str, *arguments: bytes | int) -> None:
 
 
 def limit(**limits: int) -> None:
-    """Set limits of this process, by their names in ``resource``, if they are not lower."""
+    """Lower limits of this process, by their names in ``resource``."""
     for name, value in limits.items():
         what = getattr(resource, f"RLIMIT_{name}")
         hard = resource.getrlimit(what)[1]
@@ -50,14 +51,14 @@ def drop_rights(uid: int | None) -> None:
 
 
 def renew_folder(folder: str, size: int) -> None:
-    """Put an empty folder in the place of a row's."""
+    """Replace the folder of a row by an empty one."""
     call("umount2", folder.encode(), MNT_DETACH)
     options = f"size={size},nr_inodes=16384,mode=1777".encode()
     call("mount", b"scratch", folder.encode(), b"tmpfs", NOSUID_NODEV, options)
 
 
 def used_bytes() -> int:
-    """Count the memory of all other processes; a page that n of them share counts for 1/n."""
+    """Count the memory of all other processes; a page shared by n of them counts 1/n for each."""
     used = 0
     for pid in [name for name in os.listdir("/proc") if name.isdecimal() and name != "1"]:
         with suppress(OSError), open(f"/proc/{pid}/smaps_rollup") as file:  # or it has ended
@@ -66,8 +67,8 @@ def used_bytes() -> int:
 
 
 def confine() -> None:
-    """Shield the server from rows, and refuse system calls to both by a seccomp filter."""
-    limit(CORE=1)  # too little for a file; where cores are piped to a program, 0 does not stop it
+    """Protect the server from the rows, and forbid system calls to both by a seccomp filter."""
+    limit(CORE=1)  # no core dumps; 0 would not stop those that are piped to a program
     call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)
     library = ctypes.CDLL("libseccomp.so.2")
     library.seccomp_init.restype = ctypes.c_void_p

@@ -1,4 +1,4 @@
-"""What the tests of a row came to, and how the server learns it."""
+"""The results of a row's tests, and how they reach the server."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ TIMEOUT = "timeout"
 
 
 def verdict(status: str, results: str = "", message: str = "") -> dict[str, Any]:
-    """Make a verdict: what the row's column gets, but for the seconds."""
+    """Make a verdict, the value of the row's new column; the server adds ``seconds``."""
     line = " ".join(message[: 4 * MAX_MESSAGE].split())[:MAX_MESSAGE]
-    # what a terminal would obey, or not show as it is, is escaped
+    # Characters that control a terminal, or that it cannot show, are escaped.
     line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
     counts = {"tests_run": len(results), "tests_passed": results.count(".")}
     return {"status": status, **counts, "message": line, "results": results}
@@ -26,8 +26,11 @@ def verdict(status: str, results: str = "", message: str = "") -> dict[str, Any]
 class Results:
     """One letter a test: ``.`` passed, ``F`` failed, ``E`` error; and the first problem in words.
 
-    Each test is run in a ``with`` block of it. The memory is shared with the server, which reads
-    the letters even if the process is killed. The text, of the tests, is for messages.
+    Each test runs in a ``with`` block of this object. The server shares the memory, so it can read
+    the letters even if the process is killed.
+
+    Args:
+        text: the tests, of which messages quote lines.
     """
 
     def __init__(self, memory: mmap.mmap, text: str = "") -> None:
@@ -36,7 +39,7 @@ class Results:
         self.letters = self.message = ""
 
     def expect(self, tests: int) -> None:
-        """Announce tests."""
+        """Add to the number of tests that will be run."""
         self._expected = min(self._expected + tests, MOST_TESTS)
         self._publish()
 
@@ -48,7 +51,7 @@ class Results:
         return True
 
     def note(self, error: BaseException | None) -> None:
-        """Note that a test raised an error, or none. A test may skip itself, the code may not."""
+        """Note the error of a test, or None. Tests may skip themselves; code must not skip them."""
         if self._may_skip and type(error).__name__ in ("SkipTest", "Skipped"):
             self._expected -= 1
         elif len(self.letters) < MOST_TESTS:
@@ -58,7 +61,7 @@ class Results:
         self._publish()
 
     def finish(self, error: BaseException) -> None:
-        """Note the error for each test that was expected and not run."""
+        """Note the error for each expected test that was not run."""
         while len(self.letters) < self._expected:
             self.note(error)
 
@@ -76,15 +79,17 @@ class Results:
 
 
 def write_record(memory: mmap.mmap, record: dict[str, Any]) -> None:
-    """Leave the verdict of a row whose last test has run."""
+    """Write the verdict into the shared memory, after the last test."""
     memory.seek(MOST_TESTS + 1)
     memory.write(json.dumps(record).encode() + b"\n")
 
 
 def read_record(memory: mmap.mmap, reason: str, status: int) -> dict[str, Any]:
-    """Read the record that a row's process left; without one, say what the process came to.
+    """Read the verdict that a row's process wrote; without one, make it from how the process ended.
 
-    ``reason`` says why it was ended; it is empty if it ended by itself, with that ``status``.
+    Args:
+        reason: why the server ended the process; empty if it ended by itself.
+        status: the exit status of the process.
     """
     record, is_whole, _ = memory[MOST_TESTS + 1 :].partition(b"\n")
     if is_whole and not reason:

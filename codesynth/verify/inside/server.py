@@ -1,7 +1,7 @@
-"""The server inside a sandbox: forks a process for each row, and leaves nothing of it.
+"""The server inside a sandbox: forks a process for each row, and removes all traces of it.
 
-It runs no code of a row itself. In a sandbox it is the first process of its namespace: the kernel
-shields it from signals of the rows, and gives it their orphans.
+It runs no code of a row itself. In a sandbox it is process 1: the kernel protects it from signals
+of the rows, and makes it the parent of processes whose parents have ended.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ TICK = 0.05
 """Seconds between two looks at the time and the memory that a row has used."""
 IMPORT = re.compile(rb"(?:\"|\\n)\s*(?:import|from) ([\w.]+)|(>>>)")
 ROWS_BEFORE_IMPORT, MOST_NAMES, IMPORT_SECONDS = 3, 2000, 60.0
-"""A module that so many rows import is imported before the fork, if it takes no longer."""
+"""The server itself imports a module that ROWS_BEFORE_IMPORT rows import, if it takes at most
+IMPORT_SECONDS. It counts MOST_NAMES modules."""
 
 
 class Server:
-    """Run rows one after the other; the arguments are made in ``sandbox``."""
+    """Runs rows one after the other; ``sandbox._command`` makes the arguments."""
 
     def __init__(
         self, *, timeout: float, memory: int, processes: int, uid: int, scratch: str, confined: bool
@@ -65,7 +66,7 @@ class Server:
                 self._count_import("doctest" if doctest else module.decode())
 
     def _fork(self, row: Callable[[], object]) -> int:
-        """Run a row in a process of its own."""
+        """Call a function in a process of its own; return the process id."""
         pid = os.fork()
         if pid:
             return pid
@@ -86,7 +87,7 @@ class Server:
             os._exit(1)
 
     def _wait(self, pid: int, deadline: float) -> str:
-        """Wait until a process ends; else say why it must be ended."""
+        """Wait until a process ends, or return why it must be ended."""
         while True:
             signal.sigtimedwait([signal.SIGCHLD], TICK)
             if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
@@ -101,7 +102,7 @@ class Server:
         status = 0
         with suppress(ChildProcessError):
             while True:
-                with suppress(ProcessLookupError):  # -1: all but this one; no fork escapes it
+                with suppress(ProcessLookupError):  # -1: all except this one, so no fork escapes
                     os.kill(-1 if self._confined else -pid, signal.SIGKILL)
                 ended, found = os.waitpid(-1, 0)
                 status = found if ended == pid else status
@@ -113,7 +114,7 @@ class Server:
         return status
 
     def _count_import(self, name: str) -> None:
-        """Import a module that rows use often, if a trial shows that this does no harm."""
+        """Import a module that rows use often, if importing it in another process does no harm."""
         if name in self._imports or len(self._imports) < MOST_NAMES:
             self._imports[name] += 1
         if self._imports[name] == ROWS_BEFORE_IMPORT and name not in sys.modules:
@@ -126,7 +127,7 @@ class Server:
 
 
 def try_import(name: str) -> None:
-    """Import a module; it must start no thread, which would not survive a fork."""
+    """Import a module; exit with 1 if it starts a thread, which would not survive a fork."""
     importlib.import_module(name)
     if len(os.listdir("/proc/self/task")) > 1:
         os._exit(1)

@@ -1,4 +1,4 @@
-"""Run one row: its code, then its tests, in a process of their own."""
+"""Run one row: its code, then its tests; called in a process of their own."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ CONTROLS = {
     "unittest": forms.Tests(UNITTEST_CONTROL),
     "pytest": forms.Tests(PYTEST_CONTROL),
 }
-"""Tests that must fail, for tests with a word: where one passes, testing is out of order."""
+"""Tests that must fail, by a word in the row's tests. If one passes, the code broke the testing."""
 OTHER_LANGUAGE = re.compile(
     r"\s*(#include|#!.*\b(ba)?sh\b|<\?php|//|/\*|package \w|using [\w.]+;|import .*[;'\"{]|public "
     r"|(pub )?fn \w|func \w|(export )?(async )?function\b|(const|let|var) \w|use [\w:]+;|struct \w)"
@@ -65,7 +65,7 @@ def run(line: bytes, memory: mmap.mmap) -> None:
 
 
 def judge(row: dict[str, Any], results: Results) -> dict[str, Any]:
-    """Run a row and say what came of it."""
+    """Run a row and return its verdict."""
     instruction, code = row.get("instruction") or "", row["code"]
     is_script = bool(row.get("pairs")) and row.get("function") is None
     try:
@@ -99,7 +99,7 @@ def judge(row: dict[str, Any], results: Results) -> dict[str, Any]:
 
 
 def compile_text(text: str, is_script: bool = False) -> CodeType:
-    """Compile a program, without its main guard; whatever is wrong with it is a SyntaxError."""
+    """Compile a program, without its main guard; raise SyntaxError if that fails in any way."""
     try:
         program = forms.parse(text) if "__name__" in text and not is_script else text
         return compile(program, CODE_FILE, "exec", dont_inherit=True)
@@ -108,10 +108,10 @@ def compile_text(text: str, is_script: bool = False) -> CodeType:
 
 
 def read_code(code: str, instruction: str) -> list[CodeType]:
-    """Compile code, and before it the instruction if that is a stub.
+    """Compile the code, and the instruction too if it is a stub.
 
-    Code may be the stub's body, as in HumanEval, or use its imports. Raises the code's own
-    SyntaxError where nothing compiles.
+    The code may be the stub's body, as in HumanEval, or use its imports. Raises the SyntaxError
+    of the code if nothing compiles.
     """
     stubs = []
     if re.search(r"(?m)^(async def|def|class) ", instruction):
@@ -155,7 +155,7 @@ def run_tests(
 
 
 def can_fail(tests: forms.Tests, groups: list[list[Any]]) -> bool:
-    """Run tests that must fail as the row's own were run."""
+    """Run tests that must fail in the same way as the row's tests; True if all of them fail."""
     results = Results(mmap.mmap(-1, MEMORY_BYTES))
     with suppress(BaseException):
         for control in [CONTROLS[word] for word in CONTROLS if word in tests.text]:
@@ -167,14 +167,14 @@ def can_fail(tests: forms.Tests, groups: list[list[Any]]) -> bool:
 
 
 def equals_everything(code: str) -> bool:
-    """Tell whether the code has made a class whose objects equal all others."""
+    """Tell whether the code has made a class whose objects are equal to everything."""
     if "__eq__" not in code:
         return "mock.ANY" in code or "mock import ANY" in code
     for kind in [one for one in gc.get_objects() if issubclass(type(one), type)]:
         equal: Any = vars(kind).get("__eq__")
         made_by = getattr(getattr(equal, "__code__", None), "co_filename", None)
         for make in (str, kind) if made_by == CODE_FILE else ():
-            with suppress(Exception):  # it looks at the other: it is no such class
+            with suppress(Exception):  # it uses the other object, so it is no such class
                 if equal(make(), object()) is True:
                     return True
     return False

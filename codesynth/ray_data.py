@@ -1,4 +1,4 @@
-"""A command over batches of columns, for ``ray.data``."""
+"""A command as a function over batches of columns, for ``ray.data``."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from codesynth.models import Failure, Record, Stats
 from codesynth.pipeline import Stop, make_requests, read_response
 from codesynth.settings import AskSettings
 
-_BUSY_SECONDS = 120.0  # so long a process that died elsewhere may seem to hold its journal
+_BUSY_SECONDS = 120.0  # a process that died on another node may seem to hold its journal this long
 
 
 class BatchCommand:
     """Takes a batch of columns and returns it with new ones, for ``Dataset.map_batches``.
 
     Each batch has a journal of its own, named after its rows: a batch that is computed again, on
-    whatever node, asks nothing again. The key is read from OPENAI_API_KEY, where it runs.
+    any node, asks nothing again. The key is read from OPENAI_API_KEY on the node.
 
     Args:
         settings: ``CodeSettings``, ``TestsSettings`` or ``GenSettings``: what to ask.
         journals: a folder that all nodes share.
-        error_key: column for the reason where a row failed; its new columns are None.
+        error_key: column with the reason if a row failed; its other new columns are None.
 
     Raises:
         CodesynthError: the settings are wrong, or the model is not known.
@@ -40,7 +40,7 @@ class BatchCommand:
 
     def __init__(self, settings: AskSettings, journals: str, error_key: str = "error") -> None:
         settings.check()
-        self._serving = asking.make_endpoint(settings, None)
+        self._serving = asking.make_online_serving(settings, None)
         spec = commands.prepare(settings, lambda _: None)
         self._task = spec.task(settings, self._serving.model)
         self._folder, self._error_key = Path(journals), error_key
@@ -70,7 +70,7 @@ class BatchCommand:
 
 
 def _open_when_free(path: str) -> Journal:
-    """Open a journal that a process which has just died may still seem to hold."""
+    """Open a journal; wait while a process that has just died still seems to hold it."""
     give_up = time.monotonic() + _BUSY_SECONDS
     while True:
         try:
