@@ -56,6 +56,8 @@ def verify(settings: VerifySettings) -> int:
         run.say(f"first rejected: {first}", bool(first))
         count = agreement.useless
         run.say(f"{count} tests were failed by every answer, so they do not count", count)
+        for key, count in task.absent.items():
+            run.say(f'{count} rows have no column "{key}". Is --test-key right?')
         count = task.statuses["no_tests"]
         run.say(f"{count} rows have no tests. Name their column with --test-key", count)
         count = task.statuses["unsupported"]
