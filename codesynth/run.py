@@ -117,8 +117,8 @@ class Run:
             )
         before, now = loads(noted), loads(self._job)
         if changed := [name for name in before if now.get(name) != before[name]]:
-            words = " and ".join(changed)
-            raise ConfigError(f"{output.path} was made with other {words}. {_WAY_OUT}")
+            words = f"{output.path} is of another job (different: {', '.join(changed)})"
+            raise ConfigError(f"{words}. {_WAY_OUT}")
         self.fewest_rows = output.count_rows()
         expected = self.total()
         if expected is not None and expected < self.fewest_rows:
