@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from codesynth import settings as command_settings
-from codesynth.errors import CodesynthError, one_line
+from codesynth.errors import CodesynthError, LimitReached, one_line
 from codesynth.options import Option, Settings
 from codesynth.process import EXIT_PIPE, redirect_to_devnull
 from codesynth.version import __version__
@@ -103,9 +103,11 @@ def _add_command(app: typer.Typer, kind: type[Settings]) -> None:
     def command(ctx: typer.Context, **values: Any) -> None:
         given = {name: value for name, value in values.items() if value is not None}
         if not given.get("inputs") and os.isatty(0):
-            print(
-                f"{ctx.get_usage()}\n\nNo INPUT, and standard input is a terminal.", file=sys.stderr
+            words = (
+                "No INPUT, and standard input is a terminal. Name a JSONL file, or - to type rows."
             )
+            hint = f"Try '{ctx.command_path} -h' for help."
+            print(f"{ctx.get_usage()}\n{hint}\n\n{words}", file=sys.stderr)
             raise typer.Exit(_EXIT_USAGE)
         settings = kind(**{**given, "inputs": given.get("inputs") or ["-"]})
         raise typer.Exit(_exit_code(settings, verbose=bool(values.get("verbose"))))
@@ -186,13 +188,21 @@ def _exit_code(settings: Settings, *, verbose: bool) -> int:
         with _log_to_stderr() if verbose else contextlib.nullcontext():
             return _run(settings)
     except CodesynthError as exc:
-        complain(str(exc))
+        if not (isinstance(exc, LimitReached) and _is_silent_poll(settings)):
+            complain(str(exc))
         return exc.exit_code
     except BrokenPipeError:
         redirect_to_devnull(1)
         return EXIT_PIPE
     except KeyboardInterrupt:
         return _EXIT_INTERRUPTED
+
+
+def _is_silent_poll(settings: Settings) -> bool:
+    """Tell whether cron repeats this line until the batches are done: open ones are no news."""
+    if not isinstance(settings, command_settings.AskSettings):
+        return False
+    return settings.no_wait and settings.quiet
 
 
 def _run(settings: Settings) -> int:

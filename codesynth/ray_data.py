@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from codesynth import asking, commands
-from codesynth.errors import BusyError
+from codesynth.errors import BusyError, ConfigError
 from codesynth.journal import Journal, JournaledServing
 from codesynth.models import Failure, Record, Stats
 from codesynth.pipeline import Stop, make_requests, read_response
@@ -25,7 +25,7 @@ class BatchCommand:
 
     Args:
         settings: ``CodeSettings``, ``TestsSettings`` or ``GenSettings``: what to ask.
-        journals: a folder that all nodes share.
+        journals: a folder that all nodes share; made if only its own name is missing.
         error_key: column with the reason if a row failed; its other new columns are None.
 
     Raises:
@@ -35,11 +35,15 @@ class BatchCommand:
     >>> from codesynth.settings import CodeSettings
     >>> command = BatchCommand(CodeSettings(offline=True), tempfile.mkdtemp())
     >>> # dataset.map_batches(BatchCommand, fn_constructor_args=(settings, "/shared/journals"),
-    >>> #     compute=ray.data.ActorPoolStrategy(size=8))
+    >>> #     compute=ray.data.ActorPoolStrategy(min_size=1, max_size=8))
     """
 
     def __init__(self, settings: AskSettings, journals: str, error_key: str = "error") -> None:
         settings.check()
+        try:
+            Path(journals).mkdir(exist_ok=True)
+        except OSError as exc:
+            raise ConfigError(f"cannot make the folder {journals}: {exc.strerror}") from exc
         self._serving = asking.make_online_serving(settings, None)
         spec = commands.prepare(settings, lambda _: None)
         self._task = spec.task(settings, self._serving.model)

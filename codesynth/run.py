@@ -121,8 +121,8 @@ class Run:
             raise ConfigError(f"{output.path} exists, but {journal.path} does not know it. {_FIX}")
         before, now = loads(noted), loads(self._job)
         if changed := [name for name in before if now.get(name) != before[name]]:
-            words = " and ".join(changed)
-            raise ConfigError(f"{output.path} was made with a different {words}. {_FIX}")
+            words = f"{output.path} is of another job (different: {', '.join(changed)})"
+            raise ConfigError(f"{words}. {_FIX}")
         self.fewest_rows = output.count_rows()
         expected = self.total()
         if expected is not None and expected < self.fewest_rows:

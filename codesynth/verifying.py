@@ -68,6 +68,8 @@ def _say_findings(run: Run, task: VerifyTask, first_rejected: str, useless_tests
     run.say(f"first rejected: {first_rejected}", bool(first_rejected))
     words = "tests were failed by every answer, so they do not count"
     run.say(f"{useless_tests} {words}", useless_tests)
+    for key, count in task.absent.items():
+        run.say(f'{count} rows have no column "{key}". Is --test-key right?')
     count = task.statuses["no_tests"]
     run.say(f"{count} rows have no tests. Name their column with --test-key", count)
     count = task.statuses["unsupported"]

@@ -40,6 +40,19 @@ def test_a_model_is_asked_for_where_the_endpoint_lists_not_one(
     assert len(endpoint.others) == others
 
 
+@pytest.mark.parametrize("options", [(), ("--model", "m")])
+def test_a_base_url_without_a_path_is_told_what_most_have(
+    options: tuple[str, ...], endpoint: Endpoint
+) -> None:
+    endpoint.plan = always(error(404))
+    hint = "Most base URLs end in /v1"
+    for url, is_told in ((endpoint.base_url.removesuffix("/v1"), True), (endpoint.base_url, False)):
+        done = codesynth(
+            "gen-code", "--base-url", url, *options, stdin=instructions("a"), endpoint=endpoint
+        )
+        assert (done.code in (1, 2), hint in done.err) == (True, is_told), done.err
+
+
 DENIED = {
     "wrong key": (error(401, f"bad key {KEY}"), "endpoint refused the key (401): "),
     "no access": (error(403, "not for you"), "endpoint denies access (403): not for you"),

@@ -104,6 +104,7 @@ BAD = {
     b"12": "not_an_object",
     b"{}": "missing_key",
     b'{"Instruction": "a"}': "missing_key",
+    b'{"input": {"instruction": "a"}, "error": {"kind": "empty"}}': "missing_key",
     b'{"instruction": null}': "not_a_string",
     b'{"instruction": ["a"]}': "not_a_string",
     b'{"instruction": "a", "generated_code": null}': "existing_key",

@@ -65,6 +65,7 @@ def test_a_terminal_on_stdin_prints_the_usage(endpoint: Endpoint) -> None:
             done = finished(command, endpoint=endpoint, stdin=tty)
             assert (done.code, done.out, endpoint.connections) == (2, b"", 0)
             assert done.err.startswith("Usage: ")
+            assert f"Try 'codesynth {command} -h' for help." in done.err
             assert "No INPUT, and standard input is a terminal." in done.err
 
 

@@ -16,7 +16,7 @@ from support.endpoint import Endpoint
 from support.parts import wait_for
 from support.replies import code_for, completion, echo, error, text_for
 
-from codesynth.errors import EndpointError
+from codesynth.errors import ConfigError, EndpointError
 from codesynth.ray_data import BatchCommand
 from codesynth.settings import CodeSettings
 
@@ -194,7 +194,7 @@ def test_a_batch_gets_new_columns_and_is_bought_once(tmp_path: Path, endpoint: E
     )
     batch = {"id": Column([1, 2, 3]), "instruction": Column(["a", "nothing", "a"])}
     for _ in range(2):  # another process, as after the loss of a node
-        found = BatchCommand(settings, str(tmp_path))(batch)
+        found = BatchCommand(settings, str(tmp_path / "made"))(batch)
         assert {name: list(column) for name, column in found.items()} == {
             "id": [1, 2, 3],
             "instruction": ["a", "nothing", "a"],
@@ -205,7 +205,7 @@ def test_a_batch_gets_new_columns_and_is_bought_once(tmp_path: Path, endpoint: E
         assert found["error"][1].startswith("empty: the answer has no text")
         assert len(endpoint.received) == 3
     other = {"id": Column([4]), "instruction": Column(["a"])}
-    BatchCommand(settings, str(tmp_path))(other)
+    BatchCommand(settings, str(tmp_path / "made"))(other)
     assert len(endpoint.received) == 4
 
 
@@ -250,3 +250,5 @@ def test_a_batch_that_cannot_be_asked_fails(tmp_path: Path, endpoint: Endpoint) 
     settings = CodeSettings(base_urls=[endpoint.base_url])
     with pytest.raises(EndpointError):
         BatchCommand(settings, str(tmp_path))({"instruction": Column(["a"])})
+    with pytest.raises(ConfigError, match="cannot make the folder"):
+        BatchCommand(settings, str(tmp_path / "not" / "mounted"))

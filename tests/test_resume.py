@@ -214,7 +214,7 @@ def test_a_model_that_was_swapped_is_told_before_the_first_new_request(job: Job)
     job.write(["a", "d", "e"])
     job.asked()
     told = job.run(code=2).err
-    assert "lists the model swapped, but the journal has answers of test-model" in told
+    assert "lists the model swapped, but the last run asked test-model" in told
     assert job.asked() == ""
     assert job.texts() == ABC
     job.run("--model", "swapped", "--overwrite")

@@ -61,7 +61,9 @@ def on_a_terminal(*args: object, pager: str) -> tuple[int, bytes]:
 def test_where_chooses_rows(tmp_path: Path, conditions: list[str], lines: list[int]) -> None:
     path = written(tmp_path / "a.jsonl", ROWS)
     options = [word for condition in conditions for word in ("--where", condition)]
-    assert shown(codesynth("show", path, *options).out) == lines
+    done = codesynth("show", path, *options)
+    assert shown(done.out) == lines
+    assert done.err == ("" if lines else "codesynth show: no row matches --where\n")
 
 
 @pytest.mark.parametrize("condition", ["", "=x", "!", "!a=x"])

@@ -154,3 +154,14 @@ def test_the_first_row_shows_whether_a_template_fits() -> None:
     assert list(check_first(rows, template("{a}{x|y}{own}"), ["own"])) == rows
     with pytest.raises(ConfigError, match=r"t.txt:2: unknown placeholder \{b\}; known: \{a\}"):
         list(check_first(rows, template("\n{a} {b}")))
+
+
+def test_a_generated_column_stands_in_for_one_without_generated() -> None:
+    judged = template("{instruction}/{code}")
+    generated = {"generated_instruction": "i", "generated_code": "c"}
+    [record] = check_first([Record(0, b"", generated)], judged)
+    assert judged.fill(record.fields) == "i/c"
+    assert judged.fill({**generated, "instruction": "own"}) == "own/c"
+    missing = judged.fill({"instruction": "i"})
+    assert isinstance(missing, Failure)
+    assert "{code} is no column" in missing.message

@@ -106,6 +106,14 @@ def test_a_rerun_repeats_quietly_but_not_with_fewer_rows(tmp_path: Path) -> None
     assert len(rows_of(out)) == 1
 
 
+def test_a_column_that_no_row_has_is_told() -> None:
+    done = codesynth("verify", "--test-key", "tst", stdin=lines(GOOD))
+    assert '1 rows have no column "tst". Is --test-key right?' in done.err
+    done = codesynth("verify", "--input-key", "generated_cod", stdin=lines(GOOD))
+    assert done.code == 3
+    assert 'missing key "generated_cod"; found "' in done.err
+
+
 def test_after_a_kill_the_same_command_starts_afresh(tmp_path: Path) -> None:
     source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_bytes(lines(GOOD, GOOD, SLEEPY))
@@ -143,7 +151,7 @@ def test_a_rerun_that_chooses_among_answers_repeats_quietly(
     for _ in range(2):
         assert codesynth("verify", *options, "-o", out, stdin=stdin).code == 0
     done = codesynth("verify", "-o", out, stdin=stdin)
-    assert (done.code, "with a different choice of rows" in done.err) == (2, True)
+    assert (done.code, "(different: choice of rows)" in done.err) == (2, True)
 
 
 def test_parts_are_joined_in_the_order_of_the_whole(tmp_path: Path) -> None:

@@ -162,6 +162,6 @@ class ChatTask:
 def _find_existing(record: Record, keys: Iterable[str | None]) -> Failure | None:
     for key in keys:
         if key in record.fields:
-            words = "Choose another --output-key, or a --prefix with --json"
+            words = "Choose another --output-key or, with gen --json, a --prefix"
             return Failure("existing_key", f'the row already has "{key}". {words}')
     return None

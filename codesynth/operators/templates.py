@@ -32,6 +32,9 @@ REQUIRED = {
 }
 """The placeholder that a text given in place of a built-in template must have."""
 
+STAND_INS = {"instruction": "generated_instruction", "code": "generated_code"}
+"""Columns that are read where a row has none with the placeholder's own name."""
+
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}\r\n]*)\}|[{}]")
 _BACKTICKS = re.compile(r"`{3,}")
 
@@ -74,7 +77,7 @@ class Template:
     def check(self, columns: Collection[str]) -> None:
         """Make sure that each placeholder is one of the columns; ConfigError if not."""
         for place, name in enumerate(self.pieces):
-            if place % 2 and "|" not in name and name not in columns:
+            if place % 2 and "|" not in name and {name, STAND_INS.get(name)}.isdisjoint(columns):
                 line = 1 + sum(text.count("\n") for text in self.pieces[:place:2])
                 known = ", ".join(f"{{{column}}}" for column in sorted(columns))
                 where = f"{self.name}:{line}"
@@ -88,11 +91,12 @@ class Template:
             if "|" in name:
                 drawn.append(place)
                 continue
-            if name not in values:
+            column = name if name in values else STAND_INS.get(name, name)
+            if column not in values:
                 return Failure(
                     "missing_key", f"the template's {{{name}}} is not a column of the row"
                 )
-            value = values[name]
+            value = values[column]
             pieces[place] = value if isinstance(value, str) else dumps(value).decode()
             filled.append(pieces[place])
         if drawn:

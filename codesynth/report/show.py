@@ -6,6 +6,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from heapq import nlargest
 from itertools import islice
@@ -30,12 +31,16 @@ def show(settings: ShowSettings) -> int:
     most = None if settings.full else _MOST_CHARACTERS
     with _pager() if os.isatty(1) else open(1, "w", encoding="utf-8", closefd=False) as out:
         write = _painter(out) if os.isatty(1) else lambda text, _: print(text, file=out)
+        record = None
         for record in choose(settings):
             write(f"===== {headline(record)}\n", "head")
             for kind, title, text in parts(record, settings, most):
                 write(f"--- {title}", "title")
                 folded = kind == "reasoning" and not settings.full
                 write("[--full shows it]\n" if folded else f"{text.rstrip()}\n", kind)
+    if record is None:
+        words = "no row matches --where" if settings.where else "no rows"
+        print(f"codesynth show: {words}", file=sys.stderr)
     return 0
 
 

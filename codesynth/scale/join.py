@@ -96,7 +96,8 @@ def in_order(found: Iterable[FinishedPart]) -> Sequence[FinishedPart]:
         if a.number == b.number:
             raise ConfigError(f"{names} are the same part")
     if missing := sorted(set(range(parts[0].of)) - {each.number for each in parts}):
-        raise ConfigError(f"missing: {', '.join(f'part {i}/{parts[0].of}' for i in missing)}")
+        words = ", ".join(f"part {i}/{parts[0].of}" for i in missing)
+        raise ConfigError(f"missing: {words}. Finish them, and give the outputs of all parts")
     return parts
 
 

@@ -133,8 +133,8 @@ class APILLMServing:
         """
         if self._assumed is not None and (found := self._discover()) != self._assumed:
             raise ConfigError(
-                f"{self._endpoints[0].name} lists the model {found}, but the journal has answers "
-                f"of {self._assumed}. Choose with --model"
+                f"{self._endpoints[0].name} lists the model {found}, but the last run asked "
+                f"{self._assumed}. Choose with --model"
             )
 
     def generate(self, requests: Iterable[Request | Response]) -> EngineStream:

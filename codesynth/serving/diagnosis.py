@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from codesynth.errors import ConfigError, EndpointError, one_line
 from codesynth.serving.answers import read_json
@@ -34,7 +35,8 @@ async def discover_model(
             return names[0]
         listed = f"{len(names)} models: {one_line(', '.join(names))}" if names else "no model"
         fix = "Choose one with --model or CODESYNTH_MODEL"
-        raise ConfigError(f"{endpoint.name} lists {listed}. {fix}")
+        hint = "" if names else _hint(endpoint)
+        raise ConfigError(f"{endpoint.name} lists {listed}. {fix}{hint}")
     raise errors[0]
 
 
@@ -100,6 +102,11 @@ def _read_names(endpoint: EndpointClient, reply: Reply, hint: str = "") -> list[
     raise EndpointError(f"{endpoint.name}/models {said}. {fix}")
 
 
+def _hint(endpoint: EndpointClient) -> str:
+    """Word the likely mistake where a base URL has no path."""
+    return "" if urlsplit(endpoint.name).path.strip("/") else ". Most base URLs end in /v1"
+
+
 def _words_of(outcome: Outcome) -> tuple[int | None, str]:
     failure = outcome.failure
     return (failure.status, failure.message.rstrip(".")) if failure else (None, "")
@@ -119,7 +126,7 @@ def explain(endpoint: EndpointClient, outcome: Outcome, model: str = "") -> Endp
     elif status == 403:
         text = f"endpoint denies access (403): {words}. Is OPENAI_API_KEY right for {name}?"
     elif status == 404:
-        fix = f"Check --model {model} and --base-url {name}"
+        fix = f"Check --model {model} and --base-url {name}{_hint(endpoint)}"
         text = f"endpoint does not know the model or the path (404): {words}. {fix}"
     else:
         fix = ". Is --base-url right?" if status < 500 else ""

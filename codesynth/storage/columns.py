@@ -28,6 +28,9 @@ def read_text(record: Record, key: str) -> str | Failure:
 
 def missing(record: Record, key: str) -> Failure:
     """Say that a row has no such column, and which one may be meant."""
+    if {"input", "error"} <= record.fields.keys():
+        words = "this is a failures file. Take the rows out of it: jq -c .input FILE"
+        return Failure("missing_key", f'missing key "{key}"; {words}')
     texts = [name for name, value in record.fields.items() if isinstance(value, str)]
     if not texts:
         return Failure("missing_key", f'missing key "{key}"; found no column with text')

@@ -28,6 +28,7 @@ class VerifyTask:
         test_key: the column with the tests; None takes ``generated_tests``, else the doctests.
         more_columns: columns that are added later; a row must not have them yet.
         statuses: counts the verdicts.
+        absent: counts the rows that have no column ``test_key``, by its name.
     """
 
     test_key: str | None = None
@@ -36,17 +37,23 @@ class VerifyTask:
     output_key: str = "verification"
     more_columns: Sequence[str] = ()
     statuses: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(STATUSES, 0)))
+    absent: Counter[str] = field(default_factory=Counter)
 
     def ask(self, record: Record) -> Question | Failure:
         """Write the trial of a row; see ``inside.trial.run``."""
         row = record.fields
         code = row.get(self.code_key)
         if not isinstance(code, str):
-            words = f'no text in the column "{self.code_key}". Try --input-key'
-            return Failure("not_a_string" if self.code_key in row else "missing_key", words)
+            if self.code_key not in row:
+                found = ", ".join(f'"{name}"' for name in [*row][:6]) or "no column"
+                words = f'missing key "{self.code_key}"; found {found}. Choose with --input-key'
+                return Failure("missing_key", words)
+            return Failure("not_a_string", f'"{self.code_key}" is not a string')
         if taken := [name for name in (self.output_key, *self.more_columns) if name in row]:
             words = f'the row already has "{taken[0]}". Rename it, or choose another --output-key'
             return Failure("existing_key", words)
+        if self.test_key is not None and self.test_key not in row:
+            self.absent[self.test_key] += 1
         try:
             tests = read_tests(self._tests(row), row)
         except (ValueError, TypeError, KeyError, AttributeError):
