@@ -31,6 +31,7 @@ PACKED = {
     "gzip": ("GZip", gzip.compress(b"{}", mtime=0)),
     "x_gzip": ("x-gzip", gzip.compress(b"{}", mtime=0)),
     "deflate": ("deflate", zlib.compress(b"{}")),
+    "deflate_without_its_head": ("deflate", zlib.compress(b"{}")[2:-4]),
 }
 
 

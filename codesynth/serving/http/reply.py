@@ -86,7 +86,10 @@ def _unpack(data: bytes, coding: str, limit: int) -> bytes:
         return data
     if coding not in ("gzip", "x-gzip", "deflate"):
         raise httpx.DecodingError(f"content-encoding {coding!r} was not asked for")
-    unpacker = zlib.decompressobj(32 + zlib.MAX_WBITS)  # it sees by itself which of them
+    bits = 32 + zlib.MAX_WBITS  # zlib sees by itself which of them
+    if coding == "deflate" and data[0] & 15 != zlib.DEFLATED:
+        bits = -zlib.MAX_WBITS  # some servers leave out its head
+    unpacker = zlib.decompressobj(bits)
     try:
         unpacked = unpacker.decompress(data, limit + 1)
     except zlib.error as exc:
