@@ -227,15 +227,23 @@ def _wait(state: RetryCallState) -> float:
 
 
 def _read_no_reply(error: NoReply) -> tuple[Outcome, AttemptResult]:
-    """Describe an attempt without a reply; where no connection was made, nothing was billed."""
+    """Describe an attempt without a reply; one that nobody received was not billed."""
     if error.out_of_files:
         kind: Kind = "busy"
     elif error.permanent:
         kind = "hopeless"
     elif error.unreachable:
         kind = "unreachable"
+    elif error.stale:
+        kind = "other"
     else:
         kind = _NO_REPLY.get(error.kind, "down")
-    failure, billed = Failure(error.kind, error.message), not error.unreachable
-    outcome = Outcome(failure=failure, retry=True, denied=error.permanent, billed=billed)
+    billed = not (error.unreachable or error.stale)
+    outcome = Outcome(
+        failure=Failure(error.kind, error.message),
+        retry=True,
+        retry_after=0.0 if error.stale else None,
+        denied=error.permanent,
+        billed=billed,
+    )
     return outcome, AttemptResult(kind, error.message, billed=billed)

@@ -14,7 +14,7 @@ import httpx
 from codesynth.errors import ConfigError
 from codesynth.models import Endpoint
 from codesynth.serving.http.connect_errors import explain, is_out_of_files
-from codesynth.serving.http.connection import ResponseTooLarge
+from codesynth.serving.http.connection import ResponseTooLarge, StaleConnection
 from codesynth.serving.http.files import FormFile, write_body
 from codesynth.serving.http.proxies import create_transport
 from codesynth.serving.http.reply import NoReply, Reply, read_reply
@@ -176,8 +176,9 @@ class EndpointClient:
             text = f"cannot connect to {self.name}: {why}"
             full = is_out_of_files(error)
             return NoReply("connection", text, True, permanent=permanent, out_of_files=full)
-        unreadable = isinstance(error, (ResponseTooLarge, httpx.DecodingError))
-        return NoReply("bad_response" if unreadable else "connection", words)
+        if isinstance(error, (ResponseTooLarge, httpx.DecodingError)):
+            return NoReply("bad_response", words)
+        return NoReply("connection", words, stale=isinstance(error, StaleConnection))
 
 
 def _parse_url(text: str) -> httpx.URL:
