@@ -76,6 +76,12 @@ def test_each_fault_becomes_what_the_contract_says(
         assert endpoint.counts["bad"] == response.attempts == 1 + fault.retried
 
 
+def test_a_row_meets_one_dead_connection_at_most(endpoint: Endpoint) -> None:
+    endpoint.plan = FAULTS["stale_keep_alive"].plan
+    answers = ask(endpoint, *map(str, range(20)), concurrency=1, max_retries=1)
+    assert {r.error for r in answers.values()} == {None}
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

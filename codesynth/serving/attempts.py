@@ -46,6 +46,7 @@ class AskedRequest:
         sending: an attempt is on its way.
         drained: there will be no further attempt.
         avoid: number of the replica that failed last.
+        fresh: a kept connection died under it, so it takes none any more.
         outage: the next answer to any row ends the pause.
     """
 
@@ -56,6 +57,7 @@ class AskedRequest:
     sending: bool = False
     drained: bool = False
     avoid: int | None = None
+    fresh: bool = False
     outage: bool = False
 
     @property
@@ -176,10 +178,16 @@ class Asker:
         request = asked.request
         try:
             reply = await endpoint.request(
-                "POST", "/chat/completions", request.body, timeout=self._timeout, key=request.key
+                "POST",
+                "/chat/completions",
+                request.body,
+                timeout=self._timeout,
+                fresh=asked.fresh,
+                key=request.key,
             )
         except NoReply as exc:
             asked.counted -= exc.out_of_files
+            asked.fresh |= exc.stale
             return _read_no_reply(exc)
         body = endpoint.secrets.hide_in_body(reply.body)
         outcome = read_outcome(reply.status, reply.headers, body, endpoint.secrets.hide)

@@ -6,7 +6,7 @@ import base64
 import os
 import re
 from collections.abc import Awaitable, Mapping
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import parse_qsl
 
 import httpx
@@ -70,7 +70,14 @@ class EndpointClient:
         self._limits = TimeLimits()
 
     async def request(
-        self, method: str, path: str, body: bytes, *, timeout: float, key: bytes = b""
+        self,
+        method: str,
+        path: str,
+        body: bytes,
+        *,
+        timeout: float,
+        fresh: bool = False,
+        key: bytes = b"",
     ) -> Reply:
         """Send one request and read the whole response.
 
@@ -82,21 +89,23 @@ class EndpointClient:
             path: what follows the base URL, such as ``/chat/completions``; perhaps with a query.
             body: JSON.
             timeout: seconds, from now to the last byte.
+            fresh: open a connection for it.
             key: becomes the request's extension of this name.
 
         Raises:
             NoReply: no whole response came.
         """
-        return await self._within(timeout, self._send(method, path, body, key))
+        extensions = {"fresh": fresh, "key": key}
+        return await self._within(timeout, self._send(method, path, body, extensions))
 
-    async def _send(self, method: str, path: str, body: bytes, key: bytes) -> Reply:
+    async def _send(self, method: str, path: str, body: bytes, extensions: dict[str, Any]) -> Reply:
         head = self._heads.get((method, path))
         if head is None:
             head = self._heads[method, path] = self._write_head(method, self._url_of(path))
         transport = self._open_transport()
         for _ in range(_MAX_REDIRECTS):
             make = head.request if isinstance(transport, Transport) else head.full_request
-            response = await transport.handle_async_request(make(body, {"key": key}))
+            response = await transport.handle_async_request(make(body, extensions))
             reply = await read_reply(response, MAX_RESPONSE_BYTES)
             if reply.status not in _REDIRECTS:
                 break

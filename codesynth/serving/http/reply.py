@@ -30,7 +30,7 @@ class NoReply(Exception):  # noqa: N818 - its name says what there is none of
         kind: timeout, connection or bad_response.
         unreachable: no connection was made, so nothing was sent.
         permanent: nor will one be, however often it is tried.
-        stale: a kept connection was closed; it is right to ask again at once.
+        stale: a kept connection was closed; it is right to ask again at once, over a fresh one.
         out_of_files: this process may open no more connections.
     """
 

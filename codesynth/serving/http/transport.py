@@ -82,6 +82,8 @@ class Transport(httpx.AsyncBaseTransport):
     exception: one with neither length nor chunks ends where the peer closes, so only its content
     can tell. Cancelling a request closes its connection.
 
+    A request with ``extensions["fresh"]`` set takes no kept connection.
+
     >>> transport = Transport(connect_timeout=5.0, max_response_bytes=1_000_000)
     >>> asyncio.run(transport.aclose())
     """
@@ -115,7 +117,9 @@ class Transport(httpx.AsyncBaseTransport):
             message = head.message(b"".join(cast("Iterable[bytes]", request.stream)))
         except TypeError as exc:
             raise httpx.LocalProtocolError("a request's body must be bytes") from exc
-        connection = self._take(head.origin) or await self._connect(*head.origin)
+        connection = None if request.extensions.get("fresh") else self._take(head.origin)
+        if connection is None:
+            connection = await self._connect(*head.origin)
         status, headers, body = await connection.exchange(message)
         if not connection.closed:
             connection.idle_since = asyncio.get_running_loop().time()
