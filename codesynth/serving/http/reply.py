@@ -49,7 +49,7 @@ async def read_reply(response: httpx.Response, limit: int) -> Reply:
 
     Raises:
         ResponseTooLarge: the body, packed or unpacked, is longer than ``limit``.
-        httpx.DecodingError: it is not packed as its headers say, or its end is missing.
+        httpx.DecodingError: an answer is not packed as its headers say, or its end is missing.
 
     >>> import asyncio
     >>> asyncio.run(read_reply(httpx.Response(404, content=b"{}"), 100)).body
@@ -64,7 +64,12 @@ async def read_reply(response: httpx.Response, limit: int) -> Reply:
         raise ResponseTooLarge(f"the response has more than {limit} bytes")
     for name, value in response.headers.raw:  # cheaper than to ask httpx for it
         if name.lower() == b"content-encoding" and body:
-            body = _unpack(body, value.decode("latin-1").strip().lower(), limit)
+            try:
+                body = _unpack(body, value.decode("latin-1").strip().lower(), limit)
+            except httpx.DecodingError:
+                if response.is_success:
+                    raise
+                body = b""  # the status says what is wrong
     return Reply(response.status_code, response.headers, body)
 
 
