@@ -83,7 +83,7 @@ class Results:
                     await asyncio.sleep(0.01)  # the caller is in another thread
         if fault and not count:
             raise CallError(f"{fault}. Run again to retry")
-        if fault:
+        if fault and not batch.looks:  # each look finds it again
             _log.warning("A line of results cannot be read: %s", fault)
         return count
 
