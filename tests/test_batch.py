@@ -218,6 +218,22 @@ def test_a_call_is_repeated_until_it_succeeds(bench: Bench, call: str) -> None:
     assert bench.sizes() == [10]
 
 
+def test_a_call_that_takes_long_is_no_outage(bench: Bench) -> None:
+    def refusal(method: str, path: str, n: int) -> int | None:
+        bench.clock.now += 400 if path == "/files" else 0
+        return 500 if path == "/batches" and n == 1 else None
+
+    bench.server.refuse = refusal
+    bench.texts()
+    assert bench.server.calls["POST /files"] == 1
+
+
+def test_what_can_be_read_of_a_damaged_file_is_kept(bench: Bench) -> None:
+    bench.server.faults = [Fault(torn=99)]
+    bench.texts()
+    assert bench.sizes() == [10, 4]
+
+
 @pytest.mark.parametrize("status", [-500, 404])
 def test_a_batch_is_made_once_whatever_the_reply(bench: Bench, status: int) -> None:
     bench.server.refuse = refuse("POST /batches", status)

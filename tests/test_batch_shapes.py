@@ -206,3 +206,9 @@ def test_what_is_no_result_is_refused(line: bytes) -> None:
 def test_what_is_no_batch_is_refused(data: Any) -> None:
     with pytest.raises(ValueError, match="expected"):
         OPENAI.state(dumps(data))
+
+
+def test_a_byte_order_mark_is_ignored() -> None:
+    line = dumps({"custom_id": KEY.hex(), "response": {"status_code": 200, "body": {}}})
+    assert OPENAI.result(b"\xef\xbb\xbf" + line) == OPENAI.result(line)
+    assert OPENAI.file(b'\xef\xbb\xbf{"id": "file-1"}') == "file-1"

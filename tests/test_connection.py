@@ -17,6 +17,7 @@ from support.endpoint import OK, Endpoint, Script, read_request, says
 from codesynth.serving.http.connection import (
     Connection,
     ResponseTooLarge,
+    StaleConnection,
 )
 from codesynth.serving.http.transport import Transport
 
@@ -241,10 +242,12 @@ async def test_connection_is_kept_as_the_answer_says(raw: bytes, connections: in
 
 @pytest.mark.parametrize("then", ["close", "reset"])
 @in_loop
-async def test_kept_connection_that_dies_unanswered_is_replaced(then: str) -> None:
+async def test_kept_connection_that_dies_unanswered_is_a_stale_one(then: str) -> None:
     async with Endpoint(script=says(OK, b"", then=then)) as peer, Transport() as transport:
-        for _ in range(2):
-            assert await ask(transport, peer.url) == (200, b"{}")
+        assert await ask(transport, peer.url) == (200, b"{}")
+        with pytest.raises(StaleConnection):
+            await ask(transport, peer.url)
+        assert await ask(transport, peer.url) == (200, b"{}")
         assert peer.connections == 2
 
 
@@ -267,7 +270,7 @@ async def test_answer_that_comes_before_the_request_is_sent_counts(then: str) ->
 @in_loop
 async def test_answer_before_the_first_request_counts() -> None:
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 503 Full\r\ncontent-length: 0\r\n\r\n")
+        writer.write(b"HTTP/1.1 503 Full\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
 
     async with Endpoint(script=script) as peer, Transport() as transport:
         for _ in range(10):

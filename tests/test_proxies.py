@@ -60,7 +60,11 @@ def test_environment_chooses_the_proxy(
 
 
 @pytest.mark.parametrize(
-    "proxy", ["ftp://proxy", "http://proxy:port", "http://[::1", "http://user:secret/@proxy:1"]
+    "proxy",
+    [
+        *("ftp://proxy", "http://proxy:port", "http://proxy:65536", "http://[::1"),
+        "http://user:secret/@proxy:1",
+    ],
 )
 def test_proxy_that_cannot_be_used_is_a_config_error_without_its_password(
     proxy: str, monkeypatch: pytest.MonkeyPatch

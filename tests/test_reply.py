@@ -31,6 +31,7 @@ PACKED = {
     "gzip": ("GZip", gzip.compress(b"{}", mtime=0)),
     "x_gzip": ("x-gzip", gzip.compress(b"{}", mtime=0)),
     "deflate": ("deflate", zlib.compress(b"{}")),
+    "deflate_without_its_head": ("deflate", zlib.compress(b"{}")[2:-4]),
 }
 
 
@@ -58,6 +59,8 @@ async def test_body_not_packed_as_it_says_is_a_decoding_error(coding: str, data:
     response = httpx.Response(200, headers={"content-encoding": coding}, stream=Streamed(data))
     with pytest.raises(httpx.DecodingError):
         await read_reply(response, 1000)
+    refusal = httpx.Response(401, headers={"content-encoding": coding}, stream=Streamed(data))
+    assert (await read_reply(refusal, 1000)).body == b""  # its status counts
 
 
 @pytest.mark.parametrize(

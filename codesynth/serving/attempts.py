@@ -47,6 +47,7 @@ class AskedRequest:
         sending: an attempt is being made.
         drained: there must be no further attempt.
         avoid: number of the replica that failed last.
+        fresh: a kept connection was closed under it, so the next attempt opens a new one.
         outage: the endpoint is down: the next answer to any row ends the pause.
     """
 
@@ -57,6 +58,7 @@ class AskedRequest:
     sending: bool = False
     drained: bool = False
     avoid: int | None = None
+    fresh: bool = False
     outage: bool = False
 
     @property
@@ -177,10 +179,16 @@ class Asker:
         request = asked.request
         try:
             reply = await endpoint.request(
-                "POST", "/chat/completions", request.body, timeout=self._timeout, key=request.key
+                "POST",
+                "/chat/completions",
+                request.body,
+                timeout=self._timeout,
+                fresh=asked.fresh,
+                key=request.key,
             )
         except NoReply as exc:
             asked.counted -= exc.out_of_files
+            asked.fresh |= exc.stale
             return _read_no_reply(exc)
         body = endpoint.secrets.hide_in_body(reply.body)
         outcome = read_outcome(reply.status, reply.headers, body, endpoint.secrets.hide)
@@ -228,15 +236,23 @@ def _wait(state: RetryCallState) -> float:
 
 
 def _read_no_reply(error: NoReply) -> tuple[Outcome, AttemptResult]:
-    """Describe an attempt without a reply; without a connection, nothing was billed."""
+    """Describe an attempt without a reply; one that nobody received was not billed."""
     if error.out_of_files:
         kind: Kind = "busy"
     elif error.permanent:
         kind = "hopeless"
     elif error.unreachable:
         kind = "unreachable"
+    elif error.stale:
+        kind = "other"
     else:
         kind = _NO_REPLY.get(error.kind, "down")
-    failure, billed = Failure(error.kind, error.message), not error.unreachable
-    outcome = Outcome(failure=failure, retry=True, denied=error.permanent, billed=billed)
+    billed = not (error.unreachable or error.stale)
+    outcome = Outcome(
+        failure=Failure(error.kind, error.message),
+        retry=True,
+        retry_after=0.0 if error.stale else None,
+        denied=error.permanent,
+        billed=billed,
+    )
     return outcome, AttemptResult(kind, error.message, billed=billed)

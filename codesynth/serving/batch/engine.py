@@ -82,6 +82,7 @@ class BatchEngine:
         self._budget = options.budget if limited else None
         self._open: list[OpenBatch] = []
         self._size, self._most_open, self._started = options.size, sys.maxsize, options.clock()
+        self._succeeded = self._started
         self._stopped = False
         self._task: asyncio.Task[None] | None = None
         self._finished = threading.Event()
@@ -137,18 +138,17 @@ class BatchEngine:
             raise LimitReached("--max-cost is reached. Run again with a higher one to continue")
 
     async def _go_on(self) -> None:
-        attempt, succeeded = 0, self._options.clock()
+        attempt, self._succeeded = 0, self._options.clock()
         while not self._stopped:
             delay = min(2.0 ** min(attempt, 6), _MAX_PAUSE)
             try:
                 moved = await self._go_round()
             except CallError as exc:
-                outage = self._options.clock() - succeeded
+                outage = self._options.clock() - self._succeeded
                 if exc.after is None or outage >= self._options.max_outage:
                     raise
                 delay = max(delay, exc.after)
             else:
-                succeeded = self._options.clock()
                 waits = self._options.wait or any(each.looks for each in self._open)
                 if not (self._open and waits):
                     return
@@ -163,8 +163,10 @@ class BatchEngine:
         moved = False
         for batch in [*self._open]:
             moved = await self._advance(batch) or moved
+            self._succeeded = self._options.clock()
         while len(self._open) < self._most_open and await self._send():
             moved = True
+            self._succeeded = self._options.clock()
         return moved
 
     def _adopt(self) -> None:
@@ -258,6 +260,7 @@ class BatchEngine:
             self._open.append(batch)
             try:
                 self._log.note(batch, file=await self._client.upload(file))
+                self._succeeded = self._options.clock()  # it may have taken minutes
             except CallError as exc:
                 self._close(batch)
                 if exc.status not in (400, 413) or batch.requests == 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -16,6 +17,7 @@ from codesynth.serving.limits import Budget
 from codesynth.serving.outcomes import Outcome, read_outcome
 from codesynth.serving.stream import Channel
 
+_log = logging.getLogger(__name__)
 _GROUP = 500
 """Lines whose answers are stored in one transaction."""
 _MAX_QUEUED = 1000
@@ -41,7 +43,7 @@ class ResultReader:
         """Store all results of a batch and hand on their rows; return how many there are.
 
         Raises:
-            CallError: a file is damaged; it may be complete later.
+            CallError: no line of a file can be read; it may be complete later.
             EndpointError: no request can succeed.
         """
         return sum([await self._read_file(batch, name) for name in state.files])
@@ -65,19 +67,25 @@ class ResultReader:
         self.log.close(batch)
 
     async def _read_file(self, batch: OpenBatch, name: str) -> int:
-        count = 0
+        count, fault = 0, ""
         with scratch_file() as file:
             await self.client.download(name, file)
             while lines := [*islice(file, _GROUP)]:
-                try:
-                    results = [self.client.shape.result(line) for line in lines if line.strip()]
-                except ValueError as exc:
-                    raise CallError(f"{batch.id}: {name}: {exc}. Run again to retry") from exc
+                results = []
+                for line in filter(bytes.strip, lines):
+                    try:
+                        results.append(self.client.shape.result(line))
+                    except ValueError as exc:  # the other lines are paid for
+                        fault = f"{batch.id}: {name}: {exc}"
                 self._store(batch, results)
                 count += len(results)
                 await asyncio.sleep(0)
                 while self.channel.waiting > _MAX_QUEUED and not self.channel.closed:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)  # the caller is in another thread
+        if fault and not count:
+            raise CallError(f"{fault}. Run again to retry")
+        if fault and not batch.looks:  # each look finds it again
+            _log.warning("A line of results cannot be read: %s", fault)
         return count
 
     def _store(self, batch: OpenBatch, results: list[BatchResult]) -> None:

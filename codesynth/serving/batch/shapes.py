@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 from urllib.parse import quote, urlsplit
 
-from codesynth.codec import dumps, loads
+from codesynth.codec import dumps
+from codesynth.serving.answers import read_json
 
 _CHAT = "/v1/chat/completions"
 _ENDS = frozenset({"completed", "failed", "expired", "cancelled"})
@@ -69,11 +70,11 @@ class BatchShape:
 
     def file(self, data: bytes) -> str:
         """Read the id of an uploaded file."""
-        return _read_id(loads(data))
+        return _read_id(read_json(data))
 
     def state(self, data: bytes) -> BatchState:
         """Read a batch; Together's reply to ``create`` has it one level deeper."""
-        found = loads(data)
+        found = read_json(data)
         batch = found.get("job", found) if isinstance(found, dict) else found
         name = _read_id(batch)
         status = str(batch.get("status")).lower().replace("canceled", "cancelled")
@@ -92,7 +93,7 @@ class BatchShape:
 
     def states(self, data: bytes) -> tuple[list[BatchState], str]:
         """Read a page of the list of batches; and the query of the next page, empty at the end."""
-        match loads(data):
+        match read_json(data):
             case {"data": list(entries), **page}:
                 states = [self.state(dumps(each)) for each in entries]
                 more = page.get("has_more") is True and states
@@ -103,7 +104,7 @@ class BatchShape:
 
     def result(self, line: bytes) -> BatchResult:
         """Read one line of results."""
-        match loads(line):
+        match read_json(line):
             case {"custom_id": str(key), "response": {"body": dict(body), **response}}:
                 status = int(str(response.get("status_code", 200)))
                 return BatchResult(bytes.fromhex(key), status, dumps(body))

@@ -6,7 +6,7 @@ import base64
 import os
 import re
 from collections.abc import Awaitable, Mapping
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import parse_qsl
 
 import httpx
@@ -14,7 +14,7 @@ import httpx
 from codesynth.errors import ConfigError
 from codesynth.models import Endpoint
 from codesynth.serving.http.connect_errors import explain_connect_error, is_out_of_files
-from codesynth.serving.http.connection import ResponseTooLarge
+from codesynth.serving.http.connection import ResponseTooLarge, StaleConnection
 from codesynth.serving.http.files import FormFile, write_body
 from codesynth.serving.http.proxies import create_transport
 from codesynth.serving.http.reply import NoReply, Reply, read_reply
@@ -70,7 +70,14 @@ class EndpointClient:
         self._limits = TimeLimits()
 
     async def request(
-        self, method: str, path: str, body: bytes, *, timeout: float, key: bytes = b""
+        self,
+        method: str,
+        path: str,
+        body: bytes,
+        *,
+        timeout: float,
+        fresh: bool = False,
+        key: bytes = b"",
     ) -> Reply:
         """Send one request and read the whole response.
 
@@ -82,21 +89,23 @@ class EndpointClient:
             path: follows the base URL, such as ``/chat/completions``; may have a query.
             body: JSON.
             timeout: seconds, from now to the last byte.
+            fresh: open a new connection for it.
             key: the journal key; transports find it as the request's extension ``key``.
 
         Raises:
             NoReply: no whole response came.
         """
-        return await self._within(timeout, self._send(method, path, body, key))
+        extensions = {"fresh": fresh, "key": key}
+        return await self._within(timeout, self._send(method, path, body, extensions))
 
-    async def _send(self, method: str, path: str, body: bytes, key: bytes) -> Reply:
+    async def _send(self, method: str, path: str, body: bytes, extensions: dict[str, Any]) -> Reply:
         head = self._heads.get((method, path))
         if head is None:
             head = self._heads[method, path] = self._write_head(method, self._url_of(path))
         transport = self._open_transport()
         for _ in range(_MAX_REDIRECTS):
             make = head.request if isinstance(transport, Transport) else head.full_request
-            response = await transport.handle_async_request(make(body, {"key": key}))
+            response = await transport.handle_async_request(make(body, extensions))
             reply = await read_reply(response, MAX_RESPONSE_BYTES)
             if reply.status not in _REDIRECTS:
                 break
@@ -176,8 +185,9 @@ class EndpointClient:
             text = f"cannot connect to {self.name}: {why}"
             full = is_out_of_files(error)
             return NoReply("connection", text, True, permanent=permanent, out_of_files=full)
-        unreadable = isinstance(error, (ResponseTooLarge, httpx.DecodingError))
-        return NoReply("bad_response" if unreadable else "connection", words)
+        if isinstance(error, (ResponseTooLarge, httpx.DecodingError)):
+            return NoReply("bad_response", words)
+        return NoReply("connection", words, stale=isinstance(error, StaleConnection))
 
 
 def _parse_url(text: str) -> httpx.URL:

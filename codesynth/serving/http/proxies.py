@@ -21,7 +21,10 @@ class _ProxiedTransport(httpx.AsyncHTTPTransport):
     def __init__(self, proxy: str, variable: str, connect_timeout: float) -> None:
         limits = httpx.Limits(max_connections=None, keepalive_expiry=IDLE_SECONDS)
         super().__init__(proxy=proxy, limits=limits)
-        self._name = f"the proxy {httpx.URL(proxy).copy_with(userinfo=b'')} (from {variable})"
+        url = httpx.URL(proxy)
+        if (url.port or 0) > 65535:  # connecting would raise an OverflowError
+            raise ValueError(f"there is no port {url.port}")
+        self._name = f"the proxy {url.copy_with(userinfo=b'')} (from {variable})"
         self._connect_timeout = connect_timeout
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -63,7 +66,7 @@ def create_transport(
     except ImportError as exc:  # socks5 needs another package
         raise ConfigError(f"the proxy for {url.host}: {exc}") from exc
     except (httpx.InvalidURL, ValueError) as exc:  # not in the message: it may quote a password
-        text = f"its URL, from {variable}, is not http, https or socks5"
+        text = f"its URL, from {variable}, is not http, https or socks5, or its port is wrong"
         raise ConfigError(f"the proxy for {url.host}: {text}") from exc
     return Transport(connect_timeout=connect_timeout, ssl_context=ssl_context)
 

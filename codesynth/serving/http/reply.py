@@ -30,6 +30,7 @@ class NoReply(Exception):  # noqa: N818 - the name says enough
         kind: timeout, connection or bad_response.
         unreachable: no connection was made, so nothing was sent.
         permanent: trying again cannot help.
+        stale: a kept connection was closed; the request can be sent again at once over a new one.
         out_of_files: this process has too many open files to make a connection.
     """
 
@@ -37,6 +38,7 @@ class NoReply(Exception):  # noqa: N818 - the name says enough
     message: str
     unreachable: bool = False
     permanent: bool = False
+    stale: bool = False
     out_of_files: bool = False
 
 
@@ -47,7 +49,7 @@ async def read_reply(response: httpx.Response, limit: int) -> Reply:
 
     Raises:
         ResponseTooLarge: the body, packed or unpacked, is longer than ``limit``.
-        httpx.DecodingError: it is not packed as its headers say, or its end is missing.
+        httpx.DecodingError: an answer is not packed as its headers say, or its end is missing.
 
     >>> import asyncio
     >>> asyncio.run(read_reply(httpx.Response(404, content=b"{}"), 100)).body
@@ -62,7 +64,12 @@ async def read_reply(response: httpx.Response, limit: int) -> Reply:
         raise ResponseTooLarge(f"the response has more than {limit} bytes")
     for name, value in response.headers.raw:  # cheaper than to ask httpx for it
         if name.lower() == b"content-encoding" and body:
-            body = _unpack(body, value.decode("latin-1").strip().lower(), limit)
+            try:
+                body = _unpack(body, value.decode("latin-1").strip().lower(), limit)
+            except httpx.DecodingError:
+                if response.is_success:
+                    raise
+                body = b""  # the status says what is wrong
     return Reply(response.status_code, response.headers, body)
 
 
@@ -86,7 +93,10 @@ def _unpack(data: bytes, coding: str, limit: int) -> bytes:
         return data
     if coding not in ("gzip", "x-gzip", "deflate"):
         raise httpx.DecodingError(f"content-encoding {coding!r} was not asked for")
-    unpacker = zlib.decompressobj(32 + zlib.MAX_WBITS)  # recognises both
+    bits = 32 + zlib.MAX_WBITS  # recognises both
+    if coding == "deflate" and data[0] & 15 != zlib.DEFLATED:
+        bits = -zlib.MAX_WBITS  # some servers leave out its head
+    unpacker = zlib.decompressobj(bits)
     try:
         unpacked = unpacker.decompress(data, limit + 1)
     except zlib.error as exc:
