@@ -232,8 +232,9 @@ class BatchEngine:
 
     async def _send_less(self, batch: OpenBatch, state: BatchState) -> None:
         """Heed that a batch has more tokens than may be waiting there at a time."""
-        words = self._client.endpoint.secrets.hide("; ".join(state.errors)) or "no reason given"
+        words = "; ".join(state.errors) or "no reason given"
         if "token_limit_exceeded" not in words and "enqueued token" not in words.lower():
+            words = self._client.endpoint.secrets.hide(words)
             raise EndpointError(f"{batch.id} has failed: {words}")
         self._most_open = max(1, len(self._open))
         if not self._open:
