@@ -22,11 +22,19 @@ def loads(data: bytes | str) -> Any:
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
-        text = data.decode("utf-8") if isinstance(data, bytes) else data
-        try:
-            return json.loads(text, parse_constant=_refuse_constant)
-        except RecursionError as exc:
-            raise ValueError("nested too deeply") from exc
+        return loads_exactly(data.decode("utf-8") if isinstance(data, bytes) else data)
+
+
+def loads_exactly(text: str) -> Any:
+    """Parse one JSON text as ``loads`` does, but keep all digits of integers over 64 bits.
+
+    Raises:
+        ValueError: not JSON, or nested too deeply to be read.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError as exc:
+        raise ValueError("nested too deeply") from exc
 
 
 def dumps(value: Any, *, sort_keys: bool = False) -> bytes:

@@ -134,6 +134,7 @@ def test_text_without_leading_reasoning_stays_as_it_is(text: str) -> None:
         ("<think>a\n```\nb\n```\nso:\n```\nc\n```\n", ("a\n```\nb\n```\nso:", "```\nc\n```\n")),
         ("<think>a\n```\nb\n```\nso:\n```\nc", ("a\n```\nb\n```\nso:", "```\nc")),
         ("a\n</think>\n\n    indented()", ("a", "    indented()")),
+        ("<think>so ```py\nb\n```\n", ("so ```py\nb\n```", "")),
         ("<think>a <think> b</think>c", ("a <think> b", "c")),
     ],
 )

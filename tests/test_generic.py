@@ -56,6 +56,7 @@ def test_what_is_no_such_object_is_bad_json_with_a_reason(answer: str, words: st
 
 def test_values_stay_as_they_are_and_the_prefix_stands_before_the_names() -> None:
     assert read('{"a": "x, ]", "b": [1, {"c": 1e3}, ], }') == {"a": "x, ]", "b": [1, {"c": 1000.0}]}
+    assert read('{"n": 12345678901234567890123}') == {"n": 12345678901234567890123}
     assert read('{"id": 1}', prefix="judge_") == {"judge_id": 1}
     assert json_operator(TEMPLATE, {"id": ""}, "judge_").columns == ("judge_id",)
 

@@ -66,6 +66,7 @@ FORMS: dict[str, tuple[str, str, object, dict[str, Any]]] = {
     "input and output (LiveCodeBench)": ("..", GUARDED, LIVE, {}),
     "output that is written at the exit": (".F", LATE, PAIRS, {}),
     "calls of a function": (".F", ADD, CALLS, {}),
+    "calls of what is missing": ("EE", "x = 1", CALLS, {}),
     "calls of a method": (".", METHOD, METHODS, {}),
     "calls by LiveCodeBench": (".", METHOD, LIVE_CALLS, {"metadata": '{"func_name": "add"}'}),
     "pairs that raise": ("EE", "print(1 / 0)", PAIRS, {}),
@@ -114,6 +115,7 @@ def test_code_that_cannot_be_a_program_is_a_syntax_error() -> None:
 
 def test_the_message_quotes_what_failed(verdicts: dict[str, Any]) -> None:
     assert verdicts["asserts"]["message"] == "assert add(1, 1) == 3: AssertionError"
+    assert verdicts["calls of what is missing"]["message"].endswith("has no attribute 'add'")
     assert verdicts["unittest"]["message"].startswith("add(1, None): TypeError: unsupported")
     name = "failed: doctest_of_a_stub_that_does_not_hold"
     assert verdicts[name]["message"] == "AssertionError: >>> double(2) expected 4, got 6"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from codesynth.codec import dumps, loads
+from codesynth.codec import dumps, loads_exactly
 from codesynth.models import Failure
 from codesynth.operators.chat import Operator, Parse, Parsed
 from codesynth.operators.templates import Template
@@ -82,9 +82,9 @@ def _braced(text: str) -> Iterator[str]:
 def _load(braced: str) -> dict[str, Any]:
     """Read a JSON object; a comma before a closing bracket is ignored."""
     try:
-        found: dict[str, Any] = loads(braced)
+        found: dict[str, Any] = loads_exactly(braced)
     except ValueError:
-        found = loads(_STRING_OR_LAST_COMMA.sub(lambda m: m[0].removeprefix(","), braced))
+        found = loads_exactly(_STRING_OR_LAST_COMMA.sub(lambda m: m[0].removeprefix(","), braced))
     return found
 
 

@@ -146,6 +146,8 @@ def split_reasoning(text: str) -> tuple[str, str]:
         rest = end + len(closing)
         if end < 0:
             fences = [fence.start() for fence in _FENCE.finditer(text, start)]
+            if len(fences) % 2 and text[fences[-1] :].strip() in ("```", "~~~"):
+                fences.pop()  # it closes a block that began amid a line
             end = rest = fences[-1 - (len(fences) % 2 == 0)] if fences else len(text)
     elif "</think>" in text and (lone := _LONE_CLOSING.search(text)):
         end, rest = lone.span()

@@ -237,8 +237,9 @@ class BatchEngine:
         Raises:
             EndpointError: the batch has failed for another reason.
         """
-        words = self._client.endpoint.secrets.hide("; ".join(state.errors)) or "no reason given"
+        words = "; ".join(state.errors) or "no reason given"
         if "token_limit_exceeded" not in words and "enqueued token" not in words.lower():
+            words = self._client.endpoint.secrets.hide(words)
             raise EndpointError(f"{batch.id} has failed: {words}")
         self._most_open = max(1, len(self._open))
         if not self._open:

@@ -281,7 +281,8 @@ def is_same_word(got: str, wanted: str) -> bool:
 
 def run_call(module: ModuleType, name: str, given: list[Any], wanted: Any) -> None:
     """Call a function, or a method of the class ``Solution``; compare its value as JSON."""
-    owner = module if hasattr(module, name) else module.Solution()
+    is_method = hasattr(module, "Solution") and not hasattr(module, name)
+    owner = module.Solution() if is_method else module
     got = json.loads(json.dumps(getattr(owner, name)(*given)))
     # APPS puts the value in a list of one
     if got != wanted and not (isinstance(wanted, list) and wanted and got == wanted[0]):
