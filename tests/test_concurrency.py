@@ -55,19 +55,19 @@ LAWS = {
     "200 in flight": Law(in_flight(0.3, 200), 40, (200,)),
     "a queue with 8 slots": Law(lambda seed: queue(lognormal(0.2, seed), 8), 40, (8, 16)),
     "a queue with 1 slot": Law(lambda seed: queue(lognormal(0.2, seed), 1), 40, (1, 2)),
-    "60 a second": Law(
-        lambda seed: token_bucket(lognormal(0.3, seed), 60, 10), 40, (18, 24), refused=0.06
-    ),
+    "60 a second": Law(lambda seed: token_bucket(lognormal(0.3, seed), 60, 10), 40, (18, 24)),
     "300 in 10 s": Law(lambda seed: windows(lognormal(0.3, seed), 300, 10), 120, (12, 16)),
     "5 % at random": Law(in_flight(0.3, 128, 0.05), 40, (128,), 0.05, refused=0.06),
     "20 % at random": Law(in_flight(0.3, 128, 0.2), 40, (128,), 0.2),
     "30 % at random": Law(in_flight(0.3, 128, 0.3), 40, (128,), 0.3),
     "capacity falls and returns": Law(in_flight(0.3, [(0, 64), (12, 8), (24, 64)]), 40, (8, 64)),
-    "capacity moves twice": Law(in_flight(0.3, [(0, 48), (12, 12), (24, 48)]), 40, (12, 48)),
+    "capacity moves twice": Law(
+        in_flight(0.3, [(0, 48), (12, 12), (24, 48)]), 40, (12, 48), refused=0.06
+    ),
     "answers of 6 s": Law(in_flight(6.0, 256), 90, (256,)),
     "answers of 30 s": Law(in_flight(30.0, 1024), 600, (1024,)),
     "an outage of 8 s": Law(in_flight(0.3, 64, outages=((10.0, 18.0),)), 40, (64,)),
-    "bursts of refusals": Law(in_flight(0.3, 64, outages=BURSTS), 60, (64,)),
+    "bursts of refusals": Law(in_flight(0.3, 64, outages=BURSTS), 60, (64,), refused=0.07),
 }
 
 

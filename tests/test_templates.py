@@ -164,4 +164,4 @@ def test_a_generated_column_stands_in_for_one_without_generated() -> None:
     assert judged.fill({**generated, "instruction": "own"}) == "own/c"
     missing = judged.fill({"instruction": "i"})
     assert isinstance(missing, Failure)
-    assert "{code} is no column" in missing.message
+    assert "{code} is not a column" in missing.message
