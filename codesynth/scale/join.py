@@ -48,8 +48,7 @@ def join(settings: JoinSettings) -> int:
         raise ConfigError("join needs the outputs of all parts of a job: codesynth join PART...")
     parts = in_order(map(read_part, inputs))
     with Files(settings.output, settings.failures) as files:
-        read = [(path, sibling_path(path, _FAILURES)) for path in inputs]
-        files.reject_shared_paths([*chain.from_iterable(read)])
+        files.reject_shared_paths([*inputs, *(sibling_path(path, _FAILURES) for path in inputs)])
         files.refuse_existing(overwrite=settings.overwrite)
         files.start()
         merge(parts, files)
@@ -71,8 +70,7 @@ def read_part(path: str) -> FinishedPart:
     if not job or not rows:
         raise ConfigError(f"{path} is not finished. Run its command again")
     if rows["disorder"] is not None:
-        words = f"{path} was made with {rows['disorder']}, so its rows have no fixed order"
-        raise ConfigError(f"{words} and cannot be joined")
+        raise ConfigError(f"{path} was made with {rows['disorder']}: its rows have no fixed order")
     number, of = job.pop("shard")
     return FinishedPart(path, number, of, job, rows)
 
@@ -89,8 +87,7 @@ def in_order(found: Iterable[FinishedPart]) -> Sequence[FinishedPart]:
         if a.of != b.of:
             raise ConfigError(f"{names} come from different divisions")
         if changed := [name for name in a.job if a.job[name] != b.job.get(name)]:
-            what = " and ".join(changed)
-            raise ConfigError(f"{names} are from different jobs: different {what}")
+            raise ConfigError(f"{names} are from different jobs: different {' and '.join(changed)}")
         if a.rows["requests"] != b.rows["requests"]:
             raise ConfigError(f"{names} were made from different INPUT. Run both commands again")
         if a.number == b.number:
