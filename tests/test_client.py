@@ -253,6 +253,14 @@ def test_an_error_without_words_is_named_by_its_status(endpoint: Endpoint) -> No
     assert "--model NAME" not in str(caught.value)
 
 
+def test_a_429_for_the_list_of_models_is_retried(endpoint: Endpoint) -> None:
+    endpoint.models = None
+    listed = Reply(200, json.dumps({"data": [{"id": "served"}]}).encode())
+    plans = iter([Reply(429), listed])
+    endpoint.plan = lambda request: next(plans)
+    assert serving(endpoint).model == "served"
+
+
 def test_a_model_is_asked_of_the_first_endpoint_that_can_be_asked(endpoint: Endpoint) -> None:
     dead = models.Endpoint("http://127.0.0.1:9/v1", "")
     both = APILLMServing([dead, endpoint.base_url], max_retries=0)

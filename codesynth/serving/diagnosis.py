@@ -52,7 +52,7 @@ async def _list_models(endpoint: EndpointClient, timeout: float, max_retries: in
             if last or exc.permanent:
                 raise EndpointError(exc.message) from exc
             continue
-        if reply.status < 500 or last:
+        if last or (reply.status < 500 and reply.status != 429) or _is_quota(endpoint, reply):
             break
     return _read_names(endpoint, reply, " With --model NAME the list is not asked for")
 
@@ -82,6 +82,10 @@ async def check_model(
             f"endpoint rejects the first request ({status}): {words}. It does not list "
             f"the model {model}, but {one_line(', '.join(names))}. Choose with --model"
         )
+
+
+def _is_quota(endpoint: EndpointClient, reply: Reply) -> bool:
+    return read_outcome(reply.status, reply.headers, reply.body, endpoint.secrets.hide).quota
 
 
 def _read_names(endpoint: EndpointClient, reply: Reply, hint: str = "") -> list[str]:
