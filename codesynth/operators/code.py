@@ -19,7 +19,8 @@ def instruction_key(record: Record, input_key: str | None) -> str:
     """Choose the column that holds the instruction."""
     if input_key is not None:
         return input_key
-    return next((key for key in INPUT_KEYS if key in record.fields), INPUT_KEYS[0])
+    first, second = INPUT_KEYS
+    return second if first not in record.fields and second in record.fields else first
 
 
 def read_instruction(record: Record, input_key: str | None) -> str | list[Message] | Failure:
