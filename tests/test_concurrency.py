@@ -57,7 +57,7 @@ LAWS = {
     "a queue with 1 slot": Law(lambda seed: queue(lognormal(0.2, seed), 1), 40, (1, 2)),
     "60 a second": Law(lambda seed: token_bucket(lognormal(0.3, seed), 60, 10), 40, (18, 24)),
     "300 in 10 s": Law(lambda seed: windows(lognormal(0.3, seed), 300, 10), 120, (12, 16)),
-    "5 % at random": Law(in_flight(0.3, 128, 0.05), 40, (128,), 0.05, refused=0.06),
+    "5 % at random": Law(in_flight(0.3, 128, 0.05), 40, (128,), 0.05),
     "20 % at random": Law(in_flight(0.3, 128, 0.2), 40, (128,), 0.2),
     "30 % at random": Law(in_flight(0.3, 128, 0.3), 40, (128,), 0.3),
     "capacity falls and returns": Law(in_flight(0.3, [(0, 64), (12, 8), (24, 64)]), 40, (8, 64)),

@@ -195,7 +195,7 @@ class Concurrency:
         elif number > self._outdated:
             unit = min(1.0, CUT * self.limit)
             above = (self.limit - self._refused_at) / max(STEEP * unit, self._refused_at / 2)
-            more = max(GROWTH, min(1.0, above)) + self._random.outweigh
+            more = max(GROWTH * self._step, min(1.0, above)) + self._random.outweigh
             self._grow(more * unit * self._step)
             self._peak = max(self._peak, self.limit)
 
