@@ -77,7 +77,8 @@ class Estimate:
         mean = sum(values) / len(values)
         variance = sum((value - mean) ** 2 for value in values) / max(1, len(values) - 1)
         error = _SIGMAS * math.sqrt(variance / len(values))
-        return tuple(self._total * max(0.0, mean + d) for d in (-error, 0.0, error))  # type: ignore[return-value]  # three of them
+        low = max(0.0, mean - error)
+        return self._total * low, self._total * mean, self._total * (mean + error)
 
 
 def _count(value: float) -> str:

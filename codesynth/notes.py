@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from codesynth.codec import dumps
@@ -21,12 +21,12 @@ _SECONDS = 1.0
 
 def job_note(output: str) -> str:
     """Name the journal's note of what a finished output was made of."""
-    return f"finished {os.path.basename(output)}"  # noqa: PTH119 - pathlib is slower for nothing
+    return f"finished {Path(output).name}"
 
 
 def fates_note(output: str) -> str:
     """Name the journal's note of where each row of a finished job went."""
-    return f"rows of {os.path.basename(output)}"  # noqa: PTH119 - as above
+    return f"rows of {Path(output).name}"
 
 
 class RunNotes:

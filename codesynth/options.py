@@ -87,7 +87,7 @@ class Settings:
 
     def __init__(self, **values: Any) -> None:
         # One method for all: dataclasses that make their own would add 13 ms to each start.
-        for each in fields(self):  # type: ignore[arg-type]  # see __init_subclass__
+        for each in fields(self):  # type: ignore[arg-type]  # __init_subclass__ makes it a dataclass
             default = [] if each.default_factory is list else each.default
             object.__setattr__(self, each.name, values.pop(each.name, default))
         if values:
@@ -96,7 +96,7 @@ class Settings:
     @classmethod
     def options(cls) -> dict[str, dict[str, Option]]:
         """Return the options by heading and field; those of the command alone come first."""
-        left = {each.name: each for each in fields(cls)}  # type: ignore[arg-type]  # see __init_subclass__
+        left = {each.name: each for each in fields(cls)}  # type: ignore[arg-type]  # __init_subclass__ makes it a dataclass
         groups: dict[str, dict[str, Option]] = {}
         for part in cls.__mro__[: cls.__mro__.index(Settings)]:
             own = {name: left.pop(name).metadata for name in get_annotations(part) if name in left}

@@ -2,9 +2,9 @@
 
 Slow start raises the limit with each answer. The first refusals beyond a tolerated share end it.
 From then on each answer adds a little, and each refusal takes one request away. If the limit has
-fallen much, it is halved for a while: if refusals are as frequent as before, they come at random
-whatever the load, so that share of them is tolerated, and the fall is undone. While nothing is
-accepted, a circuit breaker sends one trial at a time.
+fallen much, it is set to 0.6 of its highest value for a while. If refusals are as frequent then as
+before, they come at random, whatever the load: that share of them is tolerated, and the limit goes
+back to its highest value. While nothing is accepted, a circuit breaker sends one trial at a time.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from codesynth.serving.limits.refusals import RandomRefusals
 START = 24
 """Requests in flight at the beginning: few enough for small endpoints to refuse only once."""
 SLOW_START = 12.0
-"""Most requests that an answer adds in slow start. It adds one, so that the limit doubles in each
-latency, and another for each second of the latency: long answers cannot wait for more steps."""
+"""Most requests that an answer adds in slow start. It adds one, which doubles the limit in each
+latency, and one more for each second of the latency, as long answers leave few chances to grow."""
 RAMP_SECONDS = 0.25
-"""In which the first requests are sent, so that refusals come before all are."""
+"""The first requests are spread over this time, so that a refusal is heard before all are sent."""
 LONGEST_QUEUE = 30.0
-"""Seconds that requests may wait at an endpoint that queues, and six latencies: what is in flight
-holds up the end of a run."""
+"""At an endpoint that queues, requests may wait for this time and six latencies. More would hold up
+the end of a run, which waits for what is in flight."""
 GROWTH = 0.02
 """Requests that an answer adds near the last refusal, so that 2 % are refused and not 50 %."""
 STEEP = 16.0
@@ -34,22 +34,23 @@ STEEP = 16.0
 CUT = 0.2
 """Part of a small limit that a refusal takes away; from 5 on it takes one request."""
 RANDOM_STEP = 0.5
-"""Factor of each change where some refusals are random and say little."""
+"""Factor of each change of the limit if some refusals are random, because they say little."""
 COOLDOWN_SECONDS = 0.5
-"""For which a refused request keeps its slot, while the usual latency is not known."""
+"""A refused request keeps its slot for this time, while the usual latency is not known."""
 SLOWEST = 60.0
 """Seconds between two requests at the lowest limit."""
 FALLEN = 0.75
-"""Part of the highest limit below which the reason is looked for."""
+"""If the limit is below this part of its highest value, the cause of the refusals is looked for."""
 LEAST = 20
-"""Requests that the share of random refusals is measured from at least."""
+"""Fewest requests from which the share of random refusals is measured again."""
 COMPARISON = 0.6
-"""Part of the highest limit at which refusals are counted to compare."""
+"""While refusals are counted to compare, the limit is this part of its highest value."""
 REPEAT_SECONDS = 30.0
-"""After which the share of random refusals is measured again."""
+"""Seconds (or latencies, if they are longer) until the random share is measured again."""
 SOON_SECONDS = 3.0
-"""The same, where the share is known from fewer requests than:"""
+"""The same, if the share was measured from fewer than ``CERTAIN`` requests."""
 CERTAIN = 100
+"""Requests from which a measured share is trusted for longer."""
 WINDOW = 300
 """Requests that refusals are counted over."""
 
