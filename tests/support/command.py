@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -63,6 +64,7 @@ def codesynth(
             patch.setenv(name, value)
         with _streams(*(file.fileno() for file in files)):
             code = _exit_code()
+            _join_threads()
         out, err = (_content(file) for file in files[1:])
     return Finished(code, out, err.decode())
 
@@ -73,6 +75,13 @@ def _exit_code() -> int:
     except SystemExit as exc:
         return int(exc.code or 0)
     return 0
+
+
+def _join_threads() -> None:
+    """Wait for the threads of a run, or a late feeder would read the next run's standard input."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("codesynth"):
+            thread.join(300)
 
 
 def _content(file: Any) -> bytes:
@@ -131,7 +140,7 @@ def finished(
     if data is None:
         more["stdin"] = stdin
     with started(*args, endpoint=endpoint, env=env, **more) as process:
-        out, err = process.communicate(data, timeout=60)
+        out, err = process.communicate(data, timeout=600)
         return Finished(process.returncode, out or b"", (err or b"").decode())
 
 

@@ -61,6 +61,7 @@ __all__ = [
     "Received",
     "Reply",
     "Script",
+    "closed_port",
     "code_for",
     "completion",
     "echo",
@@ -128,6 +129,7 @@ class Endpoint:
         self.errors: list[BaseException] = []
         self.open: set[Connection] = set()
         self.tasks: set[asyncio.Task[None]] = set()
+        self._reserved: socket.socket | None = None
 
     @property
     def base_url(self) -> str:
@@ -163,7 +165,7 @@ class Endpoint:
         with self.changed:
             return self._counts.copy()
 
-    def wait_until(self, condition: Callable[["Endpoint"], bool], timeout: float = 10.0) -> None:
+    def wait_until(self, condition: Callable[["Endpoint"], bool], timeout: float = 300.0) -> None:
         """Wait until ``condition(self)`` holds; TimeoutError when it does not come to that."""
         with self.changed:
             if not self.changed.wait_for(lambda: condition(self), timeout):
@@ -197,6 +199,7 @@ class Endpoint:
     ) -> None:
         if self._thread is not None and self._thread.is_alive():
             self.stop()
+        self._free_port()
         if self.errors and exc is None:
             raise self.errors[0]
 
@@ -215,14 +218,20 @@ class Endpoint:
     ) -> None:
         self.stopping.set()
         await self._serving
+        self._free_port()
         if self.errors and exc is None:
             raise self.errors[0]
 
     def _listen(self) -> socket.socket:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        listener = socket.create_server((self.host, self.port), family=family, backlog=4096)
-        self.port = listener.getsockname()[1]
-        return listener
+        if self._reserved is None:
+            self._reserved = closed_port(self.host, self.port)
+            self.port = self._reserved.getsockname()[1]
+        return socket.create_server((self.host, self.port), family=family, backlog=4096)
+
+    def _free_port(self) -> None:
+        if self._reserved is not None:
+            self._reserved.close()
 
     def _run(self, listener: socket.socket) -> None:
         with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
@@ -480,6 +489,14 @@ def reset(transport: asyncio.WriteTransport) -> None:
     if raw.fileno() >= 0:  # a client that was killed is gone already
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
+
+
+def closed_port(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
+    """Reserve a port, by default a free one: it refuses connections, and nobody else gets it."""
+    reserved = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.bind((host, port))
+    return reserved
 
 
 @contextmanager
