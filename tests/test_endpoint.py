@@ -32,7 +32,7 @@ def wire_request(prompt: str) -> bytes:
 
 
 def connect(endpoint: Endpoint) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", endpoint.port), timeout=5)
+    return socket.create_connection(("127.0.0.1", endpoint.port), timeout=60)
 
 
 def read_all(endpoint: Endpoint, prompt: str = "p") -> bytes:
@@ -44,7 +44,7 @@ def read_all(endpoint: Endpoint, prompt: str = "p") -> bytes:
 
 def ask(endpoint: Endpoint, prompt: str) -> tuple[int, bytes]:
     """Ask over a connection of its own, as a plain client would."""
-    client = http.client.HTTPConnection("127.0.0.1", endpoint.port, timeout=5)
+    client = http.client.HTTPConnection("127.0.0.1", endpoint.port, timeout=60)
     body = json.dumps({"messages": [{"role": "user", "content": prompt}]})
     try:
         client.request("POST", "/v1/chat/completions", body)
@@ -163,7 +163,7 @@ def test_a_process_of_its_own_can_be_killed_and_comes_back(tmp_path: Path) -> No
     for _ in range(2):
         with spawned(*options, "--port", port) as (process, url):
             port = url.removesuffix("/v1").rpartition(":")[2]
-            client = http.client.HTTPConnection("127.0.0.1", int(port), timeout=5)
+            client = http.client.HTTPConnection("127.0.0.1", int(port), timeout=60)
             for _ in range(2):
                 client.request("POST", "/", wire_request("p").partition(b"\r\n\r\n")[2])
                 statuses.append(client.getresponse().status)

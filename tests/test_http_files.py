@@ -17,7 +17,7 @@ LINES = b"".join(b'{"line": %d}\n' % number for number in range(100_000))
 
 def client(endpoint: Endpoint) -> EndpointClient:
     where = models.Endpoint(endpoint.base_url, KEY)
-    return EndpointClient(where, connect_timeout=2.0, streaming=True)
+    return EndpointClient(where, connect_timeout=60.0, streaming=True)
 
 
 def upload(endpoint: Endpoint, form: FormFile) -> int:
@@ -25,7 +25,7 @@ def upload(endpoint: Endpoint, form: FormFile) -> int:
 
     async def send() -> int:
         sender = client(endpoint)
-        reply = await sender.send_file("/files", form, timeout=5.0)
+        reply = await sender.send_file("/files", form, timeout=60.0)
         await sender.aclose()
         return reply.status
 
@@ -36,7 +36,7 @@ def download(endpoint: Endpoint, file: io.BytesIO, path: str = "/files/a/content
     async def receive() -> int:
         receiver = client(endpoint)
         try:
-            return (await receiver.receive_file(path, file, timeout=5.0)).status
+            return (await receiver.receive_file(path, file, timeout=60.0)).status
         finally:
             await receiver.aclose()
 
