@@ -53,7 +53,7 @@ class Server:
         self.statuses: dict[int, int] = {}
         self.asked: list[int] = []
         self.in_flight = self.most = self.cancelled = self.closed = 0
-        self.held = False
+        self.held: asyncio.Event | None = None
 
     async def handle(self, request: httpx.Request) -> httpx.Response:
         if request.method == "GET":
@@ -65,8 +65,8 @@ class Server:
         self.most = max(self.most, self.in_flight)
         try:
             await asyncio.sleep(3600 if position in self.hang else self.seconds)
-            while self.held:
-                await asyncio.sleep(0.002)
+            if self.held is not None:
+                await self.held.wait()
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
@@ -76,7 +76,8 @@ class Server:
 
     def release(self) -> None:
         """Answer what is held, after what the loop has to do already."""
-        self.loop.call_soon_threadsafe(setattr, self, "held", False)
+        assert self.held is not None
+        self.loop.call_soon_threadsafe(self.held.set)
 
     def serving(self, concurrency: int = 4, **options: object) -> APILLMServing:
         transport = httpx.MockTransport(self.handle)
@@ -234,7 +235,7 @@ def test_close_cancels_what_is_in_flight() -> None:
 
 def test_drain_lets_arrive_what_is_in_flight_and_sends_no_more() -> None:
     server = Server()
-    server.held = True
+    server.held = asyncio.Event()
     stream = server.serving(3).generate(requests(1000))
     wait_until(lambda: server.in_flight == 3)
     stream.drain(None)
@@ -266,7 +267,7 @@ def test_drain_ends_after_its_grace() -> None:
 
 def test_drain_gives_up_requests_that_would_be_sent_again() -> None:
     server = Server()
-    server.held = True
+    server.held = asyncio.Event()
     server.statuses = {0: 503, 1: 200}
     stream = server.serving(2, max_retries=5).generate(requests(2))
     wait_until(lambda: server.in_flight == 2)
@@ -286,19 +287,19 @@ def test_what_is_in_flight_arrives_before_the_run_stops() -> None:
     async def handle(request: httpx.Request) -> httpx.Response:
         position = prompt_of(request)
         asked.append(position)
-        while len(asked) < 4:
-            await asyncio.sleep(0)
+        if len(asked) == 4:
+            all_asked.set()
+        await all_asked.wait()
         if position == 3:
-            refused.append(position)
+            refused.set()
             return refuse(request)
-        while not refused:
-            await asyncio.sleep(0)
+        await refused.wait()
         for _ in range(200):  # turns of the loop, in which the refusal is read
             await asyncio.sleep(0)
         return httpx.Response(200, content=ANSWER)
 
     asked: list[int] = []
-    refused: list[int] = []
+    all_asked, refused = asyncio.Event(), asyncio.Event()
     server = Server()
     server.handle = handle  # type: ignore[method-assign]
     stream = server.serving(4).generate(requests(1000))
