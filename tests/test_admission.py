@@ -27,7 +27,7 @@ class Clock:
 
 def run(use: Callable[[], Awaitable[None]]) -> None:
     async def within() -> None:
-        await asyncio.wait_for(use(), 10)
+        await asyncio.wait_for(use(), 300)
 
     asyncio.run(within())
 

@@ -49,7 +49,7 @@ class Bench:
 
     @contextmanager
     def opened(self, **options: Any) -> Iterator[tuple[Journal, BatchServing]]:
-        client = BatchClient(self.server.base_url, timeout=10.0)
+        client = BatchClient(self.server.base_url, timeout=60.0)
         time = {"sleep": self.clock.sleep, "clock": lambda: self.clock.now}
         with Journal(self.path) as journal:
             yield journal, BatchServing(client, BatchLog(journal), BatchOptions(**time, **options))
@@ -424,11 +424,11 @@ def test_a_stop_does_not_wait_for_requests(bench: Bench) -> None:
     def requests() -> Iterator[Request]:
         yield request(0, "task")
         pulled.set()
-        go_on.wait(10)
+        go_on.wait(300)
 
     with bench.opened() as (journal, serving):
         stream = JournaledServing(journal, serving).generate(requests())
-        pulled.wait(10)
+        pulled.wait(300)
         stream.drain(None)
         assert list(stream) == []
         go_on.set()

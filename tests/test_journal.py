@@ -292,7 +292,7 @@ def test_all_that_is_waiting_goes_into_one_transaction(path: Path) -> None:
 
         journal.put = counted  # type: ignore[method-assign]
         stream = JournaledServing(journal, asked).generate(requests("a" * 700))
-        assert asked.ended.wait(10)
+        assert asked.ended.wait(300)
         assert len(list(stream)) == 700
         assert groups == [512, 188]
 
@@ -321,22 +321,22 @@ def test_a_stream_can_be_waited_for_and_drained(path: Path) -> None:
 
     def slow() -> Iterator[Request | Response]:
         yield from requests("a")
-        go_on.wait(10)
+        go_on.wait(300)
         yield from requests("b")
 
     asked = Asked()
     with Journal(str(path)) as journal:
         with JournaledServing(journal, asked).generate(slow()) as stream:
-            assert stream.wait(10)
+            assert stream.wait(300)
             assert next(stream).request.body == b"a"
             assert not stream.wait(0.01)
             stream.drain(5)
-            assert stream.wait(10)
+            assert stream.wait(300)
             assert asked.drained == [5]
             with pytest.raises(StopIteration):
                 next(stream)
         go_on.set()
-        assert asked.ended.wait(10)
+        assert asked.ended.wait(300)
 
 
 def test_leaving_or_dropping_a_stream_closes_the_one_behind_it(path: Path) -> None:
@@ -359,7 +359,7 @@ def test_what_is_stored_while_nothing_comes_can_be_read_by_others(path: Path) ->
 
     def slow() -> Iterator[Request | Response]:
         yield from requests("ab")
-        go_on.wait(10)
+        go_on.wait(300)
 
     with Journal(str(path), clock=lambda: now[0]) as journal:
         journal.put([])

@@ -218,7 +218,7 @@ def test_a_browser_opens_the_page_without_a_complaint(tmp_path: Path, bad: Path)
     options += ["--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr", "--dump-dom"]
     where = [f"--user-data-dir={tmp_path}/profile", f"file://{tmp_path}/a.html"]
     done = subprocess.run(
-        [str(CHROMIUM), *options, *where], capture_output=True, timeout=60, check=True
+        [str(CHROMIUM), *options, *where], capture_output=True, timeout=600, check=True
     )
     assert b"CONSOLE" not in done.stderr
     page = Page(done.stdout.decode())

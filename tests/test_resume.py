@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 from benchmarks.crash import Crash
-from support.command import KEY, bare, codesynth, instructions, lines, started
+from support.command import (
+    KEY,
+    bare,
+    codesynth,
+    instructions,
+    lines,
+    run_out_of_time,
+    started,
+)
 from support.endpoint import Endpoint
 from support.job import ABC, Job
 from support.replies import Received, Reply, completion, echo, error
@@ -312,16 +320,20 @@ def test_nothing_that_is_kept_holds_the_key(job: Job) -> None:
     assert KEY not in done.err
 
 
-def test_max_time_stops_cleanly_and_a_rerun_goes_on(job: Job) -> None:
-    texts = [str(i) for i in range(400)]  # all of them would take 40 seconds
+def test_max_time_stops_cleanly_and_a_rerun_goes_on(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [str(i) for i in range(400)]
     job.write(texts)
-    job.endpoint.plan = lambda request: replace(echo(request), delay=0.2)
-    told = job.run("-j", 2, "--max-time", 0.2, code=5).err
+    job.endpoint.plan = lambda request: replace(echo(request), delay=0.3 * (request.n > 6))
+    with monkeypatch.context() as patch:
+        run_out_of_time(patch, lambda: len(job.endpoint.times) > 6)
+        told = job.run("-j", 2, "--max-time", 1000, code=5).err
     assert "stopped by --max-time" in told
     assert not job.out.exists()
     some = job.texts(job.partial)
-    assert some == texts[: len(some)]
-    assert 0 < len(some) < len(texts)
+    assert some == texts[: len(job.endpoint.times)]
+    assert 6 < len(some) < len(texts)
     job.endpoint.plan = echo
     job.run("-j", 4)
     assert job.texts() == texts
@@ -329,7 +341,7 @@ def test_max_time_stops_cleanly_and_a_rerun_goes_on(job: Job) -> None:
 
 
 def test_kills_at_random_moments_change_neither_the_output_nor_the_bill(tmp_path: Path) -> None:
-    report = Crash(tmp_path, rows=120, in_flight=4, longest=0.7, seed=3).run(10, 20)
+    report = Crash(tmp_path, rows=120, in_flight=4, longest=0.7, seed=3).run(7, 20)
     assert report.same, report
     assert not report.rewritten, report
 

@@ -11,14 +11,17 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from codesynth import run
 from codesynth.__main__ import main
 from support.endpoint import Endpoint
 
@@ -107,6 +110,12 @@ def _streams(*fds: int) -> Iterator[None]:
             for number, fd in enumerate(saved):
                 os.dup2(fd, number)
                 os.close(fd)
+
+
+def run_out_of_time(patch: pytest.MonkeyPatch, when: Callable[[], bool]) -> None:
+    """Let ``--max-time`` be over as soon as ``when()`` is true."""
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + 1e6 * when())
+    patch.setattr(run, "time", clock)
 
 
 @contextmanager
