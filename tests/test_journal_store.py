@@ -61,7 +61,7 @@ def other_process(script: str, *args: object) -> Iterator["subprocess.Popen[str]
 
 HOLD = "with Journal(sys.argv[1]) as journal: print(1, flush=True); sys.stdin.read()"
 PUT_AND_HOLD = """
-with Journal(sys.argv[1]) as journal:
+with Journal(sys.argv[1], clock=lambda: 1000.0) as journal:
     for i in range(int(sys.argv[2])):
         journal.put([StoredAnswer(key_of(i), b'%d' % i)])
     print(1, flush=True)
@@ -200,8 +200,9 @@ with Journal(sys.argv[1], clock=lambda: next(ticks)) as journal:
     with other_process(script, path, stop) as run:
         assert run.stdout is not None
         run.stdout.readline()
-        seen = 0
-        for look in range(15):
+        seen = look = 0
+        while look < 15 or not seen:
+            look += 1
             with open_to_read(str(path), answers=look % 5 == 0) as journal:
                 assert journal.answers >= seen
                 seen = journal.answers
@@ -214,8 +215,7 @@ with Journal(sys.argv[1], clock=lambda: next(ticks)) as journal:
                     journal.set_note("seed", "1")
         stop.touch()
         count = int(run.stdout.readline())
-        assert run.wait(10) == 0
-    assert seen > 0
+        assert run.wait(300) == 0
     assert bodies(path, count) == [b"%d " % i * 100 for i in range(count)]
 
 
@@ -224,7 +224,7 @@ def test_what_a_killed_run_left_in_its_log_is_read_by_other_runs(path: Path) -> 
         assert run.stdout is not None
         run.stdout.readline()
         with open_to_read(str(path), answers=True) as journal:
-            assert journal.answers == 1  # the others are less than a second old
+            assert journal.answers == 1  # the others wait until a second has gone by
         run.kill()
         run.wait()
     with open_to_read(str(path), answers=True) as journal:

@@ -3,12 +3,12 @@
 import json
 import re
 import signal
-import time
 from pathlib import Path
 
 import pytest
 from support.command import codesynth, lines, started
 from support.files import rows_of
+from support.parts import wait_for
 
 from codesynth.errors import ConfigError
 from codesynth.verify import SandboxServing, SandboxSettings
@@ -17,7 +17,7 @@ STUB = 'def one() -> int:\n    """Return one.\n\n    >>> one()\n    1\n    """'
 GOOD = {"instruction": STUB, "generated_code": "def one():\n    return 1"}
 BAD = {"instruction": STUB, "generated_code": "def one():\n    return 2"}
 BROKEN = {"instruction": STUB, "generated_code": "def one(:"}
-SLEEPY = {"generated_code": "import time\ntime.sleep(60)"}
+SLEEPY = {"generated_code": "import time\ntime.sleep(3600)"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -118,10 +118,8 @@ def test_after_a_kill_the_same_command_starts_afresh(tmp_path: Path) -> None:
     source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_bytes(lines(GOOD, GOOD, SLEEPY))
     partial = out.with_name("out.jsonl.partial")
-    with started("verify", source, "-o", out, "-j", 1) as process:
-        deadline = time.monotonic() + 20
-        while not (partial.exists() and partial.stat().st_size) and time.monotonic() < deadline:
-            time.sleep(0.02)
+    with started("verify", source, "-o", out, "-j", 1, "--timeout", 3000) as process:
+        wait_for(lambda: partial.exists() and partial.stat().st_size > 0)
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert partial.stat().st_size
@@ -134,12 +132,10 @@ def test_an_interrupt_ends_the_rows_that_run(tmp_path: Path) -> None:
     source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_bytes(lines(GOOD, *[SLEEPY] * 4))
     partial = out.with_name("out.jsonl.partial")
-    with started("verify", source, "-o", out, "-j", 2, "--timeout", 500) as process:
-        deadline = time.monotonic() + 20
-        while not (partial.exists() and partial.stat().st_size) and time.monotonic() < deadline:
-            time.sleep(0.02)
+    with started("verify", source, "-o", out, "-j", 2, "--timeout", 3000) as process:
+        wait_for(lambda: partial.exists() and partial.stat().st_size > 0)
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=10) == 130
+        assert process.wait(timeout=300) == 130
     assert (out.exists(), len(rows_of(partial))) == (False, 1)
 
 
