@@ -22,7 +22,7 @@ def refusal(job: Parts, *args: object) -> str:
     return done.err
 
 
-@pytest.mark.parametrize(("count", "limit"), [(1, 99), (2, 99), (7, 99), (7, 3)])
+@pytest.mark.parametrize(("count", "limit"), [(1, 99), (2, 99), (5, 99), (7, 3)])
 def test_parts_become_the_bytes_of_the_undivided_job(job: Parts, count: int, limit: int) -> None:
     options = ("--samples", 2, "--limit", limit)
     job.run("whole.jsonl", *options)
