@@ -99,7 +99,7 @@ def test_a_second_signal_ends_it_at_once(job: Job) -> None:
 def test_neither_a_hanging_endpoint_nor_a_stuck_reader_outlasts_a_signal(job: Job) -> None:
     """The one that takes seconds: what is in flight gets three, the process five."""
     job.endpoint.plan = lambda request: (
-        completion("x" * 100_000) if request.prompt < "3" else replace(echo(request), delay=3600)
+        completion("x" * 10_000) if request.prompt < "3" else replace(echo(request), delay=3600)
     )
     writing = ("gen-code", job.rows, "-t", job.template, "-j", 40)
     with (
