@@ -50,6 +50,11 @@ class Outcome:
     quota: bool = False
     billed: bool = True
 
+    @property
+    def message(self) -> str:
+        """Say why there is no usable answer; empty if there is one."""
+        return self.failure.message if self.failure is not None else ""
+
 
 def read_outcome(
     status: int, headers: Mapping[str, str], body: bytes, redact: Redact = str
