@@ -110,7 +110,7 @@ class BatchClient:
         try:
             reply = self._runner.run(sending)
         except NoReply as exc:
-            raise CallError(exc.message, after=None if exc.permanent else 0.0) from exc
+            raise CallError(exc.message, after=None if exc.cause == "hopeless" else 0.0) from exc
         if not 200 <= reply.status < 300:
             raise self._refusal(call, reply)
         try:
@@ -121,7 +121,7 @@ class BatchClient:
     def _refusal(self, call: str, reply: Reply) -> CallError:
         name, status = self.endpoint.name, reply.status
         outcome = read_outcome(status, reply.headers, reply.body, self.endpoint.secrets.hide)
-        text = f"{name} refuses {call} ({status}): {outcome.message.rstrip('.')}"
+        text = f"{name} refuses {call} ({status}): {outcome.words}"
         if status == 404 and not call.startswith("POST /files"):
             return CallError(text, 404)  # the endpoint may not know a new batch yet
         if outcome.retry and not outcome.quota:

@@ -268,7 +268,7 @@ class BatchEngine:
             if outcome is None:
                 yield self._results.read_stored(request, attempts)
             elif outcome.quota or (outcome.denied and not self._answered):
-                raise EndpointError(f"{batch.id}: every request is refused: {outcome.message}")
+                raise EndpointError(f"{batch.id}: every request is refused: {outcome.words}")
             elif outcome.retry and attempts <= self._options.max_retries:
                 waiting.attempts[request.key] = attempts
                 waiting.unsent.append(place)

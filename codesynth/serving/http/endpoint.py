@@ -13,7 +13,7 @@ import httpx
 
 from codesynth.errors import ConfigError
 from codesynth.models import Endpoint
-from codesynth.serving.http.connect_errors import explain_connect_error, is_out_of_files
+from codesynth.serving.http.connect_errors import explain_connect_error
 from codesynth.serving.http.connection import ResponseTooLarge, StaleConnection
 from codesynth.serving.http.proxies import create_transport
 from codesynth.serving.http.reply import NoReply, Reply, read_reply
@@ -184,20 +184,20 @@ class EndpointClient:
         """Turn an error of the transport into ours."""
         words = self.secrets.hide(str(error)) or type(error).__name__
         if isinstance(error, TimeoutError):
-            return NoReply("timeout", f"no whole response within {timeout:g} s")
+            return NoReply("timeout", f"no whole response within {timeout:g} s", "timeout")
         if isinstance(error, httpx.ConnectTimeout):
             text = f"cannot connect to {self.name} within {self._connect_timeout:g} s"
-            return NoReply("timeout", text, unreachable=True)
+            return NoReply("timeout", text, "unreachable")
         if isinstance(error, httpx.ProxyError):
-            return NoReply("connection", words, unreachable=True, permanent=True)
+            return NoReply("connection", words, "hopeless")
         if isinstance(error, httpx.ConnectError):
-            why, permanent = explain_connect_error(error)
-            text = f"cannot connect to {self.name}: {why}"
-            full = is_out_of_files(error)
-            return NoReply("connection", text, True, permanent=permanent, out_of_files=full)
+            why, cause = explain_connect_error(error)
+            return NoReply("connection", f"cannot connect to {self.name}: {why}", cause)
         if isinstance(error, (ResponseTooLarge, httpx.DecodingError)):
-            return NoReply("bad_response", words)
-        return NoReply("connection", words, stale=isinstance(error, StaleConnection))
+            return NoReply("bad_response", words, "other")
+        return NoReply(
+            "connection", words, "stale" if isinstance(error, StaleConnection) else "down"
+        )
 
 
 def _parse_url(text: str) -> httpx.URL:
