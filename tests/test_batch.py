@@ -1,6 +1,5 @@
 """Batches behind a journal, against a loopback server that goes wrong in every known way."""
 
-import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,10 +28,9 @@ class Clock:
         self.now = 0.0
         self.pauses: list[float] = []
 
-    async def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> None:
         self.pauses.append(seconds)
         self.now += seconds
-        await asyncio.sleep(0)
 
 
 def request(position: int, prompt: str) -> Request:
@@ -391,8 +389,7 @@ def test_a_run_that_ends_amid_the_results_takes_the_others_later(bench: Bench) -
         requests = (request(i, prompt) for i, prompt in enumerate(prompts))
         with JournaledServing(journal, serving).generate(requests) as stream:
             taken = [next(stream) for _ in range(700)]
-        assert len(BatchLog(journal).open()) == 1
-        assert 700 <= journal.answers < 3000
+        assert journal.answers == 3000
     assert all(each.error is None for each in taken)
     bench.texts(prompts)
     assert bench.sizes() == [3000]

@@ -211,7 +211,7 @@ async def test_refused_connection_is_named_by_the_endpoint(host: str) -> None:
         url = f"http://{host}:{reserved.getsockname()[1]}/v1"
         error = await failure(client(url))
     assert error.message == f"cannot connect to {url}: connection refused"
-    assert (error.kind, error.unreachable, error.permanent) == ("connection", True, False)
+    assert (error.kind, error.cause) == ("connection", "unreachable")
 
 
 @in_loop
@@ -219,7 +219,7 @@ async def test_unknown_host_is_named_and_permanent() -> None:
     error = await failure(client("http://nowhere.invalid/v1"))
     assert "Errno" not in error.message
     assert "no such host" in error.message or "cannot be looked up" in error.message
-    assert error.permanent == ("no such host" in error.message)
+    assert (error.cause == "hopeless") == ("no such host" in error.message)
 
 
 @in_loop
@@ -228,7 +228,7 @@ async def test_untrusted_certificate_names_the_fix_and_is_permanent() -> None:
         error = await failure(client(peer.base_url))
     assert "its certificate is not trusted" in error.message
     assert "SSL_CERT_FILE" in error.message
-    assert error.permanent
+    assert error.cause == "hopeless"
 
 
 @in_loop
@@ -240,7 +240,7 @@ async def test_https_to_an_http_port_says_so_and_is_permanent() -> None:
         error = await failure(client(peer.base_url.replace("http:", "https:")))
     assert "TLS failed" in error.message
     assert "operation not permitted" not in error.message
-    assert error.permanent
+    assert error.cause == "hopeless"
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
@@ -256,7 +256,7 @@ async def test_dead_proxy_is_blamed_by_its_variable(
     assert "connection refused" in error.message
     assert "NO_PROXY=api.example" in error.message
     assert "hunter2" not in error.message
-    assert (error.unreachable, error.permanent) == (True, True)
+    assert error.cause == "hopeless"
 
 
 @in_loop
@@ -277,7 +277,7 @@ async def test_slow_response_is_a_timeout() -> None:
             await at.request("POST", "/chat/completions", b"{}", timeout=0.5)
         await at.aclose()
     assert caught.value.kind == "timeout"
-    assert not caught.value.unreachable
+    assert caught.value.cause == "timeout"
 
 
 @in_loop

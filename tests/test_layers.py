@@ -36,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "serving.online": {"serving.attempts", *ONLINE},
     "serving.attempts": {"serving.outcomes", "serving.diagnosis", *ONLINE},
     "serving.diagnosis": {"serving.outcomes", "serving.answers", "serving.http"},
-    "serving.outcomes": {"serving.answers"},
+    "serving.outcomes": {"serving.answers", "serving.http", "serving.limits"},
     "serving.http": {"serving.http"},
     "serving.limits": {"serving.limits"},
     "serving.offline": {"serving.offline"},

@@ -1,126 +1,41 @@
-"""Requests on the disk that wait to be put into a batch, or for the results of their batch."""
+"""Requests on the disk, until they are answered."""
 
 from __future__ import annotations
 
-import contextlib
 import pickle
-import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, BinaryIO, NamedTuple
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator
 
-from codesynth.errors import OutputError
 from codesynth.models import Request
 
-UNSENT = 0
-"""In place of a batch's number: the row is in no batch."""
-_GROUP = 200
-_TABLE = """PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;
-    CREATE TABLE row (number INTEGER PRIMARY KEY, key BLOB UNIQUE, batch, attempts, request);
-    CREATE INDEX by_batch ON row (batch, number);
-    BEGIN"""  # never committed: nobody needs these rows after this process
-_EXPECT = """INSERT INTO row (key, batch, attempts) VALUES (?, ?, ?)
-    ON CONFLICT (key) DO UPDATE SET batch = excluded.batch, attempts = excluded.attempts"""
+_IN_MEMORY = 1 << 20
 
 
-class WaitingRow(NamedTuple):
-    """A waiting row.
+class WaitingRequests:
+    """Requests in a temporary file; in memory each takes 8 bytes.
 
     Attributes:
-        request: None if this run has not made the request yet.
-        attempts: batches that gave no answer to it.
-    """
-
-    number: int
-    key: bytes
-    request: Request | None
-    attempts: int
-
-
-class Waiting:
-    """Rows by the key of their request and by the number of their batch; for one thread at a time.
-
-    Raises:
-        OutputError: the temporary file cannot be used.
+        unsent: the place in the file of each request that is in no batch.
+        sent: the places of the requests in a batch, by its number.
+        attempts: batches that gave no answer to a request, by its key.
     """
 
     def __init__(self) -> None:
-        with _translated():
-            # A database without a name: SQLite keeps it in TMPDIR, where nobody sees it.
-            self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-            self._db.executescript(_TABLE)
+        self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY, prefix="codesynth-")
+        self.close = self._file.close
+        self.unsent = array("Q")
+        self.sent: dict[int, array[int]] = {}
+        self.attempts: Counter[bytes] = Counter()
 
     def add(self, request: Request) -> None:
-        """Take a request that is in no batch."""
-        data = pickle.dumps(request, pickle.HIGHEST_PROTOCOL)
-        values = (request.key, UNSENT, 0, data)
-        self._do("INSERT INTO row (key, batch, attempts, request) VALUES (?, ?, ?, ?)", *values)
+        """Take a request that is in no batch; not after the first ``read``."""
+        self.unsent.append(self._file.tell())
+        pickle.dump(request, self._file, pickle.HIGHEST_PROTOCOL)
 
-    def expect(self, batch: int, keys: Mapping[bytes, int]) -> None:
-        """Note the keys that are in a batch already, each with its attempts before that."""
-        for key, attempts in keys.items():
-            self._do(_EXPECT, key, batch, attempts)
-
-    def holds(self, key: bytes) -> bool:
-        """Tell whether a key is in a batch, or waits for one."""
-        return bool(self._do("SELECT 1 FROM row WHERE key = ?", key))
-
-    @property
-    def unsent(self) -> int:
-        """Count the rows that are in no batch."""
-        return int(self._do("SELECT count(*) FROM row WHERE batch = ?", UNSENT)[0][0])
-
-    def find(self, key: bytes, batch: int) -> WaitingRow | None:
-        """Find the row of a batch by its key."""
-        found = self._do("SELECT * FROM row WHERE key = ? AND batch = ?", key, batch)
-        return _read(found[0]) if found else None
-
-    def rows(self, batch: int) -> Iterator[WaitingRow]:
-        """Go through the rows of a batch in the order in which they came."""
-        last = -1
-        query = "SELECT * FROM row WHERE batch = ? AND number > ? ORDER BY number LIMIT ?"
-        while found := self._do(query, batch, last, _GROUP):
-            yield from map(_read, found)
-            last = found[-1][0]
-
-    def assign(self, batch: int, last: int) -> None:
-        """Put the unsent rows up to a number into a batch."""
-        query = "UPDATE row SET batch = ? WHERE batch = ? AND number <= ?"
-        self._do(query, batch, UNSENT, last)
-
-    def drop(self, rows: Iterable[WaitingRow]) -> None:
-        """Forget rows."""
-        for row in rows:
-            self._do("DELETE FROM row WHERE number = ?", row.number)
-
-    def give_back(self, batch: int, attempts: int) -> None:
-        """Let the rows of a batch wait for another one; forget keys without a request."""
-        self._do("DELETE FROM row WHERE batch = ? AND request IS NULL", batch)
-        query = "UPDATE row SET batch = ?, attempts = attempts + ? WHERE batch = ?"
-        self._do(query, UNSENT, attempts, batch)
-
-    def _do(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        with _translated():
-            return self._db.execute(statement, values).fetchall()
-
-
-@contextlib.contextmanager
-def scratch_file() -> Iterator[BinaryIO]:
-    """Open a temporary file that nobody else sees; OutputError where it cannot be used."""
-    with _translated(), tempfile.TemporaryFile(prefix="codesynth-") as file:
-        yield file
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, OSError) as exc:
-        fix = "Set TMPDIR to a folder with room"
-        raise OutputError(f"cannot use a temporary file: {exc}. {fix}") from exc
-
-
-def _read(columns: tuple[Any, ...]) -> WaitingRow:
-    number, key, _, attempts, data = columns
-    # S301: it was written by this process
-    return WaitingRow(number, key, data and pickle.loads(data), attempts)  # noqa: S301
+    def read(self, places: Iterable[int]) -> Iterator[tuple[int, Request]]:
+        """Yield each place with its request."""
+        for place in places:
+            self._file.seek(place)
+            yield place, pickle.load(self._file)  # noqa: S301 - written by this process
