@@ -124,7 +124,7 @@ class ResultReader:
             if each.answer is not None
         ]
         if answers:
-            self.log.keep(answers)
+            self.log.journal.put(answers)
         if self.budget is not None:
             self.budget.spent += sum(self.budget.price.of(each.used) for each in answers)
         self.waiting.drop(row for row, _ in group)
