@@ -9,8 +9,8 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
-from codesynth.errors import OutputError
 from codesynth.models import Request
+from codesynth.storage.scratch import scratch_errors
 
 UNSENT = 0
 """In place of a batch's number: the row is in no batch."""
@@ -45,7 +45,7 @@ class Waiting:
     """
 
     def __init__(self) -> None:
-        with _translated():
+        with scratch_errors(sqlite3.Error):
             # A database without a name: SQLite keeps it in TMPDIR, where nobody sees it.
             self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
             self._db.executescript(_TABLE)
@@ -100,24 +100,15 @@ class Waiting:
         self._do(query, UNSENT, attempts, batch)
 
     def _do(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        with _translated():
+        with scratch_errors(sqlite3.Error):
             return self._db.execute(statement, values).fetchall()
 
 
 @contextlib.contextmanager
 def scratch_file() -> Iterator[BinaryIO]:
     """Open a temporary file that nobody else sees; OutputError where it cannot be used."""
-    with _translated(), tempfile.TemporaryFile(prefix="codesynth-") as file:
+    with scratch_errors(), tempfile.TemporaryFile(prefix="codesynth-") as file:
         yield file
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, OSError) as exc:
-        fix = "Set TMPDIR to a folder with room"
-        raise OutputError(f"cannot use a temporary file: {exc}. {fix}") from exc
 
 
 def _read(columns: tuple[Any, ...]) -> WaitingRow:
