@@ -23,7 +23,7 @@ from codesynth.serving import LLMServing
 from codesynth.serving.client import APILLMServing
 from codesynth.serving.limits import Budget, Price
 from codesynth.settings import AskSettings
-from codesynth.storage import Files, check_inputs, sibling_path
+from codesynth.storage import Files, check_inputs
 
 if TYPE_CHECKING:
     from codesynth.serving.offline import PracticeEndpoint
@@ -50,7 +50,7 @@ def ask(settings: AskSettings, divide: Divide | None = None) -> int:
         return _dry_run(settings)
     with contextlib.ExitStack() as stack:
         files = stack.enter_context(Files(settings.output, settings.failures))
-        path, log = _journal_path(settings), settings.log_json
+        path, log = _journal_path(settings, files), settings.log_json
         journal = open_journal(settings, files, path, stack, log)
         spec = prepare(settings, journal.get_note if journal is not None else lambda _: None)
         budget = _budget(settings, journal)
@@ -86,10 +86,13 @@ def _execute(run: Run, spec: CommandSpec, task: Task, serving: LLMServing) -> in
     return code
 
 
-def _journal_path(settings: AskSettings) -> str | None:
-    if settings.journal is not None or settings.output is None or settings.no_journal:
+def _journal_path(settings: AskSettings, files: Files) -> str | None:
+    if settings.journal is not None or settings.no_journal:
         return settings.journal
-    return sibling_path(settings.output, ".journal")
+    needed = settings.batch or settings.cancel or settings.also_journal or settings.ray
+    if files.journal_path is None and needed:
+        raise ConfigError(f"{files.output.name} is no regular file. Name a --journal PATH")
+    return files.journal_path
 
 
 def _budget(settings: AskSettings, journal: Journal | None) -> Budget | None:

@@ -41,7 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "serving.limits": {"serving.limits"},
     "serving.offline": {"serving.offline"},
     "serving.batch": {"serving.batch", "serving.http", "serving.answers", "serving.outcomes"}
-    | {"serving.limits", "journal", *SERVING},
+    | {"serving.limits", "journal", "storage", *SERVING},
     "journal": {"journal", "serving.answers", *SERVING},
     "storage": {"storage"},
     "estimate": {"progress"},

@@ -39,10 +39,8 @@ class NoveltyFilter:
 
     def __init__(self, threshold: float | None, pool: Iterable[str] = ()) -> None:
         if threshold is not None and not 0 < threshold <= 1:
-            raise ConfigError(
-                f"novelty {threshold:g} is out of range. Take a ROUGE-L score above 0 and at most "
-                "1, such as 0.7"
-            )
+            words_of_range = "Take a ROUGE-L score above 0 and at most 1, such as 0.7"
+            raise ConfigError(f"novelty {threshold:g} is out of range. {words_of_range}")
         self._index = None if threshold is None else RougeIndex(threshold)
         self._fingerprints: dict[bytes, int] = {}
         self._beginnings: list[str] = []  # of the pool's texts, then of the accepted ones

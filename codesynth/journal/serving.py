@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Self, TypeAlias, cast
+from typing import TypeAlias, cast
 
 from codesynth.journal.store import Journal, StoredAnswer
 from codesynth.models import (
@@ -101,8 +101,8 @@ def _used(answer: Answer | None) -> Usage:
     return (answer and answer.usage) or Usage()
 
 
-class _JournaledStream(Iterator[Response]):
-    """Responses, each stored before it is handed on; see ``ResponseStream``.
+class _JournaledStream(ResponseStream):
+    """Responses, each stored before it is handed on.
 
     Args:
         copies: answers from further journals that will be stored in this one too.
@@ -150,22 +150,16 @@ class _JournaledStream(Iterator[Response]):
         return StoredAnswer(key, body, attempts, seconds, 0, _used(response.answer))
 
     def wait(self, timeout: float | None) -> bool:
+        """Wait until ``next`` would return at once."""
         if self._stored or self._end is not None or self._responses.wait(timeout):
             return True
         self._journal.checkpoint()
         return False
 
     def drain(self, grace: float | None) -> None:
+        """Send nothing more."""
         self._responses.drain(grace)
 
     def close(self) -> None:
+        """Cancel the requests in flight."""
         self._responses.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        self.close()

@@ -81,6 +81,11 @@ class Files:
             raise ConfigError(f"{self.output.name} is the output. Choose another --failures")
         return Output(path)
 
+    @property
+    def journal_path(self) -> str | None:
+        """The usual name of the output's journal; None if the output is not a regular file."""
+        return sibling_path(self.output.name, ".journal") if self.output.path else None
+
     def reject_shared_paths(
         self, inputs: Sequence[str], journal: str | None = None, log: str | None = None
     ) -> None:
@@ -89,15 +94,16 @@ class Files:
         Raises:
             ConfigError: one has two.
         """
-        named = [(name, "an input") for name in inputs if name != STANDARD]
+        named: list[tuple[object, str]] = [(name, "an input") for name in inputs]
         for output, use in ((self.output, "the output"), (self.failures, "the failures")):
             if output.path is not None:
-                named += [(str(output.path), use), (str(output.partial), use)]
-        others = ((journal, "the journal"), (log, "the log"))
-        named += [(name, use) for name, use in others if name is not None]
+                named += [(output.path, use), (output.partial, use)]
+        named += [(journal, "the journal"), (log, "the log")]
         uses: dict[str, str] = {}
         for name, use in named:
-            if (other := uses.setdefault(os.path.realpath(name), use)) != use:
+            if name in (None, STANDARD):
+                continue
+            if (other := uses.setdefault(os.path.realpath(str(name)), use)) != use:
                 words = f"{name} would be both {other} and {use}"
                 raise ConfigError(f"{words}. Choose another name for one of them")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from codesynth.errors import BusyError, OutputError
 from codesynth.storage.records import STANDARD, count_lines, open_stream
 
-_KEPT_BYTES = 16 << 10  # lines are collected, because a system call for each costs much
+_KEPT_BYTES = 64 << 10  # lines are collected, because a system call for each costs much
 
 
 class Output:
@@ -43,12 +43,12 @@ class Output:
         self._lines: list[bytes] = []
         self._bytes = 0
         self._gzip: zlib._Compress | None = None
-        self._started = self.has_leftover = False
+        self.has_leftover = self._committed = False
         with self._translated("write" if self.name == "<stdout>" else "open"):
             if path is None or path == STANDARD:
                 self._fd = 1
                 os.write(1, b"")  # fails at once where it is closed or full
-            elif Path(path).exists() and not Path(path).is_file():
+            elif _is_special(path):
                 self._fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
             else:
                 self.path = Path(os.path.realpath(path))
@@ -71,7 +71,6 @@ class Output:
 
     def start(self) -> None:
         """Empty the partial file; called when its old lines are no longer needed."""
-        self._started = True
         if self.path is not None:
             with self._translated("write"):
                 os.ftruncate(self._fd, 0)
@@ -139,22 +138,23 @@ class Output:
                 os.fchmod(self._fd, stat.S_IMODE(self.path.stat().st_mode))
             os.fsync(self._fd)
             self.partial.replace(self.path)
+            self._committed = True
             folder = os.open(self.path.parent, os.O_RDONLY)
             os.fsync(folder)  # rename(2) alone does not last through a power cut
             os.close(folder)
 
     def discard(self) -> None:
-        """Remove the partial file and the finished file of an earlier run."""
+        """Remove the finished file of an earlier run; the empty partial file goes in ``close``."""
         if self.path is not None:
             with self._translated("remove"):
                 self.path.unlink(missing_ok=True)
-                self.partial.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Close and unlock the file; what was not committed stays in the partial file."""
+        """Close and unlock the file. Lines that were not committed stay in the partial file."""
         try:
-            self._finish()
-            if self.path is not None and not self._started and not self.has_leftover:
+            if self._lines or os.fstat(self._fd).st_size:
+                self._finish()
+            elif self.path is not None and not self._committed:
                 self.partial.unlink(missing_ok=True)
         finally:
             if self._fd > 2:
@@ -168,6 +168,13 @@ class Output:
             raise
         except OSError as exc:
             raise OutputError(f"cannot {verb} {self.name}: {exc.strerror}") from exc
+
+
+def _is_special(path: str) -> bool:
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116 - not so for a link to itself
+    except FileNotFoundError:
+        return False
 
 
 def _open_locked(partial: Path) -> int:
