@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -70,7 +69,7 @@ def ask(settings: AskSettings, divide: Divide | None = None) -> int:
             also = _open_also(settings, journal, stack) if divide is None else ()
             serving = JournaledServing(journal, rest, also=also, before_asking=online.check_model)
         if divide is not None:
-            return divide(run, replace(settings, model=online.model), spec)
+            return divide(run, settings.replace(model=online.model), spec)
         if settings.estimate is not None:
             return _estimate(run, settings, spec, task, serving)
         return _execute(run, spec, task, serving)

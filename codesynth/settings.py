@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -41,7 +40,9 @@ _FILES = "Input and output"
 class FileSettings(Settings, heading=_FILES):
     """Where rows come from, and where they go."""
 
-    inputs: list[str] = option("[INPUT]...", "JSONL files, also .gz. Default: stdin.")
+    inputs: list[str] = option(
+        "[INPUT]...", "JSONL files, also .gz. Default: stdin.", default=["-"]
+    )
     output: str | None = option(
         "-o, --output PATH",
         "File for the rows, named PATH.partial until it is complete. Default: stdout.",
@@ -343,8 +344,7 @@ class AskSettings(
         template = self.prompt_template
         if template is not None and Path(template).exists():
             template = str(Path(template).absolute())
-        return replace(
-            self,
+        return self.replace(
             shard=(number, of),
             output=output,
             inputs=_absolute(self.inputs),
@@ -361,8 +361,7 @@ class AskSettings(
 
     def share(self, number: int) -> Self:
         """Divide the limits among ``number`` processes that run at the same time."""
-        return replace(
-            self,
+        return self.replace(
             concurrency=self.concurrency // number,
             rpm=self.rpm and self.rpm / number,
             tpm=self.tpm and self.tpm / number,
@@ -596,7 +595,7 @@ class LookSettings(Settings, heading=_FILES):
     """Options of the commands that show rows to people."""
 
     inputs: list[str] = option(
-        "[FILE]...", "Outputs and failures files: JSONL, also .gz. Default: stdin."
+        "[FILE]...", "Outputs and failures files: JSONL, also .gz. Default: stdin.", default=["-"]
     )
     code_key: str | None = option(
         "--code-key KEY",
@@ -651,7 +650,9 @@ class ReportSettings(LookSettings, PriceSettings, command="report"):
     """
 
     inputs: list[str] = option(
-        "[FILE]...", "Outputs, failures files and journals; JSONL also as .gz. Default: stdin."
+        "[FILE]...",
+        "Outputs, failures files and journals; JSONL also as .gz. Default: stdin.",
+        default=["-"],
     )
     instruction_key: str | None = option(
         "--instruction-key KEY",
@@ -677,7 +678,7 @@ class StatusSettings(PriceSettings, command="status"):
     """
 
     inputs: list[str] = option(
-        "PART...", "Outputs or journals of runs; a run may still be going on."
+        "PART...", "Outputs or journals of runs; a run may still be going on.", default=["-"]
     )
     json: bool = option("--json", "Print JSON instead of a table.")
 
@@ -692,7 +693,7 @@ class JoinSettings(FileSettings, command="join"):
     """
 
     inputs: list[str] = option(
-        "PART...", "Outputs of all parts of one job (--shard I/N), in any order."
+        "PART...", "Outputs of all parts of one job (--shard I/N), in any order.", default=["-"]
     )
 
 

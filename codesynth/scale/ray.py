@@ -9,7 +9,6 @@ import socket
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from glob import escape, glob
 from pathlib import Path
@@ -108,7 +107,7 @@ def divide(
     """
     count, out = settings.ray or 1, str(Path(settings.output or "").absolute())
     if isinstance(settings, InstructionsSettings):
-        settings = replace(settings, seed=spec.seed)
+        settings = settings.replace(seed=spec.seed)
     limited = settings.concurrency or settings.rpm or settings.tpm  # else, a cluster may grow
     at_once = min(count, slots, settings.concurrency or slots) if limited else count
     settings = settings.share(at_once)
@@ -131,7 +130,7 @@ def run_part(
     """
     os.environ.update(environ)
     if settings.max_time is not None:
-        settings = replace(settings, max_time=max(0.0, started + settings.max_time - time.time()))
+        settings = settings.replace(max_time=max(0.0, started + settings.max_time - time.time()))
     give_up = time.monotonic() + _BUSY_SECONDS
     while True:
         try:
