@@ -227,7 +227,7 @@ def _estimate(
         answers = pipeline.responses(serving.generate(requests), stop, run.progress.tick)
         for response in filter(None, answers):
             estimate.note(response)
-            pipeline.count_tokens(run.stats, response)
+            run.stats.count(response)
     for line in estimate.lines():
         run.progress.say(line)
     return 128 + stop.signal if stop.signal is not None else EXIT_OK

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
+from codesynth.errors import one_line
+
 Message: TypeAlias = dict[str, Any]
 """One chat message: ``{"role": "system" | "user" | "assistant", "content": text}``."""
 
@@ -251,6 +253,7 @@ class Stats:
         cached: rows answered by the journal; ``saved`` is their tokens.
         attempts: requests sent.
         used: tokens of the answers that this run has bought.
+        first_failure: the first failed row in the order of the input, and why it failed.
     """
 
     rows: int = 0
@@ -264,6 +267,7 @@ class Stats:
     attempts: int = 0
     used: Usage = field(default_factory=Usage)
     saved: Usage = field(default_factory=Usage)
+    first_failure: tuple[Record, Failure] | None = None
 
     @property
     def failed(self) -> int:
@@ -279,3 +283,26 @@ class Stats:
     def pending(self) -> int:
         """Count the rows read that are neither written, rejected nor failed."""
         return self.rows - self.ok - self.failed - self.rejected
+
+    def count(self, response: Response) -> None:
+        """Count a response and its tokens."""
+        self.answered += 1
+        usage = response.answer.usage if response.answer is not None else None
+        if response.cached:
+            self.cached += 1
+            self.saved += usage or Usage()
+        else:
+            self.attempts += response.attempts
+            self.used += usage or Usage()
+
+    def note_failure(self, record: Record, failure: Failure) -> None:
+        """Remember the first row that failed."""
+        if self.first_failure is None or record.index < self.first_failure[0].index:
+            self.first_failure = record, failure
+
+    def describe_first_failure(self) -> str:
+        """Write which row failed first, and why; empty if none failed."""
+        if self.first_failure is None:
+            return ""
+        record, failure = self.first_failure
+        return f"first failure: {record.where}: {failure.kind}: {one_line(failure.message)}"

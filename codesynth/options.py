@@ -26,7 +26,7 @@ class Option:
         read: turns the text into the value, or raises ValueError. Without ``form``, the message
             of the error must be able to follow "it".
         form: what the text must be; shown after "it must be".
-        least: the smallest number allowed.
+        least: the smallest number allowed; 0 if it is not given.
         complete: lists the values that a shell offers.
         env: the environment variable that is read if the option is not given.
         needs: one of these options must be given too.
@@ -69,8 +69,10 @@ def option(usage: str, text: str, *, default: Any = None, **more: Any) -> Any:
 
     Args:
         usage: names and metavar, such as ``-o, --output PATH``; without a metavar it is a flag.
-        text: the help. A default that is a number or a name is added to it.
-        default: the value if the option is not given. A flag is then False, a list empty.
+        text: the help. A default that is a number or a name is added to it, and for a list that
+            the option may be repeated.
+        default: the value if the option is not given. A flag is then False, a list empty, and the
+            positional INPUT standard input.
         more: further attributes of ``Option``.
     """
     words = usage.replace(",", " ").split()
@@ -78,7 +80,7 @@ def option(usage: str, text: str, *, default: Any = None, **more: Any) -> Any:
     metavar = usage[usage.rfind(names[-1]) + len(names[-1]) :].strip() if names else usage
     if default and isinstance(default, (int, float, str)) and "Default:" not in text:
         text += f" Default: {default:g}." if isinstance(default, float) else f" Default: {default}."
-    default = default if metavar else False
+    default = (default if names else ["-"]) if metavar else False
     return Option(names=names, metavar=metavar, help=text, default=default, **more)
 
 
@@ -104,9 +106,11 @@ class Settings:
             declared.heading = heading or f"Options of {command}"
             if kind.startswith("list"):
                 declared.multiple, declared.default = True, declared.default or []
+                declared.help += " May be repeated." if declared.names else ""
             if declared.read is None and kind.startswith(("int", "float")):
                 declared.read = int if kind.startswith("int") else _read_number
                 declared.form = "a whole number" if declared.read is int else "a number"
+                declared.least = declared.least or 0
 
     def __init__(self, **values: Any) -> None:
         options = self.options()

@@ -40,12 +40,10 @@ _FILES = "Input and output"
 class FileSettings(Settings, heading=_FILES):
     """Where rows come from, and where they go."""
 
-    inputs: list[str] = option(
-        "[INPUT]...", "JSONL files, also .gz. Default: stdin.", default=["-"]
-    )
+    inputs: list[str] = option("[INPUT]...", "JSONL files, also .gz. Default: stdin.")
     output: str | None = option(
         "-o, --output PATH",
-        "File for the rows, named PATH.partial until it is complete. Default: stdout.",
+        "File for the rows (PATH.partial until complete). Default: stdout.",
     )
     failures: str | None = option(
         "--failures PATH", "File for rows that failed. Default with -o a.jsonl: a.failures.jsonl."
@@ -100,9 +98,7 @@ class RequestSettings(Settings, heading="What to ask"):
         complete=complete_templates,
     )
     system_prompt: str | None = option(
-        "--system-prompt TEXT|@FILE",
-        "System message of each request. Default: none.",
-        read=read_text_or_file,
+        "--system-prompt TEXT|@FILE", "System message of each request.", read=read_text_or_file
     )
     temperature: float | None = option(
         "--temperature T", "Sampling temperature. Default: not sent."
@@ -112,17 +108,14 @@ class RequestSettings(Settings, heading="What to ask"):
         "--max-tokens N", "Most tokens in an answer. Default: not sent.", least=1
     )
     extra_body: Mapping[str, Any] | None = option(
-        "--extra-body JSON",
-        "JSON object that is merged into the body of each request.",
-        read=read_body,
+        "--extra-body JSON", "JSON object to merge into the body of each request.", read=read_body
     )
     decontaminate: list[str] = option(
-        "--decontaminate FILE",
-        "Reject rows that overlap with this benchmark (JSONL or text). May be repeated.",
+        "--decontaminate FILE", "Reject rows that overlap with this benchmark (JSONL or text)."
     )
     ngram: int = option(
         "--ngram N",
-        "With --decontaminate: a row overlaps if N words in sequence are the same.",
+        "With --decontaminate: words in sequence that make an overlap.",
         default=13,
         least=3,
     )
@@ -147,12 +140,12 @@ class EndpointSettings(Settings, heading="Endpoint and model"):
     base_urls: list[str] = option(
         "--base-url URL",
         "URL of the endpoint, with its /v1. Default: OPENAI_BASE_URL, else OpenAI's. The key is "
-        "read from OPENAI_API_KEY. May be repeated: the endpoints share the load.",
+        "read from OPENAI_API_KEY. Several endpoints share the load.",
         env="OPENAI_BASE_URL",
     )
     headers: list[tuple[str, str]] = option(
         "--header 'NAME: VALUE'",
-        "Header of every request. Default: CODESYNTH_HEADERS, a JSON object. May be repeated.",
+        "Header of every request. Default: CODESYNTH_HEADERS, a JSON object.",
         read=read_header,
     )
     offline: bool = option(
@@ -182,10 +175,7 @@ class SpeedSettings(Settings, heading="Speed and patience"):
         "--max-retries N", "Retries of a request after its first attempt.", default=5, least=0
     )
     max_outage: float = option(
-        "--max-outage S",
-        "Stop when no request has succeeded for S seconds.",
-        default=300.0,
-        least=0,
+        "--max-outage S", "Stop when no request has succeeded for S seconds.", default=300.0
     )
     ray: int | None = option(
         "--ray N",
@@ -245,7 +235,7 @@ class JournalSettings(PriceSettings, heading="Stop and resume"):
     )
     also_journal: list[str] = option(
         "--also-journal PATH",
-        "Use answers of this journal too; they are copied into the run's own. May be repeated.",
+        "Use answers of this journal too; they are copied into the run's own.",
         needs="--output --journal",
         excludes="--no-journal",
     )
@@ -253,7 +243,6 @@ class JournalSettings(PriceSettings, heading="Stop and resume"):
         "--max-cost C",
         "Stop cleanly and exit 5 before the answers in the journal cost more than C in total. "
         "Only --max-tokens makes the limit exact.",
-        least=0,
         needs="--price",
     )
 
@@ -277,15 +266,13 @@ class AskSettings(
         "--answer-key KEY", "Keep the whole text of the answer in this column."
     )
     messages_key: str | None = option(
-        "--messages-key KEY",
-        "Write the row as a chat in this column: a user message and an assistant message.",
+        "--messages-key KEY", "Write the row as a chat (user, assistant) in this column."
     )
     meta: bool = option(
         "--meta", "Add the column _codesynth: model, tokens, attempts, parameters and more."
     )
     verbose: bool = option(
-        "-v, --verbose",
-        "Print each retry, and each change of the number of requests in flight, with its reason.",
+        "-v, --verbose", "Print each retry, and each change of the concurrency, with the reason."
     )
     log_json: str | None = option(
         "--log-json PATH", "Add a JSON line a second to this file: rows, failures, tokens, cost."
@@ -399,10 +386,7 @@ class InstructionsSettings(AskSettings, command="gen-instructions"):
         "-n, --num-generate N", "Instructions to ask for.", default=10, least=0
     )
     num_few_shot: int = option(
-        "-k, --num-few-shot K",
-        "Examples in each prompt, chosen at random from the pool.",
-        default=3,
-        least=1,
+        "-k, --num-few-shot K", "Examples per prompt, chosen at random.", default=3, least=1
     )
     seed: int | None = option(
         "--seed N", "Seed for choosing the examples. Default: random; it is printed at the end."
@@ -432,8 +416,7 @@ class InstructionSettings(AskSettings, heading=_FILES):
     """Options of the commands that read one instruction per row."""
 
     input_key: str | None = option(
-        "--input-key KEY",
-        "Column with the instruction. Default: instruction, else generated_instruction.",
+        "--input-key KEY", "Column to read. Default: instruction, else generated_instruction."
     )
 
 
@@ -488,14 +471,14 @@ class GenSettings(AskSettings, command="gen"):
     )
     prefix: str = option(
         "--prefix TEXT",
-        "With --json: put TEXT before the names of the new columns.",
+        "With --json: TEXT begins each new column's name.",
         default="",
         needs="--json",
     )
     require: list[tuple[str, str]] = option(
         "--require NAME[:TYPE]",
         "With --json: rows without this field fail (bad_json). TYPE is string, integer, number, "
-        "boolean, list or object. May be repeated.",
+        "boolean, list or object.",
         read=read_field,
         needs="--json",
     )
@@ -580,9 +563,7 @@ class VerifySettings(RowSettings, command="verify"):
         "--unsafe", "Run the code without a sandbox: it can do all that you can do."
     )
     jobs: int | None = option(
-        "-j, --concurrency N",
-        "Rows that run at the same time. Default: one per processor core.",
-        least=1,
+        "-j, --concurrency N", "Rows that run at once. Default: one per processor core.", least=1
     )
 
     @property
@@ -595,11 +576,10 @@ class LookSettings(Settings, heading=_FILES):
     """Options of the commands that show rows to people."""
 
     inputs: list[str] = option(
-        "[FILE]...", "Outputs and failures files: JSONL, also .gz. Default: stdin.", default=["-"]
+        "[FILE]...", "Outputs and failures files: JSONL, also .gz. Default: stdin."
     )
     code_key: str | None = option(
-        "--code-key KEY",
-        "Column with the code. Default: generated_code, code or canonical_solution.",
+        "--code-key KEY", "Column with the code. Default: generated_code, code, canonical_solution."
     )
     reasoning_key: str | None = option(
         "--reasoning-key KEY",
@@ -629,7 +609,7 @@ class ShowSettings(LookSettings, command="show"):
     where: list[tuple[str, str, str]] = option(
         "--where CONDITION",
         "Show only rows for which this holds: KEY=VALUE, KEY!=VALUE, KEY (it has a value) or !KEY "
-        "(it has none). A dot leads into an object: verification.status=failed. May be repeated.",
+        "(it has none). A dot leads into an object: verification.status=failed.",
         read=read_condition,
         form="KEY=VALUE, KEY!=VALUE, KEY or !KEY, such as error.kind=truncated",
     )
@@ -652,7 +632,6 @@ class ReportSettings(LookSettings, PriceSettings, command="report"):
     inputs: list[str] = option(
         "[FILE]...",
         "Outputs, failures files and journals; JSONL also as .gz. Default: stdin.",
-        default=["-"],
     )
     instruction_key: str | None = option(
         "--instruction-key KEY",
@@ -678,7 +657,7 @@ class StatusSettings(PriceSettings, command="status"):
     """
 
     inputs: list[str] = option(
-        "PART...", "Outputs or journals of runs; a run may still be going on.", default=["-"]
+        "PART...", "Outputs or journals of runs; a run may still be going on."
     )
     json: bool = option("--json", "Print JSON instead of a table.")
 
@@ -693,7 +672,7 @@ class JoinSettings(FileSettings, command="join"):
     """
 
     inputs: list[str] = option(
-        "PART...", "Outputs of all parts of one job (--shard I/N), in any order.", default=["-"]
+        "PART...", "Outputs of all parts of one job (--shard I/N), in any order."
     )
 
 
