@@ -64,7 +64,7 @@ def ask(settings: AskSettings, divide: Divide | None = None) -> int:
         task = spec.task(settings, online.model)
         serving: LLMServing = online
         if journal is not None:
-            _set_job(run, spec, task, journal, online.model)
+            _set_job(run, spec, journal, online.model)
             rest = _choose_serving(run, settings, journal, online)
             also = _open_also(settings, journal, stack) if divide is None else ()
             serving = JournaledServing(journal, rest, also=also, before_asking=online.check_model)
@@ -140,31 +140,16 @@ def _open_also(
     return [stack.enter_context(open_to_read(path, answers=True)) for path in settings.also_journal]
 
 
-def _set_job(run: Run, spec: CommandSpec, task: Task, journal: Journal, model: str) -> None:
+def _set_job(run: Run, spec: CommandSpec, journal: Journal, model: str) -> None:
     """Store in the journal what is asked; refuse to replace another job's output."""
     not_joinable = "--accepted" if spec.quota is not None else None
     job = run.set_job({**spec.identity, "model": model}, journal, not_joinable)
     if journal.answers and journal.get_note("job") not in (None, job):
-        _say_changes(run, spec, task, journal)
+        words = f"the requests have changed since {journal.path} was written"
+        run.say(f"{words}: its {journal.answers} answers are used where they fit")
     notes = {"model": model, "job": job} | ({} if spec.seed is None else {"seed": str(spec.seed)})
     for name, value in notes.items():
         journal.set_note(name, value)
-
-
-def _say_changes(run: Run, spec: CommandSpec, task: Task, journal: Journal) -> None:
-    """Say what a changed model, template or parameter will cost, before it does."""
-    words = f"the requests have changed since {journal.path} was written"
-    if spec.quota is not None or not all(Path(name).is_file() for name in run.settings.inputs):
-        run.say(f"{words}: its {journal.answers} answers are used where they fit")
-        return
-    journal.refresh()
-    chosen = run.settings.is_mine
-    requests = pipeline.make_requests(spec.records(), task, Stats(), Stop(), chosen)
-    asked = [journal.get(each.key) is not None for each in requests if isinstance(each, Request)]
-    fit = sum(asked)
-    run.say(
-        f"{words}: {fit} of its {journal.answers} answers fit, {len(asked) - fit} requests are new"
-    )
 
 
 def _choose_serving(

@@ -11,27 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from codesynth import readers
 from codesynth.codec import loads
 from codesynth.errors import ConfigError
 from codesynth.models import META_KEY, Endpoint, SamplingParams
-from codesynth.options import (
-    Settings,
-    complete_languages,
-    complete_statuses,
-    complete_templates,
-    option,
-    read_body,
-    read_concurrency,
-    read_condition,
-    read_field,
-    read_header,
-    read_language,
-    read_mix,
-    read_price,
-    read_shard,
-    read_statuses,
-    read_text_or_file,
-)
+from codesynth.options import Settings, option
 
 OPENAI_URL = "https://api.openai.com/v1"
 _FILES = "Input and output"
@@ -59,7 +43,7 @@ class RowSettings(FileSettings, heading=_FILES):
         "--shard I/N",
         "Do one of N parts of a job: each N-th row, from number I (0 to N - 1).",
         default=(0, 1),
-        read=read_shard,
+        read=readers.shard,
         form="I/N with I from 0 to N - 1, such as 0/8",
     )
     unordered: bool = option("--unordered", "Write rows as they finish, not in input order.")
@@ -95,10 +79,10 @@ class RequestSettings(Settings, heading="What to ask"):
     prompt_template: str | None = option(
         "-t, --prompt-template NAME|PATH",
         "Text file with {placeholders}, or the name of a built-in one. Default: the command's own.",
-        complete=complete_templates,
+        complete=readers.template_names,
     )
     system_prompt: str | None = option(
-        "--system-prompt TEXT|@FILE", "System message of each request.", read=read_text_or_file
+        "--system-prompt TEXT|@FILE", "System message of each request.", read=readers.text_or_file
     )
     temperature: float | None = option(
         "--temperature T", "Sampling temperature. Default: not sent."
@@ -108,7 +92,9 @@ class RequestSettings(Settings, heading="What to ask"):
         "--max-tokens N", "Most tokens in an answer. Default: not sent.", least=1
     )
     extra_body: Mapping[str, Any] | None = option(
-        "--extra-body JSON", "JSON object to merge into the body of each request.", read=read_body
+        "--extra-body JSON",
+        "JSON object to merge into the body of each request.",
+        read=readers.body,
     )
     decontaminate: list[str] = option(
         "--decontaminate FILE", "Reject rows that overlap with this benchmark (JSONL or text)."
@@ -146,7 +132,7 @@ class EndpointSettings(Settings, heading="Endpoint and model"):
     headers: list[tuple[str, str]] = option(
         "--header 'NAME: VALUE'",
         "Header of every request. Default: CODESYNTH_HEADERS, a JSON object.",
-        read=read_header,
+        read=readers.header,
     )
     offline: bool = option(
         "--offline", "Practise: a built-in endpoint answers. No model, no network, no key."
@@ -160,7 +146,7 @@ class SpeedSettings(Settings, heading="Speed and patience"):
         "-j, --concurrency N|auto",
         "Most requests in flight. Default: auto, as many as the endpoint takes.",
         default=0,
-        read=read_concurrency,
+        read=readers.concurrency,
         form="a number from 1, or auto",
     )
     rpm: float | None = option("--rpm N", "Most requests per minute.", least=0.01)
@@ -217,7 +203,7 @@ class PriceSettings(Settings, heading="Cost"):
     price: tuple[float, float] | None = option(
         "--price IN,OUT",
         "Price per million tokens, of prompts and of answers. Default: no cost is shown.",
-        read=read_price,
+        read=readers.price,
         form="IN,OUT, two numbers such as 0.15,0.6",
     )
 
@@ -362,7 +348,7 @@ def _absolute(paths: Sequence[str]) -> list[str]:
 def _headers_of(environ: Mapping[str, str]) -> dict[str, str]:
     text = environ.get("CODESYNTH_HEADERS") or "{}"
     try:
-        return dict(read_header(f"{name}: {value}") for name, value in loads(text).items())
+        return dict(readers.header(f"{name}: {value}") for name, value in loads(text).items())
     except (ValueError, AttributeError) as exc:
         raise ConfigError(
             'CODESYNTH_HEADERS must be a JSON object of headers, such as {"X-Title": "my run"}'
@@ -395,7 +381,7 @@ class InstructionsSettings(AskSettings, command="gen-instructions"):
         "--mix H:M",
         "Examples in each prompt: H rows written by people (column --input-key) and M generated "
         "rows (column --output-key), such as 6:2. Replaces -k.",
-        read=read_mix,
+        read=readers.mix,
         form="H:M, two numbers such as 6:2",
     )
     novelty: float | None = option(
@@ -433,8 +419,8 @@ class CodeSettings(InstructionSettings, command="gen-code"):
     language: str | None = option(
         "--language NAME",
         "Language of the code. Default: the one that the instruction and the answer name.",
-        read=read_language,
-        complete=complete_languages,
+        read=readers.language,
+        complete=readers.language_names,
     )
 
 
@@ -479,7 +465,7 @@ class GenSettings(AskSettings, command="gen"):
         "--require NAME[:TYPE]",
         "With --json: rows without this field fail (bad_json). TYPE is string, integer, number, "
         "boolean, list or object.",
-        read=read_field,
+        read=readers.field,
         needs="--json",
     )
 
@@ -525,8 +511,8 @@ class VerifySettings(RowSettings, command="verify"):
         "--keep STATUS,...",
         "Keep only rows with these statuses: passed, failed, error, timeout, syntax_error, "
         "no_tests, unsupported. Default: all.",
-        read=read_statuses,
-        complete=complete_statuses,
+        read=readers.statuses,
+        complete=readers.status_names,
     )
     best: bool = option(
         "--best",
@@ -610,7 +596,7 @@ class ShowSettings(LookSettings, command="show"):
         "--where CONDITION",
         "Show only rows for which this holds: KEY=VALUE, KEY!=VALUE, KEY (it has a value) or !KEY "
         "(it has none). A dot leads into an object: verification.status=failed.",
-        read=read_condition,
+        read=readers.condition,
         form="KEY=VALUE, KEY!=VALUE, KEY or !KEY, such as error.kind=truncated",
     )
     limit: int | None = option("--limit N", "Take only the first N such rows.", least=1)
