@@ -77,9 +77,8 @@ class Run:
         self.assumed_model: str | None = None
         self.fewest_rows = 0
         self.stop, self.stats = Stop(), Stats()
-        self.notes = RunNotes(self.stats, self.total, log)
+        self.notes = RunNotes(self.stats, self.total, journal, log)
         self.notes.cost = lambda: None if budget is None else budget.spent
-        self.notes.journal = journal
         limit = float("inf") if settings.max_time is None else settings.max_time
         self._deadline = time.monotonic() + limit
         self._next_look = 0.0
