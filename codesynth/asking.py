@@ -15,9 +15,9 @@ from codesynth.estimate import Estimate, is_spread
 from codesynth.journal import BatchLog, Journal, JournaledServing, open_to_read
 from codesynth.models import Endpoint, Request, Stats
 from codesynth.pipeline import Stop, Task
-from codesynth.process import stop_on_signal
+from codesynth.process import EXIT_FAILED_ROWS, EXIT_OK, stop_on_signal
 from codesynth.progress import Progress
-from codesynth.run import EXIT_FAILED_ROWS, EXIT_OK, Run, open_journal
+from codesynth.run import Run, open_journal
 from codesynth.serving import LLMServing
 from codesynth.serving.client import APILLMServing
 from codesynth.serving.limits import Budget, Price

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from time import monotonic
 from typing import Any, Protocol
@@ -64,22 +64,20 @@ class RowWindow(Protocol):
         ...
 
 
+@dataclass
 class Stop:
-    """Ends a run from outside, after a signal or at a time limit.
+    """Ends a run from outside, after a signal or at a time limit; ``triggered`` counts how often.
 
     Attributes:
-        triggered: how often it was; 0 while the run may go on.
-        grace: seconds to wait for requests in flight; None waits for all of them.
         signal: the number of the signal, if one ended the run.
     """
 
-    def __init__(self) -> None:
-        self.triggered = 0
-        self.grace: float | None = None
-        self.signal: int | None = None
+    triggered: int = 0
+    grace: float | None = None
+    signal: int | None = None
 
     def trigger(self, grace: float | None) -> None:
-        """Send nothing more."""
+        """Send nothing more; wait ``grace`` seconds for requests in flight, or for all of them."""
         self.grace = grace
         self.triggered += 1
 
@@ -199,11 +197,8 @@ def run(
 
     Args:
         records: pulled in the serving's feeder thread, as fast as requests can be sent.
-        stats: kept up to date.
         chosen: see ``make_requests``.
         ordered: write rows in the order of the records; early rows wait, if many then on disk.
-        window: decides about rows that belong together.
-        filters: asked one after the other about each row.
         drain_grace: if a row cannot be written, seconds to wait for requests in flight, so that
             a journal in ``serving`` keeps their answers; None does not wait.
         tick: called ten times a second.
@@ -212,7 +207,7 @@ def run(
         EndpointError: no request can succeed; what was answered is written first.
         RunError: a row was lost or written twice.
     """
-    lines = _Lines(files, stats, window, filters, ordered=ordered)
+    lines = _Lines(files, stats, window, filters, Reorder() if ordered else None)
     filtered = bool(filters) or window is not None
     requests = make_requests(records, task, stats, stop, chosen)
     stream = responses(serving.generate(requests), stop, tick)
@@ -253,31 +248,26 @@ class _Lines:
         stats: Stats,
         window: RowWindow | None,
         filters: Sequence[RowFilter],
-        *,
-        ordered: bool,
+        reorder: Reorder | None,
     ) -> None:
-        self._files, self._stats = files, stats
+        self._files, self._stats, self._reorder = files, stats, reorder
         self._window, self._filters = window, filters
-        self._reorder = Reorder() if ordered else None
 
     def put(self, position: int, row: Row) -> None:
-        if self._reorder is None:
-            self._decide(row)
-        else:
-            for each in self._reorder.put(position, row):
-                self._decide(each)
+        self._decide((row,) if self._reorder is None else self._reorder.put(position, row))
 
     def put_rest(self) -> None:
         """Write the rows that still wait, also those behind a row that will not come."""
-        for each in self._reorder.rest() if self._reorder is not None else ():
-            self._decide(each)
+        if self._reorder is not None:
+            self._decide(self._reorder.rest())
         for row, reason in self._window.rest() if self._window is not None else ():
             self._write(row, reason)
 
-    def _decide(self, row: Row) -> None:
-        if self._window is None:
-            self._write(row, None)
-        else:
+    def _decide(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            if self._window is None:
+                self._write(row, None)
+                continue
             for each, reason in self._window.put(row):
                 self._write(each, reason)
 

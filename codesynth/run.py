@@ -16,14 +16,19 @@ from codesynth.journal import Journal
 from codesynth.models import Record, Stats
 from codesynth.notes import RunNotes, fates_note, job_note
 from codesynth.pipeline import RowFilter, RowWindow, Stop, Task
-from codesynth.process import DRAIN_SECONDS, stop_on_signal
+from codesynth.process import (
+    DRAIN_SECONDS,
+    EXIT_FAILED_ROWS,
+    EXIT_LIMIT,
+    EXIT_OK,
+    stop_on_signal,
+)
 from codesynth.progress import Progress
 from codesynth.serving import LLMServing
 from codesynth.serving.limits import Budget
 from codesynth.settings import RowSettings
 from codesynth.storage import Files, pack_fates
 
-EXIT_OK, EXIT_FAILED_ROWS, EXIT_LIMIT = 0, 3, 5
 _LOOK_SECONDS = 1.0
 _FIX = "Choose another -o, or replace it with --overwrite"
 

@@ -19,7 +19,7 @@ from codesynth.codec import loads
 from codesynth.errors import BusyError, CodesynthError, ConfigError, JournalError, RunError
 from codesynth.journal import open_to_read
 from codesynth.notes import FIGURES
-from codesynth.process import stop_on_signal
+from codesynth.process import EXIT_FAILED_ROWS, EXIT_LIMIT, EXIT_OK, stop_on_signal
 from codesynth.scale.join import in_order, merge, read_part
 from codesynth.settings import AskSettings, InstructionsSettings
 from codesynth.storage import sibling_path
@@ -76,7 +76,7 @@ def _ask(ray: Any, whole: run.Run, parts: Sequence[AskSettings], at_once: int) -
                 ray.cancel(each)
     if error is not None:
         raise error
-    return sum(result in (run.EXIT_OK, run.EXIT_FAILED_ROWS) for result in results)
+    return sum(result in (EXIT_OK, EXIT_FAILED_ROWS) for result in results)
 
 
 def _result(ray: Any, task: Any) -> int | CodesynthError:
@@ -137,7 +137,7 @@ def run_part(
             return asking.ask(settings)
         except CodesynthError as exc:
             if not isinstance(exc, BusyError) or time.monotonic() > give_up:
-                return exc if exc.exit_code != run.EXIT_LIMIT else run.EXIT_LIMIT
+                return exc if exc.exit_code != EXIT_LIMIT else EXIT_LIMIT
         time.sleep(1)
 
 
