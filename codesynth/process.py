@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from codesynth.pipeline import Stop
 
-EXIT_PIPE = 141
+EXIT_OK, EXIT_USAGE, EXIT_FAILED_ROWS, EXIT_LIMIT = 0, 2, 3, 5
+EXIT_INTERRUPTED, EXIT_PIPE = 130, 141
 DRAIN_SECONDS = 3.0
 """After a signal, requests in flight have this long to be answered: they are paid for."""
 EXIT_SECONDS = 4.5

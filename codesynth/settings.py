@@ -8,31 +8,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
+from codesynth import readers
 from codesynth.codec import loads
 from codesynth.errors import ConfigError
 from codesynth.models import META_KEY, Endpoint, SamplingParams
-from codesynth.options import (
-    Settings,
-    complete_languages,
-    complete_statuses,
-    complete_templates,
-    option,
-    read_body,
-    read_concurrency,
-    read_condition,
-    read_field,
-    read_header,
-    read_language,
-    read_mix,
-    read_price,
-    read_shard,
-    read_statuses,
-    read_text_or_file,
-)
+from codesynth.options import Settings, option
 
 OPENAI_URL = "https://api.openai.com/v1"
 _FILES = "Input and output"
@@ -44,7 +27,7 @@ class FileSettings(Settings, heading=_FILES):
     inputs: list[str] = option("[INPUT]...", "JSONL files, also .gz. Default: stdin.")
     output: str | None = option(
         "-o, --output PATH",
-        "File for the rows, named PATH.partial until it is complete. Default: stdout.",
+        "File for the rows (PATH.partial until complete). Default: stdout.",
     )
     failures: str | None = option(
         "--failures PATH", "File for rows that failed. Default with -o a.jsonl: a.failures.jsonl."
@@ -60,7 +43,7 @@ class RowSettings(FileSettings, heading=_FILES):
         "--shard I/N",
         "Do one of N parts of a job: each N-th row, from number I (0 to N - 1).",
         default=(0, 1),
-        read=read_shard,
+        read=readers.shard,
         form="I/N with I from 0 to N - 1, such as 0/8",
     )
     unordered: bool = option("--unordered", "Write rows as they finish, not in input order.")
@@ -96,12 +79,10 @@ class RequestSettings(Settings, heading="What to ask"):
     prompt_template: str | None = option(
         "-t, --prompt-template NAME|PATH",
         "Text file with {placeholders}, or the name of a built-in one. Default: the command's own.",
-        complete=complete_templates,
+        complete=readers.template_names,
     )
     system_prompt: str | None = option(
-        "--system-prompt TEXT|@FILE",
-        "System message of each request. Default: none.",
-        read=read_text_or_file,
+        "--system-prompt TEXT|@FILE", "System message of each request.", read=readers.text_or_file
     )
     temperature: float | None = option(
         "--temperature T", "Sampling temperature. Default: not sent."
@@ -112,16 +93,15 @@ class RequestSettings(Settings, heading="What to ask"):
     )
     extra_body: Mapping[str, Any] | None = option(
         "--extra-body JSON",
-        "JSON object that is merged into the body of each request.",
-        read=read_body,
+        "JSON object to merge into the body of each request.",
+        read=readers.body,
     )
     decontaminate: list[str] = option(
-        "--decontaminate FILE",
-        "Reject rows that overlap with this benchmark (JSONL or text). May be repeated.",
+        "--decontaminate FILE", "Reject rows that overlap with this benchmark (JSONL or text)."
     )
     ngram: int = option(
         "--ngram N",
-        "With --decontaminate: a row overlaps if N words in sequence are the same.",
+        "With --decontaminate: words in sequence that make an overlap.",
         default=13,
         least=3,
     )
@@ -146,13 +126,13 @@ class EndpointSettings(Settings, heading="Endpoint and model"):
     base_urls: list[str] = option(
         "--base-url URL",
         "URL of the endpoint, with its /v1. Default: OPENAI_BASE_URL, else OpenAI's. The key is "
-        "read from OPENAI_API_KEY. May be repeated: the endpoints share the load.",
+        "read from OPENAI_API_KEY. Several endpoints share the load.",
         env="OPENAI_BASE_URL",
     )
     headers: list[tuple[str, str]] = option(
         "--header 'NAME: VALUE'",
-        "Header of every request. Default: CODESYNTH_HEADERS, a JSON object. May be repeated.",
-        read=read_header,
+        "Header of every request. Default: CODESYNTH_HEADERS, a JSON object.",
+        read=readers.header,
     )
     offline: bool = option(
         "--offline", "Practise: a built-in endpoint answers. No model, no network, no key."
@@ -166,7 +146,7 @@ class SpeedSettings(Settings, heading="Speed and patience"):
         "-j, --concurrency N|auto",
         "Most requests in flight. Default: auto, as many as the endpoint takes.",
         default=0,
-        read=read_concurrency,
+        read=readers.concurrency,
         form="a number from 1, or auto",
     )
     rpm: float | None = option("--rpm N", "Most requests per minute.", least=0.01)
@@ -181,10 +161,7 @@ class SpeedSettings(Settings, heading="Speed and patience"):
         "--max-retries N", "Retries of a request after its first attempt.", default=5, least=0
     )
     max_outage: float = option(
-        "--max-outage S",
-        "Stop when no request has succeeded for S seconds.",
-        default=300.0,
-        least=0,
+        "--max-outage S", "Stop when no request has succeeded for S seconds.", default=300.0
     )
     ray: int | None = option(
         "--ray N",
@@ -226,7 +203,7 @@ class PriceSettings(Settings, heading="Cost"):
     price: tuple[float, float] | None = option(
         "--price IN,OUT",
         "Price per million tokens, of prompts and of answers. Default: no cost is shown.",
-        read=read_price,
+        read=readers.price,
         form="IN,OUT, two numbers such as 0.15,0.6",
     )
 
@@ -244,7 +221,7 @@ class JournalSettings(PriceSettings, heading="Stop and resume"):
     )
     also_journal: list[str] = option(
         "--also-journal PATH",
-        "Use answers of this journal too; they are copied into the run's own. May be repeated.",
+        "Use answers of this journal too; they are copied into the run's own.",
         needs="--output --journal",
         excludes="--no-journal",
     )
@@ -252,7 +229,6 @@ class JournalSettings(PriceSettings, heading="Stop and resume"):
         "--max-cost C",
         "Stop cleanly and exit 5 before the answers in the journal cost more than C in total. "
         "Only --max-tokens makes the limit exact.",
-        least=0,
         needs="--price",
     )
 
@@ -276,15 +252,13 @@ class AskSettings(
         "--answer-key KEY", "Keep the whole text of the answer in this column."
     )
     messages_key: str | None = option(
-        "--messages-key KEY",
-        "Write the row as a chat in this column: a user message and an assistant message.",
+        "--messages-key KEY", "Write the row as a chat (user, assistant) in this column."
     )
     meta: bool = option(
         "--meta", "Add the column _codesynth: model, tokens, attempts, parameters and more."
     )
     verbose: bool = option(
-        "-v, --verbose",
-        "Print each retry, and each change of the number of requests in flight, with its reason.",
+        "-v, --verbose", "Print each retry, and each change of the concurrency, with the reason."
     )
     log_json: str | None = option(
         "--log-json PATH", "Add a JSON line a second to this file: rows, failures, tokens, cost."
@@ -343,8 +317,7 @@ class AskSettings(
         template = self.prompt_template
         if template is not None and Path(template).exists():
             template = str(Path(template).absolute())
-        return replace(
-            self,
+        return self.replace(
             shard=(number, of),
             output=output,
             inputs=_absolute(self.inputs),
@@ -361,8 +334,7 @@ class AskSettings(
 
     def share(self, number: int) -> Self:
         """Divide the limits among ``number`` processes that run at the same time."""
-        return replace(
-            self,
+        return self.replace(
             concurrency=self.concurrency // number,
             rpm=self.rpm and self.rpm / number,
             tpm=self.tpm and self.tpm / number,
@@ -376,7 +348,7 @@ def _absolute(paths: Sequence[str]) -> list[str]:
 def _headers_of(environ: Mapping[str, str]) -> dict[str, str]:
     text = environ.get("CODESYNTH_HEADERS") or "{}"
     try:
-        return dict(read_header(f"{name}: {value}") for name, value in loads(text).items())
+        return dict(readers.header(f"{name}: {value}") for name, value in loads(text).items())
     except (ValueError, AttributeError) as exc:
         raise ConfigError(
             'CODESYNTH_HEADERS must be a JSON object of headers, such as {"X-Title": "my run"}'
@@ -400,10 +372,7 @@ class InstructionsSettings(AskSettings, command="gen-instructions"):
         "-n, --num-generate N", "Instructions to ask for.", default=10, least=0
     )
     num_few_shot: int = option(
-        "-k, --num-few-shot K",
-        "Examples in each prompt, chosen at random from the pool.",
-        default=3,
-        least=1,
+        "-k, --num-few-shot K", "Examples per prompt, chosen at random.", default=3, least=1
     )
     seed: int | None = option(
         "--seed N", "Seed for choosing the examples. Default: random; it is printed at the end."
@@ -412,7 +381,7 @@ class InstructionsSettings(AskSettings, command="gen-instructions"):
         "--mix H:M",
         "Examples in each prompt: H rows written by people (column --input-key) and M generated "
         "rows (column --output-key), such as 6:2. Replaces -k.",
-        read=read_mix,
+        read=readers.mix,
         form="H:M, two numbers such as 6:2",
     )
     novelty: float | None = option(
@@ -433,8 +402,7 @@ class InstructionSettings(AskSettings, heading=_FILES):
     """Options of the commands that read one instruction per row."""
 
     input_key: str | None = option(
-        "--input-key KEY",
-        "Column with the instruction. Default: instruction, else generated_instruction.",
+        "--input-key KEY", "Column to read. Default: instruction, else generated_instruction."
     )
 
 
@@ -451,8 +419,8 @@ class CodeSettings(InstructionSettings, command="gen-code"):
     language: str | None = option(
         "--language NAME",
         "Language of the code. Default: the one that the instruction and the answer name.",
-        read=read_language,
-        complete=complete_languages,
+        read=readers.language,
+        complete=readers.language_names,
     )
 
 
@@ -489,15 +457,15 @@ class GenSettings(AskSettings, command="gen"):
     )
     prefix: str = option(
         "--prefix TEXT",
-        "With --json: put TEXT before the names of the new columns.",
+        "With --json: TEXT begins each new column's name.",
         default="",
         needs="--json",
     )
     require: list[tuple[str, str]] = option(
         "--require NAME[:TYPE]",
         "With --json: rows without this field fail (bad_json). TYPE is string, integer, number, "
-        "boolean, list or object. May be repeated.",
-        read=read_field,
+        "boolean, list or object.",
+        read=readers.field,
         needs="--json",
     )
 
@@ -543,8 +511,8 @@ class VerifySettings(RowSettings, command="verify"):
         "--keep STATUS,...",
         "Keep only rows with these statuses: passed, failed, error, timeout, syntax_error, "
         "no_tests, unsupported. Default: all.",
-        read=read_statuses,
-        complete=complete_statuses,
+        read=readers.statuses,
+        complete=readers.status_names,
     )
     best: bool = option(
         "--best",
@@ -581,9 +549,7 @@ class VerifySettings(RowSettings, command="verify"):
         "--unsafe", "Run the code without a sandbox: it can do all that you can do."
     )
     jobs: int | None = option(
-        "-j, --concurrency N",
-        "Rows that run at the same time. Default: one per processor core.",
-        least=1,
+        "-j, --concurrency N", "Rows that run at once. Default: one per processor core.", least=1
     )
 
     @property
@@ -599,8 +565,7 @@ class LookSettings(Settings, heading=_FILES):
         "[FILE]...", "Outputs and failures files: JSONL, also .gz. Default: stdin."
     )
     code_key: str | None = option(
-        "--code-key KEY",
-        "Column with the code. Default: generated_code, code or canonical_solution.",
+        "--code-key KEY", "Column with the code. Default: generated_code, code, canonical_solution."
     )
     reasoning_key: str | None = option(
         "--reasoning-key KEY",
@@ -630,8 +595,8 @@ class ShowSettings(LookSettings, command="show"):
     where: list[tuple[str, str, str]] = option(
         "--where CONDITION",
         "Show only rows for which this holds: KEY=VALUE, KEY!=VALUE, KEY (it has a value) or !KEY "
-        "(it has none). A dot leads into an object: verification.status=failed. May be repeated.",
-        read=read_condition,
+        "(it has none). A dot leads into an object: verification.status=failed.",
+        read=readers.condition,
         form="KEY=VALUE, KEY!=VALUE, KEY or !KEY, such as error.kind=truncated",
     )
     limit: int | None = option("--limit N", "Take only the first N such rows.", least=1)
@@ -651,7 +616,8 @@ class ReportSettings(LookSettings, PriceSettings, command="report"):
     """
 
     inputs: list[str] = option(
-        "[FILE]...", "Outputs, failures files and journals; JSONL also as .gz. Default: stdin."
+        "[FILE]...",
+        "Outputs, failures files and journals; JSONL also as .gz. Default: stdin.",
     )
     instruction_key: str | None = option(
         "--instruction-key KEY",

@@ -304,7 +304,9 @@ def test_a_pool_smaller_than_a_prompt_is_told_with_both_numbers() -> None:
 def test_a_run_in_which_every_row_failed_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_bytes(lines({"text": "a"}, {"text": "b"}))
     storage = JSONLStorage(tmp_path / "in.jsonl", tmp_path / "out.jsonl")
-    with pytest.raises(RunError, match=r"all 2 rows failed; the first: .*in.jsonl:1: missing_key"):
+    with pytest.raises(
+        RunError, match=r"all 2 rows failed; first failure: .*in.jsonl:1: missing_key"
+    ):
         CodeInstructionToCodeGenerator(offline()).run(storage)
 
 

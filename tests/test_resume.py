@@ -176,34 +176,22 @@ def test_a_pipe_may_name_a_journal(job: Job) -> None:
         ("--extra-body", '{"top_k": 3}'),
     ],
 )
-def test_a_changed_request_is_told_with_its_price(job: Job, options: tuple[object, ...]) -> None:
+def test_a_changed_request_is_told_and_asked(job: Job, options: tuple[object, ...]) -> None:
     job.run()
     job.asked()
-    told = job.run(*options, "--overwrite").err
-    assert f"have changed since {job.journal} was written" in told
-    assert "0 of its 3 answers fit, 3 requests are new" in told
+    words = f"have changed since {job.journal} was written: its 3 answers are used where they fit"
+    assert words in job.run(*options, "--overwrite").err
     assert job.asked() == "abc"
     job.write(["a", "d"])
-    with job.rows.open("ab") as file:
-        file.write(b"no json\n")
-    told = job.run("--model", "test-model", "--overwrite", code=3).err
-    assert "1 of its 6 answers fit, 1 requests are new" in told
-    assert "have changed" not in job.run(code=3).err
+    job.run("--model", "test-model", "--overwrite")
+    assert job.asked() == "d"
+    assert "have changed" not in job.run().err
 
 
 def test_a_changed_template_is_told(job: Job) -> None:
     job.run()
     bare(job.folder, "Do: {instruction}")
-    assert "0 of its 3 answers fit, 3 requests are new" in job.run("--overwrite").err
-
-
-def test_a_changed_request_is_told_where_the_input_cannot_be_counted(job: Job) -> None:
-    args = ("gen-code", "--journal", job.journal)
-    codesynth(*args, stdin=instructions("a", "b"), endpoint=job.endpoint)
-    done = codesynth(
-        *(*args, "--temperature", 0), stdin=instructions("a", "b"), endpoint=job.endpoint
-    )
-    assert "its 2 answers are used where they fit" in done.err
+    assert "have changed" in job.run("--overwrite").err
 
 
 def test_a_changed_request_is_not_the_unusable_one(job: Job) -> None:

@@ -99,18 +99,13 @@ class _Generator:
     ) -> list[str]:
         """Write rows and failures to files as they come, in order."""
         serving, task = self._serving_and_task(operator)
-        stats, stop, first = Stats(), pipeline.Stop(), ""
-
-        def note(record: Record, failure: Failure) -> None:
-            nonlocal first
-            first = first or f"{record.where}: {failure.kind}: {failure.message}"
-
+        stats, stop = Stats(), pipeline.Stop()
         with storage.open() as files:
             files.start()
-            pipeline.run(records, task, serving, files, stats=stats, stop=stop, on_failure=note)
+            pipeline.run(records, task, serving, files, stats=stats, stop=stop)
             files.commit()
         if stats.failed == stats.rows > 0:
-            raise RunError(f"all {stats.rows} rows failed; the first: {first}")
+            raise RunError(f"all {stats.rows} rows failed; {stats.describe_first_failure()}")
         return list(operator.columns)
 
     def _fill_in(

@@ -9,7 +9,6 @@ import socket
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from glob import escape, glob
 from pathlib import Path
@@ -20,7 +19,7 @@ from codesynth.codec import loads
 from codesynth.errors import BusyError, CodesynthError, ConfigError, JournalError, RunError
 from codesynth.journal import open_to_read
 from codesynth.notes import FIGURES
-from codesynth.process import stop_on_signal
+from codesynth.process import EXIT_FAILED_ROWS, EXIT_LIMIT, EXIT_OK, stop_on_signal
 from codesynth.scale.join import in_order, merge, read_part
 from codesynth.settings import AskSettings, InstructionsSettings
 from codesynth.storage import sibling_path
@@ -77,7 +76,7 @@ def _ask(ray: Any, whole: run.Run, parts: Sequence[AskSettings], at_once: int) -
                 ray.cancel(each)
     if error is not None:
         raise error
-    return sum(result in (run.EXIT_OK, run.EXIT_FAILED_ROWS) for result in results)
+    return sum(result in (EXIT_OK, EXIT_FAILED_ROWS) for result in results)
 
 
 def _result(ray: Any, task: Any) -> int | CodesynthError:
@@ -108,7 +107,7 @@ def divide(
     """
     count, out = settings.ray or 1, str(Path(settings.output or "").absolute())
     if isinstance(settings, InstructionsSettings):
-        settings = replace(settings, seed=spec.seed)
+        settings = settings.replace(seed=spec.seed)
     limited = settings.concurrency or settings.rpm or settings.tpm  # else, a cluster may grow
     at_once = min(count, slots, settings.concurrency or slots) if limited else count
     settings = settings.share(at_once)
@@ -131,14 +130,14 @@ def run_part(
     """
     os.environ.update(environ)
     if settings.max_time is not None:
-        settings = replace(settings, max_time=max(0.0, started + settings.max_time - time.time()))
+        settings = settings.replace(max_time=max(0.0, started + settings.max_time - time.time()))
     give_up = time.monotonic() + _BUSY_SECONDS
     while True:
         try:
             return asking.ask(settings)
         except CodesynthError as exc:
             if not isinstance(exc, BusyError) or time.monotonic() > give_up:
-                return exc if exc.exit_code != run.EXIT_LIMIT else run.EXIT_LIMIT
+                return exc if exc.exit_code != EXIT_LIMIT else EXIT_LIMIT
         time.sleep(1)
 
 
