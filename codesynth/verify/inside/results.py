@@ -7,6 +7,7 @@ import mmap
 import os
 import signal
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 MOST_TESTS, MAX_MESSAGE, MEMORY_BYTES = 10_000, 300, 1 << 16
@@ -26,10 +27,8 @@ def verdict(status: str, results: str = "", message: str = "") -> dict[str, Any]
 class Results:
     """One letter a test: ``.`` passed, ``F`` failed, ``E`` error; and the first problem in words.
 
-    Each test runs in a ``with`` block of this object. The server shares the memory, so it can read
-    the letters even if the process is killed.
-
     Args:
+        memory: the letters are kept there too; the server can read them if the process is killed.
         text: the tests, of which messages quote lines.
     """
 
@@ -43,12 +42,14 @@ class Results:
         self._expected = min(self._expected + tests, MOST_TESTS)
         self._publish()
 
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+    def run(self, test: Callable[[], object]) -> None:
+        """Run a test, which fails if it raises anything."""
+        error = None
+        try:
+            test()
+        except BaseException as exc:
+            error = exc
         self.note(error)
-        return True
 
     def note(self, error: BaseException | None) -> None:
         """Note the error of a test, or None. Tests may skip themselves; code must not skip them."""
@@ -85,7 +86,7 @@ def write_record(memory: mmap.mmap, record: dict[str, Any]) -> None:
 
 
 def read_record(memory: mmap.mmap, reason: str, status: int) -> dict[str, Any]:
-    """Read the verdict that a row's process wrote; without one, make it from how the process ended.
+    """Read the verdict of a row's process; without one, make it from how the process ended.
 
     Args:
         reason: why the server ended the process; empty if it ended by itself.
