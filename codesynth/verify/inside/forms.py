@@ -24,7 +24,7 @@ from .results import TEST_FILE, Results
 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 NEEDS_PYTEST = re.compile(
-    r"(?m)^(@(pytest\.(?!mark\.asyncio)|fixture)|class Test|def (setup|teardown)_|def test\w*\([^)])"
+    r"(?m)^(@pytest\.(?!mark\.asyncio)|@fixture|class Test|def (setup|teardown)_|def test\w*\([^)])"
 )
 """Marks, fixtures, test functions with arguments, and test classes that are not of unittest."""
 LEFT_OUT = re.compile(r"if.* __name__|(test\w*|(\w+\.)?main)\(")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import mmap
-import os
-import signal
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -85,20 +83,13 @@ def write_record(memory: mmap.mmap, record: dict[str, Any]) -> None:
     memory.write(json.dumps(record).encode() + b"\n")
 
 
-def read_record(memory: mmap.mmap, reason: str, status: int) -> dict[str, Any]:
-    """Read the verdict of a row's process; without one, make it from how the process ended.
-
-    Args:
-        reason: why the server ended the process; empty if it ended by itself.
-        status: the exit status of the process.
-    """
+def read_record(memory: mmap.mmap, reason: str) -> dict[str, Any]:
+    """Read the verdict of a row; without one, or if its process did not end well, make it."""
     record, is_whole, _ = memory[MOST_TESTS + 1 :].partition(b"\n")
     if is_whole and not reason:
         made: dict[str, Any] = json.loads(record)
         return made
     kind = "timeout" if reason == TIMEOUT else "error"
     marks = memory[: MOST_TESTS + 1].partition(b"\0")[0].decode()
-    is_killed = os.WIFSIGNALED(status)
-    end = signal.strsignal(os.WTERMSIG(status)) if is_killed else f"code {os.WEXITSTATUS(status)}"
-    message = reason or f"the code ended its process: {end}"
-    return verdict(kind, marks.replace("?", kind[0].upper()), message)
+    letters = marks.replace("?", kind[0].upper())
+    return verdict(kind, letters, reason or "the code ended its process: code 0")
