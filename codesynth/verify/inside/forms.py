@@ -27,10 +27,10 @@ NEEDS_PYTEST = re.compile(
     r"(?m)^(@pytest\.(?!mark\.asyncio)|@fixture|class Test|def (setup|teardown)_|def test\w*\([^)])"
 )
 """Marks, fixtures, test functions with arguments, and test classes that are not of unittest."""
-LEFT_OUT = re.compile(r"if.* __name__|(test\w*|(\w+\.)?main)\(")
+LEFT_OUT = re.compile(r"if\b.*__name__|(test\w*|(\w+\.)?main)\(")
 """Statements that run the tests; here they are run one by one."""
 IMPORT = re.compile(r"(?m)^\s*from ([\w.]+) import")
-MUST_FAIL = AssertionError("test_codesynth_must_fail")
+MUST_FAIL = "test_codesynth_must_fail"
 
 
 class Tests:
@@ -45,7 +45,8 @@ class Tests:
 
     def __init__(self, text: str) -> None:
         self.text, self._lines = text, text.split("\n")
-        self.needs_pytest = "TestCase)" not in text and bool(NEEDS_PYTEST.search(text))
+        is_unittest = re.search(r"\bTestCase[,)]", text)
+        self.needs_pytest = not is_unittest and bool(NEEDS_PYTEST.search(text))
         body = ast.parse(text).body
         functions = {one.name: one for one in body if isinstance(one, DEFINITIONS[:2])}
         asserting = [name for name, one in functions.items() if "assert" in self._source(one)]
@@ -88,10 +89,10 @@ def run_text(tests: Tests, module: ModuleType, results: Results, entry: str | No
         run_pytest(tests, module, results)
         return
     for name, one in defined:
-        if name.startswith("test"):
-            results.run(partial(call, one))
-        elif hasattr(one, "setUpClass"):
+        if hasattr(one, "setUpClass"):
             run_case(one, results)
+        elif name.startswith("test") and not isinstance(one, type):
+            results.run(partial(call, one))
 
 
 def replace_missing_modules(text: str, module: ModuleType) -> None:
@@ -133,6 +134,11 @@ def run_method(test: Any) -> None:
         raise problems[0]
 
 
+def must_fail() -> None:
+    """Be the test that pytest runs last."""
+    raise AssertionError
+
+
 def run_pytest(tests: Tests, module: ModuleType, results: Results) -> None:
     """Run the test functions and classes with pytest; ``module`` has run the text already."""
     try:
@@ -140,18 +146,15 @@ def run_pytest(tests: Tests, module: ModuleType, results: Results) -> None:
     except ImportError:
         raise LookupError("the tests need pytest: install it where --python points") from None
 
-    def fail() -> None:
-        raise MUST_FAIL
-
     class Plugin:
         error: BaseException | None = None
-        last: BaseException | None = None
+        can_fail = False
 
         def pytest_collection_modifyitems(self, items: list[Any]) -> None:
             names = {name for name, _, _ in tests.steps}  # not those of the code
             mine = [one for one in items if one.nodeid.split("::")[1].split("[")[0] in names]
             results.expect(len(mine))
-            items[:] = mine + [one for one in items if one.name == str(MUST_FAIL)]
+            items[:] = mine + [one for one in items if one.name == MUST_FAIL]
 
         @pytest.hookimpl(hookwrapper=True)
         def pytest_runtest_makereport(self, item: Any, call: Any) -> Any:
@@ -159,21 +162,22 @@ def run_pytest(tests: Tests, module: ModuleType, results: Results) -> None:
             if report.failed or (report.skipped and not hasattr(report, "wasxfail")):
                 raised = call.excinfo.value if call.excinfo else AssertionError(report.longrepr)
                 self.error = self.error or raised
-            if call.when == "teardown":
-                if item.name != str(MUST_FAIL):
-                    results.note(self.error)
-                self.last, self.error = self.error, None
+            if item.name == MUST_FAIL:
+                self.can_fail = self.error is not None
+            elif call.when == "teardown":
+                results.note(self.error)
+                self.error = None
 
     path = os.path.abspath(TEST_FILE)
     with open(path, "w", encoding="utf-8", errors="replace") as file:
         file.write(tests.text)
-    vars(module).update({str(MUST_FAIL): fail, "__file__": path})
+    vars(module).update({MUST_FAIL: must_fail, "__file__": path})
     sys.modules[TEST_FILE.partition(".")[0]] = module
     plugin = Plugin()
     options = ["-q", "-s", "--noconftest", "--assert=plain", "-p", "no:cacheprovider", path]
     pytest.main(options, plugins=[plugin])
     results.finish(AssertionError("a test was not reached"))
-    if plugin.last is not MUST_FAIL:
+    if not plugin.can_fail:
         results.note(RuntimeError("a test that must fail did not"))
 
 

@@ -22,7 +22,7 @@ from functools import partial
 from shutil import rmtree
 
 from . import kernel, trial
-from .results import MEMORY_BYTES, TIMEOUT, read_record
+from .results import MEMORY_BYTES, TIMEOUT, Results, read_verdict
 
 PROCESSES = 64
 """Most processes of a row."""
@@ -57,10 +57,11 @@ class Server:
         """Read trials, a JSON text a line, and write a verdict for each."""
         for line in self._trials:
             with mmap.mmap(-1, MEMORY_BYTES) as memory:
+                Results(memory).publish()
                 started = time.monotonic()
-                reason = self._run(partial(trial.run, line, memory), self._timeout)
+                problem = self._run(partial(trial.run, line, memory), self._timeout)
                 seconds = round(time.monotonic() - started, 4)
-                verdict = {**read_record(memory, reason), "seconds": seconds}
+                verdict = {**read_verdict(memory, problem), "seconds": seconds}
             self._verdicts.write(json.dumps(verdict).encode() + b"\n")
             self._verdicts.flush()
             for name in set(IMPORT.findall(line)):
@@ -76,9 +77,9 @@ class Server:
                 os._exit(0)
             finally:
                 os._exit(1)
-        reason = self._wait(pid, time.monotonic() + seconds)
+        problem = self._wait(pid, time.monotonic() + seconds)
         self._clean(pid)
-        return reason
+        return problem
 
     def _enter_row(self) -> None:
         """Limit this process, and take from it what only the server may have."""

@@ -17,9 +17,9 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from . import forms
-from .results import CODE_FILE, MEMORY_BYTES, Results, verdict, write_record
+from .results import CODE_FILE, MEMORY_BYTES, Results
 
-UNITTEST_CONTROL = """
+UNITTEST = """
 import unittest
 class MustFail(unittest.TestCase):
     def test_equal(self): self.assertEqual(1, 2)
@@ -27,17 +27,10 @@ class MustFail(unittest.TestCase):
     def test_in(self): self.assertIn(1, [])
     def test_raises(self): self.assertRaises(ValueError, int)
 """
-PYTEST_CONTROL = """
-import pytest
-def test_raises():
-    with pytest.raises(ValueError):
-        pass
-"""
-CONTROLS = {
-    "": forms.Tests("assert 1 == 2\ndef test_must_fail():\n    assert [1] == [2]\n"),
-    "unittest": forms.Tests(UNITTEST_CONTROL),
-    "pytest": forms.Tests(PYTEST_CONTROL),
-}
+PYTEST = "import pytest\ndef test_raises():\n    with pytest.raises(ValueError):\n        pass"
+ASSERTS = "assert 1 == 2\ndef test_must_fail():\n    assert [1] == [2]"
+TEXTS = {"": ASSERTS, "unittest": UNITTEST, "pytest": PYTEST}
+CONTROLS = {word: forms.Tests(text) for word, text in TEXTS.items()}
 """Tests that must fail, by a word in the row's tests. If one passes, the code broke the testing."""
 MAIN_GUARD = re.compile(r"(?m)^if +\(?__name__ *== *.__main__.\)? *:")
 OTHER_LANGUAGE = re.compile(
@@ -48,22 +41,23 @@ OTHER_LANGUAGE = re.compile(
 
 
 def run(line: bytes, memory: mmap.mmap) -> None:
-    """Run a row and write its record.
+    """Run a row and write its verdict.
 
     Args:
         line: a JSON object with ``code``; it may have ``instruction``, ``language``, ``test`` (a
             text), ``pairs`` (of input and output), ``function`` (for these) and ``entry_point``.
-        memory: gets the record.
+        memory: gets the verdict.
     """
     process, row = os.getpid(), json.loads(line)
     warnings.simplefilter("ignore")
-    record = judge(row, Results(memory, row.get("test") or ""))
+    results = Results(memory, row.get("test") or "")
+    status, message = judge(row, results)
     if os.getpid() == process:  # not a copy that the code has forked
-        write_record(memory, record)
+        results.publish(status, message)
 
 
-def judge(row: dict[str, Any], results: Results) -> dict[str, Any]:
-    """Run a row and return its verdict."""
+def judge(row: dict[str, Any], results: Results) -> tuple[str, str]:
+    """Run a row; return its status and a message."""
     instruction, code, pairs = row.get("instruction") or "", row["code"], row.get("pairs") or []
     is_script = bool(pairs) and row.get("function") is None
     try:
@@ -71,12 +65,12 @@ def judge(row: dict[str, Any], results: Results) -> dict[str, Any]:
     except SyntaxError as exc:
         language = str(row.get("language") or "python").lower()
         if OTHER_LANGUAGE.match(code) or not language.startswith(("py", "en")):
-            return verdict("unsupported", "", "the code is not Python")
-        return verdict("syntax_error", "", f"line {exc.lineno}: {exc.msg}")
+            return "unsupported", "the code is not Python"
+        return "syntax_error", f"line {exc.lineno}: {exc.msg}"
     try:
         tests = forms.Tests(row.get("test") or "")
     except SyntaxError as exc:
-        return verdict("error", "", f"the tests, line {exc.lineno}: {exc.msg}")
+        return "error", f"the tests, line {exc.lineno}: {exc.msg}"
     groups = [] if tests.text or pairs else forms.find_examples(instruction, code)
     results.expect(len(pairs) + sum(map(len, groups)) + tests.count)
     try:
@@ -88,12 +82,12 @@ def judge(row: dict[str, Any], results: Results) -> dict[str, Any]:
     except BaseException as exc:
         results.finish(exc)
         if not results.message:
-            return verdict("error", results.letters, results.describe(exc))
+            return "error", results.describe(exc)
     if problem := results.letters.strip(".")[:1]:
-        return verdict("failed" if problem == "F" else "error", results.letters, results.message)
+        return "failed" if problem == "F" else "error", results.message
     if results.letters and (equals_everything(code) or not can_fail(tests)):
-        return verdict("error", results.letters, "the code interferes with its tests")
-    return verdict("passed" if results.letters else "no_tests", results.letters)
+        return "error", "the code interferes with its tests"
+    return "passed" if results.letters else "no_tests", ""
 
 
 def compile_text(text: str, is_script: bool = False) -> CodeType:
@@ -112,12 +106,12 @@ def read_code(code: str, instruction: str) -> list[CodeType]:
     of the code if nothing compiles.
     """
     is_stub = re.search(r"(?m)^(async def|def|class) ", instruction)
-    programs = []
+    stubs = []
     if is_stub:
         with suppress(SyntaxError):
-            programs.append(compile_text(instruction))
+            stubs.append(compile_text(instruction))
     try:
-        return [*programs, compile_text(code)]
+        return [*stubs, compile_text(code)]
     except SyntaxError:
         for body in (code, textwrap.indent(textwrap.dedent(code), "    ")) if is_stub else ():
             with suppress(SyntaxError):
