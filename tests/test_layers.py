@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "operators": {"operators", "storage"},
     "operators.dataflow": {"operators", "pipeline", "storage", *SERVING, "serving.answers"},
     "filters": {"filters", "storage"},
-    "verify": {"verify", *SERVING},
+    "verify": {"verify", "storage", *SERVING},
     "serving": set(),
     "serving.stream": {"serving"},
     "serving.answers": set(),

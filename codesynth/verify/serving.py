@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,10 +11,14 @@ from contextlib import suppress
 
 from codesynth.models import Request, Response
 from codesynth.serving.stream import Channel, EngineStream
-from codesynth.verify.sandbox import BROKEN, Sandbox, SandboxSettings
+from codesynth.verify.sandbox import Sandbox, SandboxSettings
 
 ROWS_AHEAD = 32
 """Rows held for each sandbox, so that a slow row does not stop the others."""
+BROKEN = (
+    b'{"status":"error","tests_run":0,"tests_passed":0,"message":"the sandbox broke down",'
+    b'"results":"","seconds":0.0}'
+)
 
 
 class SandboxServing:
@@ -39,7 +44,10 @@ class _Pool:
     def __init__(self, settings: SandboxSettings, jobs: int, channel: Channel) -> None:
         self._settings, self._channel = settings, channel
         self._executor = ThreadPoolExecutor(jobs, "codesynth-verify")
-        self._sandboxes, self._idle = set[Sandbox](), list[Sandbox]()
+        self._sandboxes = set[Sandbox]()
+        self._idle: queue.SimpleQueue[Sandbox | None] = queue.SimpleQueue()  # None: to be made
+        for _ in range(jobs):
+            self._idle.put(None)
         self._error: BaseException | None = None
         self._closed = False
         self.max_unfinished = ROWS_AHEAD * jobs
@@ -70,17 +78,13 @@ class _Pool:
 
     def _run(self, request: Request) -> None:
         try:
-            try:
-                sandbox = self._idle.pop()
-            except IndexError:
-                sandbox = Sandbox(self._settings)
-                self._sandboxes.add(sandbox)
+            sandbox = self._idle.get() or Sandbox(self._settings)
+            self._sandboxes.add(sandbox)
             verdict = None if self._closed else sandbox.run(request.body)
-            if verdict is not None:
-                self._idle.append(sandbox)
-            else:
+            if verdict is None:
                 self._sandboxes.discard(sandbox)
                 sandbox.close()
+            self._idle.put(sandbox if verdict else None)
             if not self._closed:
                 self._channel.put(Response(request, verdict or BROKEN))
         except BaseException as exc:  # it is raised in the caller's thread
