@@ -20,7 +20,7 @@ from codesynth.progress import Progress
 from codesynth.run import Run, open_journal
 from codesynth.serving import LLMServing
 from codesynth.serving.client import APILLMServing
-from codesynth.serving.limits import Budget, Price
+from codesynth.serving.limits import Budget
 from codesynth.settings import AskSettings
 from codesynth.storage import Files, check_inputs
 
@@ -98,8 +98,8 @@ def _budget(settings: AskSettings, journal: Journal | None) -> Budget | None:
     if settings.price is None:
         return None
     earlier = journal.spent() if journal is not None else None
-    price, most = Price(*settings.price), settings.most_tokens
-    return Budget(price, settings.max_cost, earlier=earlier, max_tokens=most)
+    most = settings.most_tokens
+    return Budget(settings.price, settings.max_cost, earlier=earlier, max_tokens=most)
 
 
 def _transport(settings: AskSettings) -> PracticeEndpoint | None:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 
-from codesynth.models import Response, Usage
+from codesynth.models import Price, Response, Usage
 from codesynth.progress import duration
 
 _SIGMAS = 2.0
@@ -29,7 +29,7 @@ class Estimate:
     def __init__(
         self,
         total: int,
-        price: tuple[float, float] | None = None,
+        price: Price | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._total, self._price, self._clock = total, price, clock
@@ -58,11 +58,7 @@ class Estimate:
         if self._seconds:
             lines.append(_line("time at this rate", self._time(), duration))
         if self._price is not None:
-            prompt, completion = self._price
-            cost = [
-                (u.prompt_tokens * prompt + u.completion_tokens * completion) / 1e6
-                for u in self._usages
-            ]
+            cost = [self._price.of(usage) for usage in self._usages]
             lines.append(_line("money", self._range(cost), lambda value: f"{value:,.2f}"))
         return lines
 

@@ -99,6 +99,21 @@ class Usage:
         )
 
 
+class Price(NamedTuple):
+    """Currency units per million tokens."""
+
+    prompt: float
+    completion: float
+
+    def of(self, usage: Usage) -> float:
+        """Price tokens, in currency units.
+
+        >>> Price(1.0, 4.0).of(Usage(1_000_000, 500_000))
+        3.0
+        """
+        return (usage.prompt_tokens * self.prompt + usage.completion_tokens * self.completion) / 1e6
+
+
 @dataclass(slots=True)
 class Answer:
     """A chat completion that was read.

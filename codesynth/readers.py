@@ -12,6 +12,7 @@ from typing import Any
 
 from codesynth.codec import loads
 from codesynth.errors import ConfigError
+from codesynth.models import Price
 
 _REFUSED_IN_BODY = ("messages", "model", "n", "stream")
 
@@ -41,12 +42,12 @@ def shard(text: str) -> tuple[int, int]:
     return part, parts
 
 
-def price(text: str) -> tuple[float, float]:
+def price(text: str) -> Price:
     """Read ``IN,OUT``."""
     prompt, completion = map(float, text.split(","))
     if not (0 <= prompt < math.inf and 0 <= completion < math.inf):
         raise ValueError
-    return prompt, completion
+    return Price(prompt, completion)
 
 
 def condition(text: str) -> tuple[str, str, str]:

@@ -14,7 +14,7 @@ from typing import Any, Self
 from codesynth import readers
 from codesynth.codec import loads
 from codesynth.errors import ConfigError
-from codesynth.models import META_KEY, Endpoint, SamplingParams
+from codesynth.models import META_KEY, Endpoint, Price, SamplingParams
 from codesynth.options import Settings, option
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -200,7 +200,7 @@ class BatchSettings(Settings, heading="Batch API"):
 class PriceSettings(Settings, heading="Cost"):
     """What tokens cost."""
 
-    price: tuple[float, float] | None = option(
+    price: Price | None = option(
         "--price IN,OUT",
         "Price per million tokens, of prompts and of answers. Default: no cost is shown.",
         read=readers.price,

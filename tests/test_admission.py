@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from codesynth.errors import LimitReached
-from codesynth.models import Usage
-from codesynth.serving.limits import Admission, Advice, AttemptResult, Budget, Drained, Price
+from codesynth.models import Price, Usage
+from codesynth.serving.limits import Admission, Advice, AttemptResult, Budget, Drained
 from codesynth.serving.limits.outage import OutageGuard
 
 OK = AttemptResult("answered", usage=Usage(10, 20))

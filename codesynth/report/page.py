@@ -14,6 +14,7 @@ from pathlib import Path
 from string import Template
 
 from codesynth.errors import ConfigError
+from codesynth.models import Usage
 from codesynth.report.figures import LEAST_SIMILARITY, Figures
 from codesynth.report.rows import NOT_VERIFIED, clean
 from codesynth.settings import ReportSettings
@@ -89,17 +90,17 @@ def _tiles(figures: Figures) -> Iterator[tuple[str, str]]:
             about = "" if texts.every == 1 else " (estimated)"
             yield f"{texts.different:,}", f"different {name}{about}"
             yield f"{1 - texts.different / texts.total:.1%}", f"of the {name} repeat another{about}"
-    prompt, answer, reasoning = figures.tokens.values()
-    if reasoning and answer:
-        yield f"{reasoning / answer:.0%}", "of the answer tokens are reasoning"
-    where, price = "in the rows", figures.settings.price
-    if (spent := figures.spent) is not None:
-        prompt, answer, where = spent.prompt_tokens, spent.completion_tokens, "in the journals"
-    if answer:
-        yield f"{prompt:,}", f"prompt tokens {where}"
-        yield f"{answer:,}", f"answer tokens {where}"
-    if price is not None:
-        yield f"{(prompt * price[0] + answer * price[1]) / 1e6:,.2f}", "cost of these tokens"
+    used, where = Usage(*figures.tokens.values()), "in the rows"
+    if used.reasoning_tokens and used.completion_tokens:
+        share = used.reasoning_tokens / used.completion_tokens
+        yield f"{share:.0%}", "of the answer tokens are reasoning"
+    if figures.spent is not None:
+        used, where = figures.spent, "in the journals"
+    if used.completion_tokens:
+        yield f"{used.prompt_tokens:,}", f"prompt tokens {where}"
+        yield f"{used.completion_tokens:,}", f"answer tokens {where}"
+    if (price := figures.settings.price) is not None:
+        yield f"{price.of(used):,.2f}", "cost of these tokens"
 
 
 def _table(title: str, counts: Counter[str]) -> str:

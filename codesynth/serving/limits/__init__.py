@@ -9,7 +9,7 @@ from codesynth.serving.limits.admission import (
     Permit,
     Status,
 )
-from codesynth.serving.limits.budget import Budget, Price
+from codesynth.serving.limits.budget import Budget
 
 __all__ = [
     "Admission",
@@ -19,6 +19,5 @@ __all__ = [
     "Drained",
     "Kind",
     "Permit",
-    "Price",
     "Status",
 ]
