@@ -295,12 +295,6 @@ def test_version_is_one_line() -> None:
     assert codesynth("--version", "gen-code").out == done.out
 
 
-def test_the_installed_script_can_be_run_and_loads_no_re() -> None:
-    script = ROOT / "scripts" / "codesynth"
-    assert os.access(script, os.X_OK)
-    assert "re" not in re.findall(r"^(?:import|from) (\S+)", script.read_text(), re.MULTILINE)
-
-
 @pytest.mark.parametrize("option", ["--version", "--help"])
 def test_neither_version_nor_help_loads_the_parser(option: str) -> None:
     code = f"import sys; from codesynth.__main__ import main; sys.argv[1:] = ['{option}']; main()"
