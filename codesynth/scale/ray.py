@@ -17,7 +17,7 @@ from typing import Any
 from codesynth import asking, commands, run
 from codesynth.codec import loads
 from codesynth.errors import BusyError, CodesynthError, ConfigError, JournalError, RunError
-from codesynth.journal import open_to_read
+from codesynth.journal import Journal, open_to_read
 from codesynth.notes import FIGURES
 from codesynth.process import EXIT_FAILED_ROWS, EXIT_LIMIT, EXIT_OK, stop_on_signal
 from codesynth.scale.join import in_order, merge, read_part
@@ -27,6 +27,7 @@ from codesynth.storage import sibling_path
 _RETRIES = 20  # how often a part is started again after its process or its node has died
 _BUSY_SECONDS = 120.0  # a process that died on another node may seem to hold its files this long
 _LOOK_SECONDS, _PROBE_SECONDS = 0.5, 10.0
+_EXIT_SECONDS = 9.0  # after a signal; the parts have less
 _ENVIRONMENT = ("OPENAI_API_KEY", "CODESYNTH_HEADERS", "CODESYNTH_OFFLINE")  # given to each part
 
 
@@ -40,7 +41,7 @@ def run_parts(whole: run.Run, settings: AskSettings, spec: commands.CommandSpec)
         slots = int(ray.cluster_resources().get("CPU", 0)) or 1
         parts, at_once = divide(whole, settings, spec, slots)
         whole.say(f"{len(parts)} parts, {min(at_once, slots)} at a time")
-        with whole.progress, stop_on_signal(whole.stop):
+        with whole.progress, stop_on_signal(whole.stop, _EXIT_SECONDS):
             complete = _ask(ray, whole, parts, at_once)
         if complete == len(parts):
             finished = in_order(read_part(str(part.output)) for part in parts)
@@ -89,7 +90,8 @@ def _result(ray: Any, task: Any) -> int | CodesynthError:
 def _read_figures(parts: Sequence[AskSettings], known: Mapping[str, str]) -> Mapping[str, str]:
     """Read the figures in the journal of each part; keep the old ones if there are no new ones."""
     found = dict(known)
-    for path in (sibling_path(str(part.output), ".journal") for part in parts):
+    paths = [sibling_path(str(part.output), ".journal") for part in parts]
+    for path in filter(Journal.exists, paths):  # not those of parts that have not begun
         # A journal that is being written may look damaged; it is read again soon.
         with contextlib.suppress(JournalError), open_to_read(path) as journal:
             if (note := journal.get_note(FIGURES)) is not None:
