@@ -172,7 +172,7 @@ def test_a_closed_stdout_is_told_on_one_line(option: str) -> None:
 
 def test_a_slow_reader_slows_the_sending(endpoint: Endpoint) -> None:
     endpoint.plan = lambda request: completion("x" * 10_000)
-    rows = instructions(*map(str, range(2000)))
+    rows = instructions(*map(str, range(1000)))
     with started("gen-code", "-j", 8, endpoint=endpoint) as process:
         feeder = threading.Thread(target=feed, args=(process, rows))
         feeder.start()
@@ -181,7 +181,7 @@ def test_a_slow_reader_slows_the_sending(endpoint: Endpoint) -> None:
         rest = sum(1 for _ in cast("IO[bytes]", process.stdout))
         feeder.join()
         assert process.wait(timeout=300) == 0
-    assert (came < 400, rest) == (True, 1999)
+    assert (came < 400, rest) == (True, 999)
 
 
 def settled(endpoint: Endpoint) -> int:
