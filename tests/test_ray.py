@@ -130,7 +130,9 @@ def test_a_part_that_cannot_go_on_stops_all(
 def test_a_signal_stops_all_parts_and_the_same_command_goes_on(
     cluster: Any, tmp_path: Path, endpoint: Endpoint, number: int
 ) -> None:
-    endpoint.plan = lambda request: completion(text_for(request.prompt), delay=0.05)
+    endpoint.plan = lambda request: completion(
+        text_for(request.prompt), delay=0.5 if request.n > 50 else 0
+    )
     command = (*numbers(tmp_path, 400), "-o", tmp_path / "out.jsonl", "--ray", 6)
     where = {"RAY_ADDRESS": cluster.address}
     with started(*command, "-j", 4, endpoint=endpoint, env=where) as process:
