@@ -142,6 +142,7 @@ def test_a_signal_stops_all_parts_and_the_same_command_goes_on(
     assert process.returncode == 128 + number
     assert b"run the same command again to resume" in err
     wait_for(lambda: not workers())
+    endpoint.plan = lambda request: completion(text_for(request.prompt))
     assert finished(*command, endpoint=endpoint, env=where).code == 3
     assert endpoint.counts.total() == 400
 
