@@ -131,9 +131,9 @@ def test_the_page_tells_what_became_of_the_rows(tmp_path: Path) -> None:
             "reasoning": "48,000 (26.7%)",
             "answer": "12,000 (6.7%)",
         },
-        "Lines of the code": {"2": "1,200 (100.0%)"},
-        "Tokens of an answer": {"50 to 59": "1,200 (100.0%)"},
-        "Tests run": {"4": "1,200 (100.0%)"},
+        "Lines of the code": {"2 to 4": "1,200 (100.0%)"},
+        "Tokens of an answer": {"50 to 99": "1,200 (100.0%)"},
+        "Tests run": {"2 to 4": "1,200 (100.0%)"},
         "Tests passed, % of a row's tests": {
             "20 to 29": "300 (25.0%)",
             "100": "900 (75.0%)",

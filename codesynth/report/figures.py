@@ -1,5 +1,6 @@
 """The figures of a report, counted in one pass over the files, in bounded memory."""
 
+from bisect import bisect
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from itertools import zip_longest
@@ -17,7 +18,9 @@ from codesynth.storage import read_records
 
 _MOST_TEXTS, _MOST_QUERIES = 10_000, 500
 _MOST_SHOWN, _MOST_COMPARED = 4000, 2000  # characters of each text
-_SIMILARITY = "Similarity of some instructions to the closest other, % ROUGE-L (0: below 40)"
+_SIMILARITY = (
+    "Similarity of some instructions to the closest other, % ROUGE-L (less than 40 counts as 0)"
+)
 _LEAST_SIMILARITY = 0.4  # less takes several times as long: nearly all texts are as similar
 _TOKENS = [f"{META_KEY}.usage.{name}_tokens" for name in ("prompt", "completion", "reasoning")]
 _NUMBERS = {
@@ -27,6 +30,8 @@ _NUMBERS = {
     "Agreement, % of the answers to an instruction": ("agreement", None),
 }
 """Histograms: the column that holds the number, and the column by which it is divided."""
+_PERCENTS = [*range(0, 101, 10), 101]
+_STARTS = [0, *(digit * 10**power for power in range(17) for digit in (1, 2, 5))]
 
 
 class Texts:
@@ -71,14 +76,14 @@ class Figures:
 
     Attributes:
         counts: for each table, how often each name came.
-        numbers: for each histogram, how often each number came, rounded down to its first digit.
+        numbers: for each histogram, how many numbers are in each interval (first, last).
         answers, busy: for each second: the answers that came, and the seconds they had taken.
     """
 
     def __init__(self, settings: ReportSettings) -> None:
         self.settings, self._random = settings, Random(0)  # noqa: S311 - not for secrets
         self.counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        self.numbers: defaultdict[str, Counter[int]] = defaultdict(Counter)
+        self.numbers: defaultdict[str, Counter[tuple[int, int]]] = defaultdict(Counter)
         self.answers, self.busy = defaultdict[int, float](float), defaultdict[int, float](float)
         self._instructions, self._code = Texts(), Texts()
         self._samples: defaultdict[str, list[tuple[str, list[Part]]]] = defaultdict(list)
@@ -128,8 +133,9 @@ class Figures:
                 self._note(title, 100 * number / divisor if "%" in title else number)
 
     def _note(self, title: str, number: float) -> None:
-        step = 10 ** (len(str(int(number))) - 1)
-        self.numbers[title][int(number) // step * step] += 1
+        starts = _PERCENTS if "%" in title else _STARTS
+        place = min(bisect(starts, number), len(starts) - 1)
+        self.numbers[title][starts[place - 1], starts[place] - 1] += 1
 
     def _read(self, path: str) -> None:
         """Read tokens and times from a journal, whose run may still be going on."""

@@ -60,12 +60,10 @@ def _tables(figures: Figures) -> Iterator[str]:
             yield _chart(title, dict(counts.most_common(_MOST_NAMES)), total)
 
 
-def _histogram(title: str, numbers: Counter[int]) -> str:
+def _histogram(title: str, numbers: Counter[tuple[int, int]]) -> str:
     bars = {}
-    for number, count in sorted(numbers.items()):
-        highest = 100 if "%" in title else number * 10
-        last = min(number + 10 ** (len(str(number)) - 1) - 1, highest)
-        bars[f"{number:,} to {last:,}" if last > number else str(number)] = count
+    for (first, last), count in sorted(numbers.items()):
+        bars[f"{first:,} to {last:,}" if last > first else f"{first:,}"] = count
     return _chart(title, bars, numbers.total())
 
 
