@@ -114,7 +114,6 @@ def instructions_spec(settings: InstructionsSettings, get_note: GetNote) -> Comm
         seed = int(get_note("seed") or secrets.randbelow(2**32))
     template = _template(settings, "code_instruction_generate")
     number = min(settings.num_generate, settings.limit or settings.num_generate)
-    asked = number * settings.samples
     quota = None
     if settings.accepted is not None:
         from codesynth.filters import Quota
@@ -136,7 +135,7 @@ def instructions_spec(settings: InstructionsSettings, get_note: GetNote) -> Comm
     return CommandSpec(
         operator=instructions_operator(fill_examples(template), settings.output_key),
         records=records,
-        total=lambda: settings.accepted or _share(settings, asked + pool().bad),
+        total=lambda: settings.accepted or _share(settings, number * settings.samples + pool().bad),
         identity=_identity(settings, template)
         | {"seed": seed, "few-shot": settings.mix or settings.num_few_shot},
         filters=lambda: _instruction_filters(settings, pool, quota),
@@ -191,11 +190,7 @@ def _chooser(
 
 
 def code_spec(settings: CodeSettings) -> CommandSpec:
-    """Prepare ``gen-code``.
-
-    With ``--decontaminate``, a row whose instruction is in a benchmark is not sent, and the code
-    of the answer is compared too.
-    """
+    """Prepare ``gen-code``."""
     template = _template(settings, "code_instruction_to_code")
     operator = code_operator(
         fill_instruction(template),

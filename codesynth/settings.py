@@ -571,6 +571,12 @@ class LookSettings(Settings, heading=_FILES):
         "--reasoning-key KEY",
         "Column with the model's reasoning. Default: reasoning, reasoning_content or thinking.",
     )
+    instruction_key: str | None = None
+
+    @property
+    def instruction_keys(self) -> tuple[str, ...]:
+        """Columns in which the instruction is looked for; the first that is there counts."""
+        return (self.instruction_key or "instruction", "generated_instruction", "prompt")
 
     @property
     def code_keys(self) -> tuple[str, ...]:
@@ -617,7 +623,7 @@ class ReportSettings(LookSettings, PriceSettings, command="report"):
 
     inputs: list[str] = option(
         "[FILE]...",
-        "Outputs, failures files and journals; JSONL also as .gz. Default: stdin.",
+        "Outputs, failures files, and journals (.journal). JSONL also as .gz. Default: stdin.",
     )
     instruction_key: str | None = option(
         "--instruction-key KEY",
@@ -627,11 +633,6 @@ class ReportSettings(LookSettings, PriceSettings, command="report"):
     rows: int = option(
         "--rows N", "Rows to show on the page, chosen at random.", default=200, least=0
     )
-
-    @property
-    def instruction_keys(self) -> tuple[str, ...]:
-        """Columns in which the instruction is looked for; the first that is there counts."""
-        return (self.instruction_key or "instruction", "generated_instruction", "prompt")
 
 
 class StatusSettings(PriceSettings, command="status"):

@@ -47,7 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     "storage": {"storage"},
     "estimate": {"progress"},
     "scale": {"scale", "journal", "storage", "settings", "process", "progress", "run", "commands"}
-    | {"asking", "notes", "serving.limits", "pipeline"},
+    | {"asking", "notes", "ray_data"},
     "report": {"report", "filters", "journal", "storage", "settings"},
 }
 """The rooms that each room may import, beside what all may."""

@@ -16,16 +16,16 @@ from typing import Any
 
 from codesynth import asking, commands, run
 from codesynth.codec import loads
-from codesynth.errors import BusyError, CodesynthError, ConfigError, JournalError, RunError
+from codesynth.errors import CodesynthError, ConfigError, JournalError, RunError
 from codesynth.journal import Journal, open_to_read
 from codesynth.notes import FIGURES
 from codesynth.process import EXIT_FAILED_ROWS, EXIT_LIMIT, EXIT_OK, stop_on_signal
+from codesynth.ray_data import when_free
 from codesynth.scale.join import in_order, merge, read_part
 from codesynth.settings import AskSettings, InstructionsSettings
 from codesynth.storage import sibling_path
 
 _RETRIES = 20  # how often a part is started again after its process or its node has died
-_BUSY_SECONDS = 120.0  # a process that died on another node may seem to hold its files this long
 _LOOK_SECONDS, _PROBE_SECONDS = 0.5, 10.0
 _EXIT_SECONDS = 9.0  # after a signal; the parts have less
 _ENVIRONMENT = ("OPENAI_API_KEY", "CODESYNTH_HEADERS", "CODESYNTH_OFFLINE")  # given to each part
@@ -133,14 +133,10 @@ def run_part(
     os.environ.update(environ)
     if settings.max_time is not None:
         settings = settings.replace(max_time=max(0.0, started + settings.max_time - time.time()))
-    give_up = time.monotonic() + _BUSY_SECONDS
-    while True:
-        try:
-            return asking.ask(settings)
-        except CodesynthError as exc:
-            if not isinstance(exc, BusyError) or time.monotonic() > give_up:
-                return exc if exc.exit_code != EXIT_LIMIT else EXIT_LIMIT
-        time.sleep(1)
+    try:
+        return when_free(partial(asking.ask, settings))
+    except CodesynthError as exc:
+        return exc if exc.exit_code != EXIT_LIMIT else EXIT_LIMIT
 
 
 @contextlib.contextmanager
