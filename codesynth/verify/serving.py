@@ -89,4 +89,5 @@ class _Pool:
                 self._channel.put(Response(request, verdict or BROKEN))
         except BaseException as exc:  # it is raised in the caller's thread
             self._error = self._error or exc
+            self._idle.put(None)  # another thread may wait for it
             self.drain(None)

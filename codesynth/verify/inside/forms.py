@@ -107,9 +107,7 @@ def call(function: Callable[[], object]) -> None:
     """Call a test function; it may be ``async``."""
     made = function()
     if inspect.iscoroutine(made):
-        import asyncio
-
-        asyncio.run(made)
+        importlib.import_module("asyncio").run(made)
 
 
 def run_case(case: Any, results: Results) -> None:

@@ -151,7 +151,8 @@ def can_fail(tests: forms.Tests) -> bool:
     with suppress(BaseException):
         for control in [CONTROLS[word] for word in CONTROLS if word in tests.text]:
             forms.run_text(control, ModuleType("control"), results, None)
-        results.run(partial(forms.run_example, doctest.Example("1", "2"), {}))
+        if not tests.text:
+            results.run(partial(forms.run_example, doctest.Example("1", "2"), {}))
     return bool(results.letters) and "." not in results.letters
 
 
