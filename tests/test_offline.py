@@ -335,23 +335,6 @@ def test_faults_are_read_from_a_text() -> None:
     }
 
 
-def test_paths_of_other_apis_are_404() -> None:
-    async def statuses_of(*calls: tuple[str, str]) -> list[int]:
-        async with httpx.AsyncClient(transport=PracticeEndpoint()) as client:
-            return [(await client.request(*call)).status_code for call in calls]
-
-    models, *others = asyncio.run(
-        statuses_of(
-            ("GET", "http://offline/openai/models?api-version=1"),
-            ("GET", "http://offline/v1/engines"),
-            ("GET", URL),
-            ("POST", "http://offline/v1/models"),
-        )
-    )
-    assert models == 200
-    assert set(others) == {404}
-
-
 def test_max_tokens_cuts_the_answer() -> None:
     for name in ("max_tokens", "max_completion_tokens"):
         reply = ask(PracticeEndpoint(), body("Hi", **{name: 5})).json()

@@ -1,7 +1,6 @@
 """Connecting, keeping, TLS, proxies, and reading bodies within bounds."""
 
 import asyncio
-import gzip
 import os
 import resource
 import socket
@@ -253,16 +252,6 @@ async def test_request_that_cannot_be_sent_is_a_local_error(request_: httpx.Requ
     async with Transport() as transport:
         with pytest.raises(httpx.LocalProtocolError):
             await transport.handle_async_request(request_)
-
-
-@in_loop
-async def test_it_works_under_an_httpx_client() -> None:
-    head = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\nset-cookie: a=b\r\n\r\n"
-    client = httpx.AsyncClient(transport=Transport())
-    async with Endpoint(script=says(head + gzip.compress(b"{}"), then="close")) as peer, client:
-        response = await client.post(peer.url, json={})
-        assert response.json() == {}
-        assert dict(client.cookies) == {"a": "b"}
 
 
 # TLS.

@@ -9,21 +9,13 @@ place of a plan has the bare streams of each connection:
 
     async with Endpoint(script=says(OK)) as peer, Transport() as transport:
         assert await ask(transport, peer.url) == (200, b"{}")
-
-As a process, which can be killed: ``python tests/support/endpoint.py --plan fault:cut_body``
-prints its base URL on the first line; ``spawned`` runs it so.
 """
 
-import argparse
 import asyncio
 import contextlib
-import json
-import signal
 import socket
 import ssl
 import struct
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -33,10 +25,7 @@ from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self, TypeAlias, cast
-
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[1]))
+from typing import Any, Self, TypeAlias, cast
 
 from support.replies import (
     FOREVER,
@@ -72,7 +61,6 @@ __all__ = [
     "reset",
     "says",
     "server_tls",
-    "spawned",
     "text_for",
     "unanswering",
 ]
@@ -515,52 +503,3 @@ def server_tls() -> ssl.SSLContext:
     context.load_cert_chain(TLS / "server.pem")
     context.set_alpn_protocols(["h2", "http/1.1"])
     return context
-
-
-# A process of its own.
-
-
-@contextmanager
-def spawned(*options: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    """Run an endpoint as a process of its own: yields the process and its base URL."""
-    command = [sys.executable, __file__, *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            url = cast("IO[str]", process.stdout).readline().strip()
-            if not url:
-                raise RuntimeError(f"no endpoint from {command}")
-            yield process, url
-        finally:
-            process.kill()
-
-
-def _logged(plan: Plan, path: Path) -> Plan:
-    """Append one JSON line for each request to ``path`` before it is answered."""
-
-    def answer(request: Received) -> Reply:
-        line = {"n": request.n, "attempt": request.attempt, "prompt": request.prompt}
-        with path.open("a") as log:
-            log.write(json.dumps(line) + "\n")
-        return plan(request)
-
-    return answer
-
-
-def main() -> None:
-    """Serve until SIGTERM or SIGINT."""
-    from support.faults import named_plan
-
-    parser = argparse.ArgumentParser(description="A loopback endpoint for tests.")
-    parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--plan", default="echo", help="echo, fault:NAME, heal:NAME or mixed:SEED")
-    parser.add_argument("--log", type=Path, help="append a JSON line for each chat request")
-    options = parser.parse_args()
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-    plan = named_plan(options.plan)
-    with Endpoint(_logged(plan, options.log) if options.log else plan, port=options.port) as served:
-        print(served.base_url, flush=True)
-        signal.sigwait({signal.SIGTERM, signal.SIGINT})
-
-
-if __name__ == "__main__":
-    main()

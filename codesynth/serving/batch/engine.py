@@ -8,26 +8,20 @@ import sys
 import tempfile
 import threading
 import time
-from array import array
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import BinaryIO
+from dataclasses import dataclass
 from uuid import uuid4
 
 from codesynth.errors import EndpointError, LimitReached, OutputError
 from codesynth.journal import BatchLog, OpenBatch
-from codesynth.models import Failure, Request, Response
+from codesynth.models import Request, Response
 from codesynth.serving.batch.client import BatchClient, CallError
-from codesynth.serving.batch.results import Found, ResultReader
+from codesynth.serving.batch.rows import BatchRows
 from codesynth.serving.batch.shapes import BatchState
-from codesynth.serving.batch.waiting import WaitingRequests
 from codesynth.serving.limits import Budget
-from codesynth.serving.outcomes import Outcome
 from codesynth.serving.stream import Channel
 
 _log = logging.getLogger(__name__)
-MAX_BYTES = 100_000_000
-"""Most bytes of one file; OpenAI allows twice as much, Together no more than this."""
 _LISTED_SECONDS = 3.0
 """After this time, a new batch is in the provider's list of batches."""
 _LOOKS = 5
@@ -77,14 +71,11 @@ class BatchEngine:
         self, client: BatchClient, log: BatchLog, options: BatchOptions, turn: threading.Lock
     ) -> None:
         self._client, self._log, self._options, self._turn = client, log, options, turn
-        self.channel, self._waiting = Channel(), WaitingRequests()
-        self._results = ResultReader(client, log.journal, options.budget, self._waiting.attempts)
-        limited = options.budget is not None and options.budget.limit is not None
-        self._budget = options.budget if limited else None
+        self.channel = Channel()
+        self._rows = BatchRows(client, log.journal, options.budget, options.max_retries)
         self._open: list[OpenBatch] = []
         self._size, self._most_open = options.size, sys.maxsize
         self._started = self._succeeded = options.clock()
-        self._answered = False
         self._stopped, self._finished = threading.Event(), threading.Event()
         self._sleep = options.sleep or self._stopped.wait
 
@@ -96,7 +87,7 @@ class BatchEngine:
         if isinstance(error, OSError):
             words = f"cannot use a temporary file: {error}. Set TMPDIR to a folder with room"
             error = OutputError(words)
-        self._waiting.close()
+        self._rows.close()
         self.channel.finish(error)
         self._finished.set()
 
@@ -121,7 +112,7 @@ class BatchEngine:
             if isinstance(item, Response):
                 yield item
             else:
-                self._waiting.add(item)
+                self._rows.add(item)
         with self._turn, self._client.connected():
             self._adopt()
             yield from self._go_on()
@@ -129,12 +120,12 @@ class BatchEngine:
             return
         if self._open:
             raise LimitReached(self._describe_open())
-        if self._waiting.unsent:
+        if self._rows.unsent:
             raise LimitReached("--max-cost is reached. Run again with a higher one to continue")
 
     def _adopt(self) -> None:
         """Take over the batches that earlier runs have left open, and find their requests."""
-        waiting, owners = self._waiting, dict[bytes, OpenBatch]()
+        owners, attempts = dict[bytes, OpenBatch](), dict[bytes, int]()
         for batch in self._log.open():
             keys = self._log.keys(batch) if batch.file else {}
             if not keys:  # it was never made, or the journal has all its answers
@@ -142,17 +133,9 @@ class BatchEngine:
                 continue
             self._open.append(batch)
             owners |= dict.fromkeys(keys, batch)
-            waiting.attempts.update({key: tried for key, tried in keys.items() if tried})
-        if not owners:
-            return
-        places, waiting.unsent = waiting.unsent, array("Q")
-        for place, request in waiting.read(places):
-            if (owner := owners.get(request.key)) is None:
-                waiting.unsent.append(place)
-                continue
-            waiting.sent.setdefault(owner.number, array("Q")).append(place)
-            if self._budget is not None and (cost := self._budget.reserve(request.body)):
-                owner.reserved.append(cost)
+            attempts |= {key: tried for key, tried in keys.items() if tried}
+        if owners:
+            self._rows.adopt(owners, attempts)
 
     def _go_on(self) -> Iterator[Response]:
         """Work in rounds until nothing is left to do."""
@@ -168,9 +151,8 @@ class BatchEngine:
                     raise
                 delay = max(delay, exc.after)
             else:
-                if not self._open:
-                    return
-                if not (self._options.wait or any(each.looks for each in self._open)):
+                waits = self._options.wait or any(each.looks for each in self._open)
+                if not (self._open and waits):
                     return
                 if before != [(each.number, each.id) for each in self._open]:
                     attempt = 0
@@ -215,6 +197,8 @@ class BatchEngine:
             if state is None and self._options.cancel:
                 self._close(batch)
                 return
+        if state is None and self._stopped.is_set():
+            return  # the next run makes it
         try:
             state = state or self._client.create(batch.file, batch.uuid)
         except CallError as exc:
@@ -226,7 +210,7 @@ class BatchEngine:
 
     def _collect(self, batch: OpenBatch, state: BatchState) -> Iterator[Response]:
         """Take the results of a batch that has ended, unless some are still missing."""
-        found = self._results.read(batch, state.files)
+        found = self._rows.read_results(batch, state.files)
         if state.status == "failed" and not found:
             self._close(batch)
             self._send_less(batch, state.error)
@@ -236,7 +220,9 @@ class BatchEngine:
             batch.looks += 1
             return
         _log.info("%s: %s", batch.id, state.status)
-        yield from self._respond(batch, found, state.status)
+        rows = self._rows.take(batch)
+        self._close(batch)
+        yield from self._rows.respond(rows, found, batch.id, state.status)
 
     def _send_less(self, batch: OpenBatch, error: str) -> None:
         """Make fewer or smaller batches, if the provider says that too many tokens wait there.
@@ -252,36 +238,9 @@ class BatchEngine:
             self._size = max(1, batch.requests // 2)
             self._sleep(_MAX_PAUSE)
 
-    def _respond(self, batch: OpenBatch, found: Found, status: str) -> Iterator[Response]:
-        """Yield the responses to a batch that has ended; a row to be sent again becomes unsent.
-
-        Raises:
-            EndpointError: no request can succeed.
-        """
-        waiting, words = self._waiting, f"{batch.id} is {status} without an answer to this row"
-        missing = Outcome(failure=Failure("server_error", words), retry=True)
-        self._answered = self._answered or None in found.values()
-        rows = waiting.read(waiting.sent.pop(batch.number, ()))
-        self._close(batch)
-        for place, request in rows:
-            outcome, attempts = found.get(request.key, missing), waiting.attempts[request.key] + 1
-            if outcome is None:
-                yield self._results.read_stored(request, attempts)
-            elif outcome.quota or (outcome.denied and not self._answered):
-                raise EndpointError(f"{batch.id}: every request is refused: {outcome.words}")
-            elif outcome.retry and attempts <= self._options.max_retries:
-                waiting.attempts[request.key] = attempts
-                waiting.unsent.append(place)
-            else:
-                error = outcome.failure and replace(outcome.failure, attempts=attempts)
-                yield Response(request, error=error, attempts=attempts)
-
     def _close(self, batch: OpenBatch) -> None:
         """Forget a batch; the rows that it still has become unsent."""
-        for cost in batch.reserved:
-            assert self._budget is not None  # noqa: S101 - else nothing is set aside
-            self._budget.settle(cost, b"", None, billed=False)
-        self._waiting.unsent.extend(self._waiting.sent.pop(batch.number, ()))
+        self._rows.release(batch)
         self._open.remove(batch)
         self._log.close(batch)
 
@@ -291,8 +250,13 @@ class BatchEngine:
         Each step is in the journal before the next one begins.
         """
         with tempfile.TemporaryFile(prefix="codesynth-") as file:
-            if (batch := self._write(file)) is None:
+            keys, costs = self._rows.write(file, self._size)
+            if not keys:
                 return False
+            batch = self._log.add(uuid4().hex, keys)
+            batch.reserved = costs
+            self._open.append(batch)
+            self._rows.assign(batch)
             try:
                 self._log.note(batch, file=self._client.upload(file))
                 self._succeeded = self._options.clock()  # it may have taken minutes
@@ -306,32 +270,10 @@ class BatchEngine:
         self._create(batch, is_new=True)
         return True
 
-    def _write(self, file: BinaryIO) -> OpenBatch | None:
-        """Write a file of requests, and store their keys in the journal; None if there are none."""
-        waiting, size, keys, costs = self._waiting, 0, dict[bytes, int](), list[float]()
-        for _, request in waiting.read(waiting.unsent):
-            line = self._client.shape.line(request.key, request.body)
-            if len(keys) == self._size or (keys and size + len(line) > MAX_BYTES):
-                break
-            if self._budget is not None:
-                if (cost := self._budget.reserve(request.body)) is None:
-                    break
-                costs.append(cost)
-            size += file.write(line)
-            keys[request.key] = waiting.attempts[request.key]
-        if not keys:
-            return None
-        batch = self._log.add(uuid4().hex, keys)
-        batch.reserved = costs
-        self._open.append(batch)
-        waiting.sent[batch.number] = waiting.unsent[: len(keys)]
-        del waiting.unsent[: len(keys)]
-        return batch
-
     def _describe_open(self) -> str:
         ids = ", ".join(batch.id for batch in self._open)
         requests = sum(batch.requests for batch in self._open)
-        unsent = len(self._waiting.unsent)
+        unsent = len(self._rows.unsent)
         waits = f"; {unsent} wait to be sent" if unsent else ""
         again = "Run the same command again to collect them"
         return f"{requests} requests are in open batches: {ids}{waits}. {again}"

@@ -25,6 +25,13 @@ from codesynth.version import __version__
 _REDIRECTS = frozenset({301, 302, 307, 308})
 _PERMANENT_REDIRECTS = frozenset({301, 308})
 _MAX_REDIRECTS = 3
+_NAME = re.compile(r"[!#$%&'*+.^_`|~\w-]+", re.ASCII)
+_HEADERS = {
+    "accept": "application/json",
+    "accept-encoding": "identity",
+    "content-type": "application/json",
+    "user-agent": f"codesynth/{__version__}",
+}
 _OWN_HEADERS = frozenset({"content-length", "transfer-encoding", "connection", "host"})
 
 
@@ -106,12 +113,9 @@ class EndpointClient:
             make = head.request if isinstance(transport, Transport) else head.full_request
             response = await transport.handle_async_request(make(body, extensions))
             reply = await read_reply(response, MAX_RESPONSE_BYTES)
-            if reply.status not in _REDIRECTS:
+            if (target := _redirect_target(head.url, reply)) is None:
                 break
-            elsewhere = _redirect_target(head.url, reply)
-            if elsewhere is None:
-                break
-            head = self._write_head(method, elsewhere)
+            head = self._write_head(method, target)
             if reply.status in _PERMANENT_REDIRECTS:
                 self._heads[method, path] = head
         return reply
@@ -204,10 +208,8 @@ def _parse_url(text: str) -> httpx.URL:
     shown = re.sub(r"^([a-z+.-]*:?//)?.*@", r"\1", text.partition("?")[0], flags=re.IGNORECASE)
     try:
         url = httpx.URL(text)
-    except httpx.InvalidURL as exc:  # not in the message: it may quote a password
-        raise ConfigError(
-            f"base URL {shown} is not a URL. Example: http://localhost:8000/v1"
-        ) from exc
+    except httpx.InvalidURL:  # not in the message: it may quote a password
+        url = httpx.URL()
     if url.scheme not in ("http", "https") or not url.host:
         example = "Example: http://localhost:8000/v1"
         raise ConfigError(f"base URL {shown} is not an http or https URL. {example}")
@@ -218,14 +220,7 @@ def _parse_url(text: str) -> httpx.URL:
 
 def _make_headers(url: httpx.URL, key: str, own: Mapping[str, str]) -> httpx.Headers:
     """Make the headers of all requests; the user's headers replace equal ones."""
-    headers = httpx.Headers(
-        {
-            "accept": "application/json",
-            "accept-encoding": "identity",
-            "content-type": "application/json",
-            "user-agent": f"codesynth/{__version__}",
-        }
-    )
+    headers = httpx.Headers(_HEADERS)
     if url.userinfo:
         headers["authorization"] = "Basic " + base64.b64encode(url.userinfo).decode()
     elif key:
@@ -233,15 +228,10 @@ def _make_headers(url: httpx.URL, key: str, own: Mapping[str, str]) -> httpx.Hea
             raise ConfigError("OPENAI_API_KEY has a character that a header cannot carry")
         headers["authorization"] = f"Bearer {key}"
     for name, value in own.items():
-        if (
-            not re.fullmatch(r"[!#$%&'*+.^_`|~\w-]+", name, re.ASCII)
-            or name.lower() in _OWN_HEADERS
-        ):
+        if name.lower() in _OWN_HEADERS or not _NAME.fullmatch(name):
             raise ConfigError(f"header {name!r} cannot be set")
         if not _is_printable(value):
-            raise ConfigError(
-                f"header {name}: its value has a character that a header cannot carry"
-            )
+            raise ConfigError(f"header {name} has a character that a header cannot carry")
         headers[name] = value.strip()
     return headers
 
@@ -252,7 +242,7 @@ def _is_printable(text: str) -> bool:
 
 def _redirect_target(url: httpx.URL, reply: Reply) -> httpx.URL | None:
     """Return the URL of a redirect if it is on the same host and does not give up TLS."""
-    location = reply.headers.get("location")
+    location = reply.headers.get("location") if reply.status in _REDIRECTS else None
     if not location:
         return None
     try:
