@@ -70,9 +70,7 @@ class RowSettings(FileSettings, heading=_FILES):
             raise ConfigError(f'two new columns would have the name "{name}". Rename one')
 
 
-class RequestSettings(Settings, heading="What to ask"):
-    """What decides the requests."""
-
+class _RequestOptions(Settings, heading="What to ask"):
     samples: int = option(
         "--samples N", "Answers per input row. Each becomes an output row.", default=1, least=1
     )
@@ -115,9 +113,7 @@ class RequestSettings(Settings, heading="What to ask"):
     dry_run: bool = option("--dry-run", "Send nothing: print the requests as OpenAI batch lines.")
 
 
-class EndpointSettings(Settings, heading="Endpoint and model"):
-    """Where requests are sent."""
-
+class _EndpointOptions(Settings, heading="Endpoint and model"):
     model: str | None = option(
         "--model NAME",
         "Name of the model. Default: CODESYNTH_MODEL, else the only model the endpoint lists.",
@@ -139,9 +135,7 @@ class EndpointSettings(Settings, heading="Endpoint and model"):
     )
 
 
-class SpeedSettings(Settings, heading="Speed and patience"):
-    """How fast requests are sent, and how long an answer is waited for."""
-
+class _SpeedOptions(Settings, heading="Speed and patience"):
     concurrency: int = option(
         "-j, --concurrency N|auto",
         "Most requests in flight. Default: auto, as many as the endpoint takes.",
@@ -172,9 +166,7 @@ class SpeedSettings(Settings, heading="Speed and patience"):
     )
 
 
-class BatchSettings(Settings, heading="Batch API"):
-    """What goes through the Batch API."""
-
+class _BatchOptions(Settings, heading="Batch API"):
     batch: bool = option(
         "--batch",
         "Use the Batch API: answers come within a day, often for half the price. Needs a journal.",
@@ -197,9 +189,7 @@ class BatchSettings(Settings, heading="Batch API"):
     )
 
 
-class PriceSettings(Settings, heading="Cost"):
-    """What tokens cost."""
-
+class _PriceOptions(Settings, heading="Cost"):
     price: tuple[float, float] | None = option(
         "--price IN,OUT",
         "Price per million tokens, of prompts and of answers. Default: no cost is shown.",
@@ -208,9 +198,7 @@ class PriceSettings(Settings, heading="Cost"):
     )
 
 
-class JournalSettings(PriceSettings, heading="Stop and resume"):
-    """Which answers are kept and used again, and what a run may cost."""
-
+class _JournalOptions(_PriceOptions, heading="Stop and resume"):
     journal: str | None = option(
         "--journal PATH",
         "File that keeps every answer, so that no later run asks for it again, not even with "
@@ -235,11 +223,11 @@ class JournalSettings(PriceSettings, heading="Stop and resume"):
 
 class AskSettings(
     RowSettings,
-    RequestSettings,
-    EndpointSettings,
-    SpeedSettings,
-    BatchSettings,
-    JournalSettings,
+    _RequestOptions,
+    _EndpointOptions,
+    _SpeedOptions,
+    _BatchOptions,
+    _JournalOptions,
     heading=_FILES,
 ):
     """Options of each command that asks a model."""
@@ -607,7 +595,7 @@ class ShowSettings(LookSettings, command="show"):
     )
 
 
-class ReportSettings(LookSettings, PriceSettings, command="report"):
+class ReportSettings(LookSettings, _PriceOptions, command="report"):
     """Write an HTML page with figures, plots and sample rows. It needs no network.
 
     Examples:
@@ -634,7 +622,7 @@ class ReportSettings(LookSettings, PriceSettings, command="report"):
         return (self.instruction_key or "instruction", "generated_instruction", "prompt")
 
 
-class StatusSettings(PriceSettings, command="status"):
+class StatusSettings(_PriceOptions, command="status"):
     """Show how far the parts of a job are: rows, failures, tokens, speed. It disturbs no run.
 
     Examples:
