@@ -70,9 +70,7 @@ class RowSettings(FileSettings, heading=_FILES):
             raise ConfigError(f'two new columns would have the name "{name}". Rename one')
 
 
-class RequestSettings(Settings, heading="What to ask"):
-    """What decides the requests."""
-
+class _RequestOptions(Settings, heading="What to ask"):
     samples: int = option(
         "--samples N", "Answers per input row. Each becomes an output row.", default=1, least=1
     )
@@ -115,9 +113,7 @@ class RequestSettings(Settings, heading="What to ask"):
     dry_run: bool = option("--dry-run", "Send nothing: print the requests as OpenAI batch lines.")
 
 
-class EndpointSettings(Settings, heading="Endpoint and model"):
-    """Where requests are sent."""
-
+class _EndpointOptions(Settings, heading="Endpoint and model"):
     model: str | None = option(
         "--model NAME",
         "Name of the model. Default: CODESYNTH_MODEL, else the only model the endpoint lists.",
@@ -135,13 +131,11 @@ class EndpointSettings(Settings, heading="Endpoint and model"):
         read=readers.header,
     )
     offline: bool = option(
-        "--offline", "Practise: a built-in endpoint answers. No model, no network, no key."
+        "--offline", "Practise with a built-in endpoint: no model, no network, no key."
     )
 
 
-class SpeedSettings(Settings, heading="Speed and patience"):
-    """How fast requests are sent, and how long an answer is waited for."""
-
+class _SpeedOptions(Settings, heading="Speed and patience"):
     concurrency: int = option(
         "-j, --concurrency N|auto",
         "Most requests in flight. Default: auto, as many as the endpoint takes.",
@@ -172,18 +166,14 @@ class SpeedSettings(Settings, heading="Speed and patience"):
     )
 
 
-class BatchSettings(Settings, heading="Batch API"):
-    """What goes through the Batch API."""
-
+class _BatchOptions(Settings, heading="Batch API"):
     batch: bool = option(
         "--batch",
         "Use the Batch API: answers come within a day, often for half the price. Needs a journal.",
         needs="--output --journal",
         excludes="--no-journal",
     )
-    batch_size: int = option(
-        "--batch-size N", "Most requests in one batch.", default=50_000, least=1
-    )
+    batch_size: int = option("--batch-size N", "Most requests in a batch.", default=50_000, least=1)
     no_wait: bool = option(
         "--no-wait",
         "Send, collect what is done, and exit 5 if batches are still open. Run again to collect.",
@@ -197,9 +187,7 @@ class BatchSettings(Settings, heading="Batch API"):
     )
 
 
-class PriceSettings(Settings, heading="Cost"):
-    """What tokens cost."""
-
+class _PriceOptions(Settings, heading="Cost"):
     price: Price | None = option(
         "--price IN,OUT",
         "Price per million tokens, of prompts and of answers. Default: no cost is shown.",
@@ -208,9 +196,7 @@ class PriceSettings(Settings, heading="Cost"):
     )
 
 
-class JournalSettings(PriceSettings, heading="Stop and resume"):
-    """Which answers are kept and used again, and what a run may cost."""
-
+class _JournalOptions(_PriceOptions, heading="Stop and resume"):
     journal: str | None = option(
         "--journal PATH",
         "File that keeps every answer, so that no later run asks for it again, not even with "
@@ -235,11 +221,11 @@ class JournalSettings(PriceSettings, heading="Stop and resume"):
 
 class AskSettings(
     RowSettings,
-    RequestSettings,
-    EndpointSettings,
-    SpeedSettings,
-    BatchSettings,
-    JournalSettings,
+    _RequestOptions,
+    _EndpointOptions,
+    _SpeedOptions,
+    _BatchOptions,
+    _JournalOptions,
     heading=_FILES,
 ):
     """Options of each command that asks a model."""
@@ -248,15 +234,11 @@ class AskSettings(
     reasoning_key: str | None = option(
         "--reasoning-key KEY", "Keep the model's reasoning in this column; null if there is none."
     )
-    answer_key: str | None = option(
-        "--answer-key KEY", "Keep the whole text of the answer in this column."
-    )
+    answer_key: str | None = option("--answer-key KEY", "Keep the whole answer in this column.")
     messages_key: str | None = option(
         "--messages-key KEY", "Write the row as a chat (user, assistant) in this column."
     )
-    meta: bool = option(
-        "--meta", "Add the column _codesynth: model, tokens, attempts, parameters and more."
-    )
+    meta: bool = option("--meta", "Add the column _codesynth: model, tokens, attempts and more.")
     verbose: bool = option(
         "-v, --verbose", "Print each retry, and each change of the concurrency, with the reason."
     )
@@ -368,9 +350,7 @@ class InstructionsSettings(AskSettings, command="gen-instructions"):
     output_key: str = option(
         "--output-key KEY", "Column to write.", default="generated_instruction"
     )
-    num_generate: int = option(
-        "-n, --num-generate N", "Instructions to ask for.", default=10, least=0
-    )
+    num_generate: int = option("-n, --num-generate N", "Instructions to ask for.", default=10)
     num_few_shot: int = option(
         "-k, --num-few-shot K", "Examples per prompt, chosen at random.", default=3, least=1
     )
@@ -452,9 +432,7 @@ class GenSettings(AskSettings, command="gen"):
     """
 
     output_key: str = option("--output-key KEY", "Column for the answer.", default="generated")
-    json: bool = option(
-        "--json", "Read the answer as a JSON object. Each of its fields becomes a column."
-    )
+    json: bool = option("--json", "Read the answer as a JSON object; its fields become columns.")
     prefix: str = option(
         "--prefix TEXT",
         "With --json: TEXT begins each new column's name.",
@@ -545,9 +523,7 @@ class VerifySettings(RowSettings, command="verify"):
     )
     timeout: float = option("--timeout S", "Seconds that a row may take.", default=10.0, least=0.1)
     memory: int = option("--memory MB", "Memory that a row may use.", default=512, least=64)
-    unsafe: bool = option(
-        "--unsafe", "Run the code without a sandbox: it can do all that you can do."
-    )
+    unsafe: bool = option("--unsafe", "Run the code without a sandbox: it can do all you can do.")
     jobs: int | None = option(
         "-j, --concurrency N", "Rows that run at once. Default: one per processor core.", least=1
     )
@@ -561,9 +537,7 @@ class VerifySettings(RowSettings, command="verify"):
 class LookSettings(Settings, heading=_FILES):
     """Options of the commands that show rows to people."""
 
-    inputs: list[str] = option(
-        "[FILE]...", "Outputs and failures files: JSONL, also .gz. Default: stdin."
-    )
+    inputs: list[str] = option("[FILE]...", "Outputs and failures files, also .gz. Default: stdin.")
     code_key: str | None = option(
         "--code-key KEY", "Column with the code. Default: generated_code, code, canonical_solution."
     )
@@ -608,12 +582,10 @@ class ShowSettings(LookSettings, command="show"):
     limit: int | None = option("--limit N", "Take only the first N such rows.", least=1)
     sample: int | None = option("--sample N", "Show N of them, chosen at random.", least=1)
     seed: int | None = option("--seed N", "Seed for --sample. Default: another one each time.")
-    full: bool = option(
-        "--full", "Show reasoning and long texts (more than 20,000 characters) in full."
-    )
+    full: bool = option("--full", "Show reasoning and texts of over 20,000 characters in full.")
 
 
-class ReportSettings(LookSettings, PriceSettings, command="report"):
+class ReportSettings(LookSettings, _PriceOptions, command="report"):
     """Write an HTML page with figures, plots and sample rows. It needs no network.
 
     Examples:
@@ -630,12 +602,10 @@ class ReportSettings(LookSettings, PriceSettings, command="report"):
         "Column with the instruction. Default: instruction, generated_instruction or prompt.",
     )
     output: str | None = option("-o, --output PATH", "File for the page. Default: stdout.")
-    rows: int = option(
-        "--rows N", "Rows to show on the page, chosen at random.", default=200, least=0
-    )
+    rows: int = option("--rows N", "Rows to show on the page, chosen at random.", default=200)
 
 
-class StatusSettings(PriceSettings, command="status"):
+class StatusSettings(_PriceOptions, command="status"):
     """Show how far the parts of a job are: rows, failures, tokens, speed. It disturbs no run.
 
     Examples:
@@ -643,9 +613,7 @@ class StatusSettings(PriceSettings, command="status"):
         codesynth status sft.*.journal --price 0.15,0.6 --json
     """
 
-    inputs: list[str] = option(
-        "PART...", "Outputs or journals of runs; a run may still be going on."
-    )
+    inputs: list[str] = option("PART...", "Outputs or journals of runs, also unfinished ones.")
     json: bool = option("--json", "Print JSON instead of a table.")
 
 
@@ -658,9 +626,7 @@ class JoinSettings(FileSettings, command="join"):
         codesynth join sft.0.jsonl sft.1.jsonl -o sft.jsonl
     """
 
-    inputs: list[str] = option(
-        "PART...", "Outputs of all parts of one job (--shard I/N), in any order."
-    )
+    inputs: list[str] = option("PART...", "Outputs of all parts of a job (--shard), in any order.")
 
 
 COMMANDS: dict[str, type[Settings]] = {

@@ -100,10 +100,11 @@ def tables() -> str:
     shared = list(chain.from_iterable(_groups(AskSettings).values()))
     parts = [_table("Commands that ask a model", shared)]
     for name, kind in COMMANDS.items():
-        known = shared if issubclass(kind, AskSettings) else []
-        options = chain.from_iterable(_groups(kind).values())
-        own = [each for each in options if each not in known]
-        parts.append(_table(f"`{name}`", own))
+        options = [each for each in chain.from_iterable(_groups(kind).values()) if each.names]
+        parts.append(_table(f"`{name}`", [each for each in options if each not in shared]))
+        known = [f"`{each.names[-1]}`" for each in options if each in shared]
+        if known and not issubclass(kind, AskSettings):
+            parts.append(f"As above: {', '.join(known)}.\n")
     return "\n".join(parts)
 
 
@@ -113,6 +114,8 @@ def _table(title: str, options: Iterable[Option]) -> str:
         for each in options
         if each.names and (escaped := _usage(each).replace("|", r"\|"))
     ]
+    if not rows:
+        return f"**{title}**\n"
     return "\n".join([f"**{title}**\n", "| option | meaning |", "| --- | --- |", *rows, ""])
 
 
