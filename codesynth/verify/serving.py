@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import queue
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -45,9 +44,7 @@ class _Pool:
         self._settings, self._channel = settings, channel
         self._executor = ThreadPoolExecutor(jobs, "codesynth-verify")
         self._sandboxes = set[Sandbox]()
-        self._idle: queue.SimpleQueue[Sandbox | None] = queue.SimpleQueue()  # None: to be made
-        for _ in range(jobs):
-            self._idle.put(None)
+        self._own = threading.local()  # a sandbox ends with the thread that made it
         self._error: BaseException | None = None
         self._closed = False
         self.max_unfinished = ROWS_AHEAD * jobs
@@ -78,16 +75,15 @@ class _Pool:
 
     def _run(self, request: Request) -> None:
         try:
-            sandbox = self._idle.get() or Sandbox(self._settings)
+            sandbox = getattr(self._own, "sandbox", None) or Sandbox(self._settings)
             self._sandboxes.add(sandbox)
             verdict = None if self._closed else sandbox.run(request.body)
             if verdict is None:
                 self._sandboxes.discard(sandbox)
                 sandbox.close()
-            self._idle.put(sandbox if verdict else None)
+            self._own.sandbox = sandbox if verdict else None
             if not self._closed:
                 self._channel.put(Response(request, verdict or BROKEN))
         except BaseException as exc:  # it is raised in the caller's thread
             self._error = self._error or exc
-            self._idle.put(None)  # another thread may wait for it
             self.drain(None)
