@@ -163,8 +163,8 @@ class Response:
         body: the answer as it was received; empty if there is none.
         answer: what was read from ``body``; None if no model was asked, or none answered.
         seconds: duration of the last attempt, from sending to the last byte; 0 if not known.
-        cached: the answer is from the journal; nothing was sent in this run.
-        stored: the answer is from this run, and is in the journal already.
+        cached: the answer is from a journal; nothing was sent in this run.
+        stored: the answer is in this run's journal already.
     """
 
     request: Request

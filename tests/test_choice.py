@@ -32,11 +32,16 @@ def row(group: str, letters: str, number: int = 0, status: str = "") -> Row:
     return Row(line, subject=subject, raw_bytes=len(raw), number=number)
 
 
+def limited(window: GroupWindow, **limits: int) -> GroupWindow:
+    vars(window).update(limits)
+    return window
+
+
 def through(
     decide: Callable[[Sequence[VerifiedRow]], None], rows: Sequence[Row], **limits: int
 ) -> list[tuple[int, str | None, Any]]:
     """Send rows through a window; return number, reason and line of each in their order."""
-    window = GroupWindow(decide, **limits)
+    window = limited(GroupWindow(decide), **limits)
     found = [each for one in rows for each in window.put(one)] + [*window.rest()]
     return [(r.number, why.message if why else None, json.loads(r.line)) for r, why in found]
 
@@ -130,7 +135,7 @@ def test_rows_keep_their_order_and_their_bytes_where_groups_are_mixed() -> None:
 
 @pytest.mark.parametrize("limits", [{"most_rows": 10}, {"most_bytes": 1_500}])
 def test_the_window_holds_a_bounded_number_of_rows_and_bytes(limits: dict[str, int]) -> None:
-    window = GroupWindow(Agreement("verification", best=True), **limits)
+    window = limited(GroupWindow(Agreement("verification", best=True)), **limits)
     held = 0
     for i in range(1_000):
         held += 1 - len([*window.put(row(f"{i % 500}", "..", i))])

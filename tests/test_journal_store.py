@@ -78,8 +78,8 @@ def test_an_answer_comes_back_as_it_was(
     body: bytes, attempts: int, seconds: float, when: float
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        answer = StoredAnswer(b"key", body, attempts, seconds, when)
-        with Journal(f"{folder}/journal") as journal:
+        answer = StoredAnswer(b"key", body, attempts, seconds)
+        with Journal(f"{folder}/journal", clock=lambda: when) as journal:
             journal.put([answer])
         with Journal(f"{folder}/journal") as journal:
             assert journal.get(b"key") == answer
@@ -115,7 +115,7 @@ def test_notes_are_remembered_and_replaced(path: Path) -> None:
 def test_a_transaction_that_fails_leaves_nothing(path: Path) -> None:
     with Journal(str(path)) as journal:
         with pytest.raises(JournalError, match="not supported"):
-            journal.put([StoredAnswer(b"key", b"body"), StoredAnswer(b"other", b"", time=[1])])  # type: ignore[arg-type]
+            journal.put([StoredAnswer(b"key", b"body"), StoredAnswer(b"other", b"", 1, [1])])  # type: ignore[arg-type]
         assert (journal.answers, journal.get(b"key")) == (0, None)
         journal.put([StoredAnswer(b"key", b"body")])
         journal.refresh()

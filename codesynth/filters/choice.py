@@ -16,7 +16,6 @@ from codesynth.codec import dumps, loads
 from codesynth.models import Failure, Row
 
 _INSTRUCTIONS = 100_000  # so many with a kept answer are remembered, the latest ones
-_MOST_ROWS, _MOST_BYTES = 1_000, 64 << 20  # held back; an answer that comes later is not compared
 _FAILING = frozenset({"failed", "error", "timeout", "syntax_error"})
 
 
@@ -81,14 +80,10 @@ class GroupWindow:
         decide: called with the answers of a group; it may reject them or change their rows.
     """
 
-    def __init__(
-        self,
-        decide: Callable[[Sequence[VerifiedRow]], None],
-        *,
-        most_rows: int = _MOST_ROWS,
-        most_bytes: int = _MOST_BYTES,
-    ) -> None:
-        self._decide, self._most_rows, self._most_bytes = decide, most_rows, most_bytes
+    most_rows, most_bytes = 1_000, 64 << 20  # an answer that comes later is not compared
+
+    def __init__(self, decide: Callable[[Sequence[VerifiedRow]], None]) -> None:
+        self._decide = decide
         self._waiting: deque[VerifiedRow] = deque()
         self._groups: dict[Any, list[VerifiedRow]] = {}
         self._bytes = 0
@@ -101,7 +96,7 @@ class GroupWindow:
             self._groups.setdefault(_key(answer), []).append(answer)
         self._waiting.append(answer)
         self._bytes += answer.size
-        while len(self._waiting) > self._most_rows or self._bytes > self._most_bytes:
+        while len(self._waiting) > self.most_rows or self._bytes > self.most_bytes:
             yield self._take_first()
 
     def rest(self) -> Iterator[tuple[Row, Failure | None]]:

@@ -1,6 +1,6 @@
 """Reject texts that are in a benchmark.
 
-Texts are compared by their words, see ``words.py``. A text is rejected if it shares with an item
+A text is rejected if it shares with an item
 
 - ``ngram`` words in sequence: 13 in GPT-3 (https://arxiv.org/abs/2005.14165, appendix C);
 - or a whole string of the item, or the whole text, of 8 words or more: so 144 of HumanEval's 164
@@ -8,9 +8,8 @@ Texts are compared by their words, see ``words.py``. A text is rejected if it sh
 - or one of these after the names of functions were replaced: so all 164 prompts of HumanEval are
   found if the function is renamed, without this rule 146.
 
-The shared words must have 3 different ones, not counting numbers and single letters; else any
-``[1, 2, 3, ...]`` would be rejected. Of 1,557 texts that have nothing to do with HumanEval, 2 are
-rejected.
+The shared words must have 3 different ones, not counting numbers and single letters: else any
+``[1, 2, 3, ...]`` would do. Of 1,557 texts unrelated to HumanEval, 2 are rejected.
 """
 
 from __future__ import annotations
@@ -27,8 +26,7 @@ from codesynth.models import Failure, Row
 
 _WHOLE = 8
 _DIFFERENT = 3
-_BREAK = 0
-"""The number between two strings, and of all words that no benchmark has."""
+_BREAK = 0  # between two strings, and in place of words that no benchmark has
 
 
 class ContaminationFilter:

@@ -24,7 +24,6 @@ class Quota:
 
     Attributes:
         filters: the filters that it asks.
-        accepted: rows accepted so far.
         exhausted: it has given up, because hardly any of the last rows was accepted.
     """
 

@@ -15,7 +15,6 @@ class OpenBatch:
 
     Attributes:
         uuid: our own name of the batch, chosen before the upload.
-        requests: how many requests it has.
         file, id: the provider's names of the file and the batch; empty while they are not known.
         done: requests that the provider has finished.
         looks: how often we looked for its results and some were missing.

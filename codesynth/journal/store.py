@@ -49,7 +49,7 @@ _PLACE = "CREATE TEMP TABLE place (key PRIMARY KEY, number) WITHOUT ROWID"
 # Here and below LIMIT ends the reading before the pages that a run may just be writing.
 _INDEX = """INSERT OR REPLACE INTO place SELECT key, number
     FROM (SELECT key, number FROM answer WHERE number > ? LIMIT ?) ORDER BY key, number"""
-_READ = """SELECT key, body, attempts, seconds, time, check_sum
+_READ = """SELECT key, body, attempts, seconds, check_sum
     FROM (SELECT * FROM answer WHERE number >= ? LIMIT ?) AS answer"""
 _NEWEST = "NATURAL JOIN place"  # doubles the time: used only if a key is stored twice
 
@@ -59,7 +59,6 @@ class StoredAnswer(NamedTuple):
 
     Attributes:
         seconds: duration of its last attempt; 0 if not known.
-        time: seconds since the epoch; 0 means the time at which it is stored.
         used: its tokens. They are stored only as a sum over all answers, so ``get`` leaves them 0.
     """
 
@@ -67,7 +66,6 @@ class StoredAnswer(NamedTuple):
     body: bytes
     attempts: int = 1
     seconds: float = 0.0
-    time: float = 0.0
     used: Usage = Usage()
 
 
@@ -214,12 +212,12 @@ class Journal:
         with self._lock:
             now, rows, number = self._clock(), [], self.answers
             prompt, completion = self._spent.prompt_tokens, self._spent.completion_tokens
-            for key, body, attempts, seconds, when, used in answers:
+            for key, body, attempts, seconds, used in answers:
                 number += 1
                 prompt += used.prompt_tokens
                 completion += used.completion_tokens
                 about = (key, attempts, _crc(key, body, attempts), body)
-                rows.append((number, prompt, completion, when or now, seconds, *about))
+                rows.append((number, prompt, completion, now, seconds, *about))
             with self._translated(), self._db:  # it commits, or rolls back after an error
                 self._db.execute("BEGIN")
                 self._db.executemany("INSERT INTO answer VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
@@ -268,10 +266,10 @@ class Journal:
             if len(self._ahead) > _KEPT_BLOCKS * self._block:
                 self._ahead.clear()
             for row in self.execute(self._read, first, count):
-                its_key, body, attempts, seconds, when, check_sum = row
+                its_key, body, attempts, seconds, check_sum = row
                 if check_sum != _crc(its_key, body, attempts):
                     raise self._damaged("an answer was changed")
-                self._ahead[its_key] = StoredAnswer(its_key, body, attempts, seconds, when)
+                self._ahead[its_key] = StoredAnswer(its_key, body, attempts, seconds)
             return self._ahead.pop(key, None)  # another run may have moved it meanwhile
 
     @contextlib.contextmanager

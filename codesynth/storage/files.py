@@ -51,7 +51,6 @@ class Files:
             with standard output writes no failure lines.
 
     Attributes:
-        failed: failure lines so far.
         fates: one byte for each row so far, in order: 1 if it is in the output, 0 if in the
             failures.
         checksums: CRC-32 of the lines of the failures and of the output.
@@ -115,9 +114,8 @@ class Files:
         """
         if not overwrite and (self.output.exists() or self.output.has_leftover):
             there = self.output.path if self.output.exists() else self.output.partial
-            raise ConfigError(
-                f"{there} exists, but not its journal. Move it away, or replace it with --overwrite"
-            )
+            words = "Move it away, or replace it with --overwrite"
+            raise ConfigError(f"{there} exists, but not its journal. {words}")
 
     def start(self) -> None:
         """Begin empty partial files; finished files of an earlier run stay until ``commit``."""
@@ -126,18 +124,16 @@ class Files:
 
     def write(self, line: bytes) -> None:
         """Write a row, given as a line without its newline."""
-        self._note(line, 1)
+        self.fates.append(1)
+        self.checksums[1] = zlib.crc32(line, self.checksums[1])
         self.output.write(line)
 
     def fail(self, line: bytes) -> None:
         """Write a failure line."""
         self.failed += 1
-        self._note(line, 0)
+        self.fates.append(0)
+        self.checksums[0] = zlib.crc32(line, self.checksums[0])
         self.failures.write(line)
-
-    def _note(self, line: bytes, fate: int) -> None:
-        self.fates.append(fate)
-        self.checksums[fate] = zlib.crc32(line, self.checksums[fate])
 
     def flush(self) -> None:
         """Write what waits to be written."""

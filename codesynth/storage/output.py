@@ -26,11 +26,8 @@ class Output:
     its beginning is removed again, also if standard output is a file.
 
     Attributes:
-        name: shown in messages.
         path: the finished file; None if the output is not a regular file.
         has_leftover: an interrupted run left lines in the partial file.
-        is_terminal: people see the lines.
-        is_pipe: another program reads the lines.
 
     Raises:
         BusyError: another run holds the file.
@@ -40,8 +37,7 @@ class Output:
     def __init__(self, path: str | None) -> None:
         self.name = "<stdout>" if path in (None, STANDARD) else str(path)
         self.path: Path | None = None
-        self._lines: list[bytes] = []
-        self._bytes = 0
+        self._waiting = bytearray()
         self._gzip: zlib._Compress | None = None
         self.has_leftover = self._committed = False
         with self._translated("write" if self.name == "<stdout>" else "open"):
@@ -83,18 +79,16 @@ class Output:
         Raises:
             BrokenPipeError: the reader went away.
         """
-        self._lines.append(line)
-        self._bytes += len(line)
-        if self.path is None or self._bytes > _KEPT_BYTES:
+        self._waiting += line
+        self._waiting += b"\n"
+        if self.path is None or len(self._waiting) > _KEPT_BYTES:
             self.flush()
 
     def flush(self) -> None:
         """Write the lines that wait."""
-        if self._lines:
-            data = b"\n".join((*self._lines, b""))
-            self._lines.clear()
-            self._bytes = 0
-            self._write_whole(data if self._gzip is None else self._gzip.compress(data))
+        if self._waiting:
+            lines, self._waiting = self._waiting, bytearray()
+            self._write_whole(lines if self._gzip is None else self._gzip.compress(lines))
 
     def _finish(self) -> None:
         self.flush()
@@ -102,7 +96,7 @@ class Output:
             rest, self._gzip = self._gzip.flush(), None
             self._write_whole(rest)
 
-    def _write_whole(self, data: bytes) -> None:
+    def _write_whole(self, data: bytes | bytearray) -> None:
         done = 0
         with self._translated("write"):
             try:
@@ -152,7 +146,7 @@ class Output:
     def close(self) -> None:
         """Close and unlock the file. Lines that were not committed stay in the partial file."""
         try:
-            if self._lines or os.fstat(self._fd).st_size:
+            if self._waiting or os.fstat(self._fd).st_size:
                 self._finish()
             elif self.path is not None and not self._committed:
                 self.partial.unlink(missing_ok=True)
