@@ -136,6 +136,20 @@ def test_a_denial_among_answers_is_the_rows_own(endpoint: Endpoint) -> None:
     assert [k for k, r in answers.items() if r.error is not None] == ["7"]
 
 
+def test_a_400_for_a_model_that_is_not_listed_stops_the_run(endpoint: Endpoint) -> None:
+    endpoint.plan = lambda request: error(400, "Invalid model name")
+    with pytest.raises(EndpointError, match="does not list the model other, but test-model"):
+        list(serving(endpoint).generate(requests(*map(str, range(50)), model="other")))
+    assert len(endpoint.received) <= 8
+
+
+def test_a_400_for_a_listed_model_is_the_rows_own(endpoint: Endpoint) -> None:
+    endpoint.plan = lambda request: error(400, "too long")
+    answers = ask(endpoint, "a", "b", model="test-model")
+    assert {r.error.kind for r in answers.values() if r.error} == {"rejected"}
+    assert len(endpoint.others) == 1
+
+
 def test_the_key_is_sent_and_taken_out_of_messages(endpoint: Endpoint) -> None:
     endpoint.plan = lambda request: error(422, "no luck with sk-test")
     answers = ask(endpoint, "a", model="test-model")

@@ -230,7 +230,8 @@ def test_a_full_disk_under_the_journal_ends_the_run_and_spoils_nothing(
     done = on_a_small_disk(job, 512 << 10, "--journal", disk / "j", "-j", 4)
     assert done.code == 1
     assert f"cannot use {disk}/j: database or disk is full" in done.err
-    handed_on = len(whole_lines(job.partial)) + len(whole_lines(job.failed))
+    files = [path for path in (job.partial, job.failed) if path.exists()]  # not if it is empty
+    handed_on = sum(len(whole_lines(path)) for path in files)
     for path in (job.folder / "kept").iterdir():
         shutil.copy(path, job.folder / path.name)
     asked = len(job.endpoint.received)
@@ -344,7 +345,8 @@ def test_an_endpoint_that_does_not_come_back_ends_the_run(job: Job) -> None:
     assert "No request has succeeded for --max-outage seconds. Run again to resume" in err
     assert "0 failed" in err
     kept = job.texts(job.partial)
-    assert kept == MANY[:20]
+    assert len(kept) == 20
+    assert kept == [text for text in MANY if text in kept]
     job.endpoint.plan = echo
     job.endpoint.start()
     before = job.endpoint.counts

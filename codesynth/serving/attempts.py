@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from tenacity.wait import wait_random_exponential
 
 from codesynth.models import Failure, Request, Response
 from codesynth.serving.answers import read_json
-from codesynth.serving.diagnosis import explain, explain_outage
+from codesynth.serving.diagnosis import check_model, explain, explain_outage
 from codesynth.serving.http import EndpointClient, NoReply
 from codesynth.serving.limits import Admission, AttemptResult, Drained
 from codesynth.serving.outcomes import Outcome, read_no_reply, read_outcome
@@ -77,6 +78,7 @@ class Asker:
         self._timeout, self._max_retries, self._clock = timeout, max_retries, clock
         self._answered = False
         self._failing = 0  # requests whose first attempt failed
+        self._model_check: asyncio.Task[None] | None = None
 
     async def ask(self, asked: AskedRequest) -> Response:
         """Answer a request.
@@ -94,6 +96,8 @@ class Asker:
             endpoint = self._endpoints[asked.avoid or 0]
             if self._is_endpoint_down(error):
                 raise explain(endpoint, outcome, asked.model)
+            if error.kind == "rejected" and not self._answered:
+                await self._check_model(endpoint, asked.model, outcome)
             error = replace(error, attempts=asked.attempts)
         return Response(
             asked.request, outcome.body, outcome.answer, error, asked.attempts, asked.seconds
@@ -195,6 +199,16 @@ class Asker:
         if self._answered or failure.kind not in _DOWN:
             return False
         return failure.kind == "connection" or self._failing > 1
+
+    async def _check_model(self, endpoint: EndpointClient, model: str, outcome: Outcome) -> None:
+        """Find out, once, whether a rejection before the first answer concerns all requests.
+
+        LiteLLM answers 400 to an unknown model and Gemini to a wrong key, as to a bad row.
+        """
+        if self._model_check is None:
+            check = check_model(endpoint, model, outcome, self._timeout)
+            self._model_check = asyncio.create_task(check)
+        await asyncio.shield(self._model_check)
 
 
 def _outcome_of(state: RetryCallState) -> Outcome:

@@ -58,12 +58,37 @@ async def _list_models(endpoint: EndpointClient, timeout: float, max_retries: in
         else:
             is_busy = reply.status >= 500 or reply.status == 429
             if not (retries_left and is_busy) or _read(endpoint, reply).quota:
-                return _read_names(endpoint, reply)
+                return _read_names(endpoint, reply, " With --model NAME the list is not asked for")
         await asyncio.sleep(min(0.5 * 2 ** (max_retries - retries_left), 8))
     raise AssertionError
 
 
-def _read_names(endpoint: EndpointClient, reply: Reply) -> list[str]:
+async def check_model(
+    endpoint: EndpointClient, model: str, rejection: Outcome, timeout: float
+) -> None:
+    """Ask the endpoint whether it knows the model and the key; no error if it does not say.
+
+    It is enough that a listed name contains the model's name, or the other way round:
+    ``llama3:latest`` is accepted for ``llama3``.
+
+    Raises:
+        EndpointError: it does not list the model, or refuses to list models.
+    """
+    try:
+        reply = await endpoint.request("GET", "/models", b"", timeout=timeout)
+    except NoReply:
+        return
+    if reply.status >= 500:  # listing is broken, answering may not be
+        return
+    names, asked = _read_names(endpoint, reply), model.casefold()
+    if names and not any(asked in name.casefold() or name.casefold() in asked for name in names):
+        raise EndpointError(
+            f"endpoint rejects the first request ({rejection.status}): {rejection.words}. It does "
+            f"not list the model {model}, but {one_line(', '.join(names))}. Choose with --model"
+        )
+
+
+def _read_names(endpoint: EndpointClient, reply: Reply, hint: str = "") -> list[str]:
     """Read the names of the models; empty if the endpoint does not list them."""
     if reply.status in _UNLISTED:
         return []
@@ -76,7 +101,7 @@ def _read_names(endpoint: EndpointClient, reply: Reply) -> list[str]:
     if outcome.denied or outcome.quota:
         raise explain(endpoint, outcome)
     said = f"answers {reply.status}: {outcome.words}".removesuffix(f": status {reply.status}")
-    fix = "Are OPENAI_API_KEY and --base-url right? With --model NAME the list is not asked for"
+    fix = f"Are OPENAI_API_KEY and --base-url right?{hint}"
     raise EndpointError(f"{endpoint.name}/models {said}. {fix}")
 
 
