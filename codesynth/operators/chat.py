@@ -132,7 +132,8 @@ class ChatTask:
     def _chat(self, request: Request, columns: Mapping[str, Any]) -> list[Message]:
         """Write the row as a chat: the row's instruction and the new column."""
         turns = [turn for turn in request.messages if turn["role"] != "system"]
-        if len(turns) == 1 and (instruction := self.operator.instruction(request.record)):
+        instruction = self.operator.instruction(request.record)
+        if len(turns) == 1 and instruction is not None:
             turns = [{"role": "user", "content": instruction}]
         return [*turns, {"role": "assistant", "content": self.subject(request.record, columns)}]
 

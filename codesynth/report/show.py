@@ -52,7 +52,7 @@ def _choose(settings: ShowSettings) -> Iterable[Record]:
 
 
 def _holds(fields: Mapping[str, Any], path: str, operator: str, wanted: str) -> bool:
-    """Tell whether a condition of ``--where`` holds; see ``options.read_condition``."""
+    """Tell whether a condition of ``--where`` holds; see ``readers.condition``."""
     value = find(fields, path)
     if operator in ("=", "!="):
         return (as_text(value) == wanted) == (operator == "=")

@@ -6,7 +6,7 @@ import contextlib
 import pickle
 import tempfile
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 from codesynth.errors import OutputError
 
@@ -24,7 +24,7 @@ class Scratch:
     """
 
     def __init__(self) -> None:
-        with scratch_errors():
+        with _translated():
             self._file = tempfile.TemporaryFile(prefix="codesynth-")
         self._end = 0
         self._at_end = True  # seeking would flush what is buffered
@@ -36,7 +36,7 @@ class Scratch:
     def append(self, value: object) -> int:
         """Write a value; return its place."""
         data, place = pickle.dumps(value), self._end
-        with scratch_errors():
+        with _translated():
             if not self._at_end:
                 self._file.seek(place)
             self._at_end = True
@@ -46,17 +46,23 @@ class Scratch:
 
     def read(self, place: int) -> Any:
         """Read a value."""
-        with scratch_errors():
+        with _translated():
             self._at_end = False
             self._file.seek(place)
             return pickle.load(self._file)  # noqa: S301 - nobody else can write to the file
 
 
 @contextlib.contextmanager
-def scratch_errors(kind: type[Exception] = OSError) -> Iterator[None]:
-    """Turn an error of a temporary file or database into an OutputError that says what to do."""
+def scratch_file() -> Iterator[BinaryIO]:
+    """Open a temporary file without a name; OutputError where it cannot be used."""
+    with _translated(), tempfile.TemporaryFile(prefix="codesynth-") as file:
+        yield file
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
     try:
         yield
-    except kind as exc:
-        words = f"cannot use a temporary file: {getattr(exc, 'strerror', exc)}"
+    except OSError as exc:
+        words = f"cannot use a temporary file: {exc.strerror}"
         raise OutputError(f"{words}. Set TMPDIR to a folder with room") from exc

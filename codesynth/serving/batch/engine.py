@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import re
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from uuid import uuid4
 
-from codesynth.errors import EndpointError, LimitReached, OutputError
+from codesynth.errors import EndpointError, LimitReached
 from codesynth.journal import BatchLog, OpenBatch
 from codesynth.models import Request, Response
 from codesynth.serving.batch.client import BatchClient, CallError
@@ -20,6 +19,7 @@ from codesynth.serving.batch.rows import BatchRows
 from codesynth.serving.batch.shapes import BatchState
 from codesynth.serving.limits import Budget
 from codesynth.serving.stream import Channel
+from codesynth.storage.scratch import scratch_file
 
 _log = logging.getLogger(__name__)
 _LISTED_SECONDS = 3.0
@@ -84,10 +84,6 @@ class BatchEngine:
 
     def end_requests(self, error: BaseException | None) -> None:
         """End the stream."""
-        if isinstance(error, OSError):
-            words = f"cannot use a temporary file: {error}. Set TMPDIR to a folder with room"
-            error = OutputError(words)
-        self._rows.close()
         self.channel.finish(error)
         self._finished.set()
 
@@ -249,7 +245,7 @@ class BatchEngine:
 
         Each step is in the journal before the next one begins.
         """
-        with tempfile.TemporaryFile(prefix="codesynth-") as file:
+        with scratch_file() as file:
             keys, costs = self._rows.write(file, self._size)
             if not keys:
                 return False

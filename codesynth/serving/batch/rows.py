@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
-import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,11 +18,11 @@ from codesynth.serving.batch.client import BatchClient, CallError
 from codesynth.serving.batch.shapes import UNREADABLE, BatchResult
 from codesynth.serving.limits import Budget
 from codesynth.serving.outcomes import Outcome, read_outcome
+from codesynth.storage.scratch import Scratch, scratch_file
 
 _log = logging.getLogger(__name__)
 MAX_BYTES = 100_000_000
 """Most bytes of one file; OpenAI allows twice as much, Together no more than this."""
-_IN_MEMORY = 1 << 20
 _GROUP = 500
 """Lines whose answers are stored in one transaction."""
 
@@ -44,22 +42,19 @@ class BatchRows:
     ) -> None:
         self._client, self._journal, self._budget = client, journal, budget
         self._hide, self._max_retries = client.endpoint.secrets.hide, max_retries
-        self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY, prefix="codesynth-")
-        self.close = self._file.close
+        self._scratch = Scratch()
         self.unsent = array("Q")
         self._sent: dict[int, array[int]] = {}  # the places of a batch's requests, by its number
         self._attempts: Counter[bytes] = Counter()  # batches that gave no answer, by the key
         self._answered = False
 
     def add(self, request: Request) -> None:
-        """Take a request that is in no batch; all are added before any is read."""
-        self.unsent.append(self._file.tell())
-        pickle.dump(request, self._file, pickle.HIGHEST_PROTOCOL)
+        """Take a request that is in no batch."""
+        self.unsent.append(self._scratch.append(request))
 
     def _read(self, places: Iterable[int]) -> Iterator[tuple[int, Request]]:
         for place in places:
-            self._file.seek(place)
-            yield place, pickle.load(self._file)  # noqa: S301 - written by this process
+            yield place, self._scratch.read(place)
 
     def adopt(self, owners: Mapping[bytes, OpenBatch], attempts: Mapping[bytes, int]) -> None:
         """Find the requests that are in open batches already, by their keys."""
@@ -122,7 +117,7 @@ class BatchRows:
     def _read_file(self, name: str, found: Found) -> str:
         """Read one file; return what cannot be read in it."""
         fault, is_readable = "", False
-        with tempfile.TemporaryFile(prefix="codesynth-") as file:
+        with scratch_file() as file:
             self._client.download(name, file)
             while lines := [*islice(file, _GROUP)]:
                 results = []
