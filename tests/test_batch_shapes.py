@@ -158,6 +158,17 @@ def test_openai_reads_the_lines_of_requests_that_failed() -> None:
     assert result == (KEY, 0, b"", "batch_expired: not executed before the window expired.")
 
 
+@pytest.mark.parametrize("strange", ["3/3", ["3"], {"completed": "3"}, None])
+def test_counts_and_metadata_of_another_shape_are_left_out(strange: object) -> None:
+    state = OPENAI.state({**OPENAI_BATCH, "request_counts": strange, "metadata": "x"})
+    assert (state.results, state.uuid) == (None, "")
+
+
+def test_a_result_without_a_body_is_an_error() -> None:
+    line = {"custom_id": "ab", "response": {"status_code": 500}, "error": None}
+    assert OPENAI.result(line).error == "no response"
+
+
 def test_openai_finds_the_next_page_of_a_list() -> None:
     page = {"object": "list", "data": [OPENAI_BATCH], "has_more": True}
     [state], query = OPENAI.states(page)

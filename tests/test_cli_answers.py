@@ -74,6 +74,25 @@ def test_a_list_of_messages_is_sent_as_that_conversation(
     assert (failed.code, len(failed.rows), len(endpoint.received)) == (3, 0, 1)
 
 
+@pytest.mark.parametrize("command", ["gen", "gen-instructions"])
+def test_without_an_instruction_the_chat_begins_with_the_prompt(
+    endpoint: Endpoint, command: str
+) -> None:
+    rows = lines({"prompt": "a"}, {"prompt": "b"}, {"prompt": "c"})
+    template = ("-t", "snippet_to_instruction") if command == "gen" else ("-n", 1)
+    rows = rows if command == "gen-instructions" else lines({"code": "x = 1"})
+    done = codesynth(command, *template, "--messages-key", "chat", stdin=rows, endpoint=endpoint)
+    [request] = endpoint.received
+    assert done.rows[0]["chat"][:1] == request.json["messages"]
+
+
+def test_an_empty_instruction_is_its_own_turn(endpoint: Endpoint) -> None:
+    done = codesynth(
+        "gen-code", "--messages-key", "chat", stdin=instructions(""), endpoint=endpoint
+    )
+    assert done.rows[0]["chat"][0] == {"role": "user", "content": ""}
+
+
 def test_a_cut_or_empty_answer_says_how_much_went_into_reasoning(endpoint: Endpoint) -> None:
     endpoint.plan = lambda _: answered("", reasoning_content="Because.")
     done = codesynth("gen-code", stdin=instructions("a"), endpoint=endpoint)

@@ -150,6 +150,15 @@ def test_a_400_for_a_listed_model_is_the_rows_own(endpoint: Endpoint) -> None:
     assert len(endpoint.others) == 1
 
 
+@pytest.mark.parametrize("status", [403, 404, 429, 500])
+def test_a_400_is_the_rows_own_where_models_are_not_listed(endpoint: Endpoint, status: int) -> None:
+    endpoint.models = None
+    endpoint.plan = lambda request: error(400 if request.method == "POST" else status, "no")
+    answers = ask(endpoint, "a", model="test-model")
+    assert answers["a"].error is not None
+    assert answers["a"].error.kind == "rejected"
+
+
 def test_the_key_is_sent_and_taken_out_of_messages(endpoint: Endpoint) -> None:
     endpoint.plan = lambda request: error(422, "no luck with sk-test")
     answers = ask(endpoint, "a", model="test-model")

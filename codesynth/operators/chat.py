@@ -41,23 +41,23 @@ class Operator:
         columns: names of the new columns, as far as they are known before the answer.
         fill: writes the prompt.
         parse: reads an answer's text; the second text is the row's instruction.
-        read: reads the row's instruction: a text, or a conversation that is sent as it is; empty
+        read: reads the row's instruction: a text, or a conversation that is sent as it is; None
             if only the filled template says what is asked.
     """
 
     columns: tuple[str, ...]
     fill: Fill
     parse: Callable[[str, str], Parsed | Failure]
-    read: Callable[[Record], str | list[Message] | Failure] = lambda _: ""
+    read: Callable[[Record], str | list[Message] | Failure] | None = None
 
     def prompt(self, record: Record) -> str | list[Message] | Failure:
         """Write the prompt of a row, or take a whole conversation from it."""
-        said = self.read(record)
+        said = self.read(record) if self.read is not None else ""
         return self.fill(record, said) if isinstance(said, str) else said
 
     def instruction(self, record: Record) -> str:
-        """Read the row's instruction; of a conversation, the last user message."""
-        said = self.read(record)
+        """Read the row's instruction; of a conversation, the last user message; else empty."""
+        said = self.read(record) if self.read is not None else ""
         if isinstance(said, list):
             texts = [turn.get("content") for turn in said if turn["role"] == "user"]
             return texts[-1] if texts and isinstance(texts[-1], str) else ""
@@ -132,9 +132,8 @@ class ChatTask:
     def _chat(self, request: Request, columns: Mapping[str, Any]) -> list[Message]:
         """Write the row as a chat: the row's instruction and the new column."""
         turns = [turn for turn in request.messages if turn["role"] != "system"]
-        instruction = self.operator.instruction(request.record)
-        if len(turns) == 1 and instruction is not None:
-            turns = [{"role": "user", "content": instruction}]
+        if len(turns) == 1 and self.operator.read is not None:
+            turns = [{"role": "user", "content": self.operator.instruction(request.record)}]
         return [*turns, {"role": "assistant", "content": self.subject(request.record, columns)}]
 
     def _about(self, response: Response, answer: Answer) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from tenacity.wait import wait_random_exponential
 
 from codesynth.models import Failure, Request, Response
 from codesynth.serving.answers import read_json
-from codesynth.serving.diagnosis import check_model, explain, explain_outage
+from codesynth.serving.diagnosis import confirm_model, explain, explain_outage
 from codesynth.serving.http import EndpointClient, NoReply
 from codesynth.serving.limits import Admission, AttemptResult, Drained
 from codesynth.serving.outcomes import Outcome, read_no_reply, read_outcome
@@ -97,7 +97,7 @@ class Asker:
             if self._is_endpoint_down(error):
                 raise explain(endpoint, outcome, asked.model)
             if error.kind == "rejected" and not self._answered:
-                await self._check_model(endpoint, asked.model, outcome)
+                await self._confirm_model(endpoint, asked.model, outcome)
             error = replace(error, attempts=asked.attempts)
         return Response(
             asked.request, outcome.body, outcome.answer, error, asked.attempts, asked.seconds
@@ -200,13 +200,13 @@ class Asker:
             return False
         return failure.kind == "connection" or self._failing > 1
 
-    async def _check_model(self, endpoint: EndpointClient, model: str, outcome: Outcome) -> None:
+    async def _confirm_model(self, endpoint: EndpointClient, model: str, outcome: Outcome) -> None:
         """Find out, once, whether a rejection before the first answer concerns all requests.
 
         LiteLLM answers 400 to an unknown model and Gemini to a wrong key, as to a bad row.
         """
         if self._model_check is None:
-            check = check_model(endpoint, model, outcome, self._timeout)
+            check = confirm_model(endpoint, model, outcome, self._timeout)
             self._model_check = asyncio.create_task(check)
         await asyncio.shield(self._model_check)
 

@@ -58,12 +58,13 @@ async def _list_models(endpoint: EndpointClient, timeout: float, max_retries: in
         else:
             is_busy = reply.status >= 500 or reply.status == 429
             if not (retries_left and is_busy) or _read(endpoint, reply).quota:
-                return _read_names(endpoint, reply, " With --model NAME the list is not asked for")
+                fix = "Are OPENAI_API_KEY and --base-url right? With --model, no list is needed"
+                return _read_names(endpoint, reply, fix)
         await asyncio.sleep(min(0.5 * 2 ** (max_retries - retries_left), 8))
     raise AssertionError
 
 
-async def check_model(
+async def confirm_model(
     endpoint: EndpointClient, model: str, rejection: Outcome, timeout: float
 ) -> None:
     """Ask the endpoint whether it knows the model and the key; no error if it does not say.
@@ -78,9 +79,10 @@ async def check_model(
         reply = await endpoint.request("GET", "/models", b"", timeout=timeout)
     except NoReply:
         return
-    if reply.status >= 500:  # listing is broken, answering may not be
+    if reply.status not in (200, 400, 401):  # it does not say; Gemini answers 400 to a wrong key
         return
-    names, asked = _read_names(endpoint, reply), model.casefold()
+    names = _read_names(endpoint, reply, "Are OPENAI_API_KEY and --base-url right?")
+    asked = model.casefold()
     if names and not any(asked in name.casefold() or name.casefold() in asked for name in names):
         raise EndpointError(
             f"endpoint rejects the first request ({rejection.status}): {rejection.words}. It does "
@@ -88,7 +90,7 @@ async def check_model(
         )
 
 
-def _read_names(endpoint: EndpointClient, reply: Reply, hint: str = "") -> list[str]:
+def _read_names(endpoint: EndpointClient, reply: Reply, fix: str) -> list[str]:
     """Read the names of the models; empty if the endpoint does not list them."""
     if reply.status in _UNLISTED:
         return []
@@ -101,7 +103,6 @@ def _read_names(endpoint: EndpointClient, reply: Reply, hint: str = "") -> list[
     if outcome.denied or outcome.quota:
         raise explain(endpoint, outcome)
     said = f"answers {reply.status}: {outcome.words}".removesuffix(f": status {reply.status}")
-    fix = f"Are OPENAI_API_KEY and --base-url right?{hint}"
     raise EndpointError(f"{endpoint.name}/models {said}. {fix}")
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from codesynth.codec import dumps
+from codesynth.codec import dumps, loads_exactly
 from codesynth.models import META_KEY, Failure, Record, Row
 from codesynth.storage.records import BLANK
 
@@ -26,24 +25,25 @@ def row_line(record: Record, columns: Mapping[str, Any]) -> tuple[bytes, int]:
     """
     raw = record.raw
     if META_KEY in columns and META_KEY in record.fields:
-        raw, earlier = _take_meta(raw)
+        raw, earlier = _take_meta(record)
         columns = {**columns, META_KEY: {**columns[META_KEY], "input": earlier}}
     body = raw[:-1].rstrip(BLANK)
     comma = b"" if body == b"{" or not columns else b","
     return body + comma + dumps(columns)[1:], len(body)
 
 
-def _take_meta(raw: bytes) -> tuple[bytes, Any]:
+def _take_meta(record: Record) -> tuple[bytes, Any]:
     """Take the ``--meta`` object of an earlier step out of a row.
 
     The rest of the row keeps its bytes if codesynth wrote the object and it is not the first
     column.
     """
-    fields = json.loads(raw)  # unlike orjson it keeps integers of more than 64 bits
-    meta = fields.pop(META_KEY)
-    before, found, after = raw.rpartition(b",%b" % dumps({META_KEY: meta})[1:-1])
+    meta = record.fields[META_KEY]
+    before, found, after = record.raw.rpartition(b",%b" % dumps({META_KEY: meta})[1:-1])
     if found and after[:1] in (b",", b"}"):
         return before + after, meta
+    fields = loads_exactly(record.raw.decode())
+    meta = fields.pop(META_KEY)
     return dumps(fields), meta
 
 

@@ -18,6 +18,7 @@ from codesynth.serving.outcomes import read_outcome
 
 T = TypeVar("T")
 
+_MAX_PAGES = 100
 _FIXES = {401: ". Set OPENAI_API_KEY", 404: ". Has it a Batch API? If not, leave out --batch"}
 
 
@@ -79,11 +80,13 @@ class BatchClient:
     def find(self, file: str, uuid: str) -> BatchState | None:
         """Find the batch that was made of a file; None if there is none."""
         query = "?limit=100"
-        while query:
+        for _ in range(_MAX_PAGES):
             states, query = self._request("GET", query, self.shape.states)
             for state in states:
                 if uuid == state.uuid or file == state.input_file:
                     return state
+            if not query:
+                break
         return None
 
     def state(self, batch: str) -> BatchState:

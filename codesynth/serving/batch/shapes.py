@@ -81,8 +81,8 @@ class BatchShape:
         batch = data.get("job", data)
         status = str(batch.get("status")).lower().replace("canceled", "cancelled")
         files = (batch.get("output_file_id"), batch.get("error_file_id"))  # "" is none, too
-        counts = batch.get("request_counts") or {}
-        counted = [n for n in (counts.get("completed"), counts.get("failed")) if n is not None]
+        counts = [_get(batch, "request_counts", name) for name in ("completed", "failed")]
+        counted = [count for count in counts if isinstance(count, int)]
         return BatchState(
             id=self.file(batch),
             status=status if status in _ENDS else "open",
@@ -90,7 +90,7 @@ class BatchShape:
             files=tuple(str(file) for file in files if file),
             results=sum(counted) if counted else None,
             error=_read_error(batch.get("errors") or batch.get("error")),
-            uuid=str((batch.get("metadata") or {}).get("codesynth", "")),
+            uuid=str(_get(batch, "metadata", "codesynth") or ""),
         )
 
     def states(self, data: Any) -> tuple[list[BatchState], str]:
@@ -103,10 +103,10 @@ class BatchShape:
 
     def result(self, line: Any) -> BatchResult:
         """Read one line of results."""
-        key, response = bytes.fromhex(line["custom_id"]), line.get("response")
-        if not response:
+        key, body = bytes.fromhex(line["custom_id"]), _get(line, "response", "body")
+        if not isinstance(body, dict):
             return BatchResult(key, 0, error=_read_error(line.get("error")) or "no response")
-        return BatchResult(key, int(response.get("status_code", 200)), dumps(response["body"]))
+        return BatchResult(key, int(line["response"].get("status_code", 200)), dumps(body))
 
 
 class TogetherShape(BatchShape):
@@ -139,6 +139,12 @@ def shape_for(url: str) -> BatchShape:
     """
     host = f".{urlsplit(url).hostname}"
     return TogetherShape() if host.endswith((".together.xyz", ".together.ai")) else BatchShape()
+
+
+def _get(data: dict[str, Any], name: str, inner: str) -> Any:
+    """Read a field of a field that may be missing, or no object."""
+    found = data.get(name)
+    return found.get(inner) if isinstance(found, dict) else None
 
 
 def _read_error(data: Any) -> str:

@@ -66,11 +66,11 @@ def judge(row: dict[str, Any], results: Results) -> tuple[str, str]:
         language = str(row.get("language") or "python").lower()
         if OTHER_LANGUAGE.match(code) or not language.startswith(("py", "en")):
             return "unsupported", "the code is not Python"
-        return "syntax_error", f"line {exc.lineno}: {exc.msg}"
+        return "syntax_error", describe(exc)
     try:
         tests = forms.Tests(row.get("test") or "")
     except SyntaxError as exc:
-        return "error", f"the tests, line {exc.lineno}: {exc.msg}"
+        return "error", f"the tests, {describe(exc)}"
     groups = [] if tests.text or pairs else forms.find_examples(instruction, code)
     results.expect(len(pairs) + sum(map(len, groups)) + tests.count)
     try:
@@ -88,6 +88,11 @@ def judge(row: dict[str, Any], results: Results) -> tuple[str, str]:
     if results.letters and (equals_everything(code) or not can_fail(tests)):
         return "error", "the code interferes with its tests"
     return "passed" if results.letters else "no_tests", ""
+
+
+def describe(error: SyntaxError) -> str:
+    """Say what is wrong, and in which line if that is known."""
+    return f"line {error.lineno}: {error.msg}" if error.lineno else str(error.msg)
 
 
 def compile_text(text: str, is_script: bool = False) -> CodeType:
