@@ -36,6 +36,8 @@ IGNORED_IN_KEY = frozenset(
 """Parameters that do not change what is asked; they are no part of the journal's keys."""
 META_KEY = "_codesynth"
 """The column of ``--meta``."""
+INSTRUCTION_KEYS = ("instruction", "generated_instruction", "prompt")
+"""Columns with the instruction, if no instruction key is given; the first that is there."""
 
 
 @dataclass(slots=True)

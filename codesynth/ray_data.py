@@ -18,18 +18,19 @@ from codesynth.settings import AskSettings
 
 T = TypeVar("T")
 _BUSY_SECONDS = 120.0
+_ERROR = "error"
 
 
 class BatchCommand:
     """Takes a batch of columns and returns it with new ones, for ``Dataset.map_batches``.
 
     Each batch has a journal of its own, named after its rows: a batch that is computed again, on
-    any node, asks nothing again. The key is read from OPENAI_API_KEY on the node.
+    any node, asks nothing again. The key is read from OPENAI_API_KEY on the node. A row that failed
+    has the reason in the column ``error``, and None in the other new columns.
 
     Args:
         settings: ``CodeSettings``, ``TestsSettings`` or ``GenSettings``: what to ask.
         journals: a folder that all nodes share; made if only its own name is missing.
-        error_key: column with the reason if a row failed; its other new columns are None.
 
     Raises:
         CodesynthError: the settings are wrong, or the model is not known.
@@ -41,7 +42,7 @@ class BatchCommand:
     >>> #     compute=ray.data.ActorPoolStrategy(min_size=1, max_size=8))
     """
 
-    def __init__(self, settings: AskSettings, journals: str, error_key: str = "error") -> None:
+    def __init__(self, settings: AskSettings, journals: str) -> None:
         settings.check()
         try:
             Path(journals).mkdir(exist_ok=True)
@@ -50,8 +51,8 @@ class BatchCommand:
         self._serving = asking.make_online_serving(settings, None)
         spec = commands.prepare(settings, lambda _: None)
         self._task = spec.task(settings, self._serving.model)
-        self._folder, self._error_key = Path(journals), error_key
-        self._columns = [*settings.new_columns, error_key]
+        self._folder = Path(journals)
+        self._columns = [*settings.new_columns, _ERROR]
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Ask for each row of a batch of NumPy columns.
@@ -70,7 +71,7 @@ class BatchCommand:
                 for response in responses:
                     found = read_response(response, self._task)
                     if isinstance(found, Failure):
-                        found = {self._error_key: f"{found.kind}: {found.message}"}
+                        found = {_ERROR: f"{found.kind}: {found.message}"}
                     new[response.request.position] = found
         names = dict.fromkeys([*self._columns, *(name for each in new for name in each)])
         return batch | {name: [row.get(name) for row in new] for name in names}

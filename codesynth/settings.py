@@ -14,7 +14,7 @@ from typing import Any, Self
 from codesynth import readers
 from codesynth.codec import loads
 from codesynth.errors import ConfigError
-from codesynth.models import META_KEY, Endpoint, Price, SamplingParams
+from codesynth.models import INSTRUCTION_KEYS, META_KEY, Endpoint, Price, SamplingParams
 from codesynth.options import Settings, option
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -550,7 +550,7 @@ class LookSettings(Settings, heading=_FILES):
     @property
     def instruction_keys(self) -> tuple[str, ...]:
         """Columns in which the instruction is looked for; the first that is there counts."""
-        return (self.instruction_key or "instruction", "generated_instruction", "prompt")
+        return (self.instruction_key or INSTRUCTION_KEYS[0], *INSTRUCTION_KEYS[1:])
 
     @property
     def code_keys(self) -> tuple[str, ...]:

@@ -7,11 +7,12 @@ import itertools
 from typing import Any
 
 from codesynth.filters import Agreement, GroupWindow, Pairs, Selection
+from codesynth.models import INSTRUCTION_KEYS
 from codesynth.pipeline import RowWindow
 from codesynth.run import Run, open_journal
 from codesynth.settings import VerifySettings
 from codesynth.storage import Files, check_inputs, read_records
-from codesynth.verify import INSTRUCTION_KEYS, SandboxServing, SandboxSettings, VerifyTask
+from codesynth.verify import SandboxServing, SandboxSettings, VerifyTask
 
 
 def verify(settings: VerifySettings) -> int:

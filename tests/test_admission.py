@@ -8,7 +8,7 @@ import pytest
 
 from codesynth.errors import LimitReached
 from codesynth.models import Price, Usage
-from codesynth.serving.limits import Admission, Advice, AttemptResult, Budget, Drained
+from codesynth.serving.limits import Admission, Advice, AttemptResult, Budget
 
 OK = AttemptResult("answered", usage=Usage(10, 20))
 DENIED = AttemptResult("denied", "wrong key")
@@ -200,26 +200,7 @@ def test_the_end_of_an_outage_ends_the_pauses_that_wait_for_it() -> None:
         await send(admission, OK)
         await waiting
         assert not other.done()
-        admission.drain()
-        with pytest.raises(Drained):
-            await other
-
-    run(use)
-
-
-def test_a_drain_sends_away_all_who_wait_now_and_later() -> None:
-    async def use() -> None:
-        admission = Admission(["a"], concurrency=1)
-        await admission.admit(b"{}")
-        waiting = [
-            asyncio.create_task(admission.admit(b"{}")),
-            asyncio.create_task(admission.admit(b"{}", avoid=0)),
-        ]
-        await asyncio.sleep(0)
-        admission.drain()
-        for each in (*waiting, admission.admit(b"{}"), admission.pause(0)):
-            with pytest.raises(Drained):
-                await each
+        other.cancel()
 
     run(use)
 

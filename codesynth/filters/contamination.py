@@ -53,7 +53,7 @@ class ContaminationFilter:
         self._ngram = ngram
         self._window = min(ngram, _WHOLE)
         self._vocabulary: dict[str, int] = {}
-        self._counts = bytearray(1)  # for each word: whether it is one of the different ones
+        self._is_distinctive = bytearray(1)  # for each word: 1 unless it is a number or a letter
         self._words = array("I", [_BREAK])  # of all strings, breaks between them
         self._starts, self._items = array("I"), list[str]()  # of each string: first word, item
         for name, lines in benchmarks.items():
@@ -94,9 +94,9 @@ class ContaminationFilter:
             self._words.extend([*map(self._number, text), _BREAK])
 
     def _number(self, word: str) -> int:
-        number = self._vocabulary.setdefault(word, len(self._counts))
-        if number == len(self._counts):
-            self._counts.append(word[0].isalpha() and (len(word) > 1 or not word.isascii()))
+        number = self._vocabulary.setdefault(word, len(self._is_distinctive))
+        if number == len(self._is_distinctive):
+            self._is_distinctive.append(word[0].isalpha() and (len(word) > 1 or not word.isascii()))
         return number
 
     def _index(self) -> None:
@@ -108,7 +108,7 @@ class ContaminationFilter:
         self._slots = array("I", bytes(4 * (self._mask + 1)))
         self._before = array("I", bytes(4 * len(self._words)))
         for position, window in enumerate(_windows(self._words, self._window)):
-            different = {number for number in window if self._counts[number]}
+            different = {number for number in window if self._is_distinctive[number]}
             if len(different) >= _DIFFERENT and _BREAK not in window:
                 slot = hash(window) & self._mask
                 self._before[position] = self._slots[slot]

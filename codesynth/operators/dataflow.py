@@ -270,8 +270,7 @@ class PromptedGenerator(_Generator):
         user_prompt: str = "",
         json_schema: dict[str, Any] | None = None,
     ) -> None:
-        self.llm_serving, self.json_schema = llm_serving, json_schema
-        self.system_prompt, self.user_prompt = system_prompt, user_prompt
+        self.llm_serving, self.user_prompt = llm_serving, user_prompt
         self._fill = lambda _, text: self.user_prompt + text
         self._wishes = {"system_prompt": system_prompt}
         if json_schema is not None:  # not all servings know it

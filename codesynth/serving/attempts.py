@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result
@@ -15,7 +15,7 @@ from codesynth.models import Failure, Request, Response
 from codesynth.serving.answers import read_json
 from codesynth.serving.diagnosis import confirm_model, explain, explain_outage
 from codesynth.serving.http import EndpointClient, NoReply
-from codesynth.serving.limits import Admission, AttemptResult, Drained
+from codesynth.serving.limits import Admission, AttemptResult
 from codesynth.serving.outcomes import Outcome, read_no_reply, read_outcome
 
 _log = logging.getLogger(__name__)
@@ -56,6 +56,10 @@ class AskedRequest:
         return str(read_json(self.request.body).get("model"))
 
 
+class Drained(Exception):  # noqa: N818 - no error: the request just was not sent
+    """The stream is drained, and the request would need another attempt."""
+
+
 class Asker:
     """Answers requests with retries, within the limits; belongs to one event loop.
 
@@ -63,7 +67,6 @@ class Asker:
         endpoints: replicas of one another.
         timeout: seconds for one attempt.
         max_retries: after the first attempt.
-        clock: seconds, never going back.
     """
 
     def __init__(
@@ -72,10 +75,9 @@ class Asker:
         admission: Admission,
         timeout: float,
         max_retries: int,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._endpoints, self._admission = endpoints, admission
-        self._timeout, self._max_retries, self._clock = timeout, max_retries, clock
+        self._timeout, self._max_retries = timeout, max_retries
         self._answered = False
         self._failing = 0  # requests whose first attempt failed
         self._model_check: asyncio.Task[None] | None = None
@@ -138,13 +140,13 @@ class Asker:
         asked.attempts += 1
         asked.counted += 1
         asked.sending = True
-        started = self._clock()
+        started = time.monotonic()
         result: AttemptResult | None = None
         try:
             outcome = await self._send(asked, endpoint)
             result = self._result_of(outcome, asked)
         finally:
-            asked.seconds = self._clock() - started
+            asked.seconds = time.monotonic() - started
             asked.sending = False
             advice = self._admission.settle(permit, result)
         if outcome.answer is not None:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 
 from codesynth.errors import EndpointError, LimitReached
 from codesynth.models import Request
-from codesynth.serving.attempts import AskedRequest, Asker
+from codesynth.serving.attempts import AskedRequest, Asker, Drained
 from codesynth.serving.http import EndpointClient
-from codesynth.serving.limits import Admission, Drained
+from codesynth.serving.limits import Admission
 from codesynth.serving.stream import Channel
 
 GRACE_SECONDS = 4.0
@@ -90,7 +90,7 @@ class OnlineEngine:
         self._thread, self._channel = thread, channel
         self._inbox: deque[Request] = deque()
         self._workers: dict[asyncio.Task[None], AskedRequest | None] = {}
-        self._called = self._no_more = self._drained = False
+        self._start_is_scheduled = self._no_more = self._drained = False
         self._error: BaseException | None = None
         self._end: asyncio.Task[None] | None = None
         self._finished = threading.Event()
@@ -99,15 +99,15 @@ class OnlineEngine:
     @property
     def max_unfinished(self) -> int:
         """How many requests are worth holding."""
-        return self._thread.admission.bound
+        return self._thread.admission.max_unfinished
 
     def submit(self, request: Request) -> None:
         """Take a request; called from the feeder's thread."""
         if self._drained:
             return
         self._inbox.append(request)
-        if not self._called and len(self._workers) < self._thread.admission.workers:
-            self._called = True
+        if not self._start_is_scheduled and len(self._workers) < self._thread.admission.workers:
+            self._start_is_scheduled = True
             self._thread.call(self.start_workers)
 
     def end_requests(self, error: BaseException | None) -> None:
@@ -129,7 +129,7 @@ class OnlineEngine:
 
     def start_workers(self) -> None:
         """Start workers for the requests in the inbox, as many as are useful."""
-        self._called = False
+        self._start_is_scheduled = False
         if self._drained:
             return
         free = self._thread.admission.workers - len(self._workers)

@@ -2,6 +2,6 @@
 
 from codesynth.verify.sandbox import SandboxSettings
 from codesynth.verify.serving import SandboxServing
-from codesynth.verify.task import INSTRUCTION_KEYS, STATUSES, VerifyTask
+from codesynth.verify.task import STATUSES, VerifyTask
 
-__all__ = ["INSTRUCTION_KEYS", "STATUSES", "SandboxServing", "SandboxSettings", "VerifyTask"]
+__all__ = ["STATUSES", "SandboxServing", "SandboxSettings", "VerifyTask"]

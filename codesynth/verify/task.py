@@ -10,12 +10,10 @@ from hashlib import blake2b
 from typing import Any
 
 from codesynth.codec import dumps, loads
-from codesynth.models import Failure, Question, Record, Response
+from codesynth.models import INSTRUCTION_KEYS, Failure, Question, Record, Response
 from codesynth.storage.columns import read_text
 
 STATUSES = ("passed", "failed", "error", "timeout", "syntax_error", "no_tests", "unsupported")
-INSTRUCTION_KEYS = ("instruction", "generated_instruction", "prompt")
-"""Columns with the instruction, if no instruction key is given; the first that is there."""
 GENERATED_TESTS = "generated_tests"
 """Column of ``gen-tests``, which is read if no test key is given."""
 _NAME = re.compile(r"\b(?:def|class)\s+(\w+)")

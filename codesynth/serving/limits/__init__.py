@@ -4,9 +4,7 @@ from codesynth.serving.limits.admission import (
     Admission,
     Advice,
     AttemptResult,
-    Drained,
     Kind,
-    Permit,
     Status,
 )
 from codesynth.serving.limits.budget import Budget
@@ -16,8 +14,6 @@ __all__ = [
     "Advice",
     "AttemptResult",
     "Budget",
-    "Drained",
     "Kind",
-    "Permit",
     "Status",
 ]

@@ -41,10 +41,6 @@ _LOAD: dict[Kind, Load] = {
 """What a kind says of the load."""
 
 
-class Drained(Exception):  # noqa: N818 - no error: the request just was not sent
-    """``drain`` was called: nothing more is sent."""
-
-
 @dataclass(frozen=True, slots=True)
 class AttemptResult:
     """What an attempt brought.
@@ -114,6 +110,8 @@ class Admission:
         tpm: most tokens in any minute.
         max_outage: seconds without an answer after which the run stops.
         clock: seconds, never going back.
+
+    Attributes:
         on_room: called when ``workers`` has grown.
     """
 
@@ -127,7 +125,6 @@ class Admission:
         max_outage: float = 300.0,
         budget: Budget | None = None,
         clock: Callable[[], float] = time.monotonic,
-        on_room: Callable[[], None] = lambda: None,
     ) -> None:
         self._most = concurrency or MAXIMUM
         self._replicas = Replicas(names, self._most, fixed=concurrency is not None)
@@ -136,9 +133,9 @@ class Admission:
         self._budget, self._clock = budget, clock
         self._max_outage, self._outage = max_outage, 0.0  # seconds
         self._failed_at: float | None = None
-        self.on_room = on_room
+        self.on_room: Callable[[], None] = lambda: None
         self._in_flight = 0
-        self._answered = self._drained = False
+        self._answered = False
         self._last_error: str | None = None
         self._waiting: deque[tuple[asyncio.Future[Permit], bytes, int | None]] = deque()
         self._pauses: set[asyncio.Future[None]] = set()
@@ -153,7 +150,7 @@ class Admission:
         return self._workers
 
     @property
-    def bound(self) -> int:
+    def max_unfinished(self) -> int:
         """Unfinished requests worth holding: some wait for the caller, some for a permit."""
         return self._workers + self._replicas.limit + 64
 
@@ -176,11 +173,8 @@ class Admission:
             avoid: number of the replica that failed this request last.
 
         Raises:
-            Drained: ``drain`` was called.
             LimitReached: it could cost more than is left.
         """
-        if self._drained:
-            raise Drained
         if not self._waiting and (permit := self._take(body, avoid)[0]) is not None:
             return permit
         future: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
@@ -329,13 +323,7 @@ class Admission:
             _finish(pause)
 
     async def pause(self, seconds: float, *, outage: bool = False) -> None:
-        """Sleep before another attempt; a pause of an outage ends with the next answer.
-
-        Raises:
-            Drained: ``drain`` was called.
-        """
-        if self._drained:
-            raise Drained
+        """Sleep before another attempt; a pause of an outage ends with the next answer."""
         loop = asyncio.get_running_loop()
         over: asyncio.Future[None] = loop.create_future()
         timer = loop.call_later(seconds, _finish, over)
@@ -349,17 +337,6 @@ class Admission:
             timer.cancel()
             self._pauses.discard(over)
             self._outages.discard(over)
-
-    def drain(self) -> None:
-        """Send nothing more: all who wait, now and later, get ``Drained``."""
-        self._drained = True
-        for permit, _, _ in self._waiting:
-            if not permit.done():
-                permit.set_exception(Drained())
-        for pause in self._pauses:
-            if not pause.done():
-                pause.set_exception(Drained())
-        self._waiting.clear()
 
 
 def _usage_of(permit: Permit, result: AttemptResult | None) -> Usage | None:
