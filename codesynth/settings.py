@@ -6,6 +6,7 @@ here and nowhere else. After a change run tests/update_help.py.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -355,7 +356,9 @@ class InstructionsSettings(AskSettings, command="gen-instructions"):
         "-k, --num-few-shot K", "Examples per prompt, chosen at random.", default=3, least=1
     )
     seed: int | None = option(
-        "--seed N", "Seed for choosing the examples. Default: random; it is printed at the end."
+        "--seed N",
+        "Seed for choosing the examples. Default: random; it is printed at the end.",
+        least=-math.inf,
     )
     mix: tuple[int, int] | None = option(
         "--mix H:M",

@@ -100,3 +100,9 @@ def test_a_damaged_journal_is_said(tmp_path: Path) -> None:
     done = codesynth("status", tmp_path / "out.journal")
     assert (done.code, "damaged" in done.err) == (1, True)
     assert codesynth("status", "-").code == 2
+
+
+def test_what_is_no_file_is_refused_in_one_line() -> None:
+    done = codesynth("status", ".")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert done.err.endswith('"." is not the name of a file\n')

@@ -25,6 +25,8 @@ def sibling_path(out: str, suffix: str) -> str:
     >>> sibling_path("data/sft.jsonl", ".journal"), sibling_path("data/sft.jsonl.gz", ".journal")
     ('data/sft.journal', 'data/sft.jsonl.journal')
     """
+    if not Path(out).name:
+        raise ConfigError(f'"{out}" is not the name of a file')
     return str(Path(out).with_suffix(suffix))
 
 
