@@ -219,7 +219,7 @@ class Run:
         """Store in the journal what the output is made of, before the file gets its name."""
         name, files = self.settings.output or "", self.files
         about = {
-            "disorder": self._not_joinable,
+            "not_joinable": self._not_joinable,
             "requests": self.stats.requests,
             "rows": self.stats.rows,
             "checksums": files.checksums,
