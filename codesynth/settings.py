@@ -30,7 +30,9 @@ class FileSettings(Settings, heading=_FILES):
         "File for the rows (PATH.partial until complete). Default: stdout.",
     )
     failures: str | None = option(
-        "--failures PATH", "File for rows that failed. Default with -o a.jsonl: a.failures.jsonl."
+        "--failures PATH",
+        "File for rows that failed or were rejected, with the reason. Default with -o a.jsonl: "
+        "a.failures.jsonl.",
     )
     overwrite: bool = option("--overwrite", "Replace the file of -o, whatever it holds.")
 
@@ -50,7 +52,9 @@ class RowSettings(FileSettings, heading=_FILES):
     max_time: float | None = option(
         "--max-time S", "Stop cleanly after S seconds and exit 5. Run again to continue.", least=0
     )
-    quiet: bool = option("-q, --quiet", "Print only what is wrong: errors and failed rows.")
+    quiet: bool = option(
+        "-q, --quiet", "Print only errors and warnings, and the summary if rows failed."
+    )
 
     def is_mine(self, number: int) -> bool:
         """Tell whether request ``number`` of the whole job belongs to this shard."""
@@ -110,7 +114,10 @@ class _RequestOptions(Settings, heading="What to ask"):
         least=1,
         excludes="--batch --shard",
     )
-    dry_run: bool = option("--dry-run", "Send nothing: print the requests as OpenAI batch lines.")
+    dry_run: bool = option(
+        "--dry-run",
+        "Send nothing: print the requests as OpenAI batch lines on standard output, even with -o.",
+    )
 
 
 class _EndpointOptions(Settings, heading="Endpoint and model"):
@@ -127,7 +134,7 @@ class _EndpointOptions(Settings, heading="Endpoint and model"):
     )
     headers: list[tuple[str, str]] = option(
         "--header 'NAME: VALUE'",
-        "Header of every request. Default: CODESYNTH_HEADERS, a JSON object.",
+        "Header of every request, in addition to those in CODESYNTH_HEADERS (a JSON object).",
         read=readers.header,
     )
     offline: bool = option(
