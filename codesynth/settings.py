@@ -43,7 +43,7 @@ class RowSettings(FileSettings, heading=_FILES):
     limit: int | None = option("--limit N", "Process only the first N rows.", least=1)
     shard: tuple[int, int] = option(
         "--shard I/N",
-        "Do one of N parts of a job: each N-th row, from number I (0 to N - 1).",
+        "Process one of N parts of a job: rows I, I + N, I + 2N and so on, counted from 0.",
         default=(0, 1),
         read=readers.shard,
         form="I/N with I from 0 to N - 1, such as 0/8",
@@ -103,7 +103,7 @@ class _RequestOptions(Settings, heading="What to ask"):
     )
     ngram: int = option(
         "--ngram N",
-        "With --decontaminate: words in sequence that make an overlap.",
+        "With --decontaminate: consecutive words in common that count as an overlap.",
         default=13,
         least=3,
     )
@@ -153,7 +153,10 @@ class _SpeedOptions(Settings, heading="Speed and patience"):
     rpm: float | None = option("--rpm N", "Most requests per minute.", least=0.01)
     tpm: float | None = option("--tpm N", "Most tokens per minute.", least=1)
     timeout: float = option(
-        "--timeout S", "Seconds for one attempt, to the last byte.", default=600.0, least=0.001
+        "--timeout S",
+        "Seconds for one attempt, from sending to the last byte of the answer.",
+        default=600.0,
+        least=0.001,
     )
     connect_timeout: float = option(
         "--connect-timeout S", "Seconds for making a connection.", default=10.0, least=0.001
@@ -250,7 +253,8 @@ class AskSettings(
         "-v, --verbose", "Print each retry, and each change of the concurrency, with the reason."
     )
     log_json: str | None = option(
-        "--log-json PATH", "Add a JSON line a second to this file: rows, failures, tokens, cost."
+        "--log-json PATH",
+        "Append one JSON line per second to this file: rows, failures, tokens, cost.",
     )
 
     @property
@@ -405,7 +409,8 @@ class CodeSettings(InstructionSettings, command="gen-code"):
     output_key: str = option("--output-key KEY", "Column to write.", default="generated_code")
     language: str | None = option(
         "--language NAME",
-        "Language of the code. Default: the one that the instruction and the answer name.",
+        "Language of the code. Default: Python if the instruction names it, else the first that a "
+        "code block of the answer names.",
         read=readers.language,
         complete=readers.language_names,
     )
@@ -431,7 +436,7 @@ class TestsSettings(InstructionSettings, command="gen-tests"):
 
 
 class GenSettings(AskSettings, command="gen"):
-    """Fill a template with the columns of each row, and ask. Any {column} is a placeholder.
+    """Ask about each row with any prompt template. {column} is replaced by the row's value.
 
     Examples:
         codesynth gen sft.jsonl -t my_prompt.txt --output-key review
@@ -541,7 +546,7 @@ class VerifySettings(RowSettings, command="verify"):
         return [self.output_key, *(("pass_rate", "agreement") if self.agree else ())]
 
 
-class LookSettings(Settings, heading=_FILES):
+class LookSettings(Settings, heading="Rows and columns"):
     """Options of the commands that show rows to people."""
 
     inputs: list[str] = option("[FILE]...", "Outputs and failures files, also .gz. Default: stdin.")
