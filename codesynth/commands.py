@@ -252,7 +252,9 @@ def _repeat(records: Iterator[Record], samples: int) -> Iterator[Record]:
 def _template(settings: AskSettings, default: str) -> Template:
     """Load the template of ``-t``, or the built-in one, and check it."""
     named = settings.prompt_template
-    return load_template(default, *(find_template(named) if named is not None else ()))
+    if named is None:
+        return load_template(default)
+    return load_template(default, *find_template(named))
 
 
 def _benchmarks(settings: AskSettings) -> list[ContaminationFilter]:
