@@ -35,7 +35,7 @@ def main() -> None:
     except OSError as exc:
         from codesynth.cli import complain
 
-        complain(f"{exc.filename or 'cannot write <stdout>'}: {exc.strerror}")
+        complain(f"{exc.filename or 'cannot write <stdout>'}: {exc.strerror}", *args[:1])
         sys.exit(1)
     finally:
         for fd, stream in ((1, sys.stdout), (2, sys.stderr)):

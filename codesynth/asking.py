@@ -57,7 +57,8 @@ def ask(settings: AskSettings, divide: Divide | None = None) -> int:
         run.remarks, run.tally = spec.remarks, spec.tally
         online = make_online_serving(settings, budget)
         run.progress.status, run.notes.load = lambda: online.state, lambda: online.load
-        run.say("--offline: a practice endpoint answers, no model", settings.offline)
+        words = "the answers come from a built-in practice endpoint, not from a model"
+        run.say(f"--offline: {words}", settings.offline)
         if journal is not None and settings.model is None and (noted := journal.get_note("model")):
             online.assume_model(noted)
             run.assumed_model = None if settings.offline else noted

@@ -110,13 +110,16 @@ def _exit_code(settings: Settings) -> int:
     """Run a command; return its exit code, and print an error on one line."""
     asks = settings if isinstance(settings, command_settings.AskSettings) else None
     try:
-        with _log_to_stderr() if asks and asks.verbose else contextlib.nullcontext():
+        with (
+            _log_to_stderr(settings.command) if asks and asks.verbose else contextlib.nullcontext()
+        ):
             return _run(settings)
     except CodesynthError as exc:
-        # Cron repeats such a line until the batches are done: open ones are no news.
+        # Cron runs the command until the batches are done: it need not say each time that they
+        # are open.
         is_silent = isinstance(exc, LimitReached) and asks and asks.no_wait and asks.quiet
         if not is_silent:
-            complain(str(exc))
+            complain(str(exc), settings.command)
         return exc.exit_code
     except BrokenPipeError:
         redirect_to_devnull(1)
@@ -139,18 +142,23 @@ def _run(settings: Settings) -> int:
     return ask(settings, run_parts)
 
 
-def complain(text: str) -> None:
-    """Print on one line why the command ends; the text may quote a row."""
+def complain(text: str, command: str = "") -> None:
+    """Print on one line why the command ends; the text may quote a row.
+
+    Args:
+        command: left out if it is none, such as ``--version``.
+    """
+    name = f"codesynth {command}" if command in command_settings.COMMANDS else "codesynth"
     with contextlib.suppress(OSError):  # stderr may be closed or full; the exit code is left
-        print(f"codesynth: {one_line(text, 1000)}", file=sys.stderr)
+        print(f"{name}: {one_line(text, 1000)}", file=sys.stderr)
 
 
 @contextlib.contextmanager
-def _log_to_stderr() -> Iterator[None]:
+def _log_to_stderr(command: str) -> Iterator[None]:
     import logging
 
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("codesynth: %(message)s"))
+    handler.setFormatter(logging.Formatter(f"codesynth {command}: %(message)s"))
     logger = logging.getLogger("codesynth")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

@@ -180,7 +180,8 @@ def _example_parts(pool: Pool, settings: InstructionsSettings) -> list[tuple[ran
     if human < ratio[0] or generated < ratio[1]:
         raise ConfigError(
             f"the pool has {human} human-written and {generated} generated rows, but --mix takes "
-            f"{ratio[0]} and {ratio[1]}"
+            f"{ratio[0]} and {ratio[1]}. Lower --mix, or add rows with the column that is missing "
+            f'("{settings.input_key}", "{settings.output_key}")'
         )
     return [(range(human), ratio[0]), (range(human, len(pool)), ratio[1])]
 
@@ -251,7 +252,9 @@ def _repeat(records: Iterator[Record], samples: int) -> Iterator[Record]:
 def _template(settings: AskSettings, default: str) -> Template:
     """Load the template of ``-t``, or the built-in one, and check it."""
     named = settings.prompt_template
-    return load_template(default, *(find_template(named) if named is not None else ()))
+    if named is None:
+        return load_template(default)
+    return load_template(default, *find_template(named))
 
 
 def _benchmarks(settings: AskSettings) -> list[ContaminationFilter]:

@@ -21,7 +21,7 @@ class CodesynthError(Exception):
 
 
 class ConfigError(CodesynthError):
-    """An option, template or environment variable is wrong; nothing was sent."""
+    """An option, template or environment variable is wrong, or the output must not be replaced."""
 
     exit_code = 2
 

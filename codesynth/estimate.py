@@ -52,7 +52,7 @@ class Estimate:
         prompts = [each.prompt_tokens for each in usages]
         answers = [each.completion_tokens for each in usages]
         reasoning = [each.reasoning_tokens for each in usages]
-        lines = [f"for {self._total:,} rows, by {len(usages)} answers:"]
+        lines = [f"for {self._total:,} rows, estimated from {len(usages)} answers:"]
         lines += self._line("prompt tokens", prompts, _count)
         lines += self._line("completion tokens", answers, _count)
         lines += self._line("  of them reasoning", reasoning, _count)
@@ -63,7 +63,7 @@ class Estimate:
             lines += self._line("time at this rate", shares, duration)
         if self._price is not None:
             cost = [self._price.of(usage) for usage in usages]
-            lines += self._line("money", cost, lambda value: f"{value:,.2f}")
+            lines += self._line("money", cost, _money)
         return lines
 
     def _line(
@@ -81,3 +81,7 @@ class Estimate:
 
 def _count(value: float) -> str:
     return f"{value:,.0f}"
+
+
+def _money(value: float) -> str:
+    return f"{value:,.2f}" if value >= 1 else f"{value:.2g}"

@@ -1,7 +1,7 @@
 """The values that travel: a row in, a request, a response, a row out, and what was counted.
 
-They are not changed after they are made. They are not frozen dataclasses, because making those
-takes four times as long, and several are made for each row.
+Except ``Stats`` they are not changed after they are made. Those that are made for each row are
+not frozen dataclasses, because making one would take four times as long.
 """
 
 from __future__ import annotations

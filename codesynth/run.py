@@ -124,7 +124,7 @@ class Run:
             raise ConfigError(f"{output.path} exists, but {journal.path} does not know it. {_FIX}")
         before, now = loads(noted), loads(self._job)
         if changed := [name for name in before if now.get(name) != before[name]]:
-            words = f"{output.path} is of another job (different: {', '.join(changed)})"
+            words = f"{output.path} was made by another job; these differ: {', '.join(changed)}"
             raise ConfigError(f"{words}. {_FIX}")
         self.fewest_rows = output.count_rows()
         expected = self.total()
@@ -244,8 +244,8 @@ class Run:
             words.append(f"saved {budget.price.of(self.stats.saved):.4g}")
             if budget.limit is not None:
                 words.append(f"left {max(0.0, budget.limit - spent):.4g}")
-        words += self.remarks
-        words += [f"{count} {what}" for what, count in self.tally.items() if count]
         if self._out_of_time:
             words.append("stopped by --max-time")
+        words += self.remarks
+        words += [f"{count} {what}" for what, count in self.tally.items() if count]
         return [*words, *filter(None, [self.stats.describe_first_failure()])]

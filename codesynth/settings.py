@@ -31,7 +31,9 @@ class FileSettings(Settings, heading=_FILES):
         "File for the rows (PATH.partial until complete). Default: stdout.",
     )
     failures: str | None = option(
-        "--failures PATH", "File for rows that failed. Default with -o a.jsonl: a.failures.jsonl."
+        "--failures PATH",
+        "File for rows that failed or were rejected, with the reason. Default with -o a.jsonl: "
+        "a.failures.jsonl.",
     )
     overwrite: bool = option("--overwrite", "Replace the file of -o, whatever it holds.")
 
@@ -42,7 +44,7 @@ class RowSettings(FileSettings, heading=_FILES):
     limit: int | None = option("--limit N", "Process only the first N rows.", least=1)
     shard: tuple[int, int] = option(
         "--shard I/N",
-        "Do one of N parts of a job: each N-th row, from number I (0 to N - 1).",
+        "Process one of N parts of a job: rows I, I + N, I + 2N and so on, counted from 0.",
         default=(0, 1),
         read=readers.shard,
         form="I/N with I from 0 to N - 1, such as 0/8",
@@ -51,7 +53,9 @@ class RowSettings(FileSettings, heading=_FILES):
     max_time: float | None = option(
         "--max-time S", "Stop cleanly after S seconds and exit 5. Run again to continue.", least=0
     )
-    quiet: bool = option("-q, --quiet", "Print only what is wrong: errors and failed rows.")
+    quiet: bool = option(
+        "-q, --quiet", "Print only errors and warnings, and the summary if rows failed."
+    )
 
     def is_mine(self, number: int) -> bool:
         """Tell whether request ``number`` of the whole job belongs to this shard."""
@@ -100,7 +104,7 @@ class _RequestOptions(Settings, heading="What to ask"):
     )
     ngram: int = option(
         "--ngram N",
-        "With --decontaminate: words in sequence that make an overlap.",
+        "With --decontaminate: consecutive words in common that count as an overlap.",
         default=13,
         least=3,
     )
@@ -111,7 +115,10 @@ class _RequestOptions(Settings, heading="What to ask"):
         least=1,
         excludes="--batch --shard",
     )
-    dry_run: bool = option("--dry-run", "Send nothing: print the requests as OpenAI batch lines.")
+    dry_run: bool = option(
+        "--dry-run",
+        "Send nothing: print the requests as OpenAI batch lines on standard output, even with -o.",
+    )
 
 
 class _EndpointOptions(Settings, heading="Endpoint and model"):
@@ -128,7 +135,7 @@ class _EndpointOptions(Settings, heading="Endpoint and model"):
     )
     headers: list[tuple[str, str]] = option(
         "--header 'NAME: VALUE'",
-        "Header of every request. Default: CODESYNTH_HEADERS, a JSON object.",
+        "Header of every request, in addition to those in CODESYNTH_HEADERS (a JSON object).",
         read=readers.header,
     )
     offline: bool = option(
@@ -147,7 +154,10 @@ class _SpeedOptions(Settings, heading="Speed and patience"):
     rpm: float | None = option("--rpm N", "Most requests per minute.", least=0.01)
     tpm: float | None = option("--tpm N", "Most tokens per minute.", least=1)
     timeout: float = option(
-        "--timeout S", "Seconds for one attempt, to the last byte.", default=600.0, least=0.001
+        "--timeout S",
+        "Seconds for one attempt, from sending to the last byte of the answer.",
+        default=600.0,
+        least=0.001,
     )
     connect_timeout: float = option(
         "--connect-timeout S", "Seconds for making a connection.", default=10.0, least=0.001
@@ -244,7 +254,8 @@ class AskSettings(
         "-v, --verbose", "Print each retry, and each change of the concurrency, with the reason."
     )
     log_json: str | None = option(
-        "--log-json PATH", "Add a JSON line a second to this file: rows, failures, tokens, cost."
+        "--log-json PATH",
+        "Append one JSON line per second to this file: rows, failures, tokens, cost.",
     )
 
     @property
@@ -401,7 +412,8 @@ class CodeSettings(InstructionSettings, command="gen-code"):
     output_key: str = option("--output-key KEY", "Column to write.", default="generated_code")
     language: str | None = option(
         "--language NAME",
-        "Language of the code. Default: the one that the instruction and the answer name.",
+        "Language of the code. Default: Python if the instruction names it, else the first that a "
+        "code block of the answer names.",
         read=readers.language,
         complete=readers.language_names,
     )
@@ -427,7 +439,7 @@ class TestsSettings(InstructionSettings, command="gen-tests"):
 
 
 class GenSettings(AskSettings, command="gen"):
-    """Fill a template with the columns of each row, and ask. Any {column} is a placeholder.
+    """Ask about each row with any prompt template. {column} is replaced by the row's value.
 
     Examples:
         codesynth gen sft.jsonl -t my_prompt.txt --output-key review
@@ -537,7 +549,7 @@ class VerifySettings(RowSettings, command="verify"):
         return [self.output_key, *(("pass_rate", "agreement") if self.agree else ())]
 
 
-class LookSettings(Settings, heading=_FILES):
+class LookSettings(Settings, heading="Rows and columns"):
     """Options of the commands that show rows to people."""
 
     inputs: list[str] = option("[FILE]...", "Outputs and failures files, also .gz. Default: stdin.")

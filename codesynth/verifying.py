@@ -8,7 +8,6 @@ from typing import Any
 
 from codesynth.filters import Agreement, GroupWindow, Pairs, Selection
 from codesynth.models import INSTRUCTION_KEYS
-from codesynth.pipeline import RowWindow
 from codesynth.run import Run, open_journal
 from codesynth.settings import VerifySettings
 from codesynth.storage import Files, check_inputs, read_records
@@ -36,9 +35,12 @@ def verify(settings: VerifySettings) -> int:
         records = itertools.islice(read_records(settings.inputs), settings.limit)
         selection = Selection(settings.keep, best=settings.best and not settings.agree)
         agreement = Agreement(settings.output_key, best=settings.best)
-        window = _window(settings, agreement)
+        pairs = _pairs(settings)
+        decide = pairs or (agreement if settings.agree else None)
+        window = GroupWindow(decide) if decide is not None else None
         code = run.execute(records, task, serving, [selection], window)
-        _say_findings(run, task, agreement.first or selection.first, agreement.useless)
+        first = (pairs.first if pairs is not None else agreement.first) or selection.first
+        _say_findings(run, task, first, agreement.useless)
         return code
 
 
@@ -89,9 +91,8 @@ def _not_joinable(settings: VerifySettings) -> str | None:
     return next((name for name, is_chosen in chosen.items() if is_chosen), None)
 
 
-def _window(settings: VerifySettings, agreement: Agreement) -> RowWindow | None:
-    """Make the window for ``--agree`` and ``--pairs``, which look at answers side by side."""
-    if settings.pairs:
-        keys = (settings.instruction_key,) if settings.instruction_key else INSTRUCTION_KEYS
-        return GroupWindow(Pairs(settings.input_key, keys, agree=settings.agree))
-    return GroupWindow(agreement) if settings.agree else None
+def _pairs(settings: VerifySettings) -> Pairs | None:
+    if not settings.pairs:
+        return None
+    keys = (settings.instruction_key,) if settings.instruction_key else INSTRUCTION_KEYS
+    return Pairs(settings.input_key, keys, agree=settings.agree)

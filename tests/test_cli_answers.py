@@ -107,7 +107,7 @@ def test_an_estimate_keeps_its_answers_and_touches_no_output(
     command = ("gen-code", tmp_path / "in.jsonl", "-o", tmp_path / "out.jsonl")
     done = codesynth(*command, "--estimate", 5, "--price", "1,2", endpoint=endpoint)
     assert (done.code, done.out, (tmp_path / "out.jsonl").exists()) == (0, b"", False)
-    assert "for 20 rows, by 5 answers:" in done.err
+    assert "for 20 rows, estimated from 5 answers:" in done.err
     assert "money" in done.err
     assert len(endpoint.received) == 5
     assert codesynth(*command, endpoint=endpoint).code == 0

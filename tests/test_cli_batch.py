@@ -116,7 +116,7 @@ def test_without_waiting_the_ids_are_told_and_cron_runs_the_same_line_again(job:
     job.server.faults = [Fault(polls=1)]
     line = ("--batch", "--no-wait")
     ids = "6 requests are in open batches: batch_0. Run the same command again to collect them"
-    assert job.run(*line, code=5).err == f"codesynth: {ids}\n"
+    assert job.run(*line, code=5).err == f"codesynth gen-code: {ids}\n"
     assert job.run(*line, "-q", code=5).err == ""  # cron sends no mail while it waits
     assert not job.out.exists()
     assert job.run(*line, "-q").err == ""

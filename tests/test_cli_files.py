@@ -70,7 +70,7 @@ def test_an_input_that_cannot_be_read_is_told_before_anything_is_begun(
         out = tmp_path / "out.jsonl"
         done = codesynth("gen-code", tmp_path / "rows.jsonl", path, "-o", out, endpoint=endpoint)
         assert (done.code, endpoint.received, endpoint.others) == (1, [], [])
-        assert done.err.startswith(f"codesynth: cannot read {path}: ")
+        assert done.err.startswith(f"codesynth gen-code: cannot read {path}: ")
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
 
 

@@ -131,7 +131,7 @@ def test_a_wrong_template_is_told_with_file_and_line_and_nothing_is_sent(
     template = bare(tmp_path, text)
     done = codesynth("gen-code", "-t", template, stdin=instructions("a"), endpoint=endpoint)
     assert (done.code, done.out, endpoint.received) == (2, b"", [])
-    assert f"codesynth: {template}{words}" in done.err
+    assert f"codesynth gen-code: {template}{words}" in done.err
 
 
 def test_a_row_without_a_column_that_others_have_fails_alone(

@@ -146,7 +146,7 @@ def test_a_full_device_exits_1_with_one_line(options: tuple[str, ...], endpoint:
             "gen-code", "-q", *options, stdin=instructions("a"), endpoint=endpoint, stdout=full
         )
     assert done.code == 1
-    assert done.err == "codesynth: cannot write <stdout>: No space left on device\n"
+    assert done.err == "codesynth gen-code: cannot write <stdout>: No space left on device\n"
 
 
 @pytest.mark.parametrize("stdout", ["full", "closed pipe"])

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from support.endpoint import Endpoint, Reply, completion, echo, error, healing, in_order, text_for
 from support.faults import FAULTS
-from support.replies import held
+from support.replies import Received, held
 
 from codesynth import models
 from codesynth.errors import EndpointError
@@ -275,7 +275,7 @@ def test_an_error_without_words_is_named_by_its_status(endpoint: Endpoint) -> No
     endpoint.models = None
     endpoint.plan = lambda request: Reply(425)
     with pytest.raises(EndpointError, match=r"/models answers 425\. Are OPENAI_API_KEY and"):
-        serving(endpoint).model  # noqa: B018
+        serving(endpoint).model  # noqa: B018 - reading it asks the endpoint
 
 
 def test_a_429_for_the_list_of_models_is_retried(endpoint: Endpoint) -> None:
@@ -345,7 +345,9 @@ def test_a_replica_that_dies_costs_no_row(endpoint: Endpoint) -> None:
 
 
 def test_replicas_that_all_refuse_the_key_stop_the_run() -> None:
-    plan = lambda request: error(401, "no")  # noqa: E731
+    def plan(request: Received) -> Reply:
+        return error(401, "no")
+
     with Endpoint(plan) as one, Endpoint(plan) as other:
         with pytest.raises(EndpointError, match="refused the key"):
             list(both(one.base_url, other.base_url).generate(many(60)))

@@ -34,12 +34,18 @@ def test_totals_ranges_and_money_are_told() -> None:
     for completion in (90, 110, 100, 100):
         estimate.note(response(50, completion, reasoning=40))
     head, prompt, answers, reasoning, seconds, money = estimate.lines()
-    assert head == "for 1,000 rows, by 4 answers:"
+    assert head == "for 1,000 rows, estimated from 4 answers:"
     assert prompt.split() == ["prompt", "tokens", "50,000", "(50,000", "to", "50,000)"]
     assert answers.split()[2:] == ["100,000", "(91,835", "to", "108,165)"]
     assert "40,000" in reasoning
     assert "41m40s" in seconds  # 4 rows took 10 s
     assert money.split()[1] == "0.25"
+
+
+def test_a_small_sum_of_money_has_two_digits() -> None:
+    estimate = Estimate(5, Price(0.15, 0.6))
+    estimate.note(response(50, 130))
+    assert estimate.lines()[-1].split() == ["money", "0.00043", "(0.00043", "to", "0.00043)"]
 
 
 @pytest.mark.parametrize("usage", [None, Usage()])

@@ -273,7 +273,7 @@ def test_all_that_is_waiting_goes_into_one_transaction(path: Path) -> None:
             groups.append(len(stored := list(answers)))
             put(stored)
 
-        journal.put = counted  # type: ignore[method-assign]
+        journal.put = counted  # type: ignore[method-assign]  # counts, then stores
         stream = JournaledServing(journal, asked).generate(requests("a" * 700))
         assert asked.ended.wait(300)
         assert len(list(stream)) == 700
@@ -288,7 +288,7 @@ def test_where_an_answer_cannot_be_stored_nothing_is_handed_on_and_the_sending_e
 
     asked = Asked()
     with Journal(str(path)) as journal:
-        journal.put = full  # type: ignore[method-assign]
+        journal.put = full  # type: ignore[method-assign]  # as on a full disk
         stream = JournaledServing(journal, asked).generate(requests("abc"))
         for _ in range(2):
             with pytest.raises(JournalError, match="full"):

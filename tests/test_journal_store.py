@@ -92,7 +92,7 @@ def test_the_later_of_two_answers_counts(path: Path) -> None:
         for i, body in itertools.product(range(300), (b"old", b"new")):
             journal.put([StoredAnswer(key_of(i), body)]) if i > 290 else None
         journal.refresh()
-        assert {journal.get(key_of(i)).body for i in range(291, 300)} == {b"new"}  # type: ignore[union-attr]
+        assert {journal.get(key_of(i)).body for i in range(291, 300)} == {b"new"}  # type: ignore[union-attr]  # none is None
 
 
 def test_tokens_are_summed_over_all_runs(path: Path) -> None:
@@ -115,7 +115,7 @@ def test_notes_are_remembered_and_replaced(path: Path) -> None:
 def test_a_transaction_that_fails_leaves_nothing(path: Path) -> None:
     with Journal(str(path)) as journal:
         with pytest.raises(JournalError, match="not supported"):
-            journal.put([StoredAnswer(b"key", b"body"), StoredAnswer(b"other", b"", 1, [1])])  # type: ignore[arg-type]
+            journal.put([StoredAnswer(b"key", b"body"), StoredAnswer(b"other", b"", 1, [1])])  # type: ignore[arg-type]  # the list is what SQLite cannot store
         assert (journal.answers, journal.get(b"key")) == (0, None)
         journal.put([StoredAnswer(b"key", b"body")])
         journal.refresh()
@@ -317,7 +317,7 @@ def state(path: Path) -> State:
     return [answer and (answer.body, answer.attempts) for answer in found], notes
 
 
-WHOLE: State = ([(body, 3) for body in ANSWERS], dict(NOTES))  # type: ignore[assignment]
+WHOLE: State = ([(body, 3) for body in ANSWERS], dict(NOTES))  # type: ignore[assignment]  # a list is invariant
 
 
 @functools.cache

@@ -82,7 +82,7 @@ class Server:
     def serving(self, concurrency: int = 4, **options: object) -> APILLMServing:
         transport = httpx.MockTransport(self.handle)
         options = {"transport": transport, "concurrency": concurrency, "max_retries": 0, **options}
-        return APILLMServing("http://host/v1", "m", **options)  # type: ignore[arg-type]
+        return APILLMServing("http://host/v1", "m", **options)  # type: ignore[arg-type]  # of several types
 
 
 def positions(stream: Iterable[Response]) -> list[int]:
@@ -301,7 +301,7 @@ def test_what_is_in_flight_arrives_before_the_run_stops() -> None:
     asked: list[int] = []
     all_asked, refused = asyncio.Event(), asyncio.Event()
     server = Server()
-    server.handle = handle  # type: ignore[method-assign]
+    server.handle = handle  # type: ignore[method-assign]  # this test's own answers
     stream = server.serving(4).generate(requests(1000))
     assert sorted(positions(itertools.islice(stream, 3))) == [0, 1, 2]
     with pytest.raises(EndpointError, match="refused the key"):

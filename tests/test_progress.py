@@ -172,7 +172,7 @@ def test_a_command_whose_reader_draws_no_bar_draws_its_own(
     monkeypatch.setenv("TERM", "xterm")
     clock, stream = Clock(), Terminal()
     options = {"name": "demo", "bar": True, "gives_way": True, "stream": stream, "clock": clock}
-    with Progress(Stats(), lambda: 5, **options) as progress:  # type: ignore[arg-type]
+    with Progress(Stats(), lambda: 5, **options) as progress:  # type: ignore[arg-type]  # options of several types
         progress.tick()
         assert stream.getvalue() == ""
         clock.now += 1.0

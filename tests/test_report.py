@@ -148,7 +148,7 @@ def test_the_page_tells_what_became_of_the_rows(tmp_path: Path) -> None:
 def test_journals_tell_tokens_and_the_pace_over_time(tmp_path: Path) -> None:
     for name, start in ("a.journal", 1_000_000), ("b.journal", 1_000_060):
         now = [start]
-        with Journal(str(tmp_path / name), clock=lambda now=now: now[0]) as journal:  # type: ignore[misc]
+        with Journal(str(tmp_path / name), clock=lambda now=now: now[0]) as journal:  # type: ignore[misc]  # the default binds this round's list
             for i in range(120):
                 now[0] = start + i // 2
                 journal.put([StoredAnswer(bytes([i]), b"{}", 1, 3.0, Usage(10, 20))])

@@ -221,7 +221,7 @@ def test_an_output_without_its_journal_is_refused(job: Job) -> None:
     job.out.write_text("precious\n")
     before = job.files()
     told = job.run(code=2).err
-    assert "out.jsonl exists, but not its journal" in told
+    assert "out.jsonl exists, but its journal does not" in told
     assert "--overwrite" in told
     assert job.files() == before
     assert job.asked() == ""
@@ -294,7 +294,7 @@ def test_an_emptied_journal_is_one_that_is_not_there(job: Job) -> None:
     job.asked()
     job.journal.write_bytes(b"")
     before = job.files()
-    assert "exists, but not its journal" in job.run(code=2).err
+    assert "exists, but its journal does not" in job.run(code=2).err
     assert (job.files(), job.asked()) == (before, "")
 
 
@@ -317,7 +317,7 @@ def test_max_time_stops_cleanly_and_a_rerun_goes_on(
     with monkeypatch.context() as patch:
         run_out_of_time(patch, lambda: len(job.endpoint.times) > 6)
         told = job.run("-j", 2, "--max-time", 1000, code=5).err
-    assert "stopped by --max-time" in told
+    assert "stopped by --max-time, run the same command again to resume" in told
     assert not job.out.exists()
     some = job.texts(job.partial)
     assert some == texts[: len(job.endpoint.times)]

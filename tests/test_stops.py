@@ -273,7 +273,7 @@ def test_a_folder_that_cannot_be_written_is_told(job: Job) -> None:
     args = job.args("-o", folder / "out.jsonl")
     done = finished(*args, endpoint=job.endpoint, preexec_fn=powerless)
     assert (done.code, job.asked()) == (1, "")
-    assert done.err == f"codesynth: cannot open {folder}/out.jsonl: Permission denied\n"
+    assert done.err == f"codesynth gen-code: cannot open {folder}/out.jsonl: Permission denied\n"
 
 
 def test_a_journal_that_cannot_be_written_is_told(job: Job) -> None:
@@ -282,7 +282,7 @@ def test_a_journal_that_cannot_be_written_is_told(job: Job) -> None:
     job.journal.chmod(0o400)
     done = finished(*job.args(), endpoint=job.endpoint, preexec_fn=powerless)
     assert (done.code, job.asked()) == (1, "")
-    assert done.err == f"codesynth: cannot open {job.journal}: Permission denied\n"
+    assert done.err == f"codesynth gen-code: cannot open {job.journal}: Permission denied\n"
     closed = job.folder / "closed"
     closed.mkdir(0o000)
     args = job.args("--journal", closed / "j")

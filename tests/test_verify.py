@@ -145,7 +145,7 @@ def test_a_rerun_that_chooses_among_answers_repeats_quietly(
     for _ in range(2):
         assert codesynth("verify", *options, "-o", out, stdin=stdin).code == 0
     done = codesynth("verify", "-o", out, stdin=stdin)
-    assert (done.code, "(different: choice of rows)" in done.err) == (2, True)
+    assert (done.code, "these differ: choice of rows." in done.err) == (2, True)
 
 
 def test_parts_are_joined_in_the_order_of_the_whole(tmp_path: Path) -> None:

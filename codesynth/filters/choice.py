@@ -56,7 +56,7 @@ class Selection:
         """Ignore a row that failed."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class VerifiedRow:
     """A row in the window, with its verdict; see ``VerifyTask.subject``."""
 
@@ -235,10 +235,14 @@ class Pairs:
         instruction_keys: the columns looked in for the prompt, in this order.
         agree: answers of the best group count as passing, and answers that passed fewer tests as
             failing; see ``best_group``.
+
+    Attributes:
+        first: the first row that is in no pair, and why; empty if all are.
     """
 
     def __init__(self, code_key: str, instruction_keys: Sequence[str], *, agree: bool) -> None:
         self._code_key, self._instruction_keys, self._agree = code_key, instruction_keys, agree
+        self.first = ""
 
     def __call__(self, answers: Sequence[VerifiedRow]) -> None:
         """Decide about the answers to one instruction."""
@@ -251,18 +255,29 @@ class Pairs:
             passing = [each == best for each in passed]
             failing = [len(each) < len(best or ()) for each in passed]
         for answer, status in zip(answers, statuses, strict=True):
-            answer.reject(f"no answer to pair with: {status}: {answer.verdict['message']}")
+            reason = f"{status}: {answer.verdict['message']}".removesuffix(": ")
+            answer.reject(f"no answer to pair with: {reason}")
+        lonely = [*answers]
         for good, bad in zip(compress(answers, passing), compress(answers, failing), strict=False):
-            self._pair(good, bad)
+            if self._pair(good, bad):
+                lonely.remove(good)
+                lonely.remove(bad)
+        for answer in lonely:
+            if answer.rejection is not None:
+                reason = answer.rejection.message
+                self.first = self.first or f"line {answer.row.number}: {reason}"
 
-    def _pair(self, good: VerifiedRow, bad: VerifiedRow) -> None:
+    def _pair(self, good: VerifiedRow, bad: VerifiedRow) -> bool:
+        """Make a pair of two answers, unless there is no instruction for it."""
         row, other = loads(good.row.line), loads(bad.row.line)
         texts = (row.get(key) for key in self._instruction_keys)
         prompt = next((text for text in texts if isinstance(text, str)), None)
         if prompt is None:
-            good.reject("the row has no instruction, which a pair needs as its prompt")
-            return
+            for answer in (good, bad):
+                answer.reject("the row has no instruction, which a pair needs as its prompt")
+            return False
         chosen, rejected = row[self._code_key], other[self._code_key]
         pair = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
         good.row, good.rejection = replace(good.row, line=dumps(pair), raw_bytes=0), None
         bad.reject(f'it is the "rejected" answer of a pair with line {good.row.number}')
+        return True

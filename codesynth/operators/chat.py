@@ -154,6 +154,9 @@ class ChatTask:
 def _find_existing(record: Record, keys: Iterable[str | None]) -> Failure | None:
     for key in keys:
         if key in record.fields:
-            words = "Choose another --output-key or, with gen --json, a --prefix"
+            words = (
+                "Rename that column in the input, or choose another name for the new one: "
+                "--output-key, --reasoning-key, --answer-key, --messages-key, --prefix"
+            )
             return Failure("existing_key", f'the row already has "{key}". {words}')
     return None

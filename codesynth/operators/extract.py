@@ -121,6 +121,7 @@ def extract_code(text: str, instruction: str, language: Language | None) -> Extr
     asks_for_document = language.name == "markdown" if language else "README" in instruction
     if asks_for_document and text.lstrip().startswith("# "):
         return ExtractedCode(text.strip("\r\n"), len(blocks), None)
+    # An indented fence in valid Python is in a docstring: the whole text is bare code.
     if not blocks or (text[blocks[0].start].isspace() and PYTHON.is_valid(text)):
         code = _unfenced(text, language or PYTHON)
         return ExtractedCode(code, 0, None) if code else Failure("no_code", "the answer is prose")

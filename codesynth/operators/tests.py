@@ -51,25 +51,39 @@ def tests_operator(
         return template.fill({**record.fields, **values})
 
     def parse(answer: str, instruction: str) -> Parsed | Failure:
-        found = extract_code(answer, "", PYTHON)
+        found = _read_answer(answer, instruction, dropped)
         if isinstance(found, Failure):
             return found
-        statements, broken = _split(found.code)
-        tests = [each for each in statements if _is_test(each.node)]
-        others = [each.text for each in statements if each not in tests]
-        signature = find_signature(instruction) or find_signature("\n".join(others))
-        if signature is None:
-            return Failure("no_code", "the answer does not say what the code must define")
-        kept, faults = _choose(tests, statements, _name_of(signature))
-        faults["tests that do not compile"] = broken
-        dropped.update(faults)
-        if not kept:
-            why = ", ".join(f"{count} {reason}" for reason, count in faults.items() if count)
-            return Failure("no_code", f"no usable test: {why or 'there is none'}")
-        columns = {output_key: kept[:num_tests], "signature": signature}
-        return Parsed(columns, {"tests_dropped": faults.total()})
+        columns = {output_key: found.tests[:num_tests], "signature": found.signature}
+        return Parsed(columns, {"tests_dropped": found.dropped})
 
     return Operator((output_key, "signature"), fill, parse, read)
+
+
+class _Tests(NamedTuple):
+    tests: list[str]
+    signature: str
+    dropped: int
+
+
+def _read_answer(answer: str, instruction: str, dropped: Counter[str]) -> _Tests | Failure:
+    """Read the tests and the signature; count in ``dropped`` why tests are dropped."""
+    found = extract_code(answer, "", PYTHON)
+    if isinstance(found, Failure):
+        return found
+    statements, broken = _split(found.code)
+    tests = [each for each in statements if _is_test(each.node)]
+    others = [each.text for each in statements if each not in tests]
+    signature = find_signature(instruction) or find_signature("\n".join(others))
+    if signature is None:
+        return Failure("no_code", "the answer does not say what the code must define")
+    kept, faults = _choose(tests, statements, _name_of(signature))
+    faults["tests that do not compile"] = broken
+    dropped.update(faults)
+    if not kept:
+        why = ", ".join(f"{count} {reason}" for reason, count in faults.items() if count)
+        return Failure("no_code", f"no usable test: {why or 'there is none'}")
+    return _Tests(kept, signature, faults.total())
 
 
 def find_signature(text: str) -> str | None:

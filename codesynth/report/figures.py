@@ -111,6 +111,7 @@ class Figures:
         place = self._random.randrange(self.counts["Rows"][outcome])
         if len(kept) < most or place < most:
             shown = headline(record), list(parts(record, self.settings, _MOST_SHOWN))
+            # A random sample: insert while there is room, then replace.
             kept[place : place + (len(kept) == most)] = [shown]
         if outcome == "ok":
             self._measure(record.fields)

@@ -82,7 +82,9 @@ def _pager() -> Iterator[TextIO]:
     command = shlex.split(os.environ.get("PAGER") or "less")
     command = command if shutil.which(command[0]) else ["cat"]
     env = {"LESS": "FRX", **os.environ}
-    pager = subprocess.Popen(command, stdin=subprocess.PIPE, encoding="utf-8", env=env)  # noqa: S603
+    pager = subprocess.Popen(  # noqa: S603 - the user's own pager
+        command, stdin=subprocess.PIPE, encoding="utf-8", env=env
+    )
     with contextlib.suppress(BrokenPipeError), pager:  # the reader may have seen enough
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the pager
         yield pager.stdin  # type: ignore[misc]  # it is a pipe

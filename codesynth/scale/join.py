@@ -26,7 +26,7 @@ class FinishedPart(NamedTuple):
     Attributes:
         number, of: as in ``--shard``.
         job: what all requests have in common; see ``Run.set_job``.
-        rows: what the run has stored about its rows; see ``Run.finish``.
+        rows: what the run has stored about its rows; see ``Run._note_job``.
     """
 
     path: str
@@ -60,7 +60,7 @@ def read_part(path: str) -> FinishedPart:
     """Read what the journal of an output knows of it.
 
     Raises:
-        ConfigError: it has no journal, is not finished, or its rows have no fixed order.
+        ConfigError: it has no journal, is not finished, or cannot be joined because of an option.
     """
     journal_path = sibling_path(path, ".journal")
     if not Journal.exists(journal_path):
@@ -70,7 +70,9 @@ def read_part(path: str) -> FinishedPart:
     if not job or not rows:
         raise ConfigError(f"{path} is not finished. Run its command again")
     if rows["disorder"] is not None:
-        raise ConfigError(f"{path} was made with {rows['disorder']}: its rows have no fixed order")
+        words = "its rows depend on other rows, or have no fixed order"
+        name = rows["disorder"]
+        raise ConfigError(f"{path} was made with {name} and cannot be joined: {words}")
     number, of = job.pop("shard")
     return FinishedPart(path, number, of, job, rows)
 

@@ -110,12 +110,14 @@ def divide(
     count, out = settings.ray or 1, str(Path(settings.output or "").absolute())
     if isinstance(settings, InstructionsSettings):
         settings = settings.replace(seed=spec.seed)
-    limited = settings.concurrency or settings.rpm or settings.tpm  # else, a cluster may grow
+    # Without limits all parts are submitted at once: a cluster may grow while they wait.
+    limited = settings.concurrency or settings.rpm or settings.tpm
     at_once = min(count, slots, settings.concurrency or slots) if limited else count
     settings = settings.share(at_once)
     outputs = [sibling_path(out, f".{i}-of-{count}.jsonl") for i in range(count)]
     # Answers may come from other divisions of the job, and from the undivided one.
-    also = set(glob(escape(str(Path(out).with_suffix(""))) + ".*-of-*.journal"))  # noqa: PTH207
+    pattern = escape(str(Path(out).with_suffix(""))) + ".*-of-*.journal"
+    also = set(glob(pattern))  # noqa: PTH207 - Path.glob takes no absolute pattern
     also -= {sibling_path(path, ".journal") for path in outputs}
     if whole.notes.journal is not None and whole.notes.journal.answers:
         also.add(whole.notes.journal.path)

@@ -148,7 +148,8 @@ def split_reasoning(text: str) -> tuple[str, str]:
             fences = [fence.start() for fence in _FENCE.finditer(text, start)]
             if len(fences) % 2 and text[fences[-1] :].strip() in ("```", "~~~"):
                 fences.pop()  # it closes a block that began amid a line
-            end = rest = fences[-1 - (len(fences) % 2 == 0)] if fences else len(text)
+            last_opening = -2 if len(fences) % 2 == 0 else -1
+            end = rest = fences[last_opening] if fences else len(text)
     elif "</think>" in text and (lone := _LONE_CLOSING.search(text)):
         end, rest = lone.span()
         if text.count("```", 0, end) % 2:

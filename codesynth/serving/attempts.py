@@ -153,7 +153,8 @@ class Asker:
             self._answered = True
             asked.avoid = None
             return outcome
-        self._failing += asked.attempts == 1
+        if asked.attempts == 1:
+            self._failing += 1
         if advice.stop and self._answered and not outcome.denied:
             raise explain_outage(outcome)
         if advice.stop or (outcome.quota and not advice.elsewhere):
@@ -161,7 +162,8 @@ class Asker:
         asked.avoid, asked.outage = permit.replica, advice.is_outage
         if advice.elsewhere:
             outcome = replace(outcome, retry=True, retry_after=0.0)
-        asked.counted -= advice.elsewhere or advice.is_outage
+        if advice.elsewhere or advice.is_outage:
+            asked.counted -= 1
         return outcome
 
     async def _send(self, asked: AskedRequest, endpoint: EndpointClient) -> Outcome:
@@ -176,8 +178,9 @@ class Asker:
                 key=request.key,
             )
         except NoReply as exc:
-            asked.counted -= exc.cause == "busy"
-            asked.fresh |= exc.cause == "stale"
+            if exc.cause == "busy":
+                asked.counted -= 1
+            asked.fresh = asked.fresh or exc.cause == "stale"
             return read_no_reply(exc)
         body = endpoint.secrets.hide_in_body(reply.body)
         return read_outcome(reply.status, reply.headers, body, endpoint.secrets.hide)

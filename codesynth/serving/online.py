@@ -154,7 +154,7 @@ class OnlineEngine:
                 self._drain(None)
             else:
                 self._drain(GRACE_SECONDS if isinstance(error, EndpointError) else 0.0)
-        self.start_workers()  # the feeder may have counted this one just before
+        self.start_workers()  # the feeder may have started none, because this worker still counted
         self._finish_if_done()
 
     def _end_requests(self, error: BaseException | None) -> None:
@@ -176,7 +176,8 @@ class OnlineEngine:
         self._finish_if_done()
 
     def _finish_if_done(self) -> None:
-        nothing_waits = self._drained or not self._inbox  # the feeder may not know yet
+        # After a drain the feeder may still add requests, which are dropped.
+        nothing_waits = self._drained or not self._inbox
         if self._no_more and nothing_waits and not self._workers and self._end is None:
             self._end = self._thread.loop.create_task(self._finish())
 

@@ -60,7 +60,10 @@ class Channel:
         self.items.put(response)
 
     def finish(self, error: BaseException | None = None) -> None:
-        """End the stream, with ``error`` raised in the caller's thread; nothing is put after it."""
+        """End the stream, with ``error`` raised in the caller's thread.
+
+        What is put after it is ignored.
+        """
         self.items.put(error)
 
     def note_taken(self, engine: Engine) -> None:

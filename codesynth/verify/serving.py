@@ -12,9 +12,9 @@ from codesynth.models import Request, Response
 from codesynth.serving.stream import Channel, EngineStream
 from codesynth.verify.sandbox import Sandbox, SandboxSettings
 
-ROWS_AHEAD = 32
+_ROWS_AHEAD = 32
 """Rows held for each sandbox, so that a slow row does not stop the others."""
-BROKEN = (
+_BROKEN = (
     b'{"status":"error","tests_run":0,"tests_passed":0,"message":"the sandbox broke down",'
     b'"results":"","seconds":0.0}'
 )
@@ -38,7 +38,7 @@ class SandboxServing:
 
 
 class _Pool:
-    """The engine of a stream: threads that share the sandboxes."""
+    """Runs the requests of one stream in threads, each with a sandbox; see ``stream.Engine``."""
 
     def __init__(self, settings: SandboxSettings, jobs: int, channel: Channel) -> None:
         self._settings, self._channel = settings, channel
@@ -47,19 +47,22 @@ class _Pool:
         self._own = threading.local()  # a sandbox ends with the thread that made it
         self._error: BaseException | None = None
         self._closed = False
-        self.max_unfinished = ROWS_AHEAD * jobs
+        self.max_unfinished = _ROWS_AHEAD * jobs
 
     def submit(self, request: Request) -> None:
+        """Take a request; called from the feeder's thread."""
         with suppress(RuntimeError):  # the pool accepts no more rows after ``drain``
             self._executor.submit(self._run, request)
 
     def end_requests(self, error: BaseException | None) -> None:
+        """Wait until all rows have run, then end the sandboxes and the stream."""
         self._executor.shutdown()
         for sandbox in self._sandboxes:
             sandbox.close()
         self._channel.finish(self._error or error)
 
     def drain(self, grace: float | None) -> None:
+        """Start no more rows; those that run get ``grace`` seconds, or the time that they need."""
         self._executor.shutdown(wait=False, cancel_futures=True)
         threading.Thread(target=self.end_requests, args=(None,), daemon=True).start()
         if grace is not None:
@@ -68,6 +71,7 @@ class _Pool:
             timer.start()
 
     def close(self) -> None:
+        """Kill the sandboxes; what runs in them is not answered."""
         self._closed = True
         self._executor.shutdown(wait=False, cancel_futures=True)
         for sandbox in list(self._sandboxes):
@@ -83,7 +87,7 @@ class _Pool:
                 sandbox.close()
             self._own.sandbox = sandbox if verdict else None
             if not self._closed:
-                self._channel.put(Response(request, verdict or BROKEN))
+                self._channel.put(Response(request, verdict or _BROKEN))
         except BaseException as exc:  # it is raised in the caller's thread
             self._error = self._error or exc
             self.drain(None)

@@ -110,7 +110,7 @@ class BatchRows:
         for name in files:
             fault = self._read_file(name, found)
             if fault and not batch.looks:  # each look finds it again
-                _log.warning("A line of results cannot be read: %s: %s", batch.id, fault)
+                _log.warning("%s: a line of the results cannot be read: %s", batch.id, fault)
         self._journal.refresh()
         return found
 

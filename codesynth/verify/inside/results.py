@@ -45,8 +45,10 @@ class Results:
         if self._may_skip and type(error).__name__ in ("SkipTest", "Skipped"):
             self._expected -= 1
         elif len(self.letters) < MOST_TESTS:
-            self.letters += "." if error is None else "FE"[not isinstance(error, AssertionError)]
-            if error is not None:
+            if error is None:
+                self.letters += "."
+            else:
+                self.letters += "F" if isinstance(error, AssertionError) else "E"
                 self.message = self.message or self.describe(error)
         self.publish()
 

@@ -64,6 +64,7 @@ def judge(row: dict[str, Any], results: Results) -> tuple[str, str]:
         programs = [compile_text(code, is_script)] if is_script else read_code(code, instruction)
     except SyntaxError as exc:
         language = str(row.get("language") or "python").lower()
+        # Some data sets name the language of the text in this column: en.
         if OTHER_LANGUAGE.match(code) or not language.startswith(("py", "en")):
             return "unsupported", "the code is not Python"
         return "syntax_error", describe(exc)
