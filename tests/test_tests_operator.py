@@ -96,6 +96,21 @@ def test_an_answer_without_a_usable_test_is_a_failure(code: str) -> None:
     assert failure.kind == "no_code"
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "\n    return a\n\ndef helper(b):\n    ...",
+        '\n    """Do.\n\n    Examples:\n    1\n    """\n',
+    ],
+)
+def test_a_signature_ends_before_the_body(rest: str) -> None:
+    assert made.find_signature(f"Write it:\n\ndef f(a):{rest}") == "def f(a):"
+    answer = f"```python\ndef f(a):{rest}\nassert f(1) == 1\n```"
+    parsed = operator().parse(answer, "Write f.")
+    assert isinstance(parsed, Parsed)
+    assert parsed.columns == {"tests": ["assert f(1) == 1"], "signature": "def f(a):"}
+
+
 def test_a_class_has_a_signature_too() -> None:
     assert made.find_signature("Write it:\nclass Stack(list):\n    ...") == "class Stack(list):"
     assert made.find_signature("In class: write a function that sorts.") is None

@@ -16,7 +16,7 @@ from codesynth.operators.templates import Template, column_of
 from codesynth.storage.columns import read_text
 
 _STUB = re.compile(
-    r"^(?:async +)?(?:def|class) +\w[^\n]*(?:\n[^\n]*){0,30}?:(?=\s*(?:$|\n|\.\.\.|#))",
+    r"^(?:async +)?(?:def|class) +\w[^\n]*?(?:\n[^\n]*?){0,30}?:(?=\s*(?:$|\n|\.\.\.|#))",
     re.MULTILINE,
 )
 _FIRST_LINE = re.compile(r"^(?=[^\s#)\]}])", re.MULTILINE)
@@ -73,8 +73,9 @@ def _read_answer(answer: str, instruction: str, dropped: Counter[str]) -> _Tests
         return found
     statements, broken = _split(found.code)
     tests = [each for each in statements if _is_test(each.node)]
-    others = [each.text for each in statements if each not in tests]
-    signature = find_signature(instruction) or find_signature("\n".join(others))
+    defined = (each for each in statements if isinstance(each.node, _DEFINITIONS))
+    first = next((each.text for each in defined if each not in tests), "")
+    signature = find_signature(instruction) or find_signature(first)
     if signature is None:
         return Failure("no_code", "the answer does not say what the code must define")
     kept, faults = _choose(tests, statements, _name_of(signature))
