@@ -154,7 +154,7 @@ def test_a_row_that_is_refused_is_not_sent_again(bench: Bench) -> None:
             Fault(status="failed", errors=(("billing", "limit reached"),)),
             "batch_0 has failed: billing: limit reached",
         ),
-        (Fault(answered=0.0, status_code=401), "batch_0: every request is refused: refused by th"),
+        (Fault(answered=0.0, status_code=401), "batch_0: requests are refused: refused by th"),
     ],
 )
 def test_a_batch_that_is_refused_as_a_whole_stops_the_run(

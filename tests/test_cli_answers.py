@@ -86,6 +86,13 @@ def test_without_an_instruction_the_chat_begins_with_the_prompt(
     assert done.rows[0]["chat"][:1] == request.json["messages"]
 
 
+def test_a_message_of_parts_stays_as_it_is(endpoint: Endpoint) -> None:
+    turn = {"role": "user", "content": [{"type": "text", "text": "a"}]}
+    rows = lines({"instruction": [turn]})
+    done = codesynth("gen-code", "--messages-key", "chat", stdin=rows, endpoint=endpoint)
+    assert done.rows[0]["chat"][0] == turn
+
+
 def test_an_empty_instruction_is_its_own_turn(endpoint: Endpoint) -> None:
     done = codesynth(
         "gen-code", "--messages-key", "chat", stdin=instructions(""), endpoint=endpoint

@@ -132,8 +132,9 @@ class ChatTask:
     def _chat(self, request: Request, columns: Mapping[str, Any]) -> list[Message]:
         """Write the row as a chat: the row's instruction and the new column."""
         turns = [turn for turn in request.messages if turn["role"] != "system"]
-        if len(turns) == 1 and self.operator.read is not None:
-            turns = [{"role": "user", "content": self.operator.instruction(request.record)}]
+        said = self.operator.read(request.record) if self.operator.read is not None else None
+        if isinstance(said, str):  # else the request is the conversation, or only a prompt
+            turns = [{"role": "user", "content": said}]
         return [*turns, {"role": "assistant", "content": self.subject(request.record, columns)}]
 
     def _about(self, response: Response, answer: Answer) -> dict[str, Any]:

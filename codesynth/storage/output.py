@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from codesynth.errors import BusyError, OutputError
+from codesynth.errors import BusyError, ConfigError, OutputError
 from codesynth.storage.records import STANDARD, count_lines, open_stream
 
 _KEPT_BYTES = 64 << 10  # lines are collected, because a system call for each costs much
@@ -40,6 +40,8 @@ class Output:
         self._waiting = bytearray()
         self._gzip: zlib._Compress | None = None
         self.has_leftover = self._committed = False
+        if path is not None and not Path(path).name:
+            raise ConfigError(f'"{path}" is not the name of a file')
         with self._translated("write" if self.name == "<stdout>" else "open"):
             if path is None or path == STANDARD:
                 self._fd = 1

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, TypeVar
 from urllib.parse import quote
 
 from codesynth.codec import dumps
-from codesynth.errors import EndpointError
+from codesynth.errors import EndpointError, one_line
 from codesynth.models import Endpoint
 from codesynth.serving.answers import read_json
 from codesynth.serving.batch.shapes import UNREADABLE, BatchState, shape_for
@@ -119,7 +119,8 @@ class BatchClient:
         try:
             return read(read_json(reply.body or b"null"))
         except UNREADABLE as exc:
-            raise CallError(f"{self.endpoint.name}: {call}: unexpected reply: {exc}") from exc
+            words = one_line(self.endpoint.secrets.hide(reply.body.decode(errors="replace")), 100)
+            raise CallError(f"{self.endpoint.name}: {call}: unexpected reply: {words}") from exc
 
     def _refusal(self, call: str, reply: Reply) -> CallError:
         name, status = self.endpoint.name, reply.status

@@ -165,19 +165,21 @@ class BatchRows:
         """
         words = f"{batch} is {status} without an answer to this row"
         missing = Outcome(failure=Failure("server_error", words), retry=True)
-        self._answered = self._answered or None in found.values()
+        self._answered, refusal = self._answered or None in found.values(), ""
         for place, request in rows:
             outcome, attempts = found.get(request.key, missing), self._attempts[request.key] + 1
             if outcome is None:
                 yield self._read_stored(request, attempts)
             elif outcome.quota or (outcome.denied and not self._answered):
-                raise EndpointError(f"{batch}: every request is refused: {outcome.words}")
+                refusal = outcome.words
             elif outcome.retry and attempts <= self._max_retries:
                 self._attempts[request.key] = attempts
                 self.unsent.append(place)
             else:
                 error = outcome.failure and replace(outcome.failure, attempts=attempts)
                 yield Response(request, error=error, attempts=attempts)
+        if refusal:
+            raise EndpointError(f"{batch}: requests are refused: {refusal}")
 
     def _read_stored(self, request: Request, attempts: int) -> Response:
         stored = self._journal.get(request.key)
