@@ -14,7 +14,7 @@ ALLOWED: dict[str, set[str]] = {
     "asking": {"run", "settings", "estimate", "commands", "pipeline", "process", "journal"}
     | {"storage", "progress", "serving", "serving.client", "serving.limits"}
     | {"serving.offline", "serving.batch"},
-    "verifying": {"run", "settings", "filters", "pipeline", "storage", "verify"},
+    "verifying": {"run", "settings", "filters", "storage", "verify"},
     "run": {"settings", "pipeline", "process", "progress", "journal", "storage"}
     | {"notes", "serving", "serving.limits"},
     "ray_data": {"asking", "commands", "pipeline", "settings", "journal"},
