@@ -9,7 +9,6 @@ import pytest
 from codesynth.errors import LimitReached
 from codesynth.models import Usage
 from codesynth.serving.limits import Admission, Advice, AttemptResult, Budget, Drained, Price
-from codesynth.serving.limits.outage import OutageGuard
 
 OK = AttemptResult("answered", usage=Usage(10, 20))
 DENIED = AttemptResult("denied", "wrong key")
@@ -260,8 +259,11 @@ def test_a_permit_that_was_never_used_costs_nothing() -> None:
 
 
 def test_an_idle_input_and_slow_answers_are_no_outage() -> None:
-    guard = OutageGuard(300)
-    assert not guard.expired(10_000)
-    for second in (0, 10_000, 20_000):
-        guard.record(second, ok=False)
-        assert not guard.expired(second + 5)
+    clock = Clock()
+
+    async def use() -> None:
+        admission = Admission(["a"], max_outage=300, clock=clock)
+        for clock.now in (0.0, 10_000.0, 20_000.0):
+            assert not (await send(admission, UNREACHABLE))[1].stop
+
+    run(use)

@@ -49,6 +49,7 @@ def in_flight(
 
 
 BURSTS = tuple((float(t), t + 1.0) for t in range(5, 60, 10))
+SHORT_BURSTS = tuple((float(t), t + 0.5) for t in range(5, 60, 5))
 LAWS = {
     "50 in flight": Law(in_flight(0.3, 50), 40, (50,)),
     "13 in flight": Law(in_flight(0.3, 13), 40, (13,)),
@@ -57,17 +58,24 @@ LAWS = {
     "a queue with 1 slot": Law(lambda seed: queue(lognormal(0.2, seed), 1), 40, (1, 2)),
     "60 a second": Law(lambda seed: token_bucket(lognormal(0.3, seed), 60, 10), 40, (18, 24)),
     "300 in 10 s": Law(lambda seed: windows(lognormal(0.3, seed), 300, 10), 120, (12, 16)),
-    "5 % at random": Law(in_flight(0.3, 128, 0.05), 40, (128,), 0.05),
-    "20 % at random": Law(in_flight(0.3, 128, 0.2), 40, (128,), 0.2),
-    "30 % at random": Law(in_flight(0.3, 128, 0.3), 40, (128,), 0.3),
-    "capacity falls and returns": Law(in_flight(0.3, [(0, 64), (12, 8), (24, 64)]), 40, (8, 64)),
-    "capacity moves twice": Law(
-        in_flight(0.3, [(0, 48), (12, 12), (24, 48)]), 40, (12, 48), refused=0.06
+    "5 % at random": Law(in_flight(0.3, 128, 0.05), 40, (128,), 0.05, refused=0.06),
+    "20 % at random": Law(in_flight(0.3, 128, 0.2), 40, (128,), 0.2, 0.82, 0.06),
+    "30 % at random": Law(in_flight(0.3, 128, 0.3), 40, (128,), 0.3, 0.82, 0.06),
+    "capacity falls and returns": Law(
+        in_flight(0.3, [(0, 64), (12, 8), (24, 64)]), 40, (8, 64), ratio=0.87
     ),
+    "capacity moves twice": Law(in_flight(0.3, [(0, 48), (12, 12), (24, 48)]), 40, (12, 48)),
     "answers of 6 s": Law(in_flight(6.0, 256), 90, (256,)),
     "answers of 30 s": Law(in_flight(30.0, 1024), 600, (1024,)),
     "an outage of 8 s": Law(in_flight(0.3, 64, outages=((10.0, 18.0),)), 40, (64,)),
-    "bursts of refusals": Law(in_flight(0.3, 64, outages=BURSTS), 60, (64,), refused=0.07),
+    "bursts of refusals": Law(in_flight(0.3, 64, outages=BURSTS), 60, (64,)),
+    "short bursts of refusals": Law(
+        in_flight(0.3, 64, outages=SHORT_BURSTS), 60, (64,), ratio=0.86
+    ),
+    "2 in flight": Law(in_flight(0.5, 2), 40, (2,), ratio=0.85, refused=0.15),
+    "5 a second": Law(
+        lambda seed: token_bucket(lognormal(0.3, seed), 5, 5), 60, (1, 2), refused=0.12
+    ),
 }
 
 
@@ -87,6 +95,19 @@ def test_each_change_is_logged_with_its_reason() -> None:
     simulate(automatic(lines.append), in_flight(0.3, 50)(1), 10)
     assert lines[0].startswith("limit 24 -> 3")
     assert any("requests refused (429)" in line for line in lines)
+
+
+def test_a_queue_that_never_refuses_is_not_filled_for_long() -> None:
+    control, most = automatic(), 0
+    endpoint = queue(lognormal(0.2, 1), 8)
+
+    def answer(now: float) -> Reply:
+        nonlocal most
+        most = max(most, control.in_flight + 1)
+        return endpoint(now)
+
+    simulate(control, answer, 120)
+    assert most < 300  # of which 40 are answered in a second
 
 
 def test_it_never_sends_more_than_the_maximum() -> None:

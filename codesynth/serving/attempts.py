@@ -15,8 +15,7 @@ from codesynth.models import Failure, Request, Response
 from codesynth.serving.answers import read_json
 from codesynth.serving.diagnosis import check_model, explain, explain_outage
 from codesynth.serving.http import EndpointClient, NoReply
-from codesynth.serving.limits import Admission, AttemptResult, Drained
-from codesynth.serving.limits.admission import Kind
+from codesynth.serving.limits import Admission, AttemptResult, Drained, Kind
 from codesynth.serving.outcomes import Outcome, read_outcome
 
 _log = logging.getLogger(__name__)

@@ -5,11 +5,11 @@ from codesynth.serving.limits.admission import (
     Advice,
     AttemptResult,
     Drained,
-    Kind,
     Permit,
     Status,
 )
 from codesynth.serving.limits.budget import Budget, Price
+from codesynth.serving.limits.concurrency import Kind
 
 __all__ = [
     "Admission",

@@ -8,13 +8,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from codesynth.errors import LimitReached
 from codesynth.models import Usage
 from codesynth.serving.limits.budget import Budget
-from codesynth.serving.limits.concurrency import Kind as Load
-from codesynth.serving.limits.outage import OutageGuard
+from codesynth.serving.limits.concurrency import Kind
 from codesynth.serving.limits.rates import Cap, TokenCap
 from codesynth.serving.limits.replicas import Replica, Replicas
 
@@ -22,21 +21,9 @@ MAXIMUM = 1024
 """Most requests in flight where the user names no number."""
 _BYTES_PER_TOKEN = 4
 """Where the endpoint tells no usage."""
-
-Kind = Literal[
-    "answered", "overload", "busy", "down", "unreachable", "timeout", "denied", "hopeless", "other"
-]
-
-_LOAD: dict[Kind, Load] = {
-    "answered": "answered",
-    "denied": "answered",
-    "overload": "overload",
-    "busy": "busy",
-    "down": "down",
-    "unreachable": "down",
-    "timeout": "timeout",
-}
-"""What a kind says of the load."""
+_LONGEST_GAP = 120.0
+"""Seconds between two failures that count as an outage; the rest of a longer gap may be an idle
+input, or slow answers."""
 
 
 class Drained(Exception):  # noqa: N818 - no error: the request just was not sent
@@ -132,7 +119,8 @@ class Admission:
         self._requests = Cap(rpm) if rpm is not None else None
         self._tokens = TokenCap(tpm) if tpm is not None else None
         self._budget, self._clock = budget, clock
-        self._guard = OutageGuard(max_outage)
+        self._max_outage, self._outage = max_outage, 0.0  # seconds
+        self._failed_at: float | None = None
         self.on_room = on_room
         self._in_flight = 0
         self._answered = self._drained = False
@@ -270,9 +258,7 @@ class Admission:
             kind = "unreachable"  # a name server may be out of order for a while
         if replica.concurrency is not None:
             after = result.retry_after if result is not None else None
-            replica.concurrency.result(
-                now, permit.number, now - permit.sent, _LOAD.get(kind, "other"), after
-            )
+            replica.concurrency.result(now, permit.number, now - permit.sent, kind, after)
         message = result.message if result is not None else ""
         advice = self._judge(now, replica, kind, message)
         self._resize()
@@ -291,7 +277,7 @@ class Admission:
 
     def _judge(self, now: float, replica: Replica, kind: Kind, message: str) -> Advice:
         if kind == "answered":
-            self._note_answer(now, replica)
+            self._note_answer(replica)
             return Advice()
         if kind == "other":
             return Advice()
@@ -303,7 +289,7 @@ class Admission:
             if others:
                 replica.leave_out(message)
             return Advice(stop=not others, elsewhere=others)
-        self._guard.record(now, ok=False)
+        self._count_outage(now)
         unreachable = kind == "unreachable"
         if others and (unreachable or kind == "down"):
             was_down = replica.is_down
@@ -311,12 +297,17 @@ class Admission:
             if not was_down:
                 return Advice()
         outage = self._answered and unreachable
-        return Advice(stop=self._guard.expired(now), is_outage=outage)
+        return Advice(stop=self._outage >= self._max_outage, is_outage=outage)
 
-    def _note_answer(self, now: float, replica: Replica) -> None:
+    def _count_outage(self, now: float) -> None:
+        if self._failed_at is not None:
+            self._outage += min(now - self._failed_at, _LONGEST_GAP)
+        self._failed_at = now
+
+    def _note_answer(self, replica: Replica) -> None:
         replica.answered()
         self._answered, self._last_error = True, None
-        self._guard.record(now, ok=True)
+        self._outage, self._failed_at = 0.0, None
         for pause in self._outages:
             _finish(pause)
 
