@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -16,14 +15,14 @@ from codesynth.estimate import Estimate, is_spread
 from codesynth.journal import BatchLog, Journal, JournaledServing, open_to_read
 from codesynth.models import Endpoint, Request, Stats
 from codesynth.pipeline import Stop, Task
-from codesynth.process import stop_on_signal
+from codesynth.process import EXIT_FAILED_ROWS, EXIT_OK, stop_on_signal
 from codesynth.progress import Progress
-from codesynth.run import EXIT_FAILED_ROWS, EXIT_OK, Run, open_journal
+from codesynth.run import Run, open_journal
 from codesynth.serving import LLMServing
 from codesynth.serving.client import APILLMServing
-from codesynth.serving.limits import Budget, Price
+from codesynth.serving.limits import Budget
 from codesynth.settings import AskSettings
-from codesynth.storage import Files, check_inputs, sibling_path
+from codesynth.storage import Files, check_inputs
 
 if TYPE_CHECKING:
     from codesynth.serving.offline import PracticeEndpoint
@@ -50,7 +49,7 @@ def ask(settings: AskSettings, divide: Divide | None = None) -> int:
         return _dry_run(settings)
     with contextlib.ExitStack() as stack:
         files = stack.enter_context(Files(settings.output, settings.failures))
-        path, log = _journal_path(settings), settings.log_json
+        path, log = _journal_path(settings, files), settings.log_json
         journal = open_journal(settings, files, path, stack, log)
         spec = prepare(settings, journal.get_note if journal is not None else lambda _: None)
         budget = _budget(settings, journal)
@@ -65,12 +64,12 @@ def ask(settings: AskSettings, divide: Divide | None = None) -> int:
         task = spec.task(settings, online.model)
         serving: LLMServing = online
         if journal is not None:
-            _set_job(run, spec, task, journal, online.model)
+            _set_job(run, spec, journal, online.model)
             rest = _choose_serving(run, settings, journal, online)
             also = _open_also(settings, journal, stack) if divide is None else ()
             serving = JournaledServing(journal, rest, also=also, before_asking=online.check_model)
         if divide is not None:
-            return divide(run, replace(settings, model=online.model), spec)
+            return divide(run, settings.replace(model=online.model), spec)
         if settings.estimate is not None:
             return _estimate(run, settings, spec, task, serving)
         return _execute(run, spec, task, serving)
@@ -86,18 +85,21 @@ def _execute(run: Run, spec: CommandSpec, task: Task, serving: LLMServing) -> in
     return code
 
 
-def _journal_path(settings: AskSettings) -> str | None:
-    if settings.journal is not None or settings.output is None or settings.no_journal:
+def _journal_path(settings: AskSettings, files: Files) -> str | None:
+    if settings.journal is not None or settings.no_journal:
         return settings.journal
-    return sibling_path(settings.output, ".journal")
+    needed = settings.batch or settings.cancel or settings.also_journal or settings.ray
+    if files.journal_path is None and needed:
+        raise ConfigError(f"{files.output.name} is no regular file. Name a --journal PATH")
+    return files.journal_path
 
 
 def _budget(settings: AskSettings, journal: Journal | None) -> Budget | None:
     if settings.price is None:
         return None
     earlier = journal.spent() if journal is not None else None
-    price, most = Price(*settings.price), settings.most_tokens
-    return Budget(price, settings.max_cost, earlier=earlier, max_tokens=most)
+    most = settings.most_tokens
+    return Budget(settings.price, settings.max_cost, earlier=earlier, max_tokens=most)
 
 
 def _transport(settings: AskSettings) -> PracticeEndpoint | None:
@@ -141,31 +143,16 @@ def _open_also(
     return [stack.enter_context(open_to_read(path, answers=True)) for path in settings.also_journal]
 
 
-def _set_job(run: Run, spec: CommandSpec, task: Task, journal: Journal, model: str) -> None:
+def _set_job(run: Run, spec: CommandSpec, journal: Journal, model: str) -> None:
     """Store in the journal what is asked; refuse to replace another job's output."""
     not_joinable = "--accepted" if spec.quota is not None else None
     job = run.set_job({**spec.identity, "model": model}, journal, not_joinable)
     if journal.answers and journal.get_note("job") not in (None, job):
-        _say_changes(run, spec, task, journal)
+        words = f"the requests have changed since {journal.path} was written"
+        run.say(f"{words}: its {journal.answers} answers are used where they fit")
     notes = {"model": model, "job": job} | ({} if spec.seed is None else {"seed": str(spec.seed)})
     for name, value in notes.items():
         journal.set_note(name, value)
-
-
-def _say_changes(run: Run, spec: CommandSpec, task: Task, journal: Journal) -> None:
-    """Say what a changed model, template or parameter will cost, before it does."""
-    words = f"the requests have changed since {journal.path} was written"
-    if spec.quota is not None or not all(Path(name).is_file() for name in run.settings.inputs):
-        run.say(f"{words}: its {journal.answers} answers are used where they fit")
-        return
-    journal.refresh()
-    chosen = run.settings.is_mine
-    requests = pipeline.make_requests(spec.records(), task, Stats(), Stop(), chosen)
-    asked = [journal.get(each.key) is not None for each in requests if isinstance(each, Request)]
-    fit = sum(asked)
-    run.say(
-        f"{words}: {fit} of its {journal.answers} answers fit, {len(asked) - fit} requests are new"
-    )
 
 
 def _choose_serving(
@@ -228,7 +215,7 @@ def _estimate(
         answers = pipeline.responses(serving.generate(requests), stop, run.progress.tick)
         for response in filter(None, answers):
             estimate.note(response)
-            pipeline.count_tokens(run.stats, response)
+            run.stats.count(response)
     for line in estimate.lines():
         run.progress.say(line)
     return 128 + stop.signal if stop.signal is not None else EXIT_OK

@@ -22,12 +22,10 @@ from codesynth.operators.instructions import (
     few_shot_records,
     fill_examples,
     instructions_operator,
-    mix,
-    sample,
 )
 from codesynth.operators.languages import find_language
-from codesynth.operators.templates import Template, check_first, find_template, load_template
-from codesynth.operators.tests import FILLED, tests_operator
+from codesynth.operators.templates import Template, find_template, load_template
+from codesynth.operators.tests import tests_operator
 from codesynth.pipeline import RowFilter
 from codesynth.settings import (
     AskSettings,
@@ -114,7 +112,6 @@ def instructions_spec(settings: InstructionsSettings, get_note: GetNote) -> Comm
         seed = int(get_note("seed") or secrets.randbelow(2**32))
     template = _template(settings, "code_instruction_generate")
     number = min(settings.num_generate, settings.limit or settings.num_generate)
-    asked = number * settings.samples
     quota = None
     if settings.accepted is not None:
         from codesynth.filters import Quota
@@ -136,7 +133,7 @@ def instructions_spec(settings: InstructionsSettings, get_note: GetNote) -> Comm
     return CommandSpec(
         operator=instructions_operator(fill_examples(template), settings.output_key),
         records=records,
-        total=lambda: settings.accepted or _share(settings, asked + pool().bad),
+        total=lambda: settings.accepted or _share(settings, number * settings.samples + pool().bad),
         identity=_identity(settings, template)
         | {"seed": seed, "few-shot": settings.mix or settings.num_few_shot},
         filters=lambda: _instruction_filters(settings, pool, quota),
@@ -150,14 +147,14 @@ def _few_shot_rows(
 ) -> Iterator[Record]:
     """Make the rows to ask for; where the pool is too small, the error names its first bad row."""
     try:
-        choose = _chooser(pool, settings, seed)
+        parts = _example_parts(pool, settings)
     except ConfigError as exc:
         bad = next(pool.bad_records(), None)
         if bad is None or bad.error is None:
             raise
         cause = f"First unusable row: {bad.where}: {bad.error.message}"
         raise ConfigError(f"{exc}. {cause}") from exc
-    return few_shot_records(pool, pool.line, numbers, choose)
+    return few_shot_records(pool, pool.line, numbers, seed, parts)
 
 
 def _instruction_filters(
@@ -174,32 +171,26 @@ def _instruction_filters(
     return [quota]
 
 
-def _chooser(
-    pool: Pool, settings: InstructionsSettings, seed: int
-) -> Callable[[int], Sequence[int]]:
-    """Make the function that chooses the examples of prompt ``i``."""
+def _example_parts(pool: Pool, settings: InstructionsSettings) -> list[tuple[range, int]]:
+    """Say how many examples a prompt takes from which part of the pool."""
     human, generated, ratio = pool.human, len(pool) - pool.human, settings.mix
     if ratio is None:
         check_pool(len(pool), settings.num_few_shot)
-        return lambda i: sample(seed, i, len(pool), settings.num_few_shot)
+        return [(range(len(pool)), settings.num_few_shot)]
     if human < ratio[0] or generated < ratio[1]:
         raise ConfigError(
             f"the pool has {human} human-written and {generated} generated rows, but --mix takes "
             f"{ratio[0]} and {ratio[1]}"
         )
-    return lambda i: mix(seed, i, human, generated, ratio)
+    return [(range(human), ratio[0]), (range(human, len(pool)), ratio[1])]
 
 
 def code_spec(settings: CodeSettings) -> CommandSpec:
-    """Prepare ``gen-code``.
-
-    With ``--decontaminate``, a row whose instruction is in a benchmark is not sent, and the code
-    of the answer is compared too.
-    """
+    """Prepare ``gen-code``."""
     template = _template(settings, "code_instruction_to_code")
     operator = code_operator(
         fill_instruction(template),
-        settings.input_key,
+        settings.input_key or "instruction",
         settings.output_key,
         find_language(settings.language) if settings.language else None,
     )
@@ -210,33 +201,31 @@ def tests_spec(settings: TestsSettings) -> CommandSpec:
     """Prepare ``gen-tests``."""
     template = _template(settings, "instruction_to_tests")
     dropped: Counter[str] = Counter()
-    operator = tests_operator(
-        template, settings.input_key, settings.output_key, settings.num_tests, dropped
-    )
-    return replace(_rows_spec(settings, operator, template, FILLED), tally=dropped)
+    input_key = settings.input_key or "instruction"
+    operator = tests_operator(template, input_key, settings.output_key, settings.num_tests, dropped)
+    return replace(_rows_spec(settings, operator, template), tally=dropped)
 
 
 def gen_spec(settings: GenSettings) -> CommandSpec:
     """Prepare ``gen``."""
     template = _template(settings, "")
-    operator = text_operator(template, settings.output_key)
+
+    def fill(record: Record, _: str) -> str | Failure:
+        return template.fill(record.fields)
+
+    operator = text_operator(fill, settings.output_key)
     if settings.json:
-        operator = json_operator(template, dict(settings.require), settings.prefix)
-    return _rows_spec(settings, operator, template, ())
+        operator = json_operator(fill, dict(settings.require), settings.prefix)
+    return _rows_spec(settings, operator, template)
 
 
-def _rows_spec(
-    settings: AskSettings,
-    operator: Operator,
-    template: Template,
-    filled: Sequence[str] = ("instruction",),
-) -> CommandSpec:
-    """Prepare a command that asks for each input row; ``filled`` as in ``check_first``."""
+def _rows_spec(settings: AskSettings, operator: Operator, template: Template) -> CommandSpec:
+    """Prepare a command that asks for each input row."""
     benchmarks = _benchmarks(settings)
 
     def records() -> Iterator[Record]:
         rows = itertools.islice(read_records(settings.inputs), settings.limit)
-        return _repeat(check_first(rows, template, filled), settings.samples)
+        return _repeat(rows, settings.samples)
 
     return CommandSpec(
         operator=operator,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from codesynth.models import Response, Usage
+from codesynth.models import Price, Response, Usage
 from codesynth.progress import duration
 
 _SIGMAS = 2.0
@@ -19,7 +19,7 @@ def is_spread(number: int, count: int, total: int) -> bool:
 
 
 class Estimate:
-    """Collects the usage of answers, and writes what ``total`` rows would take.
+    """Collects what answers took, and writes what ``total`` rows would take.
 
     Args:
         price: of a million tokens of prompts and of answers, if it is known.
@@ -29,7 +29,7 @@ class Estimate:
     def __init__(
         self,
         total: int,
-        price: tuple[float, float] | None = None,
+        price: Price | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._total, self._price, self._clock = total, price, clock
@@ -46,45 +46,38 @@ class Estimate:
 
     def lines(self) -> list[str]:
         """Write the table: one line for each quantity, with its range."""
-        if not self._usages:
+        usages = self._usages
+        if not usages:
             return ["no answer says how many tokens it used: nothing can be estimated"]
-        rows = [
-            ("prompt tokens", [u.prompt_tokens for u in self._usages]),
-            ("completion tokens", [u.completion_tokens for u in self._usages]),
-            ("  of them reasoning", [u.reasoning_tokens for u in self._usages]),
-        ]
-        lines = [f"for {self._total:,} rows, by {len(self._usages)} answers:"]
-        lines += [_line(name, self._range(values), _count) for name, values in rows if any(values)]
+        prompts = [each.prompt_tokens for each in usages]
+        answers = [each.completion_tokens for each in usages]
+        reasoning = [each.reasoning_tokens for each in usages]
+        lines = [f"for {self._total:,} rows, by {len(usages)} answers:"]
+        lines += self._line("prompt tokens", prompts, _count)
+        lines += self._line("completion tokens", answers, _count)
+        lines += self._line("  of them reasoning", reasoning, _count)
         if self._seconds:
-            lines.append(_line("time at this rate", self._time(), duration))
+            # The time of all rows is in proportion to that of these; so is its range.
+            passed, summed = self._clock() - self._started, sum(self._seconds)
+            shares = [seconds * passed / summed for seconds in self._seconds] if summed else []
+            lines += self._line("time at this rate", shares, duration)
         if self._price is not None:
-            prompt, completion = self._price
-            cost = [
-                (u.prompt_tokens * prompt + u.completion_tokens * completion) / 1e6
-                for u in self._usages
-            ]
-            lines.append(_line("money", self._range(cost), lambda value: f"{value:,.2f}"))
+            cost = [self._price.of(usage) for usage in usages]
+            lines += self._line("money", cost, lambda value: f"{value:,.2f}")
         return lines
 
-    def _time(self) -> tuple[float, float, float]:
-        """Scale the time of these rows to all rows; its range is that of the answers' seconds."""
-        pace = (self._clock() - self._started) / len(self._seconds) * self._total
-        low, middle, high = self._range(self._seconds)
-        return (pace * low / middle, pace, pace * high / middle) if middle else (pace, pace, pace)
-
-    def _range(self, values: Sequence[float]) -> tuple[float, float, float]:
-        """Return (low, middle, high) of the sum over all rows."""
-        mean = sum(values) / len(values)
-        variance = sum((value - mean) ** 2 for value in values) / max(1, len(values) - 1)
-        error = _SIGMAS * math.sqrt(variance / len(values))
-        low = max(0.0, mean - error)
-        return self._total * low, self._total * mean, self._total * (mean + error)
+    def _line(
+        self, name: str, values: Sequence[float], word: Callable[[float], str]
+    ) -> Iterator[str]:
+        """Write the sum over all rows, estimated from those asked; nothing if it is 0."""
+        if any(values):
+            mean = sum(values) / len(values)
+            variance = sum((value - mean) ** 2 for value in values) / max(1, len(values) - 1)
+            error = _SIGMAS * math.sqrt(variance / len(values))
+            spread = (mean, max(0.0, mean - error), mean + error)
+            middle, low, high = (word(self._total * value) for value in spread)
+            yield f"  {name:<20} {middle:>14}   ({low} to {high})"
 
 
 def _count(value: float) -> str:
     return f"{value:,.0f}"
-
-
-def _line(name: str, spread: tuple[float, float, float], word: Callable[[float], str]) -> str:
-    low, middle, high = map(word, spread)
-    return f"  {name:<20} {middle:>14}   ({low} to {high})"

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
+from codesynth.errors import one_line
+
 Message: TypeAlias = dict[str, Any]
 """One chat message: ``{"role": "system" | "user" | "assistant", "content": text}``."""
 
@@ -97,14 +99,26 @@ class Usage:
         )
 
 
+class Price(NamedTuple):
+    """Currency units per million tokens."""
+
+    prompt: float
+    completion: float
+
+    def of(self, usage: Usage) -> float:
+        """Price tokens, in currency units.
+
+        >>> Price(1.0, 4.0).of(Usage(1_000_000, 500_000))
+        3.0
+        """
+        return (usage.prompt_tokens * self.prompt + usage.completion_tokens * self.completion) / 1e6
+
+
 @dataclass(slots=True)
 class Answer:
     """A chat completion that was read.
 
-    Attributes:
-        text: what the model said, without its reasoning.
-        reasoning: from ``reasoning_content``, ``reasoning`` or a leading ``<think>`` block.
-        usage: None where the endpoint sent no numbers.
+    The text is without the model's reasoning. Usage is None where the endpoint sent no numbers.
     """
 
     text: str
@@ -115,12 +129,9 @@ class Answer:
 
 
 class Question(NamedTuple):
-    """What a task asks for one row.
+    """What a task asks for one row: the body that is sent, and the part that decides the answer.
 
-    Attributes:
-        body: what is sent, a JSON text.
-        identity: the part of it that decides the answer; the journal's key is made from it.
-        messages: the chat in OpenAI's shape; empty where no model is asked.
+    The messages are the chat in OpenAI's shape; there are none where no model is asked.
     """
 
     body: bytes
@@ -130,14 +141,11 @@ class Question(NamedTuple):
 
 @dataclass(slots=True)
 class Request:
-    """One thing to ask for.
+    """A question about a row.
 
     Attributes:
-        record: the row it is asked for.
         position: place in this run, from 0.
-        body: what is sent: a JSON text, written once.
         key: identifies in the journal what is asked, and which of several equal requests it is.
-        messages: the chat in OpenAI's shape; empty where no model is asked.
     """
 
     record: Record
@@ -154,10 +162,9 @@ class Response:
     Attributes:
         body: the answer as it was received; empty if there is none.
         answer: what was read from ``body``; None if no model was asked, or none answered.
-        attempts: how often the request was sent.
         seconds: duration of the last attempt, from sending to the last byte; 0 if not known.
-        cached: the answer is from the journal; nothing was sent in this run.
-        stored: the answer is from this run, and is in the journal already.
+        cached: the answer is from a journal; nothing was sent in this run.
+        stored: the answer is in this run's journal already.
     """
 
     request: Request
@@ -175,8 +182,7 @@ class Row:
     """A row that is ready to be written when its turn comes.
 
     Attributes:
-        line: a line of the output, or a failure line.
-        failure: set for a failure line: why the row failed.
+        line: a line of the output; a failure line if ``failure`` is set.
         subject: the text that filters look at.
         answer: the model's text, for the failure line of a row that a filter rejects.
         raw_bytes: number of bytes at the start of ``line`` that are the input row without its "}".
@@ -245,12 +251,11 @@ class Stats:
 
     Attributes:
         rows: rows read so far.
-        all_read: all rows were read.
         requests: hash of all requests of the undivided job; empty until all rows were read.
         answered: rows whose response has come; some of them may wait for their turn.
         cached: rows answered by the journal; ``saved`` is their tokens.
-        attempts: requests sent.
         used: tokens of the answers that this run has bought.
+        first_failure: the first failed row in the order of the input, and why it failed.
     """
 
     rows: int = 0
@@ -264,18 +269,42 @@ class Stats:
     attempts: int = 0
     used: Usage = field(default_factory=Usage)
     saved: Usage = field(default_factory=Usage)
+    first_failure: tuple[Record, Failure] | None = None
 
     @property
     def failed(self) -> int:
-        """Count the rows that failed, of any kind."""
+        """Rows that failed, of any kind."""
         return self.failures.total()
 
     @property
     def rejected(self) -> int:
-        """Count the rows that filters rejected."""
+        """Rows that filters rejected."""
         return self.rejections.total()
 
     @property
     def pending(self) -> int:
-        """Count the rows read that are neither written, rejected nor failed."""
+        """Rows read that are neither written, rejected nor failed."""
         return self.rows - self.ok - self.failed - self.rejected
+
+    def count(self, response: Response) -> None:
+        """Count a response and its tokens."""
+        self.answered += 1
+        usage = response.answer.usage if response.answer is not None else None
+        if response.cached:
+            self.cached += 1
+            self.saved += usage or Usage()
+        else:
+            self.attempts += response.attempts
+            self.used += usage or Usage()
+
+    def note_failure(self, record: Record, failure: Failure) -> None:
+        """Remember the first row that failed."""
+        if self.first_failure is None or record.index < self.first_failure[0].index:
+            self.first_failure = record, failure
+
+    def describe_first_failure(self) -> str:
+        """Write which row failed first, and why; empty if none failed."""
+        if self.first_failure is None:
+            return ""
+        record, failure = self.first_failure
+        return f"first failure: {record.where}: {failure.kind}: {one_line(failure.message)}"

@@ -35,11 +35,11 @@ class RunNotes:
     Args:
         stats: the run's counts, read each time.
         total: counts the rows to come; None where that is not known.
+        journal: gets the note, if there is one.
         path: the file to which lines are added; None writes no file.
         clock: seconds since the epoch.
 
     Attributes:
-        journal: gets the note, if there is one.
         load: returns how many requests are in flight, and how many may be.
         cost: returns what the journal's answers cost.
 
@@ -51,15 +51,16 @@ class RunNotes:
         self,
         stats: Stats,
         total: Callable[[], int | None],
+        journal: Journal | None = None,
         path: str | None = None,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._stats, self._total, self._path, self._clock = stats, total, path, clock
+        self._stats, self._total, self.journal = stats, total, journal
+        self._path, self._clock = path, clock
         self._started = clock()
         self._next = self._started + _SECONDS
         self._noted = (0, 0)
-        self.journal: Journal | None = None
         self.load: Callable[[], tuple[int, int] | None] = lambda: None
         self.cost: Callable[[], float | None] = lambda: None
         if path is not None:

@@ -1,22 +1,18 @@
-"""How an option is declared, read and checked."""
+"""How an option is declared, and settings are made of options."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from inspect import get_annotations
-from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, dataclass_transform
+from typing import Any, ClassVar, Self, dataclass_transform
 
-from codesynth.codec import loads
 from codesynth.errors import ConfigError
 
-_REFUSED_IN_BODY = ("messages", "model", "n", "stream")
 
-
-class Option(NamedTuple):
+@dataclass(kw_only=True, slots=True)
+class Option:
     """How a field is given on the command line.
 
     Attributes:
@@ -25,16 +21,19 @@ class Option(NamedTuple):
         read: turns the text into the value, or raises ValueError. Without ``form``, the message
             of the error must be able to follow "it".
         form: what the text must be; shown after "it must be".
-        least: the smallest number allowed.
+        least: the smallest number allowed; 0 if it is not given.
         complete: lists the values that a shell offers.
         env: the environment variable that is read if the option is not given.
         needs: one of these options must be given too.
         excludes: none of these options may be given too.
+        multiple: it may be given several times.
+        heading: the title of its group in the help.
     """
 
     names: tuple[str, ...]
     metavar: str
     help: str
+    default: Any = None
     read: Callable[[str], Any] | None = None
     form: str | None = None
     least: float | None = None
@@ -42,6 +41,22 @@ class Option(NamedTuple):
     env: str | None = None
     needs: str = ""
     excludes: str = ""
+    multiple: bool = False
+    heading: str = ""
+
+    def parse(self, text: str) -> Any:
+        """Turn text into a value.
+
+        Raises:
+            ValueError: it is wrong; the message can follow "it".
+        """
+        try:
+            value: Any = text if self.read is None else self.read(text)
+        except ValueError as exc:
+            raise ValueError(f"must be {self.form}" if self.form is not None else exc) from exc
+        if self.least is not None and value < self.least:
+            raise ValueError(f"must be at least {self.least:g}")
+        return value
 
 
 def option(usage: str, text: str, *, default: Any = None, **more: Any) -> Any:
@@ -49,8 +64,10 @@ def option(usage: str, text: str, *, default: Any = None, **more: Any) -> Any:
 
     Args:
         usage: names and metavar, such as ``-o, --output PATH``; without a metavar it is a flag.
-        text: the help. A default that is a number or a name is added to it.
-        default: the value if the option is not given. A flag is then False, a list empty.
+        text: the help. A default that is a number or a name is added to it, and for a list that
+            the option may be repeated.
+        default: the value if the option is not given. A flag is then False, a list empty, and the
+            positional INPUT standard input.
         more: further attributes of ``Option``.
     """
     words = usage.replace(",", " ").split()
@@ -58,53 +75,57 @@ def option(usage: str, text: str, *, default: Any = None, **more: Any) -> Any:
     metavar = usage[usage.rfind(names[-1]) + len(names[-1]) :].strip() if names else usage
     if default and isinstance(default, (int, float, str)) and "Default:" not in text:
         text += f" Default: {default:g}." if isinstance(default, float) else f" Default: {default}."
-    metadata = {"option": Option(names, metavar, text, **more)}
-    return field(default=default if metavar else False, metadata=metadata)
+    default = (default if names else ["-"]) if metavar else False
+    return Option(names=names, metavar=metavar, help=text, default=default, **more)
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 class Settings:
-    """The base of all settings. Each subclass becomes a frozen dataclass; its fields are options.
+    """The base of all settings. The fields of a subclass are options; do not change them.
 
     A subclass with a ``command`` is that command; its docstring is the help text and the examples.
     The other subclasses hold options that several commands share.
 
-    Attributes:
-        heading: the title, in the help, of the options that the class declares.
+    It is no dataclass: making so many would add 15 ms to each start.
     """
 
     command: ClassVar[str] = ""
-    heading: ClassVar[str]
     inputs: list[str]
 
     def __init_subclass__(cls, heading: str = "", command: str = "") -> None:
-        cls.command, cls.heading = command, heading or f"Options of {command}"
+        cls.command = command
         for name, kind in get_annotations(cls).items():
+            declared = vars(cls)[name]
+            if not isinstance(declared, Option):
+                continue
+            declared.heading = heading or f"Options of {command}"
             if kind.startswith("list"):
-                metadata = vars(cls)[name].metadata
-                setattr(cls, name, field(default_factory=list, metadata=metadata))
-        dataclass(init=False, frozen=True, kw_only=True, eq=False, repr=False)(cls)
+                declared.multiple, declared.default = True, declared.default or []
+                declared.help += " May be repeated." if declared.names else ""
+            if declared.read is None and kind.startswith(("int", "float")):
+                declared.read = int if kind.startswith("int") else _read_number
+                declared.form = "a whole number" if declared.read is int else "a number"
+                declared.least = declared.least or 0
 
     def __init__(self, **values: Any) -> None:
-        # One method for all: dataclasses that make their own would add 13 ms to each start.
-        for each in fields(self):  # type: ignore[arg-type]  # __init_subclass__ makes it a dataclass
-            default = [] if each.default_factory is list else each.default
-            object.__setattr__(self, each.name, values.pop(each.name, default))
-        if values:
-            raise TypeError(f"{type(self).__name__} has no {', '.join(values)}")
+        options = self.options()
+        if unknown := values.keys() - options:
+            raise TypeError(f"{type(self).__name__} has no {', '.join(unknown)}")
+        for name, declared in options.items():
+            default = list(declared.default) if declared.multiple else declared.default
+            vars(self)[name] = values.get(name, default)
+
+    def replace(self, **changes: Any) -> Self:
+        """Make settings that differ in these fields."""
+        return type(self)(**{**vars(self), **changes})
 
     @classmethod
-    def options(cls) -> dict[str, dict[str, Option]]:
-        """Return the options by heading and field; those of the command alone come first."""
-        left = {each.name: each for each in fields(cls)}  # type: ignore[arg-type]  # __init_subclass__ makes it a dataclass
-        groups: dict[str, dict[str, Option]] = {}
-        for part in cls.__mro__[: cls.__mro__.index(Settings)]:
-            own = {name: left.pop(name).metadata for name in get_annotations(part) if name in left}
-            new = {name: own[name]["option"] for name in own if "option" in own[name]}
-            heading: str = vars(part)["heading"]
-            # Within a group, what more commands share comes first: INPUT, then -o.
-            groups[heading] = new | groups.get(heading, {})
-        return groups
+    def options(cls) -> dict[str, Option]:
+        """Return the options by field; those of the command alone come last."""
+        found: dict[str, Option] = {}
+        for part in reversed(cls.__mro__):
+            found |= {name: each for name, each in vars(part).items() if isinstance(each, Option)}
+        return found
 
     def check(self) -> None:
         """Check that the options fit together.
@@ -112,10 +133,11 @@ class Settings:
         Raises:
             ConfigError: they do not.
         """
-        given = {}
-        for name, declared in (each for group in self.options().values() for each in group.items()):
-            if declared.names and getattr(self, name) != getattr(type(self), name, []):
-                given[declared.names[-1]] = declared
+        given = {
+            declared.names[-1]: declared
+            for name, declared in self.options().items()
+            if declared.names and getattr(self, name) != declared.default
+        }
         for flag, declared in given.items():
             needed = declared.needs.split()
             if needed and not given.keys() & needed:
@@ -125,127 +147,7 @@ class Settings:
                     raise ConfigError(f"{flag} and {other} exclude each other")
 
 
-def read_concurrency(text: str) -> int:
-    """Read ``auto`` (0) or a number from 1."""
-    if text == "auto":
-        return 0
-    if int(text) < 1:
+def _read_number(text: str) -> float:
+    if not math.isfinite(number := float(text)):
         raise ValueError
-    return int(text)
-
-
-def read_mix(text: str) -> tuple[int, int]:
-    """Read ``H:M``."""
-    human, generated = map(int, text.split(":"))
-    if min(human, generated) < 0 or human + generated == 0:
-        raise ValueError
-    return human, generated
-
-
-def read_shard(text: str) -> tuple[int, int]:
-    """Read ``I/N``."""
-    part, parts = map(int, text.split("/"))
-    if not 0 <= part < parts:
-        raise ValueError
-    return part, parts
-
-
-def read_price(text: str) -> tuple[float, float]:
-    """Read ``IN,OUT``."""
-    prompt, completion = map(float, text.split(","))
-    if not (0 <= prompt < math.inf and 0 <= completion < math.inf):
-        raise ValueError
-    return prompt, completion
-
-
-def read_condition(text: str) -> tuple[str, str, str]:
-    """Read ``KEY=VALUE``, ``KEY!=VALUE``, ``KEY`` or ``!KEY`` as (key, operator, value)."""
-    found = re.fullmatch("(!?)([^=!]+)(!?=|)(.*)", text, re.DOTALL)
-    if found is None:
-        raise ValueError
-    without, key, operator, value = found.groups()
-    if (without and operator) or (value and not operator):
-        raise ValueError
-    return key, without or operator, value
-
-
-def read_body(text: str) -> dict[str, Any]:
-    """Read a JSON object that may be merged into a request."""
-    try:
-        value = loads(text)
-    except ValueError as exc:
-        raise ValueError(f"is not JSON: {exc}") from exc
-    if not isinstance(value, dict):
-        raise ValueError("is not a JSON object")  # noqa: TRY004 - the caller expects ValueError
-    for name in _REFUSED_IN_BODY:
-        if name in value:
-            raise ValueError(f'must not change "{name}"')
-    return value
-
-
-def read_header(text: str) -> tuple[str, str]:
-    """Read ``NAME: VALUE``; the value may be secret, so no message holds it."""
-    name, colon, value = (part.strip() for part in text.partition(":"))
-    if not colon or not re.fullmatch("[A-Za-z0-9_-]+", name):
-        raise ValueError("must be NAME: VALUE, such as 'X-Title: my run'")
-    if not value.isprintable() or not value.isascii():
-        raise ValueError("has a character that a header cannot carry")
-    return name, value
-
-
-def read_text_or_file(text: str) -> str:
-    """Read a text, or the file named after ``@``."""
-    if not text.startswith("@"):
-        return text
-    try:
-        return Path(text[1:]).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ValueError(f"cannot be read: {exc}") from exc
-
-
-def read_field(text: str) -> tuple[str, str]:
-    """Read ``NAME`` or ``NAME:type`` of a JSON object's field."""
-    from codesynth.operators.generic import TYPES
-
-    name, _, kind = text.partition(":")
-    if name and (not kind or kind in TYPES):
-        return name, kind
-    raise ValueError(f"must be NAME or NAME:type with a type of {', '.join(TYPES)}")
-
-
-def read_statuses(text: str) -> frozenset[str]:
-    """Read statuses of ``verify``, separated by commas."""
-    if (names := frozenset(text.split(","))) <= set(complete_statuses()):
-        return names
-    raise ValueError(f"must be one or more of {','.join(complete_statuses())}")
-
-
-def read_language(text: str) -> str:
-    """Check the name of a programming language."""
-    from codesynth.operators.languages import find_language
-
-    try:
-        return find_language(text).name
-    except ConfigError as exc:
-        raise ValueError(f"cannot be used: {exc}") from exc
-
-
-def complete_templates() -> list[str]:
-    """List the built-in templates."""
-    from codesynth.operators.templates import template_names
-
-    return template_names()
-
-
-def complete_languages() -> list[str]:
-    """List the languages of ``--language``."""
-    from codesynth.operators.languages import language_names
-
-    return language_names()
-
-
-def complete_statuses() -> list[str]:
-    """List the statuses of ``verify``."""
-    from codesynth.verify import STATUSES
-
-    return list(STATUSES)
+    return number

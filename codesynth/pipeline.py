@@ -9,26 +9,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from time import monotonic
 from typing import Any, Protocol
 
 from codesynth.errors import OutputError, RunError
 from codesynth.journal.occurrences import Occurrences
-from codesynth.models import (
-    REJECTIONS,
-    Failure,
-    Question,
-    Record,
-    Request,
-    Response,
-    Row,
-    Stats,
-    Usage,
-)
+from codesynth.models import REJECTIONS, Failure, Question, Record, Request, Response, Row, Stats
 from codesynth.serving import LLMServing, ResponseStream
-from codesynth.storage import Reorder, failure_line, rejection_line, row_line
+from codesynth.storage import Files, Reorder, failure_line, rejection_line, row_line
 
 TICK_SECONDS = 0.1
 """Time between two looks at signals, limits and the bar."""
@@ -47,22 +37,6 @@ class Task(Protocol):
 
     def subject(self, record: Record, columns: dict[str, Any]) -> str:
         """Choose the text that the filters look at."""
-        ...
-
-
-class Sink(Protocol):
-    """Where lines go; each is one JSON text without its newline."""
-
-    def write(self, line: bytes) -> None:
-        """Take a row of the output."""
-        ...
-
-    def fail(self, line: bytes) -> None:
-        """Take a failure line."""
-        ...
-
-    def flush(self) -> None:
-        """Write what it has taken; called when no row is ready."""
         ...
 
 
@@ -90,22 +64,20 @@ class RowWindow(Protocol):
         ...
 
 
+@dataclass
 class Stop:
-    """Ends a run from outside, after a signal or at a time limit.
+    """Ends a run from outside, after a signal or at a time limit; ``triggered`` counts how often.
 
     Attributes:
-        triggered: how often it was; 0 while the run may go on.
-        grace: seconds to wait for requests in flight; None waits for all of them.
         signal: the number of the signal, if one ended the run.
     """
 
-    def __init__(self) -> None:
-        self.triggered = 0
-        self.grace: float | None = None
-        self.signal: int | None = None
+    triggered: int = 0
+    grace: float | None = None
+    signal: int | None = None
 
     def trigger(self, grace: float | None) -> None:
-        """Send nothing more."""
+        """Send nothing more; wait ``grace`` seconds for requests in flight, or for all of them."""
         self.grace = grace
         self.triggered += 1
 
@@ -210,7 +182,7 @@ def run(
     records: Iterable[Record],
     task: Task,
     serving: LLMServing,
-    sink: Sink,
+    files: Files,
     *,
     stats: Stats,
     stop: Stop,
@@ -220,39 +192,34 @@ def run(
     filters: Sequence[RowFilter] = (),
     drain_grace: float | None = None,
     tick: Callable[[], None] = lambda: None,
-    on_failure: Callable[[Record, Failure], None] = lambda *_: None,
 ) -> None:
     """Ask for every record, and write it to exactly one place, the output or the failures.
 
     Args:
         records: pulled in the serving's feeder thread, as fast as requests can be sent.
-        stats: kept up to date.
         chosen: see ``make_requests``.
         ordered: write rows in the order of the records; early rows wait, if many then on disk.
-        window: decides about rows that belong together.
-        filters: asked one after the other about each row.
         drain_grace: if a row cannot be written, seconds to wait for requests in flight, so that
             a journal in ``serving`` keeps their answers; None does not wait.
         tick: called ten times a second.
-        on_failure: called for each row that failed.
 
     Raises:
         EndpointError: no request can succeed; what was answered is written first.
         RunError: a row was lost or written twice.
     """
-    lines = _Lines(sink, stats, window, filters, ordered=ordered)
+    lines = _Lines(files, stats, window, filters, Reorder() if ordered else None)
     filtered = bool(filters) or window is not None
     requests = make_requests(records, task, stats, stop, chosen)
     stream = responses(serving.generate(requests), stop, tick)
     try:
         for response in stream:
             if response is None:
-                sink.flush()
+                files.flush()
                 continue
-            count_tokens(stats, response)
+            stats.count(response)
             row = make_row(response, task, filtered=filtered)
             if row.failure is not None:
-                on_failure(response.request.record, row.failure)
+                stats.note_failure(response.request.record, row.failure)
             lines.put(response.request.position, row)
     except (OutputError, BrokenPipeError):
         if drain_grace is not None:
@@ -272,52 +239,35 @@ def run(
         )
 
 
-def count_tokens(stats: Stats, response: Response) -> None:
-    """Count a response and its tokens."""
-    stats.answered += 1
-    usage = response.answer.usage if response.answer is not None else None
-    if response.cached:
-        stats.cached += 1
-        stats.saved += usage or Usage()
-    else:
-        stats.attempts += response.attempts
-        stats.used += usage or Usage()
-
-
 class _Lines:
-    """Puts rows in order, asks the window and the filters, and writes the rows to the sink."""
+    """Puts rows in order, asks the window and the filters, and writes the rows to the files."""
 
     def __init__(
         self,
-        sink: Sink,
+        files: Files,
         stats: Stats,
         window: RowWindow | None,
         filters: Sequence[RowFilter],
-        *,
-        ordered: bool,
+        reorder: Reorder | None,
     ) -> None:
-        self._sink, self._stats = sink, stats
+        self._files, self._stats, self._reorder = files, stats, reorder
         self._window, self._filters = window, filters
-        self._reorder = Reorder() if ordered else None
 
     def put(self, position: int, row: Row) -> None:
-        if self._reorder is None:
-            self._decide(row)
-        else:
-            for each in self._reorder.put(position, row):
-                self._decide(each)
+        self._decide((row,) if self._reorder is None else self._reorder.put(position, row))
 
     def put_rest(self) -> None:
         """Write the rows that still wait, also those behind a row that will not come."""
-        for each in self._reorder.rest() if self._reorder is not None else ():
-            self._decide(each)
+        if self._reorder is not None:
+            self._decide(self._reorder.rest())
         for row, reason in self._window.rest() if self._window is not None else ():
             self._write(row, reason)
 
-    def _decide(self, row: Row) -> None:
-        if self._window is None:
-            self._write(row, None)
-        else:
+    def _decide(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            if self._window is None:
+                self._write(row, None)
+                continue
             for each, reason in self._window.put(row):
                 self._write(each, reason)
 
@@ -331,11 +281,11 @@ class _Lines:
             reason = reason or each.reject(row)
         if reason is None:
             self._stats.ok += 1
-            self._sink.write(row.line)
+            self._files.write(row.line)
         else:
             self._fail(rejection_line(row, reason), reason)
 
     def _fail(self, line: bytes, failure: Failure) -> None:
         rejected = failure.kind in REJECTIONS
         (self._stats.rejections if rejected else self._stats.failures)[failure.kind] += 1
-        self._sink.fail(line)
+        self._files.fail(line)

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
     from codesynth.pipeline import Stop
 
-EXIT_PIPE = 141
+EXIT_OK, EXIT_USAGE, EXIT_FAILED_ROWS, EXIT_LIMIT = 0, 2, 3, 5
+EXIT_INTERRUPTED, EXIT_PIPE = 130, 141
 DRAIN_SECONDS = 3.0
 """After a signal, requests in flight have this long to be answered: they are paid for."""
 EXIT_SECONDS = 4.5
-"""After a signal, the process ends after this time in any case."""
+"""After a signal, a run ends after this time in any case."""
 
 
 def redirect_to_devnull(fd: int) -> None:
@@ -40,8 +41,10 @@ def occupy_standard_streams() -> None:
         sys.stderr = open(2, "w")
 
 
-def stop_on_signal(stop: Stop) -> AbstractContextManager[None]:
+def stop_on_signal(stop: Stop, exit_after: float = EXIT_SECONDS) -> AbstractContextManager[None]:
     """Trigger ``stop`` when a signal comes; a second signal ends the process at once.
+
+    ``exit_after`` seconds after the first one, the process ends in any case.
 
     A signal that was ignored from the start (SIGHUP under nohup, SIGINT in the background) stays
     ignored.
@@ -55,7 +58,7 @@ def stop_on_signal(stop: Stop) -> AbstractContextManager[None]:
             os._exit(128 + number)
         stop.signal = number
         stop.trigger(DRAIN_SECONDS)
-        watchdog = threading.Timer(EXIT_SECONDS, os._exit, (128 + number,))
+        watchdog = threading.Timer(exit_after, os._exit, (128 + number,))
         watchdog.daemon = True
         watchdog.start()
 

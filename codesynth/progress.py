@@ -77,8 +77,8 @@ class Progress:
     def __enter__(self) -> Self:
         if self._bar is not None:
             self._terminal = _open_terminal(self._stream)
-            if not self._gives_way:
-                self._show(self._bar.start)
+            if not self._gives_way and self._terminal is not None:
+                self._show(partial(fcntl.flock, self._terminal, fcntl.LOCK_SH))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -90,38 +90,28 @@ class Progress:
     def tick(self) -> None:
         """Redraw the bar."""
         seconds = self._clock() - self._started
-        if self._bar is None or not self._may_draw(self._bar, seconds):
+        if self._bar is None or (self._gives_way and seconds < GIVE_WAY_SECONDS):
+            return
+        if self._gives_way and not self._is_free():
+            self._bar.stop()
+            self._bar = None
             return
         stats, done = self._stats, self._stats.answered
         parts = [*_counts(stats), f"{done / max(seconds, 0.001):.1f} rows/s"]
         parts += [tokens(stats.used + stats.saved), self.status()]
         counts = ", ".join(part for part in parts if part)
         self._bar.update(self._bar.task_ids[0], completed=done, counts=counts)
+        self._show(self._bar.start)
         self._show(self._bar.refresh)
 
-    def _may_draw(self, bar: Bar, seconds: float) -> bool:
-        """Hold the terminal for this bar, or give way to another command that holds it."""
-        if not self._gives_way:
-            self._lock()  # it may be held for a moment by one that gives way
-            return True
-        if seconds < GIVE_WAY_SECONDS:
-            return False
-        if not self._lock():
-            bar.stop()
-            self._bar = None
-            return False
-        if self._terminal is not None:
-            fcntl.flock(self._terminal, fcntl.LOCK_UN)
-        self._show(bar.start)
-        return True
-
-    def _lock(self) -> bool:
-        """Lock the terminal for this bar; False if another command has locked it."""
+    def _is_free(self) -> bool:
+        """Tell whether no other command has locked the terminal for its bar."""
         if self._terminal is not None:
             try:
                 fcntl.flock(self._terminal, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 return False
+            fcntl.flock(self._terminal, fcntl.LOCK_UN)
         return True
 
     def say(self, text: str) -> None:

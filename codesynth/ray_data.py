@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from codesynth import asking, commands
 from codesynth.errors import BusyError, ConfigError
@@ -14,7 +16,8 @@ from codesynth.models import Failure, Record, Stats
 from codesynth.pipeline import Stop, make_requests, read_response
 from codesynth.settings import AskSettings
 
-_BUSY_SECONDS = 120.0  # a process that died on another node may seem to hold its journal this long
+T = TypeVar("T")
+_BUSY_SECONDS = 120.0
 
 
 class BatchCommand:
@@ -60,7 +63,7 @@ class BatchCommand:
         rows = [dict(zip(batch, row, strict=True)) for row in zip(*columns, strict=True)]
         new: list[dict[str, Any]] = [{} for _ in rows]
         name = blake2b(repr(rows).encode(errors="backslashreplace"), digest_size=16).hexdigest()
-        with _open_when_free(str(self._folder / f"{name}.journal")) as journal:
+        with when_free(partial(Journal, self._folder / f"{name}.journal")) as journal:
             records = (Record(i, b"{}", row) for i, row in enumerate(rows))
             requests = make_requests(records, self._task, Stats(), Stop())
             with JournaledServing(journal, self._serving).generate(requests) as responses:
@@ -73,12 +76,18 @@ class BatchCommand:
         return batch | {name: [row.get(name) for row in new] for name in names}
 
 
-def _open_when_free(path: str) -> Journal:
-    """Open a journal; wait while a process that has just died still seems to hold it."""
+def when_free(start: Callable[[], T]) -> T:
+    """Call ``start`` until the files that it needs are free; return its result.
+
+    A process that died on another node may seem to hold them for a while.
+
+    Raises:
+        BusyError: after two minutes another process still holds them.
+    """
     give_up = time.monotonic() + _BUSY_SECONDS
     while True:
         try:
-            return Journal(path)
+            return start()
         except BusyError:
             if time.monotonic() > give_up:
                 raise

@@ -11,19 +11,24 @@ from typing import Any
 
 from codesynth import pipeline
 from codesynth.codec import dumps, loads
-from codesynth.errors import CodesynthError, ConfigError, one_line
+from codesynth.errors import CodesynthError, ConfigError
 from codesynth.journal import Journal
-from codesynth.models import Failure, Record, Stats
+from codesynth.models import Record, Stats
 from codesynth.notes import RunNotes, fates_note, job_note
 from codesynth.pipeline import RowFilter, RowWindow, Stop, Task
-from codesynth.process import DRAIN_SECONDS, stop_on_signal
+from codesynth.process import (
+    DRAIN_SECONDS,
+    EXIT_FAILED_ROWS,
+    EXIT_LIMIT,
+    EXIT_OK,
+    stop_on_signal,
+)
 from codesynth.progress import Progress
 from codesynth.serving import LLMServing
 from codesynth.serving.limits import Budget
 from codesynth.settings import RowSettings
 from codesynth.storage import Files, pack_fates
 
-EXIT_OK, EXIT_FAILED_ROWS, EXIT_LIMIT = 0, 3, 5
 _LOOK_SECONDS = 1.0
 _FIX = "Choose another -o, or replace it with --overwrite"
 
@@ -77,13 +82,11 @@ class Run:
         self.assumed_model: str | None = None
         self.fewest_rows = 0
         self.stop, self.stats = Stop(), Stats()
-        self.notes = RunNotes(self.stats, self.total, log)
+        self.notes = RunNotes(self.stats, self.total, journal, log)
         self.notes.cost = lambda: None if budget is None else budget.spent
-        self.notes.journal = journal
         limit = float("inf") if settings.max_time is None else settings.max_time
         self._deadline = time.monotonic() + limit
         self._next_look = 0.0
-        self._first_failure: tuple[int, str] | None = None
         self._reader_is_gone = self._out_of_time = False
         self._job, self._not_joinable = "", "--unordered" if settings.unordered else None
         self.progress = Progress(
@@ -160,7 +163,6 @@ class Run:
                     filters=filters,
                     drain_grace=self._drain_grace,
                     tick=self.tick,
-                    on_failure=self._note_failure,
                 )
         except CodesynthError:
             if self.stats.answered:
@@ -190,11 +192,6 @@ class Run:
             if not self._reader_is_gone and self.files.output.reader_is_gone():
                 self._reader_is_gone = True
                 self.stop.trigger(self._drain_grace or 0.0)
-
-    def _note_failure(self, record: Record, failure: Failure) -> None:
-        if self._first_failure is None or record.index < self._first_failure[0]:
-            words = f"{record.where}: {failure.kind}: {one_line(failure.message)}"
-            self._first_failure = record.index, words
 
     def finish(self) -> int:
         """Finish the output if all rows are there; print the summary; return the exit code."""
@@ -251,6 +248,4 @@ class Run:
         words += [f"{count} {what}" for what, count in self.tally.items() if count]
         if self._out_of_time:
             words.append("stopped by --max-time")
-        if self._first_failure is not None:
-            words.append(f"first failure: {self._first_failure[1]}")
-        return words
+        return [*words, *filter(None, [self.stats.describe_first_failure()])]

@@ -8,31 +8,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
+from codesynth import readers
 from codesynth.codec import loads
 from codesynth.errors import ConfigError
-from codesynth.models import META_KEY, Endpoint, SamplingParams
-from codesynth.options import (
-    Settings,
-    complete_languages,
-    complete_statuses,
-    complete_templates,
-    option,
-    read_body,
-    read_concurrency,
-    read_condition,
-    read_field,
-    read_header,
-    read_language,
-    read_mix,
-    read_price,
-    read_shard,
-    read_statuses,
-    read_text_or_file,
-)
+from codesynth.models import META_KEY, Endpoint, Price, SamplingParams
+from codesynth.options import Settings, option
 
 OPENAI_URL = "https://api.openai.com/v1"
 _FILES = "Input and output"
@@ -44,7 +27,7 @@ class FileSettings(Settings, heading=_FILES):
     inputs: list[str] = option("[INPUT]...", "JSONL files, also .gz. Default: stdin.")
     output: str | None = option(
         "-o, --output PATH",
-        "File for the rows, named PATH.partial until it is complete. Default: stdout.",
+        "File for the rows (PATH.partial until complete). Default: stdout.",
     )
     failures: str | None = option(
         "--failures PATH", "File for rows that failed. Default with -o a.jsonl: a.failures.jsonl."
@@ -60,7 +43,7 @@ class RowSettings(FileSettings, heading=_FILES):
         "--shard I/N",
         "Do one of N parts of a job: each N-th row, from number I (0 to N - 1).",
         default=(0, 1),
-        read=read_shard,
+        read=readers.shard,
         form="I/N with I from 0 to N - 1, such as 0/8",
     )
     unordered: bool = option("--unordered", "Write rows as they finish, not in input order.")
@@ -87,21 +70,17 @@ class RowSettings(FileSettings, heading=_FILES):
             raise ConfigError(f'two new columns would have the name "{name}". Rename one')
 
 
-class RequestSettings(Settings, heading="What to ask"):
-    """What decides the requests."""
-
+class _RequestOptions(Settings, heading="What to ask"):
     samples: int = option(
         "--samples N", "Answers per input row. Each becomes an output row.", default=1, least=1
     )
     prompt_template: str | None = option(
         "-t, --prompt-template NAME|PATH",
         "Text file with {placeholders}, or the name of a built-in one. Default: the command's own.",
-        complete=complete_templates,
+        complete=readers.template_names,
     )
     system_prompt: str | None = option(
-        "--system-prompt TEXT|@FILE",
-        "System message of each request. Default: none.",
-        read=read_text_or_file,
+        "--system-prompt TEXT|@FILE", "System message of each request.", read=readers.text_or_file
     )
     temperature: float | None = option(
         "--temperature T", "Sampling temperature. Default: not sent."
@@ -112,16 +91,15 @@ class RequestSettings(Settings, heading="What to ask"):
     )
     extra_body: Mapping[str, Any] | None = option(
         "--extra-body JSON",
-        "JSON object that is merged into the body of each request.",
-        read=read_body,
+        "JSON object to merge into the body of each request.",
+        read=readers.body,
     )
     decontaminate: list[str] = option(
-        "--decontaminate FILE",
-        "Reject rows that overlap with this benchmark (JSONL or text). May be repeated.",
+        "--decontaminate FILE", "Reject rows that overlap with this benchmark (JSONL or text)."
     )
     ngram: int = option(
         "--ngram N",
-        "With --decontaminate: a row overlaps if N words in sequence are the same.",
+        "With --decontaminate: words in sequence that make an overlap.",
         default=13,
         least=3,
     )
@@ -135,9 +113,7 @@ class RequestSettings(Settings, heading="What to ask"):
     dry_run: bool = option("--dry-run", "Send nothing: print the requests as OpenAI batch lines.")
 
 
-class EndpointSettings(Settings, heading="Endpoint and model"):
-    """Where requests are sent."""
-
+class _EndpointOptions(Settings, heading="Endpoint and model"):
     model: str | None = option(
         "--model NAME",
         "Name of the model. Default: CODESYNTH_MODEL, else the only model the endpoint lists.",
@@ -146,27 +122,25 @@ class EndpointSettings(Settings, heading="Endpoint and model"):
     base_urls: list[str] = option(
         "--base-url URL",
         "URL of the endpoint, with its /v1. Default: OPENAI_BASE_URL, else OpenAI's. The key is "
-        "read from OPENAI_API_KEY. May be repeated: the endpoints share the load.",
+        "read from OPENAI_API_KEY. Several endpoints share the load.",
         env="OPENAI_BASE_URL",
     )
     headers: list[tuple[str, str]] = option(
         "--header 'NAME: VALUE'",
-        "Header of every request. Default: CODESYNTH_HEADERS, a JSON object. May be repeated.",
-        read=read_header,
+        "Header of every request. Default: CODESYNTH_HEADERS, a JSON object.",
+        read=readers.header,
     )
     offline: bool = option(
-        "--offline", "Practise: a built-in endpoint answers. No model, no network, no key."
+        "--offline", "Practise with a built-in endpoint: no model, no network, no key."
     )
 
 
-class SpeedSettings(Settings, heading="Speed and patience"):
-    """How fast requests are sent, and how long an answer is waited for."""
-
+class _SpeedOptions(Settings, heading="Speed and patience"):
     concurrency: int = option(
         "-j, --concurrency N|auto",
         "Most requests in flight. Default: auto, as many as the endpoint takes.",
         default=0,
-        read=read_concurrency,
+        read=readers.concurrency,
         form="a number from 1, or auto",
     )
     rpm: float | None = option("--rpm N", "Most requests per minute.", least=0.01)
@@ -181,10 +155,7 @@ class SpeedSettings(Settings, heading="Speed and patience"):
         "--max-retries N", "Retries of a request after its first attempt.", default=5, least=0
     )
     max_outage: float = option(
-        "--max-outage S",
-        "Stop when no request has succeeded for S seconds.",
-        default=300.0,
-        least=0,
+        "--max-outage S", "Stop when no request has succeeded for S seconds.", default=300.0
     )
     ray: int | None = option(
         "--ray N",
@@ -195,18 +166,14 @@ class SpeedSettings(Settings, heading="Speed and patience"):
     )
 
 
-class BatchSettings(Settings, heading="Batch API"):
-    """What goes through the Batch API."""
-
+class _BatchOptions(Settings, heading="Batch API"):
     batch: bool = option(
         "--batch",
         "Use the Batch API: answers come within a day, often for half the price. Needs a journal.",
         needs="--output --journal",
         excludes="--no-journal",
     )
-    batch_size: int = option(
-        "--batch-size N", "Most requests in one batch.", default=50_000, least=1
-    )
+    batch_size: int = option("--batch-size N", "Most requests in a batch.", default=50_000, least=1)
     no_wait: bool = option(
         "--no-wait",
         "Send, collect what is done, and exit 5 if batches are still open. Run again to collect.",
@@ -220,20 +187,16 @@ class BatchSettings(Settings, heading="Batch API"):
     )
 
 
-class PriceSettings(Settings, heading="Cost"):
-    """What tokens cost."""
-
-    price: tuple[float, float] | None = option(
+class _PriceOptions(Settings, heading="Cost"):
+    price: Price | None = option(
         "--price IN,OUT",
         "Price per million tokens, of prompts and of answers. Default: no cost is shown.",
-        read=read_price,
+        read=readers.price,
         form="IN,OUT, two numbers such as 0.15,0.6",
     )
 
 
-class JournalSettings(PriceSettings, heading="Stop and resume"):
-    """Which answers are kept and used again, and what a run may cost."""
-
+class _JournalOptions(_PriceOptions, heading="Stop and resume"):
     journal: str | None = option(
         "--journal PATH",
         "File that keeps every answer, so that no later run asks for it again, not even with "
@@ -244,7 +207,7 @@ class JournalSettings(PriceSettings, heading="Stop and resume"):
     )
     also_journal: list[str] = option(
         "--also-journal PATH",
-        "Use answers of this journal too; they are copied into the run's own. May be repeated.",
+        "Use answers of this journal too; they are copied into the run's own.",
         needs="--output --journal",
         excludes="--no-journal",
     )
@@ -252,18 +215,17 @@ class JournalSettings(PriceSettings, heading="Stop and resume"):
         "--max-cost C",
         "Stop cleanly and exit 5 before the answers in the journal cost more than C in total. "
         "Only --max-tokens makes the limit exact.",
-        least=0,
         needs="--price",
     )
 
 
 class AskSettings(
     RowSettings,
-    RequestSettings,
-    EndpointSettings,
-    SpeedSettings,
-    BatchSettings,
-    JournalSettings,
+    _RequestOptions,
+    _EndpointOptions,
+    _SpeedOptions,
+    _BatchOptions,
+    _JournalOptions,
     heading=_FILES,
 ):
     """Options of each command that asks a model."""
@@ -272,19 +234,13 @@ class AskSettings(
     reasoning_key: str | None = option(
         "--reasoning-key KEY", "Keep the model's reasoning in this column; null if there is none."
     )
-    answer_key: str | None = option(
-        "--answer-key KEY", "Keep the whole text of the answer in this column."
-    )
+    answer_key: str | None = option("--answer-key KEY", "Keep the whole answer in this column.")
     messages_key: str | None = option(
-        "--messages-key KEY",
-        "Write the row as a chat in this column: a user message and an assistant message.",
+        "--messages-key KEY", "Write the row as a chat (user, assistant) in this column."
     )
-    meta: bool = option(
-        "--meta", "Add the column _codesynth: model, tokens, attempts, parameters and more."
-    )
+    meta: bool = option("--meta", "Add the column _codesynth: model, tokens, attempts and more.")
     verbose: bool = option(
-        "-v, --verbose",
-        "Print each retry, and each change of the number of requests in flight, with its reason.",
+        "-v, --verbose", "Print each retry, and each change of the concurrency, with the reason."
     )
     log_json: str | None = option(
         "--log-json PATH", "Add a JSON line a second to this file: rows, failures, tokens, cost."
@@ -343,8 +299,7 @@ class AskSettings(
         template = self.prompt_template
         if template is not None and Path(template).exists():
             template = str(Path(template).absolute())
-        return replace(
-            self,
+        return self.replace(
             shard=(number, of),
             output=output,
             inputs=_absolute(self.inputs),
@@ -361,8 +316,7 @@ class AskSettings(
 
     def share(self, number: int) -> Self:
         """Divide the limits among ``number`` processes that run at the same time."""
-        return replace(
-            self,
+        return self.replace(
             concurrency=self.concurrency // number,
             rpm=self.rpm and self.rpm / number,
             tpm=self.tpm and self.tpm / number,
@@ -376,7 +330,7 @@ def _absolute(paths: Sequence[str]) -> list[str]:
 def _headers_of(environ: Mapping[str, str]) -> dict[str, str]:
     text = environ.get("CODESYNTH_HEADERS") or "{}"
     try:
-        return dict(read_header(f"{name}: {value}") for name, value in loads(text).items())
+        return dict(readers.header(f"{name}: {value}") for name, value in loads(text).items())
     except (ValueError, AttributeError) as exc:
         raise ConfigError(
             'CODESYNTH_HEADERS must be a JSON object of headers, such as {"X-Title": "my run"}'
@@ -396,14 +350,9 @@ class InstructionsSettings(AskSettings, command="gen-instructions"):
     output_key: str = option(
         "--output-key KEY", "Column to write.", default="generated_instruction"
     )
-    num_generate: int = option(
-        "-n, --num-generate N", "Instructions to ask for.", default=10, least=0
-    )
+    num_generate: int = option("-n, --num-generate N", "Instructions to ask for.", default=10)
     num_few_shot: int = option(
-        "-k, --num-few-shot K",
-        "Examples in each prompt, chosen at random from the pool.",
-        default=3,
-        least=1,
+        "-k, --num-few-shot K", "Examples per prompt, chosen at random.", default=3, least=1
     )
     seed: int | None = option(
         "--seed N", "Seed for choosing the examples. Default: random; it is printed at the end."
@@ -412,7 +361,7 @@ class InstructionsSettings(AskSettings, command="gen-instructions"):
         "--mix H:M",
         "Examples in each prompt: H rows written by people (column --input-key) and M generated "
         "rows (column --output-key), such as 6:2. Replaces -k.",
-        read=read_mix,
+        read=readers.mix,
         form="H:M, two numbers such as 6:2",
     )
     novelty: float | None = option(
@@ -433,8 +382,7 @@ class InstructionSettings(AskSettings, heading=_FILES):
     """Options of the commands that read one instruction per row."""
 
     input_key: str | None = option(
-        "--input-key KEY",
-        "Column with the instruction. Default: instruction, else generated_instruction.",
+        "--input-key KEY", "Column to read. Default: instruction, else generated_instruction."
     )
 
 
@@ -451,8 +399,8 @@ class CodeSettings(InstructionSettings, command="gen-code"):
     language: str | None = option(
         "--language NAME",
         "Language of the code. Default: the one that the instruction and the answer name.",
-        read=read_language,
-        complete=complete_languages,
+        read=readers.language,
+        complete=readers.language_names,
     )
 
 
@@ -484,20 +432,18 @@ class GenSettings(AskSettings, command="gen"):
     """
 
     output_key: str = option("--output-key KEY", "Column for the answer.", default="generated")
-    json: bool = option(
-        "--json", "Read the answer as a JSON object. Each of its fields becomes a column."
-    )
+    json: bool = option("--json", "Read the answer as a JSON object; its fields become columns.")
     prefix: str = option(
         "--prefix TEXT",
-        "With --json: put TEXT before the names of the new columns.",
+        "With --json: TEXT begins each new column's name.",
         default="",
         needs="--json",
     )
     require: list[tuple[str, str]] = option(
         "--require NAME[:TYPE]",
         "With --json: rows without this field fail (bad_json). TYPE is string, integer, number, "
-        "boolean, list or object. May be repeated.",
-        read=read_field,
+        "boolean, list or object.",
+        read=readers.field,
         needs="--json",
     )
 
@@ -543,8 +489,8 @@ class VerifySettings(RowSettings, command="verify"):
         "--keep STATUS,...",
         "Keep only rows with these statuses: passed, failed, error, timeout, syntax_error, "
         "no_tests, unsupported. Default: all.",
-        read=read_statuses,
-        complete=complete_statuses,
+        read=readers.statuses,
+        complete=readers.status_names,
     )
     best: bool = option(
         "--best",
@@ -577,13 +523,9 @@ class VerifySettings(RowSettings, command="verify"):
     )
     timeout: float = option("--timeout S", "Seconds that a row may take.", default=10.0, least=0.1)
     memory: int = option("--memory MB", "Memory that a row may use.", default=512, least=64)
-    unsafe: bool = option(
-        "--unsafe", "Run the code without a sandbox: it can do all that you can do."
-    )
+    unsafe: bool = option("--unsafe", "Run the code without a sandbox: it can do all you can do.")
     jobs: int | None = option(
-        "-j, --concurrency N",
-        "Rows that run at the same time. Default: one per processor core.",
-        least=1,
+        "-j, --concurrency N", "Rows that run at once. Default: one per processor core.", least=1
     )
 
     @property
@@ -595,17 +537,20 @@ class VerifySettings(RowSettings, command="verify"):
 class LookSettings(Settings, heading=_FILES):
     """Options of the commands that show rows to people."""
 
-    inputs: list[str] = option(
-        "[FILE]...", "Outputs and failures files: JSONL, also .gz. Default: stdin."
-    )
+    inputs: list[str] = option("[FILE]...", "Outputs and failures files, also .gz. Default: stdin.")
     code_key: str | None = option(
-        "--code-key KEY",
-        "Column with the code. Default: generated_code, code or canonical_solution.",
+        "--code-key KEY", "Column with the code. Default: generated_code, code, canonical_solution."
     )
     reasoning_key: str | None = option(
         "--reasoning-key KEY",
         "Column with the model's reasoning. Default: reasoning, reasoning_content or thinking.",
     )
+    instruction_key: str | None = None
+
+    @property
+    def instruction_keys(self) -> tuple[str, ...]:
+        """Columns in which the instruction is looked for; the first that is there counts."""
+        return (self.instruction_key or "instruction", "generated_instruction", "prompt")
 
     @property
     def code_keys(self) -> tuple[str, ...]:
@@ -630,19 +575,17 @@ class ShowSettings(LookSettings, command="show"):
     where: list[tuple[str, str, str]] = option(
         "--where CONDITION",
         "Show only rows for which this holds: KEY=VALUE, KEY!=VALUE, KEY (it has a value) or !KEY "
-        "(it has none). A dot leads into an object: verification.status=failed. May be repeated.",
-        read=read_condition,
+        "(it has none). A dot leads into an object: verification.status=failed.",
+        read=readers.condition,
         form="KEY=VALUE, KEY!=VALUE, KEY or !KEY, such as error.kind=truncated",
     )
     limit: int | None = option("--limit N", "Take only the first N such rows.", least=1)
     sample: int | None = option("--sample N", "Show N of them, chosen at random.", least=1)
     seed: int | None = option("--seed N", "Seed for --sample. Default: another one each time.")
-    full: bool = option(
-        "--full", "Show reasoning and long texts (more than 20,000 characters) in full."
-    )
+    full: bool = option("--full", "Show reasoning and texts of over 20,000 characters in full.")
 
 
-class ReportSettings(LookSettings, PriceSettings, command="report"):
+class ReportSettings(LookSettings, _PriceOptions, command="report"):
     """Write an HTML page with figures, plots and sample rows. It needs no network.
 
     Examples:
@@ -651,24 +594,18 @@ class ReportSettings(LookSettings, PriceSettings, command="report"):
     """
 
     inputs: list[str] = option(
-        "[FILE]...", "Outputs, failures files and journals; JSONL also as .gz. Default: stdin."
+        "[FILE]...",
+        "Outputs, failures files, and journals (.journal). JSONL also as .gz. Default: stdin.",
     )
     instruction_key: str | None = option(
         "--instruction-key KEY",
         "Column with the instruction. Default: instruction, generated_instruction or prompt.",
     )
     output: str | None = option("-o, --output PATH", "File for the page. Default: stdout.")
-    rows: int = option(
-        "--rows N", "Rows to show on the page, chosen at random.", default=200, least=0
-    )
-
-    @property
-    def instruction_keys(self) -> tuple[str, ...]:
-        """Columns in which the instruction is looked for; the first that is there counts."""
-        return (self.instruction_key or "instruction", "generated_instruction", "prompt")
+    rows: int = option("--rows N", "Rows to show on the page, chosen at random.", default=200)
 
 
-class StatusSettings(PriceSettings, command="status"):
+class StatusSettings(_PriceOptions, command="status"):
     """Show how far the parts of a job are: rows, failures, tokens, speed. It disturbs no run.
 
     Examples:
@@ -676,9 +613,7 @@ class StatusSettings(PriceSettings, command="status"):
         codesynth status sft.*.journal --price 0.15,0.6 --json
     """
 
-    inputs: list[str] = option(
-        "PART...", "Outputs or journals of runs; a run may still be going on."
-    )
+    inputs: list[str] = option("PART...", "Outputs or journals of runs, also unfinished ones.")
     json: bool = option("--json", "Print JSON instead of a table.")
 
 
@@ -691,9 +626,7 @@ class JoinSettings(FileSettings, command="join"):
         codesynth join sft.0.jsonl sft.1.jsonl -o sft.jsonl
     """
 
-    inputs: list[str] = option(
-        "PART...", "Outputs of all parts of one job (--shard I/N), in any order."
-    )
+    inputs: list[str] = option("PART...", "Outputs of all parts of a job (--shard), in any order.")
 
 
 COMMANDS: dict[str, type[Settings]] = {

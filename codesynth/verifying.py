@@ -10,7 +10,7 @@ from codesynth.filters import Agreement, GroupWindow, Pairs, Selection
 from codesynth.pipeline import RowWindow
 from codesynth.run import Run, open_journal
 from codesynth.settings import VerifySettings
-from codesynth.storage import Files, check_inputs, read_records, sibling_path
+from codesynth.storage import Files, check_inputs, read_records
 from codesynth.verify import INSTRUCTION_KEYS, SandboxServing, SandboxSettings, VerifyTask
 
 
@@ -25,9 +25,7 @@ def verify(settings: VerifySettings) -> int:
     check_inputs(settings.inputs)
     with contextlib.ExitStack() as stack:
         files = stack.enter_context(Files(settings.output, settings.failures))
-        is_file = settings.output is not None and files.output.path is not None
-        path = sibling_path(settings.output or "", ".journal") if is_file else None
-        journal = open_journal(settings, files, path, stack)
+        journal = open_journal(settings, files, files.journal_path, stack)
         serving, task = _make_serving(settings), _make_task(settings)
         run = Run(settings, files, lambda: None, journal)
         run.say("--unsafe: the code runs without a sandbox, with your rights", settings.unsafe)

@@ -4,7 +4,14 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 from support.endpoint import Endpoint
+
+# A slow or busy machine is no failure, and a run finds what the run before it has found.
+settings.register_profile(
+    "codesynth", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("codesynth")
 
 
 @pytest.fixture(scope="session", autouse=True)

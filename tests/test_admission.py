@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from codesynth.errors import LimitReached
-from codesynth.models import Usage
-from codesynth.serving.limits import Admission, Advice, AttemptResult, Budget, Drained, Price
+from codesynth.models import Price, Usage
+from codesynth.serving.limits import Admission, Advice, AttemptResult, Budget, Drained
 
 OK = AttemptResult("answered", usage=Usage(10, 20))
 DENIED = AttemptResult("denied", "wrong key")
@@ -26,7 +26,7 @@ class Clock:
 
 def run(use: Callable[[], Awaitable[None]]) -> None:
     async def within() -> None:
-        await asyncio.wait_for(use(), 10)
+        await asyncio.wait_for(use(), 300)
 
     asyncio.run(within())
 

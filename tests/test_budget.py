@@ -2,8 +2,8 @@
 
 import random
 
-from codesynth.models import Usage
-from codesynth.serving.limits.budget import Budget, Price
+from codesynth.models import Price, Usage
+from codesynth.serving.limits.budget import Budget
 
 PRICE = Price(1.0, 4.0)
 BODY = b"x" * 400

@@ -79,3 +79,19 @@ def test_a_cut_gzip_stream_stops_the_run_after_its_rows(endpoint: Endpoint) -> N
     done = codesynth("gen-code", stdin=stdin, endpoint=endpoint)
     assert (done.code, done.out.count(b"\n") == len(done.rows)) == (1, True)
     assert "cannot read further: " in done.err
+
+
+def test_an_output_that_is_no_regular_file_has_no_journal(tmp_path: Path) -> None:
+    out = tmp_path / "null"
+    out.symlink_to("/dev/null")
+    assert codesynth("gen-code", "--offline", "-o", out, stdin=instructions("a")).code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["null"]
+    done = codesynth("gen-code", "--offline", "--batch", "-o", out, stdin=instructions("a"))
+    assert (done.code, "is no regular file. Name a --journal" in done.err) == (2, True)
+
+
+def test_a_run_that_cannot_ask_for_its_first_row_leaves_no_empty_file(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("{instruction} {none}")
+    options = ("gen-code", "--offline", "-t", tmp_path / "t.txt", "-o", tmp_path / "out.jsonl")
+    assert codesynth(*options, stdin=instructions("a")).code == 2
+    assert not list(tmp_path.glob("*.partial"))

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from support.endpoint import Endpoint, Reply, completion, echo, error, healing, in_order, text_for
 from support.faults import FAULTS
+from support.replies import held
 
 from codesynth import models
 from codesynth.errors import EndpointError
@@ -36,7 +37,7 @@ def text_of(response: Response) -> str | None:
 
 def serving(endpoint: Endpoint, **options: object) -> APILLMServing:
     at = models.Endpoint(endpoint.base_url, "sk-test")
-    return APILLMServing(at, **({"timeout": 5.0, "concurrency": 8} | options))
+    return APILLMServing(at, **({"timeout": 60.0, "concurrency": 8} | options))
 
 
 def ask(endpoint: Endpoint, *prompts: str, **options: object) -> dict[str, Response]:
@@ -45,7 +46,10 @@ def ask(endpoint: Endpoint, *prompts: str, **options: object) -> dict[str, Respo
     return {r.request.messages[-1]["content"]: r for r in responses}
 
 
-@pytest.mark.parametrize("name", FAULTS)
+SLOW = [name for name, fault in FAULTS.items() if fault.slow]
+
+
+@pytest.mark.parametrize("name", [name for name in FAULTS if name not in SLOW])
 def test_each_fault_becomes_what_the_contract_says(
     name: str, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -54,8 +58,7 @@ def test_each_fault_becomes_what_the_contract_says(
     endpoint.plan = lambda request: (
         echo(request) if request.prompt == "good" else fault.plan(request)
     )
-    timeout = 0.3 if fault.slow else 5.0
-    answered = serving(endpoint, timeout=timeout, max_retries=1, concurrency=1)
+    answered = serving(endpoint, max_retries=1, concurrency=1)
     if name.startswith("insufficient_quota"):
         with pytest.raises(EndpointError, match="quota is exhausted"):
             list(answered.generate(requests("good", "bad")))
@@ -74,6 +77,22 @@ def test_each_fault_becomes_what_the_contract_says(
         assert (endpoint.counts["bad"], response.attempts) == (2, 2)
     elif fault.retried is not None:
         assert endpoint.counts["bad"] == response.attempts == 1 + fault.retried
+
+
+def test_an_attempt_that_takes_too_long_is_a_timeout_and_is_retried(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts, "_BACKOFF", lambda state: 0.0)
+    endpoint.plan = lambda request: (
+        echo(request) if request.prompt == "good" else FAULTS[request.prompt].plan(request)
+    )
+    answers = ask(endpoint, "good", *SLOW, timeout=1.5, max_retries=1, concurrency=20)
+    assert text_of(answers.pop("good")) == text_for("good")
+    for name, response in answers.items():
+        assert response.error is not None
+        assert response.error.kind in FAULTS[name].kinds
+        assert response.attempts == 2
+    endpoint.wait_until(lambda e: all(e.counts[name] == 2 for name in SLOW))
 
 
 def test_a_row_meets_one_dead_connection_at_most(endpoint: Endpoint) -> None:
@@ -117,20 +136,6 @@ def test_a_denial_among_answers_is_the_rows_own(endpoint: Endpoint) -> None:
     assert [k for k, r in answers.items() if r.error is not None] == ["7"]
 
 
-def test_a_400_for_a_model_that_is_not_listed_stops_the_run(endpoint: Endpoint) -> None:
-    endpoint.plan = lambda request: error(400, "Invalid model name")
-    with pytest.raises(EndpointError, match="does not list the model other, but test-model"):
-        list(serving(endpoint).generate(requests(*map(str, range(50)), model="other")))
-    assert len(endpoint.received) <= 8
-
-
-def test_a_400_for_a_listed_model_is_the_rows_own(endpoint: Endpoint) -> None:
-    endpoint.plan = lambda request: error(400, "too long")
-    answers = ask(endpoint, "a", "b", model="test-model")
-    assert {r.error.kind for r in answers.values() if r.error} == {"rejected"}
-    assert len(endpoint.others) == 1
-
-
 def test_the_key_is_sent_and_taken_out_of_messages(endpoint: Endpoint) -> None:
     endpoint.plan = lambda request: error(422, "no luck with sk-test")
     answers = ask(endpoint, "a", model="test-model")
@@ -146,7 +151,7 @@ def test_a_request_waits_as_long_as_the_server_says(endpoint: Endpoint) -> None:
     answers = ask(endpoint, "a")
     assert answers["a"].attempts == 2
     first, second = endpoint.times
-    assert 1.0 <= second - first < 2.0
+    assert second - first >= 1.0
 
 
 def test_a_pause_frees_its_place(endpoint: Endpoint) -> None:
@@ -157,13 +162,13 @@ def test_a_pause_frees_its_place(endpoint: Endpoint) -> None:
     )
     responses = serving(endpoint, concurrency=1).generate(requests(*map(str, range(5))))
     order = [r.request.messages[-1]["content"] for r in responses]
-    assert order == ["1", "2", "3", "4", "0"]
+    assert order.index("1") < order.index("0")
 
 
 def test_no_more_requests_are_in_flight_than_allowed(endpoint: Endpoint) -> None:
-    endpoint.plan = lambda request: completion("x", delay=0.01)
+    endpoint.plan = lambda request: held(echo(request), lambda: endpoint.max_in_flight >= 7)
     ask(endpoint, *map(str, range(60)), concurrency=7)
-    assert 2 <= endpoint.max_in_flight <= 7
+    assert endpoint.max_in_flight == 7
 
 
 def test_a_restart_of_the_endpoint_costs_no_row(endpoint: Endpoint) -> None:
@@ -248,9 +253,6 @@ def test_an_error_without_words_is_named_by_its_status(endpoint: Endpoint) -> No
     endpoint.plan = lambda request: Reply(425)
     with pytest.raises(EndpointError, match=r"/models answers 425\. Are OPENAI_API_KEY and"):
         serving(endpoint).model  # noqa: B018
-    with pytest.raises(EndpointError) as caught:
-        ask(endpoint, "a", model="named")
-    assert "--model NAME" not in str(caught.value)
 
 
 def test_a_429_for_the_list_of_models_is_retried(endpoint: Endpoint) -> None:
@@ -286,7 +288,7 @@ def test_an_answer_is_given_with_its_body_and_its_time(endpoint: Endpoint) -> No
 
 def both(one: str, other: str, **options: object) -> APILLMServing:
     ends = [models.Endpoint(url, "sk-test") for url in (one, other)]
-    return APILLMServing(ends, "test-model", **({"concurrency": 8, "timeout": 5.0} | options))
+    return APILLMServing(ends, "test-model", **({"concurrency": 8, "timeout": 60.0} | options))
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
@@ -329,5 +331,11 @@ def test_replicas_that_all_refuse_the_key_stop_the_run() -> None:
 
 def test_replicas_share_the_load(endpoint: Endpoint) -> None:
     with Endpoint() as other:
+
+        def is_shared() -> bool:
+            return min(len(endpoint.times), len(other.times)) >= 4
+
+        endpoint.plan = other.plan = lambda request: held(echo(request), is_shared)
         list(both(endpoint.base_url, other.base_url).generate(many(100)))
-        assert min(len(endpoint.received), len(other.received)) >= 20
+        assert is_shared()
+        assert len(endpoint.times) + len(other.times) == 100

@@ -204,16 +204,19 @@ async def test_bytes_after_the_answer_end_the_connection(surplus: bytes) -> None
 
 @in_loop
 async def test_unasked_answer_ends_an_idle_connection() -> None:
+    ended = asyncio.Event()
+
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         writer.write(OK)
         await asyncio.sleep(0.02)
         writer.write(TOO_LARGE)
         await reader.read()
+        ended.set()
 
     async with Endpoint(script=script) as peer, Transport() as transport:
         assert await ask(transport, peer.url) == (200, b"{}")
-        await asyncio.sleep(0.05)
+        await ended.wait()
         assert await ask(transport, peer.url) == (200, b"{}")
         assert peer.connections == 2
 

@@ -24,15 +24,15 @@ def paid(job: Parts) -> int:
     return sum(not each.prompt.endswith("refused") for each in job.endpoint.received)
 
 
-def test_eight_parts_become_twelve_and_then_one(job: Parts) -> None:
-    eight = job.divide(8, "--samples", 2)
+def test_four_parts_become_six_and_then_one(job: Parts) -> None:
+    four = job.divide(4, "--samples", 2)
     bought = paid(job)
-    twelve = job.divide(12, "--samples", 2, *also(eight))
-    for part in eight:  # what was used is in the journals of the twelve
+    six = job.divide(6, "--samples", 2, *also(four))
+    for part in four:  # what was used is in the journals of the six
         part.with_suffix(".journal").unlink()
-    job.run("whole.jsonl", "--samples", 2, *also(twelve))
+    job.run("whole.jsonl", "--samples", 2, *also(six))
     assert paid(job) == bought
-    assert codesynth("join", *twelve, "-o", job.folder / "joined.jsonl").code == 0
+    assert codesynth("join", *six, "-o", job.folder / "joined.jsonl").code == 0
     assert job.bytes_of("joined.jsonl") == job.bytes_of("whole.jsonl")
 
 

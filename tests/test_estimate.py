@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codesynth.estimate import Estimate, is_spread
-from codesynth.models import Answer, Record, Request, Response, Usage
+from codesynth.models import Answer, Price, Record, Request, Response, Usage
 
 REQUEST = Request(Record(0, b"{}", {}), 0, b"{}")
 
@@ -30,7 +30,7 @@ def test_the_rows_are_spread_evenly_and_are_as_many_as_asked_for(
 
 def test_totals_ranges_and_money_are_told() -> None:
     now = iter([100.0, 110.0])
-    estimate = Estimate(1000, (1.0, 2.0), clock=lambda: next(now))
+    estimate = Estimate(1000, Price(1.0, 2.0), clock=lambda: next(now))
     for completion in (90, 110, 100, 100):
         estimate.note(response(50, completion, reasoning=40))
     head, prompt, answers, reasoning, seconds, money = estimate.lines()

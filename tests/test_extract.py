@@ -99,9 +99,6 @@ def test_the_language_asked_for_decides() -> None:
     assert code_of(page, "Complete it:\ndef f(x):") == "x = 1"
     assert code_of(page, "Write a Python program.", "rust") == "fn f() {}"
     assert code_of(page, language="go") == "<p>"
-
-
-def test_other_languages_are_checked_by_their_parsers() -> None:
     pytest.importorskip("tree_sitter_rust")
     two = "```rust\nfn f( {}\n```\n```rust\nfn f() {}\n```"
     assert code_of(two, language="rust") == "fn f() {}"

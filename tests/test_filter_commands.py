@@ -2,11 +2,11 @@
 
 import gzip
 import signal
-import time
 from pathlib import Path
 
 from support.command import codesynth, lines, started
 from support.files import rows_of
+from support.parts import wait_for
 
 SEEDS = Path(__file__).parents[1] / "samples" / "seeds.jsonl"
 NEW = ("gen-instructions", SEEDS, "--seed", 3, "--offline")
@@ -43,11 +43,9 @@ def test_after_a_kill_the_same_are_accepted(tmp_path: Path) -> None:
     command = (*NEW, *STRICT, "--accepted", 30)
     codesynth(*command, "-o", whole)
     partial = out.with_name("out.jsonl.partial")
-    slow = {"CODESYNTH_OFFLINE": "latency=0.05"}
-    with started(*command, "-j", 2, "-o", out, env=slow) as process:
-        deadline = time.monotonic() + 20
-        while not (partial.exists() and partial.stat().st_size) and time.monotonic() < deadline:
-            time.sleep(0.01)
+    slow = {"CODESYNTH_OFFLINE": "latency=0.5"}
+    with started(*command, "-j", 1, "-o", out, env=slow) as process:
+        wait_for(lambda: partial.exists() and partial.stat().st_size > 0)
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert not out.exists()

@@ -1,13 +1,12 @@
 """One endpoint: its URL, its headers and secrets, redirects, and errors in words."""
 
 import asyncio
-import socket
 from collections.abc import Callable
 
 import httpx
 import pytest
 from support.asking import in_loop
-from support.endpoint import OK, Endpoint, Received, Reply, echo, says, server_tls
+from support.endpoint import OK, Endpoint, Received, Reply, closed_port, echo, says, server_tls
 
 from codesynth import models
 from codesynth.errors import ConfigError
@@ -16,7 +15,7 @@ from codesynth.serving.http import EndpointClient, NoReply
 
 def client(url: str, key: str = "", **headers: str) -> EndpointClient:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return EndpointClient(models.Endpoint(url, key, named), connect_timeout=2.0)
+    return EndpointClient(models.Endpoint(url, key, named), connect_timeout=60.0)
 
 
 BODY = b'{"messages": [{"role": "user", "content": "x"}]}'
@@ -24,7 +23,7 @@ BODY = b'{"messages": [{"role": "user", "content": "x"}]}'
 
 async def post(endpoint: EndpointClient) -> int:
     try:
-        reply = await endpoint.request("POST", "/chat/completions", BODY, timeout=5.0)
+        reply = await endpoint.request("POST", "/chat/completions", BODY, timeout=60.0)
         return reply.status
     finally:
         await endpoint.aclose()
@@ -116,7 +115,7 @@ async def test_key_of_the_environment_is_sent_unless_one_was_given(
     for given in (None, "own", ""):
         async with Endpoint() as endpoint:
             at = models.Endpoint(endpoint.base_url, given)
-            await post(EndpointClient(at, connect_timeout=2.0))
+            await post(EndpointClient(at, connect_timeout=60.0))
         seen.append(sent(endpoint).get("authorization"))
     assert seen == ["Bearer sk-env", "Bearer own", None]
 
@@ -186,7 +185,7 @@ async def test_redirect_on_the_same_host_is_followed(status: int, asked: int) ->
     async with Endpoint(redirecting(status, "/moved")) as endpoint:
         at = client(endpoint.base_url, "key")
         for _ in range(2):
-            reply = await at.request("POST", "/chat/completions", BODY, timeout=5.0)
+            reply = await at.request("POST", "/chat/completions", BODY, timeout=60.0)
             assert reply.status == 200
         await at.aclose()
     assert len(endpoint.received) == asked
@@ -205,18 +204,14 @@ async def test_redirect_elsewhere_is_the_reply(location: str) -> None:
 # Errors in words.
 
 
-def unused_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 @in_loop
 async def test_refused_connection_is_named_by_the_endpoint(host: str) -> None:
-    url = f"http://{host}:{unused_port()}/v1"
-    error = await failure(client(url))
+    with closed_port() as reserved:
+        url = f"http://{host}:{reserved.getsockname()[1]}/v1"
+        error = await failure(client(url))
     assert error.message == f"cannot connect to {url}: connection refused"
-    assert (error.kind, error.unreachable, error.permanent) == ("connection", True, False)
+    assert (error.kind, error.cause) == ("connection", "unreachable")
 
 
 @in_loop
@@ -224,7 +219,7 @@ async def test_unknown_host_is_named_and_permanent() -> None:
     error = await failure(client("http://nowhere.invalid/v1"))
     assert "Errno" not in error.message
     assert "no such host" in error.message or "cannot be looked up" in error.message
-    assert error.permanent == ("no such host" in error.message)
+    assert (error.cause == "hopeless") == ("no such host" in error.message)
 
 
 @in_loop
@@ -233,7 +228,7 @@ async def test_untrusted_certificate_names_the_fix_and_is_permanent() -> None:
         error = await failure(client(peer.base_url))
     assert "its certificate is not trusted" in error.message
     assert "SSL_CERT_FILE" in error.message
-    assert error.permanent
+    assert error.cause == "hopeless"
 
 
 @in_loop
@@ -245,7 +240,7 @@ async def test_https_to_an_http_port_says_so_and_is_permanent() -> None:
         error = await failure(client(peer.base_url.replace("http:", "https:")))
     assert "TLS failed" in error.message
     assert "operation not permitted" not in error.message
-    assert error.permanent
+    assert error.cause == "hopeless"
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
@@ -253,14 +248,15 @@ async def test_https_to_an_http_port_says_so_and_is_permanent() -> None:
 async def test_dead_proxy_is_blamed_by_its_variable(
     scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    port = unused_port()
-    monkeypatch.setenv(f"{scheme.upper()}_PROXY", f"http://user:hunter2@127.0.0.1:{port}")
-    error = await failure(client(f"{scheme}://api.example/v1"))
+    with closed_port() as reserved:
+        port = reserved.getsockname()[1]
+        monkeypatch.setenv(f"{scheme.upper()}_PROXY", f"http://user:hunter2@127.0.0.1:{port}")
+        error = await failure(client(f"{scheme}://api.example/v1"))
     assert f"the proxy http://127.0.0.1:{port} (from {scheme.upper()}_PROXY)" in error.message
     assert "connection refused" in error.message
     assert "NO_PROXY=api.example" in error.message
     assert "hunter2" not in error.message
-    assert (error.unreachable, error.permanent) == (True, True)
+    assert error.cause == "hopeless"
 
 
 @in_loop
@@ -278,26 +274,26 @@ async def test_slow_response_is_a_timeout() -> None:
     async with Endpoint(lambda request: Reply(end="hang", raw=())) as endpoint:
         at = client(endpoint.base_url)
         with pytest.raises(NoReply) as caught:
-            await at.request("POST", "/chat/completions", b"{}", timeout=0.05)
+            await at.request("POST", "/chat/completions", b"{}", timeout=0.5)
         await at.aclose()
     assert caught.value.kind == "timeout"
-    assert not caught.value.unreachable
+    assert caught.value.cause == "timeout"
 
 
 @in_loop
 async def test_each_request_has_a_time_limit_of_its_own() -> None:
     async with Endpoint(lambda request: Reply(end="hang", raw=())) as endpoint:
         at = client(endpoint.base_url)
-        ended: list[float] = []
 
         async def ask(timeout: float) -> None:
             with pytest.raises(NoReply, match=f"within {timeout:g} s"):
                 await at.request("POST", "/chat/completions", b"{}", timeout=timeout)
-            ended.append(timeout)
 
-        await asyncio.gather(ask(0.2), ask(0.05), ask(0.1))
+        patient = asyncio.create_task(ask(3600))
+        await asyncio.gather(ask(0.1), ask(0.05))
+        assert not patient.done()
+        patient.cancel()
         await at.aclose()
-    assert ended == [0.05, 0.1, 0.2]
 
 
 # Any transport.

@@ -1,12 +1,13 @@
 """``codesynth join``: parts become the output of the undivided job, or it says why not."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.command import codesynth, instructions, lines
 from support.endpoint import Endpoint
-from support.parts import Parts
+from support.parts import Parts, fates
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def refusal(job: Parts, *args: object) -> str:
     return done.err
 
 
-@pytest.mark.parametrize(("count", "limit"), [(1, 99), (2, 99), (7, 99), (7, 3)])
+@pytest.mark.parametrize(("count", "limit"), [(1, 99), (2, 99), (5, 99), (7, 3)])
 def test_parts_become_the_bytes_of_the_undivided_job(job: Parts, count: int, limit: int) -> None:
     options = ("--samples", 2, "--limit", limit)
     job.run("whole.jsonl", *options)
@@ -83,7 +84,8 @@ def test_parts_of_different_jobs_are_refused(job: Parts) -> None:
 
 def test_a_part_that_is_not_finished_is_refused(job: Parts) -> None:
     first, second = job.divide(2)
-    job.run("early.jsonl", "--shard", "1/2", "--max-time", 0, code=5)
+    job.endpoint.plan = lambda request: replace(fates(request), delay=0.3)
+    job.run("early.jsonl", "--shard", "1/2", "--max-time", 0, "-j", 1, code=5)
     assert "is not finished" in refusal(job, first, job.folder / "early.jsonl")
     second.with_suffix(".journal").unlink()
     assert "cannot be joined without its journal" in refusal(job, first, second)

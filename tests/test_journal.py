@@ -124,26 +124,14 @@ def test_a_rerun_asks_nothing_and_reads_the_same_from_the_stored_bodies(path: Pa
     again = run(path, ["a", "bad", "b", "a"], asked)
     assert asked.texts == []
     assert [again[i].cached for i in range(4)] == [True, False, True, True]
-    assert {i: replace(r, cached=False) for i, r in again.items()} == first
-
-
-@pytest.mark.parametrize(
-    ("then", "new"),
-    [
-        *(("abcd", "d"), ("bc", ""), ("dabc", "d"), ("cba", ""), ("aabc", "a")),
-        *(("abcabc", "abc"), ("", "")),
-    ],
-)
-def test_lines_added_removed_moved_or_doubled_are_known_by_what_they_ask(
-    path: Path, then: str, new: str
-) -> None:
-    run(path, "abc", Asked())
-    assert "".join(newly_asked(path, then)) == new
+    assert {i: replace(r, cached=False, stored=False) for i, r in again.items()} == first
 
 
 @given(st.lists(st.text("ab", max_size=2)), st.lists(st.text("ab", max_size=2)))
-@settings(deadline=None, max_examples=10)
-def test_a_rerun_asks_just_what_there_is_more_of(first: list[str], then: list[str]) -> None:
+@settings(deadline=None, max_examples=15)
+def test_lines_added_removed_moved_or_doubled_are_known_by_what_they_ask(
+    first: list[str], then: list[str]
+) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "journal")
         assert newly_asked(path, first) == sorted(first)
@@ -175,7 +163,7 @@ def test_an_unusable_answer_is_an_answer(path: Path, body: bytes, kind: str) -> 
     assert first.error is not None
     assert first.error.kind == kind in UNUSABLE_ANSWERS
     assert asked.texts == []
-    assert replace(again, cached=False, request=first.request) == first
+    assert replace(again, cached=False, stored=False, request=first.request) == first
 
 
 @pytest.mark.parametrize(
@@ -219,7 +207,7 @@ def test_somebody_is_told_before_the_first_new_request_only(path: Path) -> None:
     run(path, "ab", Asked())
     with Journal(str(path)) as journal:
         serving = JournaledServing(
-            journal, asked, read_completion, before_asking=lambda: told.append(len(asked.texts))
+            journal, asked, before_asking=lambda: told.append(len(asked.texts))
         )
         list(serving.generate(requests("ab")))
         assert told == []
@@ -230,14 +218,10 @@ def test_somebody_is_told_before_the_first_new_request_only(path: Path) -> None:
 # Further journals.
 
 
-def test_an_answer_of_another_journal_is_used_and_copied_with_its_time(
-    tmp_path: Path, path: Path
-) -> None:
+def test_an_answer_of_another_journal_is_used_and_copied(tmp_path: Path, path: Path) -> None:
     parts = [tmp_path / "part0", tmp_path / "part1"]
     for part, texts in zip(parts, ("ac", "bd"), strict=True):
         run(part, texts, Asked())
-    with Journal(str(parts[0]), read_only=True) as part:
-        [time, _] = [when for when, _ in part.times()]
     before = [part.read_bytes() for part in parts]
     assert newly_asked(path, "abcde", also=parts) == ["e"]
     assert [part.read_bytes() for part in parts] == before
@@ -246,7 +230,6 @@ def test_an_answer_of_another_journal_is_used_and_copied_with_its_time(
     assert newly_asked(path, "abcde") == []
     with Journal(str(path)) as journal:
         assert (journal.spent(), journal.answers) == (Usage(55, 35), 5)
-        assert time in [when for when, _ in journal.times()]
 
 
 # When it stores.
@@ -292,7 +275,7 @@ def test_all_that_is_waiting_goes_into_one_transaction(path: Path) -> None:
 
         journal.put = counted  # type: ignore[method-assign]
         stream = JournaledServing(journal, asked).generate(requests("a" * 700))
-        assert asked.ended.wait(10)
+        assert asked.ended.wait(300)
         assert len(list(stream)) == 700
         assert groups == [512, 188]
 
@@ -321,22 +304,22 @@ def test_a_stream_can_be_waited_for_and_drained(path: Path) -> None:
 
     def slow() -> Iterator[Request | Response]:
         yield from requests("a")
-        go_on.wait(10)
+        go_on.wait(300)
         yield from requests("b")
 
     asked = Asked()
     with Journal(str(path)) as journal:
         with JournaledServing(journal, asked).generate(slow()) as stream:
-            assert stream.wait(10)
+            assert stream.wait(300)
             assert next(stream).request.body == b"a"
             assert not stream.wait(0.01)
             stream.drain(5)
-            assert stream.wait(10)
+            assert stream.wait(300)
             assert asked.drained == [5]
             with pytest.raises(StopIteration):
                 next(stream)
         go_on.set()
-        assert asked.ended.wait(10)
+        assert asked.ended.wait(300)
 
 
 def test_leaving_or_dropping_a_stream_closes_the_one_behind_it(path: Path) -> None:
@@ -359,7 +342,7 @@ def test_what_is_stored_while_nothing_comes_can_be_read_by_others(path: Path) ->
 
     def slow() -> Iterator[Request | Response]:
         yield from requests("ab")
-        go_on.wait(10)
+        go_on.wait(300)
 
     with Journal(str(path), clock=lambda: now[0]) as journal:
         journal.put([])

@@ -61,7 +61,7 @@ def other_process(script: str, *args: object) -> Iterator["subprocess.Popen[str]
 
 HOLD = "with Journal(sys.argv[1]) as journal: print(1, flush=True); sys.stdin.read()"
 PUT_AND_HOLD = """
-with Journal(sys.argv[1]) as journal:
+with Journal(sys.argv[1], clock=lambda: 1000.0) as journal:
     for i in range(int(sys.argv[2])):
         journal.put([StoredAnswer(key_of(i), b'%d' % i)])
     print(1, flush=True)
@@ -78,8 +78,8 @@ def test_an_answer_comes_back_as_it_was(
     body: bytes, attempts: int, seconds: float, when: float
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        answer = StoredAnswer(b"key", body, attempts, seconds, when)
-        with Journal(f"{folder}/journal") as journal:
+        answer = StoredAnswer(b"key", body, attempts, seconds)
+        with Journal(f"{folder}/journal", clock=lambda: when) as journal:
             journal.put([answer])
         with Journal(f"{folder}/journal") as journal:
             assert journal.get(b"key") == answer
@@ -114,12 +114,11 @@ def test_notes_are_remembered_and_replaced(path: Path) -> None:
 
 def test_a_transaction_that_fails_leaves_nothing(path: Path) -> None:
     with Journal(str(path)) as journal:
-        with pytest.raises(JournalError), journal.transaction() as db:  # noqa: PT012
-            db.execute("CREATE TABLE other (id)")
-            db.execute("CREATE TABLE other (id)")
-        with journal.transaction() as db:
-            db.execute("CREATE TABLE other (id)")
+        with pytest.raises(JournalError, match="not supported"):
+            journal.put([StoredAnswer(b"key", b"body"), StoredAnswer(b"other", b"", 1, [1])])  # type: ignore[arg-type]
+        assert (journal.answers, journal.get(b"key")) == (0, None)
         journal.put([StoredAnswer(b"key", b"body")])
+        journal.refresh()
         assert journal.get(b"key") is not None
 
 
@@ -187,8 +186,7 @@ def test_a_running_journal_is_read_without_a_lock_and_goes_on(path: Path) -> Non
     script = """
 ticks = itertools.count(1)
 with Journal(sys.argv[1], clock=lambda: next(ticks)) as journal:
-    with journal.transaction() as db:
-        pass
+    journal.put([])
     print(1, flush=True)
     for i in itertools.count():
         journal.put([StoredAnswer(key_of(i), b'%d ' % i * 100)])
@@ -200,8 +198,9 @@ with Journal(sys.argv[1], clock=lambda: next(ticks)) as journal:
     with other_process(script, path, stop) as run:
         assert run.stdout is not None
         run.stdout.readline()
-        seen = 0
-        for look in range(15):
+        seen = look = 0
+        while look < 15 or not seen:
+            look += 1
             with open_to_read(str(path), answers=look % 5 == 0) as journal:
                 assert journal.answers >= seen
                 seen = journal.answers
@@ -214,8 +213,7 @@ with Journal(sys.argv[1], clock=lambda: next(ticks)) as journal:
                     journal.set_note("seed", "1")
         stop.touch()
         count = int(run.stdout.readline())
-        assert run.wait(10) == 0
-    assert seen > 0
+        assert run.wait(300) == 0
     assert bodies(path, count) == [b"%d " % i * 100 for i in range(count)]
 
 
@@ -224,7 +222,7 @@ def test_what_a_killed_run_left_in_its_log_is_read_by_other_runs(path: Path) -> 
         assert run.stdout is not None
         run.stdout.readline()
         with open_to_read(str(path), answers=True) as journal:
-            assert journal.answers == 1  # the others are less than a second old
+            assert journal.answers == 1  # the others wait until a second has gone by
         run.kill()
         run.wait()
     with open_to_read(str(path), answers=True) as journal:

@@ -1,8 +1,6 @@
 """Languages by their names, and whether a text is valid code in one."""
 
-import sys
 import warnings
-from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -19,24 +17,17 @@ from codesynth.operators.languages import (
 )
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [(" Py ", "python"), ("JS", "javascript"), ("C++", "cpp"), ("c#", "csharp"), ("c", "c")],
-)
-def test_a_language_is_found_by_any_of_its_names(name: str, expected: str) -> None:
-    assert find_language(name).name == expected
+def test_a_language_is_found_by_any_of_its_names() -> None:
+    found = {name: find_language(name).name for name in (" Py ", "JS", "C++", "c#", "c")}
+    assert list(found.values()) == ["python", "javascript", "cpp", "csharp", "c"]
+    names = language_names()
+    assert [find_language(name).name for name in names] == names == sorted(set(names))
 
 
 @pytest.mark.parametrize("name", ["pyton", "", "../../etc", "\0", "language_pack"])
 def test_an_unknown_name_is_told_with_the_known_ones(name: str) -> None:
     with pytest.raises(ConfigError, match=r'^unknown language ".*"; known: ada, .*python, .*zig$'):
         find_language(name)
-
-
-def test_every_name_is_found() -> None:
-    names = language_names()
-    assert [find_language(name).name for name in names] == names
-    assert sorted(set(names)) == names
 
 
 @pytest.mark.parametrize(
@@ -60,8 +51,8 @@ def test_a_fence_names_its_language(info: str, expected: str) -> None:
 
 
 def test_commands_output_and_data_stand_beside_code() -> None:
-    assert all(map(BESIDE_CODE.fullmatch, ["bash", "console", "text", "output", "json", "yaml"]))
-    assert not any(map(BESIDE_CODE.fullmatch, ["", "python", "sql", "html", "rust", "textile"]))
+    assert {"bash", "console", "text", "output", "json", "yaml"} <= BESIDE_CODE
+    assert BESIDE_CODE.isdisjoint(["", "python", "sql", "html", "rust"])
 
 
 @pytest.mark.parametrize(
@@ -133,18 +124,3 @@ def test_the_extra_checks_other_languages(name: str) -> None:
 
 def test_without_a_parser_nothing_is_valid() -> None:
     assert not find_language("zig").is_valid("const x = 1;")
-
-
-def test_a_parser_that_does_not_fit_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    library = "class Language:\n    def __init__(self, _):\n        raise ValueError('version 3')\n"
-    (tmp_path / "tree_sitter.py").write_text(library)
-    (tmp_path / "tree_sitter_zig.py").write_text("def language(): ...")
-    monkeypatch.syspath_prepend(tmp_path)
-    for name in ("tree_sitter", "tree_sitter_zig"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    with pytest.raises(ConfigError, match=r"^tree_sitter_zig cannot be used: version 3\. Update"):
-        find_language("zig")
-    for name in ("tree_sitter", "tree_sitter_zig"):
-        del sys.modules[name]

@@ -25,7 +25,7 @@ class Clock:
 def test_one_line_a_second(tmp_path: Path) -> None:
     log, clock, stats = tmp_path / "log.jsonl", Clock(), Stats()
     log.write_text('{"of": "an earlier run"}\n')
-    notes = RunNotes(stats, lambda: 9, str(log), clock=clock)
+    notes = RunNotes(stats, lambda: 9, path=str(log), clock=clock)
     for tenth in range(31):
         clock.now, stats.rows = 1000.0 + tenth / 10, tenth
         notes.tick()
@@ -39,8 +39,7 @@ def test_one_line_a_second(tmp_path: Path) -> None:
 def test_the_journal_is_left_alone_while_nothing_happens(tmp_path: Path) -> None:
     clock, stats = Clock(), Stats(rows=1)
     with Journal(str(tmp_path / "out.journal")) as journal:
-        notes = RunNotes(stats, lambda: None, clock=clock)
-        notes.journal = journal
+        notes = RunNotes(stats, lambda: None, journal, clock=clock)
         told = []
         for second in range(1, 7):
             clock.now, stats.answered = 1000.0 + second, second // 3
@@ -72,7 +71,7 @@ def test_a_log_that_cannot_be_written_is_told_before_anything_is_asked(
     tmp_path: Path, endpoint: Endpoint
 ) -> None:
     with pytest.raises(OutputError, match="cannot write"):
-        RunNotes(Stats(), lambda: None, str(tmp_path))
+        RunNotes(Stats(), lambda: None, path=str(tmp_path))
     job = Parts(tmp_path, endpoint)
     for log in (tmp_path / "no" / "folder", job.rows, tmp_path / "out.jsonl"):
         before = job.rows.read_bytes()

@@ -113,9 +113,9 @@ def test_an_answer_is_a_whole_chat_completion() -> None:
     assert characters / 5 < usage["prompt_tokens"] < characters / 3
 
 
-def test_500_stubs_are_500_different_ones_and_their_doctests_hold_under_the_code_for_them() -> None:
-    stubs = {answer(FEW_SHOT.format(HUMAN_STUB), key=b"%d" % n) for n in range(500)}
-    assert len(stubs) == 500
+def test_200_stubs_are_200_different_ones_and_their_doctests_hold_under_the_code_for_them() -> None:
+    stubs = {answer(FEW_SHOT.format(HUMAN_STUB), key=b"%d" % n) for n in range(200)}
+    assert len(stubs) == 200
     for stub in stubs:
         names: dict[str, Any] = {}
         exec(fenced(answer(CODE.format(stub))), names)
@@ -126,8 +126,8 @@ def test_500_stubs_are_500_different_ones_and_their_doctests_hold_under_the_code
 
 def test_examples_in_plain_words_give_instructions_in_plain_words() -> None:
     prompt = FEW_SHOT.format("Write a class RunningMedian with the methods add and median.")
-    made = {answer(prompt, key=b"%d" % n) for n in range(500)}
-    assert len(made) == 500
+    made = {answer(prompt, key=b"%d" % n) for n in range(200)}
+    assert len(made) == 200
     for words in made:
         [problem] = read(words)
         right = function(fenced(answer(CODE.format(words))), problem)
@@ -333,23 +333,6 @@ def test_faults_are_read_from_a_text() -> None:
         "latency": 1.5,
         "batch_limit": 900.0,
     }
-
-
-def test_paths_of_other_apis_are_404() -> None:
-    async def statuses_of(*calls: tuple[str, str]) -> list[int]:
-        async with httpx.AsyncClient(transport=PracticeEndpoint()) as client:
-            return [(await client.request(*call)).status_code for call in calls]
-
-    models, *others = asyncio.run(
-        statuses_of(
-            ("GET", "http://offline/openai/models?api-version=1"),
-            ("GET", "http://offline/v1/engines"),
-            ("GET", URL),
-            ("POST", "http://offline/v1/models"),
-        )
-    )
-    assert models == 200
-    assert set(others) == {404}
 
 
 def test_max_tokens_cuts_the_answer() -> None:

@@ -69,7 +69,7 @@ class WishfulServing:
         json_schema: dict[str, Any] | None = None,
     ) -> list[str]:
         self.prompts += [f"{system_prompt}|{text}|{json_schema}" for text in user_inputs]
-        return ["<think>Hm.</think> answer\n"] * len(user_inputs)
+        return ["<think>Hm.</think>\n<answer>answer\n</answer>"] * len(user_inputs)
 
 
 class Spoken:
@@ -118,23 +118,17 @@ def test_instructions_go_to_a_foreign_storage_from_a_foreign_serving() -> None:
 
 
 @pytest.mark.parametrize("key", ["examples", "task"])
-def test_columns_are_the_callers(key: str) -> None:
-    storage = ForeignStorage({"q": "a"}, {"q": "b"})
-    generator = CodeInstructionGenerator(ForeignServing(), num_few_shot=1, num_generate=1)
+def test_columns_are_the_callers_and_never_overwritten(key: str) -> None:
+    storage, serving = ForeignStorage({"q": "a"}, {"q": "b"}), ForeignServing()
+    generator = CodeInstructionGenerator(serving, num_few_shot=1, num_generate=1)
     assert generator.run(storage, input_key="q", output_key=key) == [key]
     assert storage.written[0][key]
-    storage = ForeignStorage({"q": "a"}, {"q": "b"})
-    for operator in (CodeInstructionToCodeGenerator, CodeCodeToInstructionGenerator):
-        assert operator(ForeignServing()).run(storage, input_key="q", output_key=key) == [key]
+    for make in (CodeInstructionToCodeGenerator, CodeCodeToInstructionGenerator):
+        operator = make(serving)
+        assert operator.run(storage, input_key="q", output_key=key) == [key]
         assert [list(row) for row in storage.written] == [["q", key]] * 2
-
-
-def test_a_column_of_a_foreign_storage_is_never_overwritten() -> None:
-    storage = ForeignStorage({"instruction": "a"}, {"instruction": "b", "generated_code": "old"})
-    serving = ForeignServing()
-    with pytest.raises(ConfigError, match='the rows already have "generated_code"'):
-        CodeInstructionToCodeGenerator(serving).run(storage)
-    assert (storage.written, serving.prompts) == ([], [])
+        with pytest.raises(ConfigError, match='the rows already have "q"'):
+            operator.run(storage, input_key="q", output_key="q")
 
 
 def test_a_serving_of_ours_plugs_in_there(endpoint: Endpoint) -> None:
@@ -183,23 +177,17 @@ def test_of_a_chat_the_humans_first_message_is_the_instruction() -> None:
     assert serving.prompts == ["|Sort a list.|None", "|Add.|None", "|Shared.|None"]
 
 
-def test_a_prompted_generator_tells_a_foreign_serving_prompt_and_schema() -> None:
+def test_a_prompted_generator_tells_the_serving_prompts_and_schema(endpoint: Endpoint) -> None:
     storage, serving = ForeignStorage({"raw_content": "b"}), WishfulServing()
     assert PromptedGenerator(serving, user_prompt="a: ").run(storage) == "generated_content"
-    PromptedGenerator(serving, "s", json_schema={"type": "object"}).run(storage)
-    assert serving.prompts == [
-        "You are a helpful agent.|a: b|None",
-        "s|b|{'type': 'object'}",
-    ]
+    schema = {"type": "object"}
+    PromptedGenerator(serving, "s", json_schema=schema).run(storage)
+    assert serving.prompts == ["You are a helpful agent.|a: b|None", f"s|b|{schema}"]
     assert storage.written == [{"raw_content": "b", "generated_content": "answer"}]
-
-
-def test_a_prompted_generator_asks_our_serving_for_the_schema(endpoint: Endpoint) -> None:
-    storage = ForeignStorage({"raw_content": "b"})
-    PromptedGenerator(api(endpoint), "s", json_schema={"type": "object"}).run(storage)
+    PromptedGenerator(api(endpoint), "s", json_schema=schema).run(storage)
     asked = endpoint.received[0].json
     assert [turn["content"] for turn in asked["messages"]] == ["s", "b"]
-    assert asked["response_format"]["json_schema"]["schema"] == {"type": "object"}
+    assert asked["response_format"]["json_schema"]["schema"] == schema
 
 
 @pytest.mark.parametrize("serving", [offline, WishfulServing])
@@ -304,7 +292,9 @@ def test_a_pool_smaller_than_a_prompt_is_told_with_both_numbers() -> None:
 def test_a_run_in_which_every_row_failed_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_bytes(lines({"text": "a"}, {"text": "b"}))
     storage = JSONLStorage(tmp_path / "in.jsonl", tmp_path / "out.jsonl")
-    with pytest.raises(RunError, match=r"all 2 rows failed; the first: .*in.jsonl:1: missing_key"):
+    with pytest.raises(
+        RunError, match=r"all 2 rows failed; first failure: .*in.jsonl:1: missing_key"
+    ):
         CodeInstructionToCodeGenerator(offline()).run(storage)
 
 

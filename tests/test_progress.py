@@ -1,6 +1,8 @@
 """What people see of a run."""
 
 import io
+import os
+import pty
 from collections import Counter
 
 import pytest
@@ -133,3 +135,44 @@ def test_a_bar_says_what_the_endpoint_does(monkeypatch: pytest.MonkeyPatch) -> N
         clock.now += 1.0
         progress.tick()
     assert "0 of 4 in flight, no answers: [429] slow down" in stream.getvalue()
+
+
+def test_in_a_pipe_of_two_commands_the_second_keeps_the_bar(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    clock = Clock()
+    person, program = pty.openpty()
+    with open(program, "w") as tty:
+        first, second = (
+            Progress(
+                Stats(), lambda: 5, name=name, bar=True, gives_way=gives, stream=tty, clock=clock
+            )
+            for name, gives in (("first", True), ("second", False))
+        )
+        with first, second:
+            for _ in range(3):
+                clock.now += 1.0
+                first.tick()
+                second.tick()
+        first.say("the end of the first")
+        tty.flush()
+        text = os.read(person, 1 << 16).decode()
+    os.close(person)
+    assert "second" in text
+    assert text.count("first") == 2
+    assert "first: the end of the first" in text
+
+
+def test_a_command_whose_reader_draws_no_bar_draws_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    clock, stream = Clock(), Terminal()
+    options = {"name": "demo", "bar": True, "gives_way": True, "stream": stream, "clock": clock}
+    with Progress(Stats(), lambda: 5, **options) as progress:  # type: ignore[arg-type]
+        progress.tick()
+        assert stream.getvalue() == ""
+        clock.now += 1.0
+        progress.tick()
+        assert "demo" in stream.getvalue()

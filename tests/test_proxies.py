@@ -98,5 +98,5 @@ async def test_proxy_is_sent_as_many_requests_as_there_are(monkeypatch: pytest.M
 
     async with Endpoint(script=script) as proxy:
         monkeypatch.setenv("ALL_PROXY", f"http://localhost:{proxy.port}")
-        async with create_transport(httpx.URL("http://host/v1"), connect_timeout=5) as transport:
+        async with create_transport(httpx.URL("http://host/v1"), connect_timeout=60) as transport:
             await asyncio.gather(*(ask(transport, "http://host/v1") for _ in range(many)))

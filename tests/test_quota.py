@@ -1,6 +1,8 @@
 import threading
 from collections.abc import Iterator
 
+from support.parts import wait_for
+
 from codesynth.filters import NoveltyFilter, Quota
 from codesynth.models import Row
 
@@ -26,10 +28,12 @@ class Puller:
             self.pulled.append(number)
 
     def ends(self) -> bool:
-        self._thread.join(timeout=10)
+        self._thread.join(timeout=300)
         return not self._thread.is_alive()
 
-    def waits(self) -> bool:
+    def waits(self, count: int) -> bool:
+        """Wait until so many are pulled; tell whether it waits then."""
+        wait_for(lambda: len(self.pulled) >= count)
         self._thread.join(timeout=0.05)
         return self._thread.is_alive()
 
@@ -37,12 +41,12 @@ class Puller:
 def test_no_more_rows_are_under_way_than_are_wanted() -> None:
     quota = Quota(3)
     puller = Puller(quota.numbers())
-    assert puller.waits()
+    assert puller.waits(3)
     assert puller.pulled == [0, 1, 2]
     quota.reject(row("a"))
-    assert puller.waits()
+    assert puller.waits(3)
     quota.note_failed()
-    assert puller.waits()
+    assert puller.waits(4)
     assert puller.pulled == [0, 1, 2, 3]
     quota.reject(row("b"))
     quota.reject(row("c"))
@@ -95,7 +99,7 @@ def test_only_the_rows_of_the_own_shard_are_waited_for() -> None:
     numbers = quota.numbers(bad=1, shard=(0, 3))  # rows 0, 3, 6, ...: row 0 is the bad one
     assert pull(numbers, 6) == [0, 1, 2, 3, 4, 5]  # of their rows 1 to 6, 3 and 6 are its own
     puller = Puller(numbers)
-    assert puller.waits()
+    assert puller.waits(0)
     quota.note_failed()
     quota.reject(row("a"))
     quota.reject(row("b"))
@@ -105,7 +109,7 @@ def test_only_the_rows_of_the_own_shard_are_waited_for() -> None:
 def test_a_number_may_stand_for_several_rows() -> None:
     quota = Quota(4, samples=3)
     puller = Puller(quota.numbers())
-    assert puller.waits()
+    assert puller.waits(2)
     assert puller.pulled == [0, 1]
     for _ in range(6):
         quota.reject(row("a"))

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from support.command import KEY, bare, codesynth, finished, instructions, started
 from support.endpoint import Endpoint
 from support.parts import wait_for
-from support.replies import code_for, completion, echo, error, text_for
+from support.replies import Received, Reply, code_for, completion, echo, error, held, text_for
 
 from codesynth.errors import ConfigError, EndpointError
 from codesynth.ray_data import BatchCommand
@@ -65,19 +66,26 @@ def test_a_killed_worker_and_a_lost_node_change_nothing(
 ) -> None:
     count, flight = 1500, 12
     command = numbers(tmp_path, count)
-    endpoint.plan = lambda request: (
-        completion("", delay=0.02)
-        if request.prompt.endswith("7")
-        else completion(text_for(request.prompt), delay=0.02)
-    )
+    killed, lost = threading.Event(), threading.Event()
+
+    def plan(request: Received) -> Reply:
+        text = "" if request.prompt.endswith("7") else text_for(request.prompt)
+        is_late = (request.n > count / 4, killed), (request.n > count / 2, lost)
+        return held(
+            completion(text), lambda: all(event.is_set() for late, event in is_late if late)
+        )
+
+    endpoint.plan = plan
     options = ("-o", tmp_path / "ray.jsonl", "--ray", 5, "-j", flight)
     where = {"RAY_ADDRESS": cluster.address}
     with started(*command, *options, endpoint=endpoint, env=where) as process:
-        endpoint.wait_until(lambda e: len(e.counts) > count / 4, 60)
+        endpoint.wait_until(lambda e: len(e.times) > count / 4)
         os.kill(workers()[0], signal.SIGKILL)
-        endpoint.wait_until(lambda e: len(e.counts) > count / 2, 60)
+        killed.set()
+        endpoint.wait_until(lambda e: len(e.times) > count / 2)
         cluster.remove_node(list(cluster.worker_nodes)[-1], allow_graceful=False)
-        _, err = process.communicate(timeout=100)
+        lost.set()
+        _, err = process.communicate(timeout=600)
         assert process.returncode == 3, err
     assert len(endpoint.counts) == count
     # in flight, or come and not yet in the journal, in two of three processes
@@ -122,16 +130,19 @@ def test_a_part_that_cannot_go_on_stops_all(
 def test_a_signal_stops_all_parts_and_the_same_command_goes_on(
     cluster: Any, tmp_path: Path, endpoint: Endpoint, number: int
 ) -> None:
-    endpoint.plan = lambda request: completion(text_for(request.prompt), delay=0.05)
+    endpoint.plan = lambda request: completion(
+        text_for(request.prompt), delay=0.5 if request.n > 50 else 0
+    )
     command = (*numbers(tmp_path, 400), "-o", tmp_path / "out.jsonl", "--ray", 6)
     where = {"RAY_ADDRESS": cluster.address}
     with started(*command, "-j", 4, endpoint=endpoint, env=where) as process:
-        endpoint.wait_until(lambda e: len(e.counts) > 50, 60)
+        endpoint.wait_until(lambda e: len(e.counts) > 50)
         process.send_signal(number)
-        _, err = process.communicate(timeout=10)
+        _, err = process.communicate(timeout=300)
     assert process.returncode == 128 + number
     assert b"run the same command again to resume" in err
     wait_for(lambda: not workers())
+    endpoint.plan = lambda request: completion(text_for(request.prompt))
     assert finished(*command, endpoint=endpoint, env=where).code == 3
     assert endpoint.counts.total() == 400
 
@@ -238,7 +249,7 @@ def test_a_dataset_of_ray_gets_new_columns_and_is_bought_once(
     env |= {"OPENAI_API_KEY": KEY, "RAY_USAGE_STATS_ENABLED": "0"}
     command = [sys.executable, "-c", DATASET, endpoint.base_url, bare(tmp_path), tmp_path]
     for _ in range(2):
-        done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, timeout=120)
+        done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, timeout=600)
         assert done.returncode == 0, done.stderr.decode()
         found = json.loads(done.stdout.splitlines()[-1])
         assert found == [[n, code_for(f"task {n}")] for n in range(40)]

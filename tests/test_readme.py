@@ -36,7 +36,7 @@ def test_the_first_command_makes_code_from_seeds(tmp_path: Path) -> None:
         ["bash", "-euo", "pipefail", "-c", command.removeprefix(installing)],
         cwd=tmp_path,
         capture_output=True,
-        timeout=30,
+        timeout=300,
     )
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert (done.returncode, len(rows)) == (0, 5)

@@ -1,5 +1,6 @@
 """``codesynth status``: how far parts are, while they run and afterwards."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 from support.command import bare, codesynth, instructions, started
 from support.endpoint import Endpoint
 from support.parts import Parts, wait_for
-from support.replies import FOREVER, completion, echo
+from support.replies import FOREVER, completion, echo, held
 
 from codesynth.scale.status import read_status
 
@@ -52,13 +53,15 @@ def test_a_running_part_is_counted_and_not_disturbed(tmp_path: Path, endpoint: E
     rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
     rows.write_bytes(instructions(*(str(i) for i in range(40)), "slow"))
     command = ("gen-code", rows, "-t", bare(tmp_path), "-j", 8, "-o", out)
-    endpoint.plan = lambda request: (
-        completion("late", delay=2.5) if request.prompt == "slow" else echo(request)
+    looked = threading.Event()
+    endpoint.plan = lambda request: held(
+        echo(request), lambda: request.prompt != "slow" or looked.is_set()
     )
     with started(*command, endpoint=endpoint) as process:
         wait_for(lambda: read_status(str(out))["pending"] == 1)
         found = read_status(str(out))
         assert (found["state"], found["pending"], found["failed"]) == ("running", 1, 0)
+        looked.set()
         while process.poll() is None:
             assert read_status(str(out))["done"] in (40, 41)
         assert process.returncode == 0

@@ -88,7 +88,7 @@ def test_rows_are_read_one_by_one(tmp_path: Path) -> None:
         with path.open("wb", 0) as fifo:
             for i in range(3):
                 fifo.write(b'{"i":%d}\n' % i)
-                read.wait(5)
+                read.wait(300)
                 read.clear()
 
     read = threading.Event()

@@ -39,19 +39,28 @@ def test_an_output_has_its_name_when_it_is_whole(tmp_path: Path) -> None:
     assert names(tmp_path) == {"out.jsonl"}
 
 
-def test_what_was_not_committed_stays_until_a_start(tmp_path: Path) -> None:
-    for text in (b"a", b"b"):
-        output = Output(str(tmp_path / "out"))
+@pytest.mark.parametrize("name", ["out", "out.gz"])
+def test_what_was_not_committed_stays_until_a_start_and_an_empty_file_goes(
+    name: str, tmp_path: Path
+) -> None:
+    for text in (b"", b"a", b"b"):
+        output = Output(str(tmp_path / name))
         assert output.has_leftover == (text == b"b")
         output.start()
-        output.write(text)
+        if text:
+            output.write(text)
         output.close()
-    assert (tmp_path / "out.partial").read_bytes() == b"b\n"
+        assert names(tmp_path) == ({f"{name}.partial"} if text else set())
+    partial = (tmp_path / f"{name}.partial").read_bytes()
+    assert (gzip.decompress(partial) if name == "out.gz" else partial) == b"b\n"
 
 
-def test_an_output_that_never_started_leaves_nothing(tmp_path: Path) -> None:
+def test_an_output_that_never_started_leaves_what_was_there(tmp_path: Path) -> None:
     Output(str(tmp_path / "out")).close()
     assert names(tmp_path) == set()
+    (tmp_path / "out.partial").write_bytes(b"precious")
+    Output(str(tmp_path / "out")).close()
+    assert (tmp_path / "out.partial").read_bytes() == b"precious"
 
 
 def test_a_second_run_is_refused_and_spoils_nothing(tmp_path: Path) -> None:
@@ -123,15 +132,22 @@ def test_a_special_file_is_written_as_it_is(tmp_path: Path) -> None:
         files.write(b"b")
     files.commit()
     files.output.close()
-    assert names(tmp_path) == {"fifo"}
+    assert (names(tmp_path), files.journal_path) == ({"fifo"}, None)
 
 
-@pytest.mark.parametrize("name", [".", "none/out", "rows/out"])
-def test_an_output_that_cannot_be_made_is_told(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        *((".", "Is a directory"), ("none/out", "No such file"), ("rows/out", "Not a directory")),
+        ("loop", "Too many levels of symbolic links"),
+    ],
+)
+def test_an_output_that_cannot_be_made_is_told(name: str, why: str, tmp_path: Path) -> None:
     (tmp_path / "rows").touch()
-    with pytest.raises(OutputError, match=r"cannot open .*: (Is a directory|No such file|Not a)"):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(OutputError, match=f"cannot open .*: {why}"):
         Output(f"{tmp_path}/{name}")
-    assert names(tmp_path) == {"rows"}
+    assert names(tmp_path) == {"rows", "loop"}
 
 
 # Output and failures together.

@@ -8,13 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codesynth.errors import ConfigError
-from codesynth.models import Failure, Record
+from codesynth.models import Failure
 from codesynth.operators.extract import find_blocks
 from codesynth.operators.templates import (
-    PROMPTS,
     REQUIRED,
     Template,
-    check_first,
     find_template,
     format_examples,
     load_template,
@@ -41,7 +39,9 @@ def test_values_are_never_looked_at_again_and_what_is_no_text_is_written_as_json
 
 
 def test_a_missing_value_is_a_failure_with_its_name() -> None:
-    failure = template("{a}{b}").fill({"a": ""})
+    both = template("{a}{b}")
+    assert both.fill({"a": "x", "b": "y"}) == "xy"
+    failure = both.fill({"a": ""})
     assert isinstance(failure, Failure)
     assert (failure.kind, "{b}" in failure.message) == ("missing_key", True)
 
@@ -135,11 +135,6 @@ def test_what_cannot_be_read_is_a_config_error(tmp_path: Path) -> None:
             find_template(str(path))
 
 
-def test_prompts_lie_in_the_package_or_beside_it() -> None:
-    package, beside = PROMPTS
-    assert package == beside.parent / "codesynth" / "prompts"
-
-
 def test_one_alternative_is_drawn_by_what_the_others_hold() -> None:
     drawn = template("{Harder: go.|Broader!|Plain} {task}")
     texts = [str(drawn.fill({"task": f"t{i}"})) for i in range(60)]
@@ -150,17 +145,14 @@ def test_one_alternative_is_drawn_by_what_the_others_hold() -> None:
 
 
 def test_the_first_row_shows_whether_a_template_fits() -> None:
-    rows = [Record(0, b"[]", {}, error=Failure("not_an_object", "no")), Record(1, b"{}", {"a": ""})]
-    assert list(check_first(rows, template("{a}{x|y}{own}"), ["own"])) == rows
     with pytest.raises(ConfigError, match=r"t.txt:2: unknown placeholder \{b\}; known: \{a\}"):
-        list(check_first(rows, template("\n{a} {b}")))
+        template("\n{a}{x|y}{b}").fill({"a": "x"})
 
 
 def test_a_generated_column_stands_in_for_one_without_generated() -> None:
     judged = template("{instruction}/{code}")
     generated = {"generated_instruction": "i", "generated_code": "c"}
-    [record] = check_first([Record(0, b"", generated)], judged)
-    assert judged.fill(record.fields) == "i/c"
+    assert judged.fill(generated) == "i/c"
     assert judged.fill({**generated, "instruction": "own"}) == "own/c"
     missing = judged.fill({"instruction": "i"})
     assert isinstance(missing, Failure)

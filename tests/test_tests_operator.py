@@ -37,7 +37,7 @@ def test_nothing():
 def operator(num_tests: int = 8, dropped: Counter[str] | None = None) -> Operator:
     counter = Counter() if dropped is None else dropped
     template = load_template("instruction_to_tests")
-    return made.tests_operator(template, None, "tests", num_tests, counter)
+    return made.tests_operator(template, "instruction", "tests", num_tests, counter)
 
 
 def parse(instruction: str = ASKED, num_tests: int = 8) -> Parsed:

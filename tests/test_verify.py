@@ -3,12 +3,13 @@
 import json
 import re
 import signal
-import time
 from pathlib import Path
+from subprocess import Popen
 
 import pytest
 from support.command import codesynth, lines, started
 from support.files import rows_of
+from support.parts import wait_for
 
 from codesynth.errors import ConfigError
 from codesynth.verify import SandboxServing, SandboxSettings
@@ -17,7 +18,7 @@ STUB = 'def one() -> int:\n    """Return one.\n\n    >>> one()\n    1\n    """'
 GOOD = {"instruction": STUB, "generated_code": "def one():\n    return 1"}
 BAD = {"instruction": STUB, "generated_code": "def one():\n    return 2"}
 BROKEN = {"instruction": STUB, "generated_code": "def one(:"}
-SLEEPY = {"generated_code": "import time\ntime.sleep(60)"}
+SLEEPY = {"generated_code": "import time\ntime.sleep(3600)"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -52,12 +53,6 @@ def test_rows_that_are_not_kept_are_rejected_and_not_failed(tmp_path: Path) -> N
     assert "3 in: 1 ok, 2 rejected, 0 failed" in done.err
     assert "1 passed, 1 failed, 1 syntax_error" in done.err
     assert f"first rejected: line 2: {words}" in done.err
-
-
-def test_all_rows_are_kept_where_nothing_else_is_said() -> None:
-    done = codesynth("verify", stdin=lines(BAD, BROKEN, GOOD))
-    statuses = [row["verification"]["status"] for row in done.rows]
-    assert (done.code, statuses) == (0, ["failed", "syntax_error", "passed"])
 
 
 def test_best_keeps_the_first_of_each_instruction_that_passed(tmp_path: Path) -> None:
@@ -114,16 +109,19 @@ def test_a_column_that_no_row_has_is_told() -> None:
     assert 'missing key "generated_cod"; found "' in done.err
 
 
+def send_after_the_first_row(process: Popen[bytes], partial: Path, number: int) -> int:
+    """Send a signal when the first row is written; return the exit code."""
+    wait_for(lambda: partial.exists() and partial.stat().st_size > 0)
+    process.send_signal(number)
+    return process.wait(timeout=300)
+
+
 def test_after_a_kill_the_same_command_starts_afresh(tmp_path: Path) -> None:
     source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_bytes(lines(GOOD, GOOD, SLEEPY))
     partial = out.with_name("out.jsonl.partial")
-    with started("verify", source, "-o", out, "-j", 1) as process:
-        deadline = time.monotonic() + 20
-        while not (partial.exists() and partial.stat().st_size) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    with started("verify", source, "-o", out, "-j", 1, "--timeout", 3000) as process:
+        send_after_the_first_row(process, partial, signal.SIGKILL)
     assert partial.stat().st_size
     source.write_bytes(lines(GOOD))
     assert codesynth("verify", source, "-o", out).code == 0
@@ -134,12 +132,8 @@ def test_an_interrupt_ends_the_rows_that_run(tmp_path: Path) -> None:
     source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_bytes(lines(GOOD, *[SLEEPY] * 4))
     partial = out.with_name("out.jsonl.partial")
-    with started("verify", source, "-o", out, "-j", 2, "--timeout", 500) as process:
-        deadline = time.monotonic() + 20
-        while not (partial.exists() and partial.stat().st_size) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=10) == 130
+    with started("verify", source, "-o", out, "-j", 2, "--timeout", 3000) as process:
+        assert send_after_the_first_row(process, partial, signal.SIGINT) == 130
     assert (out.exists(), len(rows_of(partial))) == (False, 1)
 
 
@@ -173,15 +167,6 @@ def test_parts_are_joined_in_the_order_of_the_whole(tmp_path: Path) -> None:
     codesynth(*best, stdin=stdin)
     done = codesynth("join", *parts)
     assert (done.code, "was made with --best" in done.err) == (2, True)
-
-
-def test_what_another_command_left_is_not_replaced(tmp_path: Path) -> None:
-    out = tmp_path / "out.jsonl"
-    partial = out.with_name("out.jsonl.partial")
-    partial.write_bytes(lines({"generated_code": "an answer that was paid for"}))
-    done = codesynth("verify", "-o", out, stdin=lines(GOOD))
-    assert (done.code, "--overwrite" in done.err) == (2, True)
-    assert b"paid for" in partial.read_bytes()
 
 
 def test_without_bubblewrap_it_exits_2_and_says_what_to_install(tmp_path: Path) -> None:

@@ -5,14 +5,15 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.parts import wait_for
 from support.programs import programs
 from support.verify import verify
 
@@ -20,7 +21,7 @@ from codesynth.errors import ConfigError
 from codesynth.verify import SandboxServing, SandboxSettings
 
 MARKER = f"hostile-marker-{os.getpid()}"
-TIMEOUT = 0.7
+TIMEOUT = 0.5
 INSTRUCTION = '''\
 def add(a, b):
     """Add two numbers, or join two lists or texts.
@@ -75,6 +76,7 @@ class Outside:
 
     folder: Path
     received: list[object]
+    groups: list[list[dict[str, Any]]]
     verdicts: dict[str, list[dict[str, Any]]]
 
 
@@ -101,20 +103,20 @@ def listening(received: list[object]) -> Iterator[int]:
 @pytest.fixture(scope="module")
 def outside(tmp_path_factory: pytest.TempPathFactory) -> Outside:
     """Run every program, those after the verdict against every kind of test, and honest rows."""
-    seen = Outside(tmp_path_factory.mktemp("outside"), [], {})
+    seen = Outside(tmp_path_factory.mktemp("outside"), [], [], {})
     (seen.folder / "secret").write_text(MARKER, encoding="ascii")
-    names, rows = [], []
+    names = []
     given = {"instruction": INSTRUCTION, "entry_point": "add"}
     with listening(seen.received) as port:
         for name, program in PROGRAMS.items():
             code = program["generated_code"].replace("{port}", str(port))
             code = code.replace("{marker}", MARKER).replace("{folder}", str(seen.folder))
             kinds = (CHECK, UNITTEST, PYTEST, None) if name in FORGERS else (CHECK,)
-            rows += [{"generated_code": code, "test": kind, **given} for kind in kinds]
-            rows.append({"generated_code": HONEST, "test": CHECK, **given})
+            rows = [{"generated_code": code, "test": kind, **given} for kind in kinds]
+            seen.groups.append([*rows, {"generated_code": HONEST, "test": CHECK, **given}])
             names += [name] * len(kinds) + ["honest"]
         settings = SandboxSettings(timeout=TIMEOUT, memory_mb=160)
-        for name, verdict in zip(names, verify(rows, settings), strict=True):
+        for name, verdict in zip(names, verify(chain(*seen.groups), settings), strict=True):
             seen.verdicts.setdefault(name, []).append(verdict)
     return seen
 
@@ -128,8 +130,12 @@ def test_a_hostile_program_does_not_pass(outside: Outside, name: str) -> None:
 
 
 def test_an_honest_row_after_a_hostile_one_passes(outside: Outside) -> None:
-    bad = [verdict for verdict in outside.verdicts["honest"] if verdict["status"] != "passed"]
-    assert bad == []
+    """On a slow machine it may take too long, and is tried again with more time."""
+    patient = SandboxSettings(timeout=20, memory_mb=160)
+    for rows, verdict in zip(outside.groups, outside.verdicts["honest"], strict=True):
+        is_late = verdict["status"] == "timeout"
+        again = verify(rows, patient, jobs=1)[-1] if is_late else verdict
+        assert again["status"] == "passed", again
 
 
 def test_hostile_programs_leave_no_file(outside: Outside) -> None:
@@ -149,8 +155,8 @@ def test_hostile_programs_leave_no_process(outside: Outside) -> None:
 
 def test_memory_counts_what_is_used_and_not_what_is_reserved() -> None:
     reserve = "import mmap\nspace = mmap.mmap(-1, 1 << 30, flags=mmap.MAP_PRIVATE)\nspace[0] = 1\n"
-    use = "import mmap\nspace = mmap.mmap(-1, 1 << 30)\nspace.write(b'x' * (1 << 30))\n"
-    settings = SandboxSettings(memory_mb=600, timeout=20)
+    use = "import mmap\nspace = mmap.mmap(-1, 1 << 30)\nspace.write(b'x' * (1 << 29))\n"
+    settings = SandboxSettings(memory_mb=600, timeout=60)
     verdicts = verify([{"generated_code": code} for code in (reserve, use)], settings)
     assert [verdict["status"] for verdict in verdicts] == ["no_tests", "error"]
     assert verdicts[1]["message"] == "the code used more than 600 MB of memory"
@@ -172,7 +178,7 @@ for _ in range(10_000):
 def test_ten_thousand_forks_between_two_honest_rows_disturb_neither() -> None:
     honest = {"generated_code": HONEST, "test": "assert add(1, 2) == 3"}
     rows = [honest, {"generated_code": BOMB, "test": "assert True"}, honest]
-    verdicts = verify(rows, SandboxSettings(timeout=5), jobs=1)
+    verdicts = verify(rows, SandboxSettings(timeout=20), jobs=1)
     assert [verdicts[0]["status"], verdicts[2]["status"]] == ["passed", "passed"]
 
 
@@ -182,11 +188,13 @@ def test_unsafe_gives_the_same_verdicts() -> None:
         {"generated_code": HONEST, "test": "assert add(1, 2) == 4"},
         {"generated_code": "open('left', 'w').close()\nimport os\nos._exit(0)"},
         {"generated_code": "import os\nassert os.listdir() == []"},
-        {"generated_code": "while True:\n    pass"},
     ]
-    verdicts = verify(rows, SandboxSettings(unsafe=True, timeout=1), jobs=1)
+    verdicts = verify(rows, SandboxSettings(unsafe=True, timeout=60), jobs=1)
     statuses = [verdict["status"] for verdict in verdicts]
-    assert statuses == ["passed", "failed", "error", "no_tests", "timeout"]
+    assert statuses == ["passed", "failed", "error", "no_tests"]
+    endless = {"generated_code": "while True:\n    pass"}
+    [verdict] = verify([endless], SandboxSettings(unsafe=True, timeout=0.5), jobs=1)
+    assert verdict["status"] == "timeout"
 
 
 def test_killing_codesynth_ends_its_sandboxes() -> None:
@@ -205,10 +213,7 @@ with serving.generate([request]) as stream:
         if run.stdout.readline() != b"started\n":
             pytest.skip("there is no sandbox")
         run.send_signal(signal.SIGKILL)
-    deadline = time.monotonic() + 5
-    while commands_with('"timeout": 671.25') and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert commands_with('"timeout": 671.25') == []
+    wait_for(lambda: not commands_with('"timeout": 671.25'))
 
 
 def commands_with(text: str) -> list[str]:

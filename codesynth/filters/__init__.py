@@ -1,12 +1,9 @@
 """Filters: each says whether a row is accepted, or why not."""
 
-from codesynth.filters.agreement import Agreement
+from codesynth.filters.choice import Agreement, GroupWindow, Pairs, Selection
 from codesynth.filters.contamination import ContaminationFilter
-from codesynth.filters.groups import GroupWindow
 from codesynth.filters.novelty import NoveltyFilter
-from codesynth.filters.pairs import Pairs
 from codesynth.filters.quota import Quota
-from codesynth.filters.selection import Selection
 
 __all__ = [
     "Agreement",

@@ -3,40 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from itertools import groupby
+from typing import Any
 
 from codesynth.codec import loads
 
 
-class Passage(NamedTuple):
-    """A string of one item, or a line of a plain text, whose sentence may go on in the next line.
+def read_strings(lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[str, str]]:
+    """Yield each string of a benchmark, with the place of its item for people.
 
-    Attributes:
-        line: its number, from 1; in a JSON array, the number of the element.
-        item: the item's ``task_id``, ``id`` or ``name``; empty without one.
+    The place is the number of the line (in a JSON array, of the element) and the item's
+    ``task_id``, ``id`` or ``name``. Lines of plain text that follow each other are one string.
     """
-
-    line: int
-    item: str
-    text: str
-    is_line: bool = False
-
-
-def read_passages(lines: Iterable[tuple[int, bytes]]) -> Iterator[Passage]:
-    """Read all strings of a benchmark from its lines and their numbers."""
-    values = [(number, line, _parse(line)) for number, line in lines]
-    if values and (len(values) == 1 or values[0][2] is None):
-        whole = _parse(b"\n".join(line for _, line, _ in values))
-        if isinstance(whole, list):
-            values = [(number, b"", element) for number, element in enumerate(whole, 1)]
-    for number, line, value in values:
-        if value is None:
-            yield Passage(number, "", line.decode("utf-8", "replace"), is_line=True)
+    numbered = list(lines)
+    items = [(number, _parse(line) or line) for number, line in numbered]
+    if isinstance(whole := _parse(b"\n".join(line for _, line in numbered)), list):
+        items = list(enumerate(whole, 1))
+    for is_text, group in groupby(items, lambda item: isinstance(item[1], bytes)):
+        if is_text:
+            numbers, texts = zip(*group, strict=True)
+            yield str(numbers[0]), b"\n".join(texts).decode("utf-8", "replace")
             continue
-        named = value if isinstance(value, dict) else {}
-        names = [str(named[key]) for key in ("task_id", "id", "name") if key in named]
-        for text in _strings(value):
-            yield Passage(number, "".join(names[:1]), text)
+        for number, value in group:
+            named = value if isinstance(value, dict) else {}
+            names = [f" ({named[key]})" for key in ("task_id", "id", "name") if key in named]
+            for text in _strings(value):
+                yield f"{number}{''.join(names[:1])}", text
 
 
 def _parse(text: bytes | str) -> Any:

@@ -1,6 +1,6 @@
 """Reject texts that are in a benchmark.
 
-Texts are compared by their words, see ``words.py``. A text is rejected if it shares with an item
+A text is rejected if it shares with an item
 
 - ``ngram`` words in sequence: 13 in GPT-3 (https://arxiv.org/abs/2005.14165, appendix C);
 - or a whole string of the item, or the whole text, of 8 words or more: so 144 of HumanEval's 164
@@ -8,9 +8,8 @@ Texts are compared by their words, see ``words.py``. A text is rejected if it sh
 - or one of these after the names of functions were replaced: so all 164 prompts of HumanEval are
   found if the function is renamed, without this rule 146.
 
-The shared words must have 3 different ones, not counting numbers and single letters; else any
-``[1, 2, 3, ...]`` would be rejected. Of 1,557 texts that have nothing to do with HumanEval, 2 are
-rejected.
+The shared words must have 3 different ones, not counting numbers and single letters: else any
+``[1, 2, 3, ...]`` would do. Of 1,557 texts unrelated to HumanEval, 2 are rejected.
 """
 
 from __future__ import annotations
@@ -21,20 +20,19 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 
 from codesynth.errors import InputError
-from codesynth.filters.benchmarks import Passage, read_passages
+from codesynth.filters.benchmarks import read_strings
 from codesynth.filters.words import without_names, words
 from codesynth.models import Failure, Row
 
 _WHOLE = 8
 _DIFFERENT = 3
-_BREAK = 0
-"""The number between two strings, and of all words that no benchmark has."""
+_BREAK = 0  # between two strings, and in place of words that no benchmark has
 
 
 class ContaminationFilter:
     """Rejects texts that share too much with an item of a benchmark; see the module.
 
-    A word of a benchmark takes 16 to 24 bytes, twice that in a string that defines functions.
+    A word of a benchmark takes 16 to 24 bytes; twice that in a string that defines functions.
 
     Args:
         benchmarks: for each name, shown to people: the lines and their numbers.
@@ -56,15 +54,14 @@ class ContaminationFilter:
         self._window = min(ngram, _WHOLE)
         self._vocabulary: dict[str, int] = {}
         self._counts = bytearray(1)  # for each word: whether it is one of the different ones
-        self._words = array("I", [_BREAK])  # of all strings, one after the other, breaks between
-        self._starts = array("I")  # of each string
-        self._items: list[str] = []  # of each string, for people
+        self._words = array("I", [_BREAK])  # of all strings, breaks between them
+        self._starts, self._items = array("I"), list[str]()  # of each string: first word, item
         for name, lines in benchmarks.items():
-            before = len(self._starts)
-            for passage in read_passages(lines):
-                self._add(name, passage)
-            self._words.append(_BREAK)
-            if before == len(self._starts):
+            before = len(self._items)
+            for place, text in read_strings(lines):
+                for variant in dict.fromkeys((text, without_names(text))):
+                    self._add(f"{name}:{place}", words(variant))
+            if before == len(self._items):
                 raise InputError(f"{name}: it has no words to compare with")
         self._index()
 
@@ -90,15 +87,11 @@ class ContaminationFilter:
                     position = self._before[position]
         return None
 
-    def _add(self, name: str, passage: Passage) -> None:
-        text, between = passage.text, [] if passage.is_line else [_BREAK]
-        for variant in dict.fromkeys((text, text if passage.is_line else without_names(text))):
-            if numbers := [self._number(word) for word in words(variant)]:
-                self._words.extend(between)
-                self._starts.append(len(self._words))
-                self._words.extend([*numbers, *between])
-                item = f" ({passage.item})" if passage.item else ""
-                self._items.append(f"{name}:{passage.line}{item}")
+    def _add(self, item: str, text: list[str]) -> None:
+        if text:
+            self._starts.append(len(self._words))
+            self._items.append(item)
+            self._words.extend([*map(self._number, text), _BREAK])
 
     def _number(self, word: str) -> int:
         number = self._vocabulary.setdefault(word, len(self._counts))

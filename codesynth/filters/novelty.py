@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from codesynth.errors import ConfigError
@@ -11,7 +10,6 @@ from codesynth.filters.words import fingerprint, words
 from codesynth.models import Failure, Row
 
 _EXCERPT = 80
-_IMPORTS = re.compile(r"\A(?:\s*(?:from +\S+ +)?import\b[^\n]*\n)+")
 
 
 class NoveltyFilter:
@@ -21,9 +19,8 @@ class NoveltyFilter:
     stored: a run that resumes compares the rows of the earlier run again, in the same order.
 
     Args:
-        threshold: the ROUGE-L F1 from which a text is too similar to another, above 0 and at
-            most 1 (self-instruct takes 0.7). None rejects only texts that are equal to another
-            but for white space, case and the names of their functions.
+        threshold: the ROUGE-L F1 from which a text is too similar, above 0 and at most 1. None
+            rejects only texts that differ from another in white space, case and names alone.
         pool: texts to compare with.
 
     Raises:
@@ -39,10 +36,8 @@ class NoveltyFilter:
 
     def __init__(self, threshold: float | None, pool: Iterable[str] = ()) -> None:
         if threshold is not None and not 0 < threshold <= 1:
-            raise ConfigError(
-                f"novelty {threshold:g} is out of range. Take a ROUGE-L score above 0 and at most "
-                "1, such as 0.7"
-            )
+            words_of_range = "Take a ROUGE-L score above 0 and at most 1, such as 0.7"
+            raise ConfigError(f"novelty {threshold:g} is out of range. {words_of_range}")
         self._index = None if threshold is None else RougeIndex(threshold)
         self._fingerprints: dict[bytes, int] = {}
         self._beginnings: list[str] = []  # of the pool's texts, then of the accepted ones
@@ -70,8 +65,7 @@ class NoveltyFilter:
 
     def _add(self, text: str, key: bytes, its_words: list[str]) -> None:
         self._fingerprints.setdefault(key, len(self._beginnings))
-        line = " ".join(_IMPORTS.sub("", text[:2000], count=1).split())
-        self._beginnings.append(line if len(line) <= _EXCERPT else f"{line[: _EXCERPT - 3]}...")
+        self._beginnings.append(" ".join(text[: 4 * _EXCERPT].split())[:_EXCERPT])
         if self._index:
             self._index.add(its_words)
 

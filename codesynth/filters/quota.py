@@ -24,17 +24,14 @@ class Quota:
 
     Attributes:
         filters: the filters that it asks.
-        accepted: rows accepted so far.
         exhausted: it has given up, because hardly any of the last rows was accepted.
     """
 
     def __init__(self, wanted: int, samples: int = 1) -> None:
         self.wanted, self._samples = wanted, samples
         self.filters: Sequence[ContaminationFilter | NoveltyFilter] = ()
-        self.accepted = 0
+        self.accepted = self._under_way = self._bad = 0
         self.exhausted = False
-        self._under_way = 0
-        self._bad = 0
         self._last: deque[bool] = deque(maxlen=_LAST)
         self._changed = threading.Condition()
 
@@ -51,8 +48,8 @@ class Quota:
             first = bad + number * self._samples
             own = sum(row % parts == part for row in range(first, first + self._samples))
             with self._changed:
-                if own:
-                    self._changed.wait_for(self._may_go_on)
+                while own and self._under_way and self._is_full() and not self._is_over():
+                    self._changed.wait()
                 if self._is_over():
                     return
                 self._under_way += own
@@ -87,9 +84,8 @@ class Quota:
             self.exhausted = len(self._last) == _LAST and sum(self._last) < _LEAST
             self._changed.notify_all()
 
+    def _is_full(self) -> bool:
+        return self.accepted + self._under_way >= self.wanted
+
     def _is_over(self) -> bool:
         return self.exhausted or self.accepted >= self.wanted
-
-    def _may_go_on(self) -> bool:
-        is_room = self.accepted + self._under_way < self.wanted
-        return self._is_over() or self._under_way == 0 or is_room

@@ -25,8 +25,7 @@ _NAME = re.compile(r"(\w+)(\s*\(|[<\[])?")
 def words(text: str) -> list[str]:
     """Split a text into lower-case words: runs of letters and digits.
 
-    For ASCII these are the tokens of Google's ``rouge_score`` without stemming, with which
-    self-instruct (https://arxiv.org/abs/2212.10560) compares instructions.
+    For ASCII these are the tokens of ``rouge_score``, with which self-instruct compares texts.
 
     >>> words("def is_even(n): return n % 2 == 0")
     ['def', 'is', 'even', 'n', 'return', 'n', '2', '0']

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from codesynth.codec import dumps, loads
-from codesynth.journal.store import Journal, StoredAnswer
+from codesynth.journal.store import Journal
 
 
 @dataclass(slots=True)
@@ -15,7 +15,6 @@ class OpenBatch:
 
     Attributes:
         uuid: our own name of the batch, chosen before the upload.
-        requests: how many requests it has.
         file, id: the provider's names of the file and the batch; empty while they are not known.
         done: requests that the provider has finished.
         looks: how often we looked for its results and some were missing.
@@ -45,13 +44,12 @@ class BatchLog:
     """
 
     def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+        self.journal = journal
 
     def open(self) -> list[OpenBatch]:
         """List the open batches, the oldest first."""
         query = "SELECT number, uuid, requests, file, id FROM batch ORDER BY number"
-        with self._journal.transaction() as db:
-            return [OpenBatch(*row) for row in db.execute(query)]
+        return [OpenBatch(*row) for row in self.journal.execute(query)]
 
     def add(self, uuid: str, keys: Mapping[bytes, int]) -> OpenBatch:
         """Note that a batch of requests is going to be made.
@@ -61,30 +59,22 @@ class BatchLog:
         """
         text = dumps({key.hex(): attempts for key, attempts in keys.items()})
         query = "INSERT INTO batch (uuid, requests, keys, file, id) VALUES (?, ?, ?, '', '')"
-        with self._journal.transaction() as db:
-            number = db.execute(query, (uuid, len(keys), text)).lastrowid
-        return OpenBatch(number or 0, uuid, len(keys))
+        self.journal.execute(query, uuid, len(keys), text)
+        return self.open()[-1]
 
     def note(self, batch: OpenBatch, *, file: str = "", batch_id: str = "") -> None:
         """Note the id of the uploaded file, or that of the batch."""
         batch.file, batch.id = file or batch.file, batch_id or batch.id
         query = "UPDATE batch SET file = ?, id = ? WHERE number = ?"
-        with self._journal.transaction() as db:
-            db.execute(query, (batch.file, batch.id, batch.number))
+        self.journal.execute(query, batch.file, batch.id, batch.number)
 
     def keys(self, batch: OpenBatch) -> dict[bytes, int]:
         """Return the keys given to ``add`` that have no answer in the journal yet."""
         query = "SELECT keys FROM batch WHERE number = ?"
-        with self._journal.transaction() as db:
-            [(text,)] = db.execute(query, (batch.number,))
+        [(text,)] = self.journal.execute(query, batch.number)
         keys = {bytes.fromhex(key): attempts for key, attempts in loads(text).items()}
-        return {key: keys[key] for key in keys if self._journal.get(key) is None}
-
-    def keep(self, answers: Iterable[StoredAnswer]) -> None:
-        """Store answers; see ``Journal.put``."""
-        self._journal.put(answers)
+        return {key: keys[key] for key in keys if self.journal.get(key) is None}
 
     def close(self, batch: OpenBatch) -> None:
         """Forget a batch whose answers are stored."""
-        with self._journal.transaction() as db:
-            db.execute("DELETE FROM batch WHERE number = ?", (batch.number,))
+        self.journal.execute("DELETE FROM batch WHERE number = ?", batch.number)

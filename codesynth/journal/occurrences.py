@@ -24,22 +24,23 @@ class Occurrences:
     def count(self, key: bytes) -> int:
         """Tell how often ``key`` (8 bytes of a hash or more) was counted before, and count it."""
         fingerprint = int.from_bytes(key[:8], "little") or 1
-        slot = self._find(fingerprint)
-        if self._slots[slot]:
+        if not self._add(fingerprint):
             self._repeated[fingerprint] = self._repeated.get(fingerprint, 0) + 1
             return self._repeated[fingerprint]
-        self._slots[slot] = fingerprint
         self._used += 1
         if 2 * self._used > len(self._slots):
             smaller, self._slots = self._slots, array("Q", bytes(16 * len(self._slots)))
             for each in filter(None, smaller):
-                self._slots[self._find(each)] = each
+                self._add(each)
         return 0
 
-    def _find(self, fingerprint: int) -> int:
-        """Find the slot of a fingerprint: the one that holds it, or else the free one for it."""
-        mask = len(self._slots) - 1
+    def _add(self, fingerprint: int) -> bool:
+        """Put a fingerprint into a free slot; False if it is in the table already."""
+        slots, mask = self._slots, len(self._slots) - 1
         slot = fingerprint & mask
-        while self._slots[slot] not in (0, fingerprint):
+        while held := slots[slot]:
+            if held == fingerprint:
+                return False
             slot = (slot + 1) & mask
-        return slot
+        slots[slot] = fingerprint
+        return True

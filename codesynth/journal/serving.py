@@ -5,32 +5,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Self, TypeAlias, cast
+from typing import cast
 
 from codesynth.journal.store import Journal, StoredAnswer
-from codesynth.models import (
-    UNUSABLE_ANSWERS,
-    Answer,
-    Failure,
-    Request,
-    Response,
-    SamplingParams,
-    Usage,
-)
+from codesynth.models import UNUSABLE_ANSWERS, Request, Response, SamplingParams, Usage
 from codesynth.serving import ChatServing, LLMServing, ResponseStream
 from codesynth.serving.answers import read_completion
 
 _GROUP = 512  # answers in one transaction, at most
-
-ReadBody: TypeAlias = Callable[[bytes], tuple[Answer | None, Failure | None]]
-"""Reads the body of a response: an answer, a failure, or both for an answer of no use."""
 
 
 class JournaledServing:
     """Answers from the journal what it knows; asks ``serving`` the rest and stores it.
 
     Args:
-        read: reads a body in the same way as ``serving``.
         also: further journals, read only. Answers that are used are copied into ``journal``.
         before_asking: called once per stream, before the first request that no journal answers.
     """
@@ -39,12 +27,11 @@ class JournaledServing:
         self,
         journal: Journal,
         serving: LLMServing,
-        read: ReadBody = read_completion,
         *,
         also: Sequence[Journal] = (),
         before_asking: Callable[[], None] = lambda: None,
     ) -> None:
-        self._journal, self._serving, self._read = journal, serving, read
+        self._journal, self._serving = journal, serving
         self._journals = [journal, *also]
         self._before_asking = before_asking
 
@@ -65,53 +52,41 @@ class JournaledServing:
             JournalError: a journal is damaged.
         """
         self._journal.refresh()
-        copies: dict[bytes, StoredAnswer] = {}
-        rest = self._answer_known(requests, copies)
-        return _JournaledStream(self._journal, self._serving.generate(rest), copies)
+        stream = self._serving.generate(self._answer_known(requests))
+        return _JournaledStream(self._journal, stream)
 
-    def _answer_known(
-        self, requests: Iterable[Request | Response], copies: dict[bytes, StoredAnswer]
-    ) -> Iterator[Request | Response]:
+    def _answer_known(self, items: Iterable[Request | Response]) -> Iterator[Request | Response]:
         """Answer the known requests and pass the others on; runs in the feeder's thread."""
         asked = False
-        for item in requests:
-            known = self._answer(item, copies) if isinstance(item, Request) else item
+        for item in items:
+            known = self._answer(item) if isinstance(item, Request) else item
             if known is None and not asked:
                 asked = True
                 self._before_asking()
             yield known or item
 
-    def _answer(self, request: Request, copies: dict[bytes, StoredAnswer]) -> Response | None:
+    def _answer(self, request: Request) -> Response | None:
         for journal in self._journals:
             if (found := journal.get(request.key)) is None:
                 continue
-            _, body, attempts, seconds, *_ = found
-            answer, failure = self._read(body)
+            _, body, attempts, seconds, _ = found
+            answer, failure = read_completion(body)
             if failure is not None:
                 if failure.kind not in UNUSABLE_ANSWERS:
                     continue  # this version of codesynth reads it differently
                 failure = replace(failure, attempts=attempts)
-            if journal is not self._journal:
-                copies[request.key] = found._replace(used=_used(answer))
-            return Response(request, body, answer, failure, attempts, seconds, cached=True)
+            own = journal is self._journal
+            return Response(
+                request, body, answer, failure, attempts, seconds, cached=True, stored=own
+            )
         return None
 
 
-def _used(answer: Answer | None) -> Usage:
-    return (answer and answer.usage) or Usage()
+class _JournaledStream(ResponseStream):
+    """Responses, each stored before it is handed on."""
 
-
-class _JournaledStream(Iterator[Response]):
-    """Responses, each stored before it is handed on; see ``ResponseStream``.
-
-    Args:
-        copies: answers from further journals that will be stored in this one too.
-    """
-
-    def __init__(
-        self, journal: Journal, responses: ResponseStream, copies: dict[bytes, StoredAnswer]
-    ) -> None:
-        self._journal, self._responses, self._copies = journal, responses, copies
+    def __init__(self, journal: Journal, responses: ResponseStream) -> None:
+        self._journal, self._responses = journal, responses
         self._stored: deque[Response] = deque()
         self._end: BaseException | None = None
 
@@ -132,7 +107,7 @@ class _JournaledStream(Iterator[Response]):
         except BaseException as exc:  # raised after the responses before it are handed on
             self._end = exc
         try:
-            if answers := [answer for each in group if (answer := self._to_store(each))]:
+            if answers := [_to_store(each) for each in group if _is_new(each)]:
                 self._journal.put(answers)
         except BaseException as exc:
             self._end = exc
@@ -140,32 +115,30 @@ class _JournaledStream(Iterator[Response]):
             raise
         self._stored.extend(group)
 
-    def _to_store(self, response: Response) -> StoredAnswer | None:
-        key, body, error = response.request.key, response.body, response.error
-        if response.cached:
-            return self._copies.pop(key, None)
-        if response.stored or not (key and body) or (error and error.kind not in UNUSABLE_ANSWERS):
-            return None
-        attempts, seconds = response.attempts, response.seconds
-        return StoredAnswer(key, body, attempts, seconds, 0, _used(response.answer))
-
     def wait(self, timeout: float | None) -> bool:
+        """Wait until ``next`` would return at once."""
         if self._stored or self._end is not None or self._responses.wait(timeout):
             return True
         self._journal.checkpoint()
         return False
 
     def drain(self, grace: float | None) -> None:
+        """Send nothing more."""
         self._responses.drain(grace)
 
     def close(self) -> None:
+        """Cancel the requests in flight."""
         self._responses.close()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+def _is_new(response: Response) -> bool:
+    """Tell whether there is an answer that was paid for and is not in the journal yet."""
+    if response.stored or not (response.request.key and response.body):
+        return False
+    return response.error is None or response.error.kind in UNUSABLE_ANSWERS
 
-    def __del__(self) -> None:
-        self.close()
+
+def _to_store(response: Response) -> StoredAnswer:
+    used = (response.answer and response.answer.usage) or Usage()
+    attempts, seconds = response.attempts, response.seconds
+    return StoredAnswer(response.request.key, response.body, attempts, seconds, used)

@@ -1,7 +1,8 @@
 """The journal's file: every answer that was paid for, in an SQLite database.
 
 The write-ahead log with ``synchronous=FULL`` syncs at each commit, so what was stored survives a
-power cut. SQLite's exclusive lock keeps a second run out and ends with the process.
+power cut. SQLite's exclusive lock keeps a second run out and ends with the process. It needs no
+shared memory, so a journal may lie on a network file system.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import fcntl
 import os
 import sqlite3
 import struct
-import sys
 import threading
 import time
 import zlib
@@ -26,9 +26,8 @@ _APPLICATION_ID = 0x63647379  # "cdsy"
 _FORMAT = 2
 _CHECKPOINT_SECONDS = 1.0
 _BLOCK, _BLOCK_BYTES, _KEPT_BLOCKS = 128, 256 << 10, 32
-_TRIES, _TRY_SECONDS = 5, 0.1
 _NEAR = 1024  # answers to neighbouring requests are stored at most about so far from each other
-_LOCK = "hhqqi"  # struct flock of Linux: type, whence, start, length, process
+_TRIES, _TRY_SECONDS = 4, 0.1
 _SETTINGS = (
     "PRAGMA locking_mode=EXCLUSIVE",
     "PRAGMA synchronous=FULL",
@@ -50,7 +49,7 @@ _PLACE = "CREATE TEMP TABLE place (key PRIMARY KEY, number) WITHOUT ROWID"
 # Here and below LIMIT ends the reading before the pages that a run may just be writing.
 _INDEX = """INSERT OR REPLACE INTO place SELECT key, number
     FROM (SELECT key, number FROM answer WHERE number > ? LIMIT ?) ORDER BY key, number"""
-_READ = """SELECT key, body, attempts, seconds, time, check_sum
+_READ = """SELECT key, body, attempts, seconds, check_sum
     FROM (SELECT * FROM answer WHERE number >= ? LIMIT ?) AS answer"""
 _NEWEST = "NATURAL JOIN place"  # doubles the time: used only if a key is stored twice
 
@@ -60,7 +59,6 @@ class StoredAnswer(NamedTuple):
 
     Attributes:
         seconds: duration of its last attempt; 0 if not known.
-        time: seconds since the epoch; 0 means the time at which it is stored.
         used: its tokens. They are stored only as a sum over all answers, so ``get`` leaves them 0.
     """
 
@@ -68,7 +66,6 @@ class StoredAnswer(NamedTuple):
     body: bytes
     attempts: int = 1
     seconds: float = 0.0
-    time: float = 0.0
     used: Usage = Usage()
 
 
@@ -106,23 +103,26 @@ class Journal:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.path, self._clock = os.fspath(path), clock
+        self._file = Path(path).resolve()  # SQLite's log is next to the file, not next to a link
         self._lock = threading.RLock()
-        self._indexed = self._last = 0
         self._read = _READ
+        self._indexed = self._last = 0
         self._block = 0  # so many answers are read at once; 0 before the first ``refresh``
         self._ahead: dict[bytes, StoredAnswer] = {}
         self._checkpointed = 0.0
-        self._file = Path(path).resolve()  # SQLite's log is next to the file, not next to a link
-        try:
-            if not read_only:  # SQLite does not say why it cannot write
-                self._file.open("ab").close()
-        except OSError as exc:
-            raise JournalError(f"cannot open {self.path}: {exc.strerror}") from exc
         with self._translated():
-            self._db = self._connect(read_only=read_only)
+            if not read_only:
+                self._file.open("ab").close()  # SQLite would not say why it cannot write
+            self._db = sqlite3.connect(
+                f"{self._file.as_uri()}?mode=ro&immutable=1" if read_only else self._file,
+                timeout=0.3,  # another process may be recovering what a killed run left
+                isolation_level=None,
+                check_same_thread=False,
+                uri=read_only,
+            )
             try:
                 self._check_format() if read_only else self._lock_and_recover()
-                self.answers, *spent = (self._do(_TOTAL) or [(0, 0, 0)])[0]
+                self.answers, *spent = (self.execute(_TOTAL) or [(0, 0, 0)])[0]
                 self._spent = Usage(*spent)
                 if find_answers:
                     self.refresh()
@@ -130,40 +130,28 @@ class Journal:
                 self._db.close()
                 raise
 
-    def _connect(self, *, read_only: bool) -> sqlite3.Connection:
-        return sqlite3.connect(
-            f"{self._file.as_uri()}?mode=ro&immutable=1" if read_only else self._file,
-            timeout=0.3,  # another process may be recovering what a killed run left
-            isolation_level=None,
-            check_same_thread=False,
-            uri=read_only,
-        )
-
     def _lock_and_recover(self) -> None:
         """Lock the file, make the tables of a new one, and recover what a killed run left."""
         for statement in (*_SETTINGS, "BEGIN EXCLUSIVE"):
-            self._do(statement)
-        if self._do("PRAGMA schema_version") == [(0,)]:
+            self.execute(statement)
+        if self.execute("PRAGMA schema_version") == [(0,)]:
             for statement in _TABLES:  # in one transaction: a killed run leaves all tables or none
-                self._do(statement)
-        self._do("COMMIT")
+                self.execute(statement)
+        self.execute("COMMIT")
         self._check_format()
-        self._do("PRAGMA journal_mode=WAL")
-        [(found,), *_] = self._do("PRAGMA quick_check(1)")
+        self.execute("PRAGMA journal_mode=WAL")
+        [(found,), *_] = self.execute("PRAGMA quick_check(1)")
         if found != "ok":
             raise self._damaged(found)
-        self._do("PRAGMA wal_checkpoint(PASSIVE)")
+        self.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def _check_format(self) -> None:
-        found = [self._do(f"PRAGMA {name}")[0][0] for name in ("application_id", "user_version")]
-        if found != [_APPLICATION_ID, _FORMAT]:
+        pragmas = ("PRAGMA application_id", "PRAGMA user_version")
+        if [self.execute(each) for each in pragmas] != [[(_APPLICATION_ID,)], [(_FORMAT,)]]:
             raise JournalError(
                 f"{self.path} is not a journal, or is from another version of codesynth. Choose "
                 "another --journal, or move it away: its answers are then bought again"
             )
-
-    def _do(self, statement: str, *values: object) -> list[Any]:
-        return self._db.execute(statement, values).fetchall()
 
     @staticmethod
     def exists(path: str) -> bool:
@@ -176,12 +164,10 @@ class Journal:
 
         Never call it for a journal that this process holds: that would release its lock.
         """
-        if sys.platform != "linux":
-            return False
+        question = struct.pack("hhqqi", fcntl.F_WRLCK, 0, 0, 0, 0)  # Linux's struct flock
         with open(path, "rb") as file:
-            question = struct.pack(_LOCK, fcntl.F_WRLCK, 0, 0, 0, 0)
             answer = fcntl.fcntl(file, fcntl.F_GETLK, question)
-        return bool(struct.unpack(_LOCK, answer)[0] != fcntl.F_UNLCK)
+        return bool(struct.unpack("hhqqi", answer)[0] != fcntl.F_UNLCK)
 
     def __enter__(self) -> Self:
         return self
@@ -190,36 +176,26 @@ class Journal:
         with self._lock, contextlib.suppress(sqlite3.Error):  # all that matters is committed
             self._db.close()
 
+    def execute(self, statement: str, *values: object) -> list[Any]:
+        """Run one statement; what it changes is on the disk when it returns."""
+        with self._translated():
+            return self._db.execute(statement, values).fetchall()
+
     def get_note(self, name: str) -> str | None:
         """Read a note of this or an earlier run; None if there is none."""
-        with self._translated():
-            for value, check_sum in self._do(
-                "SELECT value, check_sum FROM note WHERE name = ?", name
-            ):
-                if check_sum != _crc(name.encode(), str(value).encode()):
-                    raise self._damaged(f'its note "{name}" was changed')
-                return str(value)
+        for value, check_sum in self.execute(
+            "SELECT value, check_sum FROM note WHERE name = ?", name
+        ):
+            if check_sum != _crc(name.encode(), str(value).encode()):
+                raise self._damaged(f'its note "{name}" was changed')
+            return str(value)
         return None
 
     def set_note(self, name: str, value: str) -> None:
         """Store a note for later runs."""
         if value != self.get_note(name):
-            row = (name, value, _crc(name.encode(), value.encode()))
-            with self.transaction() as db:
-                db.execute("INSERT OR REPLACE INTO note VALUES (?, ?, ?)", row)
-
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Run statements in one transaction, which is on the disk when the block ends."""
-        with self._translated():
-            self._do("BEGIN")
-            try:
-                yield self._db
-                self._do("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):
-                    self._do("ROLLBACK")
-                raise
+            check_sum = _crc(name.encode(), value.encode())
+            self.execute("INSERT OR REPLACE INTO note VALUES (?, ?, ?)", name, value, check_sum)
 
     def spent(self) -> Usage:
         """Return the tokens of all answers."""
@@ -236,14 +212,15 @@ class Journal:
         with self._lock:
             now, rows, number = self._clock(), [], self.answers
             prompt, completion = self._spent.prompt_tokens, self._spent.completion_tokens
-            for key, body, attempts, seconds, when, used in answers:
+            for key, body, attempts, seconds, used in answers:
                 number += 1
                 prompt += used.prompt_tokens
                 completion += used.completion_tokens
                 about = (key, attempts, _crc(key, body, attempts), body)
-                rows.append((number, prompt, completion, when or now, seconds, *about))
-            with self.transaction() as db:
-                db.executemany("INSERT INTO answer VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+                rows.append((number, prompt, completion, now, seconds, *about))
+            with self._translated(), self._db:  # it commits, or rolls back after an error
+                self._db.execute("BEGIN")
+                self._db.executemany("INSERT INTO answer VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
             self.answers, self._spent = number, Usage(prompt, completion)
         self.checkpoint()
 
@@ -251,17 +228,16 @@ class Journal:
         """Make stored answers visible to read-only journals; at most once a second."""
         if abs(self._clock() - self._checkpointed) >= _CHECKPOINT_SECONDS:
             self._checkpointed = self._clock()
-            with self._translated():
-                self._do("PRAGMA wal_checkpoint(PASSIVE)")
+            self.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def refresh(self) -> None:
         """Let ``get`` find all answers stored so far; takes about a microsecond per answer."""
         with self._translated():
             if not self._block:
-                self._do(_PLACE)
-            self._do(_INDEX, self._indexed, self.answers - self._indexed)
+                self.execute(_PLACE)
+            self.execute(_INDEX, self._indexed, self.answers - self._indexed)
             self._indexed = self.answers
-            is_unique = self._do("SELECT count(*) FROM place") == [(self.answers,)]
+            is_unique = self.execute("SELECT count(*) FROM place") == [(self.answers,)]
             self._read = _READ if is_unique else f"{_READ} {_NEWEST}"
             average = self._file.stat().st_size // max(1, self.answers)
             self._block = max(1, min(_BLOCK, _BLOCK_BYTES // (average + 1)))
@@ -279,7 +255,7 @@ class Journal:
     def _read_ahead(self, key: bytes) -> StoredAnswer | None:
         """Read a block of answers: a rerun needs them in nearly the order they were stored in."""
         with self._translated():
-            rows = self._do("SELECT number FROM place WHERE key = ?", key)
+            rows = self.execute("SELECT number FROM place WHERE key = ?", key)
             if not rows:
                 return None
             before, self._last = self._last, rows[0][0]
@@ -289,19 +265,21 @@ class Journal:
                 count = min(self._block, self._indexed + 1 - first)
             if len(self._ahead) > _KEPT_BLOCKS * self._block:
                 self._ahead.clear()
-            for row in self._db.execute(self._read, (first, count)):
-                its_key, body, attempts, seconds, when, check_sum = row
+            for row in self.execute(self._read, first, count):
+                its_key, body, attempts, seconds, check_sum = row
                 if check_sum != _crc(its_key, body, attempts):
                     raise self._damaged("an answer was changed")
-                self._ahead[its_key] = StoredAnswer(its_key, body, attempts, seconds, when)
+                self._ahead[its_key] = StoredAnswer(its_key, body, attempts, seconds)
             return self._ahead.pop(key, None)  # another run may have moved it meanwhile
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
-        """Hold the lock between threads; turn SQLite's errors into ours."""
+        """Hold the lock between threads; turn errors of SQLite and the system into ours."""
         try:
             with self._lock:
                 yield
+        except OSError as exc:
+            raise JournalError(f"cannot open {self.path}: {exc.strerror}") from exc
         except sqlite3.Error as exc:
             code = getattr(exc, "sqlite_errorcode", 0) & 0xFF  # not all of them have one
             if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
@@ -331,14 +309,11 @@ def open_to_read(path: str, *, answers: bool = False) -> Journal:
     if answers and Path(f"{Path(path).resolve()}-wal").exists():
         with contextlib.suppress(BusyError), Journal(path):
             pass  # if another run is using the journal, that run has recovered it
-    for tries_left in reversed(range(_TRIES)):
-        try:
+    for _ in range(_TRIES):
+        with contextlib.suppress(JournalError):  # while a run is writing, it may look damaged
             return Journal(path, read_only=True, find_answers=answers)
-        except JournalError:  # while a run is writing, it may look damaged
-            if not tries_left:
-                raise
         time.sleep(_TRY_SECONDS)
-    raise AssertionError
+    return Journal(path, read_only=True, find_answers=answers)
 
 
 def _crc(key: bytes, body: bytes, attempts: int = 1) -> int:

@@ -30,9 +30,7 @@ class Parsed(NamedTuple):
 
 
 Fill: TypeAlias = Callable[[Record, str], str | Failure]
-"""Writes a prompt from a row and the text that ``Operator.read`` found in it."""
-Parse: TypeAlias = Callable[[str, str], Parsed | Failure]
-"""Reads an answer's text; the second text is the row's instruction, or empty."""
+"""Writes a prompt from a row and its instruction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,28 +40,28 @@ class Operator:
     Attributes:
         columns: names of the new columns, as far as they are known before the answer.
         fill: writes the prompt.
-        parse: reads the answer.
-        read: reads the row's instruction: a text, or a conversation that is sent as it is. It
-            returns None if the row has none, and only the filled template says what is asked.
+        parse: reads an answer's text; the second text is the row's instruction.
+        read: reads the row's instruction: a text, or a conversation that is sent as it is; empty
+            if only the filled template says what is asked.
     """
 
     columns: tuple[str, ...]
     fill: Fill
-    parse: Parse
-    read: Callable[[Record], str | list[Message] | Failure | None] = lambda _: None
+    parse: Callable[[str, str], Parsed | Failure]
+    read: Callable[[Record], str | list[Message] | Failure] = lambda _: ""
 
     def prompt(self, record: Record) -> str | list[Message] | Failure:
         """Write the prompt of a row, or take a whole conversation from it."""
         said = self.read(record)
-        return said if isinstance(said, list | Failure) else self.fill(record, said or "")
+        return self.fill(record, said) if isinstance(said, str) else said
 
-    def instruction(self, record: Record) -> str | None:
+    def instruction(self, record: Record) -> str:
         """Read the row's instruction; of a conversation, the last user message."""
         said = self.read(record)
         if isinstance(said, list):
             texts = [turn.get("content") for turn in said if turn["role"] == "user"]
-            said = texts[-1] if texts else None
-        return said if isinstance(said, str) else None
+            return texts[-1] if texts and isinstance(texts[-1], str) else ""
+        return said if isinstance(said, str) else ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -73,8 +71,7 @@ class ChatTask:
     Attributes:
         screen: says why a row with this instruction is not sent; None sends all rows.
         reasoning_key, answer_key, messages_key: more new columns; see the options of these names.
-        meta: fields of the ``_codesynth`` object that are the same for all rows; None writes no
-            such object.
+        meta: fields of ``_codesynth`` that are the same for all rows; None writes no such column.
     """
 
     operator: Operator
@@ -95,10 +92,8 @@ class ChatTask:
         prompt = self.operator.prompt(record)
         if isinstance(prompt, Failure):
             return prompt
-        if self.screen is not None and (instruction := self.operator.instruction(record)):
-            failure = self.screen(instruction)
-            if failure is not None:
-                return failure
+        if self.screen and (failure := self.screen(self.operator.instruction(record))) is not None:
+            return failure
         turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         if self.system_prompt is not None and turns[0]["role"] != "system":
             turns = [{"role": "system", "content": self.system_prompt}, *turns]
@@ -108,11 +103,11 @@ class ChatTask:
         return Question(body, identity, turns)
 
     def columns(self, response: Response) -> dict[str, Any] | Failure:
-        """Read the new columns from an answer."""
+        """Read the new columns from a response that has an answer."""
         answer, record = response.answer, response.request.record
         if answer is None:
             raise ValueError("the response has no answer")
-        parsed = self.operator.parse(answer.text, self.operator.instruction(record) or "")
+        parsed = self.operator.parse(answer.text, self.operator.instruction(record))
         if isinstance(parsed, Failure):
             return parsed
         columns = parsed.columns
@@ -128,17 +123,21 @@ class ChatTask:
             columns[META_KEY] = {**self._about(response, answer), **parsed.about}
         return columns
 
+    def subject(self, record: Record, columns: Mapping[str, Any]) -> str:
+        """Choose the text that the filters look at: the operator's one column, or all of them."""
+        values = {name: columns[name] for name in self.operator.columns or columns}
+        first = next(iter(values.values()))
+        return first if len(values) == 1 and isinstance(first, str) else dumps(values).decode()
+
     def _chat(self, request: Request, columns: Mapping[str, Any]) -> list[Message]:
         """Write the row as a chat: the row's instruction and the new column."""
         turns = [turn for turn in request.messages if turn["role"] != "system"]
-        instruction = self.operator.instruction(request.record)
-        if instruction is not None and len(turns) == 1:
+        if len(turns) == 1 and (instruction := self.operator.instruction(request.record)):
             turns = [{"role": "user", "content": instruction}]
         return [*turns, {"role": "assistant", "content": self.subject(request.record, columns)}]
 
     def _about(self, response: Response, answer: Answer) -> dict[str, Any]:
-        record = response.request.record
-        params = self.params.body("", [])
+        record, params = response.request.record, self.params.body("", [])
         return {
             "model": answer.model or self.model,
             **(self.meta or {}),
@@ -150,13 +149,6 @@ class ChatTask:
             "params": {k: v for k, v in params.items() if k not in ("model", "messages")},
             "prompt_sha256": sha256(dumps(response.request.messages)).hexdigest(),
         }
-
-    def subject(self, record: Record, columns: Mapping[str, Any]) -> str:
-        """Choose the text that the filters look at: the operator's one column, or all of them."""
-        names = self.operator.columns
-        if len(names) == 1 and isinstance(columns.get(names[0]), str):
-            return str(columns[names[0]])
-        return dumps({name: columns[name] for name in names or columns}).decode()
 
 
 def _find_existing(record: Record, keys: Iterable[str | None]) -> Failure | None:

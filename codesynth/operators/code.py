@@ -8,24 +8,13 @@ from codesynth.models import Failure, Message, Record
 from codesynth.operators.chat import Fill, Operator, Parsed
 from codesynth.operators.extract import extract_code
 from codesynth.operators.languages import Language
-from codesynth.operators.templates import Template
+from codesynth.operators.templates import Template, column_of
 from codesynth.storage.columns import read_text
 
-INPUT_KEYS = ("instruction", "generated_instruction")
-"""Columns that are read if no column is named: the first one that a row has."""
 
-
-def instruction_key(record: Record, input_key: str | None) -> str:
-    """Choose the column that holds the instruction."""
-    if input_key is not None:
-        return input_key
-    first, second = INPUT_KEYS
-    return second if first not in record.fields and second in record.fields else first
-
-
-def read_instruction(record: Record, input_key: str | None) -> str | list[Message] | Failure:
+def read_instruction(record: Record, input_key: str) -> str | list[Message] | Failure:
     """Read the column with the instruction: a text, or a conversation."""
-    key = instruction_key(record, input_key)
+    key = column_of(record.fields, input_key)
     turns = record.fields.get(key)
     if not isinstance(turns, list):
         return read_text(record, key)
@@ -52,15 +41,16 @@ def fill_instruction(template: Template, placeholder: str = "instruction") -> Fi
 
 def code_operator(
     fill: Fill,
-    input_key: str | None = None,
+    input_key: str = "instruction",
     output_key: str = "generated_code",
     language: Language | None = None,
 ) -> Operator:
     """Make the operator that asks for the code that each row's instruction describes.
 
     Args:
-        input_key: the column with the instruction, or with a conversation to send; None takes
-            the first of ``INPUT_KEYS``.
+        fill: writes the prompt.
+        input_key: the column with the instruction, or with a conversation to send.
+        output_key: the column with the code.
         language: the language of the code; None finds it in the instruction and the answer.
     """
 

@@ -8,25 +8,25 @@ servings stream. Of foreign ones it takes ``storage.read("dict")``, ``storage.wr
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 from codesynth import pipeline
 from codesynth.errors import ConfigError, RunError
 from codesynth.models import Answer, Failure, Record, Request, Response, Stats
 from codesynth.operators.chat import ChatTask, Fill, Operator
 from codesynth.operators.code import code_operator, fill_instruction
-from codesynth.operators.generic import parse_text
+from codesynth.operators.generic import text_operator
 from codesynth.operators.instructions import (
     EXAMPLES,
     check_pool,
     few_shot_records,
     fill_examples,
     instructions_operator,
-    sample,
 )
-from codesynth.operators.templates import REQUIRED, check_first, load_template
+from codesynth.operators.templates import REQUIRED, load_template
 from codesynth.serving import ChatServing, LLMServing, ResponseStream
 from codesynth.serving.answers import split_reasoning
 from codesynth.serving.stream import IteratorStream
@@ -36,25 +36,12 @@ from codesynth.storage.columns import read_text
 _CHUNK = 1000
 """Prompts that a foreign serving gets at a time: it cannot take them one by one."""
 
-
-class _PromptBuilder(Protocol):
-    def build_prompt(self, **values: Any) -> str: ...
-
-
-class _ForeignServing(Protocol):
-    @property
-    def generate_from_input(self) -> Callable[..., list[Any]]: ...
-
-
-class _ForeignStorage(Protocol):
-    def read(self, output_type: str) -> Any: ...
-
-    def write(self, data: Any) -> Any: ...
-
-
-Serving: TypeAlias = LLMServing | _ForeignServing
-Storage: TypeAlias = JSONLStorage | _ForeignStorage
-PromptTemplate: TypeAlias = str | _PromptBuilder | None
+Serving: TypeAlias = LLMServing | Any
+"""One of ours, or an object with ``generate_from_input(prompts)``."""
+Storage: TypeAlias = JSONLStorage | Any
+"""Ours, or an object with ``read("dict")`` and ``write(rows)``."""
+PromptTemplate: TypeAlias = Any
+"""None (the built-in one), a text with placeholders, or an object with ``build_prompt``."""
 
 
 class _Generator:
@@ -62,7 +49,6 @@ class _Generator:
 
     _built_in = ""
     """Name of the template that is used where none is given."""
-    _check: Callable[[Iterable[Record]], Iterable[Record]] = iter
     _wishes: Mapping[str, Any] = {}
     """Further arguments for a serving, such as ``system_prompt``, by DataFlow's names."""
 
@@ -73,25 +59,23 @@ class _Generator:
         if prompt_template is None or isinstance(prompt_template, str):
             template = load_template(self._built_in, prompt_template)
             self._fill = fill_instruction(template, placeholder)
-            self._check = partial(check_first, template=template, filled=[placeholder])
         else:
-            build = prompt_template.build_prompt
-            self._fill = lambda _, text: str(build(**{placeholder: text}))
+            self._fill = lambda _, text: str(prompt_template.build_prompt(**{placeholder: text}))
 
     def _run_column(self, storage: Storage, input_key: str, output_key: str) -> list[str]:
         """Ask about the text in one column of each row; the answer's text is the new column."""
         read = partial(_read, key=input_key)
-        return self._run(storage, Operator((output_key,), self._fill, parse_text(output_key), read))
+        return self._run(storage, replace(text_operator(self._fill, output_key), read=read))
 
     def _run(self, storage: Storage, operator: Operator) -> list[str]:
         """Write the rows of a storage with new columns; return the names of these."""
         if isinstance(storage, JSONLStorage):
-            return self._stream(storage, operator, self._check(storage.records()))
+            return self._stream(storage, operator, storage.records())
         rows = [dict(row) for row in storage.read("dict")]
         for key in operator.columns:
             if any(key in row for row in rows):
                 raise ConfigError(f'the rows already have "{key}". Choose another output_key')
-        records = self._check(Record(i, b"{}", row) for i, row in enumerate(rows))
+        records = (Record(i, b"{}", row) for i, row in enumerate(rows))
         return self._fill_in(storage, operator, records, rows)
 
     def _stream(
@@ -99,37 +83,32 @@ class _Generator:
     ) -> list[str]:
         """Write rows and failures to files as they come, in order."""
         serving, task = self._serving_and_task(operator)
-        stats, stop, first = Stats(), pipeline.Stop(), ""
-
-        def note(record: Record, failure: Failure) -> None:
-            nonlocal first
-            first = first or f"{record.where}: {failure.kind}: {failure.message}"
-
+        stats, stop = Stats(), pipeline.Stop()
         with storage.open() as files:
             files.start()
-            pipeline.run(records, task, serving, files, stats=stats, stop=stop, on_failure=note)
+            pipeline.run(records, task, serving, files, stats=stats, stop=stop)
             files.commit()
         if stats.failed == stats.rows > 0:
-            raise RunError(f"all {stats.rows} rows failed; the first: {first}")
+            raise RunError(f"all {stats.rows} rows failed; {stats.describe_first_failure()}")
         return list(operator.columns)
 
     def _fill_in(
         self,
-        storage: _ForeignStorage,
+        storage: Storage,
         operator: Operator,
         records: Iterable[Record],
-        rows: Sequence[Mapping[str, Any]],
+        rows: Iterable[Mapping[str, Any]],
     ) -> list[str]:
         """Write rows with new columns to a foreign storage; None in the columns of a failed row."""
         serving, task = self._serving_and_task(operator)
-        new: list[dict[str, Any]] = [dict.fromkeys(operator.columns) for _ in rows]
+        written = [{**row, **dict.fromkeys(operator.columns)} for row in rows]
         requests = pipeline.make_requests(records, task, Stats(), pipeline.Stop())
         with serving.generate(requests) as stream:
             for response in stream:
                 columns = pipeline.read_response(response, task)
                 if not isinstance(columns, Failure):
-                    new[response.request.position] = columns
-        storage.write([{**row, **columns} for row, columns in zip(rows, new, strict=True)])
+                    written[response.request.position] |= columns
+        storage.write(written)
         return list(operator.columns)
 
     def _serving_and_task(self, operator: Operator) -> tuple[LLMServing, ChatTask]:
@@ -164,8 +143,6 @@ class CodeInstructionGenerator(_Generator):
     ['generated_instruction']
     """
 
-    _built_in = "code_instruction_generate"
-
     def __init__(
         self,
         llm_serving: Serving,
@@ -175,15 +152,16 @@ class CodeInstructionGenerator(_Generator):
         *,
         seed: int = 0,
     ) -> None:
-        super().__init__(llm_serving, prompt_template)
+        self.llm_serving, self.prompt_template = llm_serving, prompt_template
         self.num_few_shot, self.num_generate, self.seed = num_few_shot, num_generate, seed
         if prompt_template is None or isinstance(prompt_template, str):
-            self._fill = fill_examples(load_template(self._built_in, prompt_template))
+            self._fill = fill_examples(load_template("code_instruction_generate", prompt_template))
         else:
-            build = prompt_template.build_prompt
-            self._fill = lambda record, _: str(
-                build(few_shot_examples=[{"instruction": s} for s in record.fields[EXAMPLES]])
-            )
+            self._fill = self._build_prompt
+
+    def _build_prompt(self, record: Record, _: str) -> str:
+        examples = [{"instruction": text} for text in record.fields[EXAMPLES]]
+        return str(self.prompt_template.build_prompt(few_shot_examples=examples))
 
     def run(
         self, storage: Storage, input_key: str = "prompt", output_key: str = "generated_instruction"
@@ -208,8 +186,8 @@ class CodeInstructionGenerator(_Generator):
 
     def _records(self, pool: Sequence[str], lines: Callable[[int], int]) -> Iterator[Record]:
         check_pool(len(pool), self.num_few_shot)
-        choose = partial(sample, self.seed, size=len(pool), k=self.num_few_shot)
-        return few_shot_records(pool, lines, range(self.num_generate), choose)
+        parts = [(range(len(pool)), self.num_few_shot)]
+        return few_shot_records(pool, lines, range(self.num_generate), self.seed, parts)
 
 
 class CodeInstructionToCodeGenerator(_Generator):
@@ -228,15 +206,13 @@ class CodeInstructionToCodeGenerator(_Generator):
     ) -> list[str]:
         """Read rows from ``storage``, write them with the new column; return the column's name.
 
-        The default ``input_key`` reads ``generated_instruction`` where a row has no
-        ``instruction``.
+        ``generated_instruction`` is read where a row has no ``instruction``.
 
         Raises:
             ConfigError: rows have that column already, in a storage without a place for failures.
             RunError: every row failed, or the endpoint answers no request.
         """
-        key = None if input_key == "instruction" else input_key
-        return self._run(storage, code_operator(self._fill, key, output_key))
+        return self._run(storage, code_operator(self._fill, input_key, output_key))
 
 
 class CodeCodeToInstructionGenerator(_Generator):
@@ -325,25 +301,25 @@ def _read(record: Record, key: str) -> str | Failure:
     return Failure("not_a_string", f'"{key}" has no message with the role "user"')
 
 
+@dataclass(frozen=True)
 class _FromInput:
     """Makes an ``LLMServing`` of a function that answers a list of prompts."""
 
-    def __init__(self, ask: Callable[[list[str]], list[Any]]) -> None:
-        self._ask = ask
+    ask: Callable[[list[str]], list[Any]]
 
     def generate(self, requests: Iterable[Request | Response]) -> ResponseStream:
-        return IteratorStream(self._answers(requests))
+        return IteratorStream(self._answers(iter(requests)))
 
-    def _answers(self, items: Iterable[Request | Response]) -> Generator[Response, None, None]:
-        iterator = iter(items)
-        while chunk := list(islice(iterator, _CHUNK)):
+    def _answers(self, items: Iterator[Request | Response]) -> Generator[Response, None, None]:
+        while chunk := list(islice(items, _CHUNK)):
             yield from (item for item in chunk if isinstance(item, Response))
             requests = [item for item in chunk if isinstance(item, Request)]
             prompts = [str(request.messages[-1]["content"]) for request in requests]
-            texts = self._ask(prompts) if prompts else []
+            texts = self.ask(prompts) if prompts else []
             for request, text in zip(requests, texts, strict=True):
                 if isinstance(text, str):
                     reasoning, said = split_reasoning(text)
+                    said = said.removeprefix("<answer>").removesuffix("</answer>")  # DataFlow's way
                     yield Response(request, answer=Answer(said, reasoning or None))
                 else:
                     yield Response(request, error=Failure("empty", "the serving gave no answer"))

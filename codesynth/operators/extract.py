@@ -70,21 +70,23 @@ def find_blocks(text: str) -> list[Block]:
     More than CommonMark allows, a fence may have any indent, and a block may contain blocks that
     name a language.
     """
-    first = text.find("```")
-    if "~" not in text:  # as in nearly all answers
-        if first < 0:
-            return []
-        if (block := _only_block(text, first)) is not None:
-            return [block]
+    parts = text.split("```", 3)
+    if len(parts) == 3 and "~" not in text:  # as in nearly all answers: a quick way
+        before, fenced, after = parts
+        info, _, code = fenced.partition("\n")
+        is_alone = before[-1:] in ("", "\n") and code[-1:] == "\n" and after[:1] in ("", "\n")
+        if is_alone and (not info or info.isalnum()):
+            return [Block(language_of(info), code[:-1], len(before), len(text) - len(after))]
     blocks: list[Block] = []
-    opening, margin, depth = None, 0, 0
+    opening, depth = None, 0
     for fence in islice(_FENCE.finditer("\n" + text), _MOST):
         indent, run, info = fence.groups()
-        width = len(indent.expandtabs(4))
         if opening is None:
             if _INDENT.fullmatch(indent):
-                opening, margin, depth = fence, width, 0
-        elif run.startswith(opening[2]) and width < margin + 4 and not indent.strip():
+                opening, depth = fence, 0
+        elif indent.strip() or _width(indent) > _width(opening[1]) + 3:
+            continue
+        elif run.startswith(opening[2]):
             if info.strip():
                 depth += " " not in info.strip()
             elif depth:
@@ -95,28 +97,19 @@ def find_blocks(text: str) -> list[Block]:
     return blocks if opening is None else [*blocks, _block(text, opening, None)]
 
 
-def _only_block(text: str, start: int) -> Block | None:
-    """Find the block quickly if it is the only one and has no indent; else None."""
-    stop, code = text.find("```", start + 3), text.find("\n", start) + 1
-    info = text[start + 3 : code - 1]
-    is_usual = (
-        (start == 0 or text[start - 1] == "\n")
-        and text[stop - 1] == "\n"
-        and text[stop + 3 : stop + 4] in ("", "\n")
-        and (info.isalnum() or not info)
-        and 0 < code <= stop
-        and text.find("```", stop + 3) < 0
-    )
-    return Block(language_of(info), text[code : stop - 1], start, stop + 3) if is_usual else None
+def _width(indent: str) -> int:
+    return len(indent.expandtabs(4))
 
 
 def _block(text: str, opening: re.Match[str], closing: re.Match[str] | None) -> Block:
     last, stop = (closing.start() - 1, closing.end() - 1) if closing else (len(text), len(text))
-    code, indent, info = text[opening.end() : last], opening[1], opening[3]
-    code = code.removesuffix("\r") if closing and info.endswith("\r") else code
+    indent, _, info = opening.groups()
+    code = text[opening.end() : last]
+    if closing and info.endswith("\r"):
+        code = code.removesuffix("\r")
     if indent:  # the lines of the block have the same indent as its fence
         same = f"{indent}|" if indent.isspace() else ""
-        code = re.sub(rf"(?m)^(?:{same} {{1,{len(indent.expandtabs(4))}}})", "", code)
+        code = re.sub(rf"(?m)^(?:{same} {{1,{_width(indent)}}})", "", code)
     return Block(language_of(info), code, opening.start(), stop)
 
 
@@ -140,7 +133,7 @@ def extract_code(text: str, instruction: str, language: Language | None) -> Extr
 
 def _choose(blocks: list[Block], instruction: str, language: Language | None) -> Block:
     blocks = [block for block in blocks if block.text not in instruction] or blocks
-    code = [block for block in blocks if not BESIDE_CODE.fullmatch(block.language)]
+    code = [block for block in blocks if block.language not in BESIDE_CODE]
     if language is None:
         names = [block.language for block in code if block.language] or [PYTHON.name]
         is_python = PYTHON.name in names and _NAMES_PYTHON.search(instruction)

@@ -27,7 +27,7 @@ def instructions_operator(fill: Fill, output_key: str = "generated_instruction")
 
 def fill_examples(template: Template) -> Fill:
     """Make the function that writes a prompt from a row of ``few_shot_records``."""
-    template.check(["examples"])
+    template.fill({"examples": ""})  # {examples} must be its only placeholder
     return lambda record, _: template.fill({"examples": format_examples(record.fields[EXAMPLES])})
 
 
@@ -44,7 +44,8 @@ def few_shot_records(
     pool: Sequence[str],
     lines: Callable[[int], int],
     numbers: Iterable[int],
-    choose: Callable[[int], Sequence[int]],
+    seed: int,
+    parts: Sequence[tuple[range, int]],
 ) -> Iterator[Record]:
     """Yield a Record for each instruction to ask for, with its examples.
 
@@ -52,34 +53,28 @@ def few_shot_records(
         pool: the texts to choose from.
         lines: returns the line number, in its file, of a text of the pool.
         numbers: the numbers of the prompts to make.
-        choose: returns the examples of a prompt, as numbers in the pool.
+        seed: see ``sample``.
+        parts: see ``sample``.
     """
     for i in numbers:
-        chosen = choose(i)
+        chosen = sample(seed, i, parts)
         fields = {EXAMPLES: [pool[n] for n in chosen]}
         yield Record(i, b"{}", fields, examples=tuple(map(lines, chosen)))
 
 
-def sample(seed: int, i: int, size: int, k: int) -> list[int]:
-    """Choose the examples of prompt ``i``: ``k`` of ``size``, none twice.
+def sample(seed: int, i: int, parts: Sequence[tuple[range, int]]) -> list[int]:
+    """Choose the examples of prompt ``i``, none twice; from several parts in mixed order.
 
     The result depends on the arguments alone, not on concurrency, restarts or shards.
-    """
-    return random.Random(f"{seed}:{i}").sample(range(size), k)  # noqa: S311 - not for secrets
-
-
-def mix(seed: int, i: int, human: int, generated: int, ratio: tuple[int, int]) -> list[int]:
-    """Choose the examples of prompt ``i`` from two pools, none twice, in mixed order.
-
-    Self-instruct (https://arxiv.org/abs/2212.10560) takes 6 human-written ones and 2 generated.
 
     Args:
-        human: size of the first pool, whose rows have the numbers below it.
-        generated: size of the second pool, whose rows have the numbers from there on.
-        ratio: how many to take from each.
+        seed: of the whole job.
+        i: number of the prompt.
+        parts: parts of the pool, and how many to take from each. Self-instruct
+            (https://arxiv.org/abs/2212.10560) takes 6 human-written ones and 2 generated.
     """
     rng = random.Random(f"{seed}:{i}")  # noqa: S311 - not for secrets
-    chosen = rng.sample(range(human), ratio[0])
-    chosen += rng.sample(range(human, human + generated), ratio[1])
-    rng.shuffle(chosen)
+    chosen = [n for part, count in parts for n in rng.sample(part, count)]
+    if len(parts) > 1:
+        rng.shuffle(chosen)
     return chosen

@@ -8,9 +8,8 @@ prompts.
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -18,11 +17,12 @@ from typing import Self
 
 from codesynth.codec import dumps
 from codesynth.errors import ConfigError
-from codesynth.models import Failure, Record
+from codesynth.models import Failure
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-PROMPTS = (_PACKAGE / "prompts", _PACKAGE.parent / "prompts")
-"""Where templates are: in a wheel, and in a checkout or an editable install."""
+_PLACES = (_PACKAGE / "prompts", _PACKAGE.parent / "prompts")  # in a wheel, in a checkout
+PROMPTS = next((folder for folder in _PLACES if folder.is_dir()), _PLACES[0])
+"""The folder of the built-in templates."""
 REQUIRED = {
     "code_instruction_generate": "examples",
     "code_instruction_to_code": "instruction",
@@ -32,20 +32,26 @@ REQUIRED = {
 }
 """The placeholder that a text given in place of a built-in template must have."""
 
-STAND_INS = {"instruction": "generated_instruction", "code": "generated_code"}
-"""Columns that are read where a row has none with the placeholder's own name."""
-
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}\r\n]*)\}|[{}]")
-_BACKTICKS = re.compile(r"`{3,}")
+_COLUMN = re.compile(r"(?!\d+$)[^.[!:]+")
 
 
-@dataclass(frozen=True, slots=True)
+def column_of(columns: Collection[str], name: str) -> str:
+    """Choose a row's column; ``generated_instruction`` stands in for ``instruction``, and so on."""
+    if name in columns:
+        return name
+    generated = f"generated_{name}"
+    return generated if generated in columns else name
+
+
+@dataclass(slots=True)
 class Template:
     """A text with placeholders.
 
     Attributes:
         name: where it comes from, for messages.
         pieces: text, name, text, name, ..., text.
+        fits: a row had all its columns.
 
     >>> template = Template.parse("Say {what}.", "demo")
     >>> template.fill({"what": "{hi}"})
@@ -54,6 +60,7 @@ class Template:
 
     name: str
     pieces: tuple[str, ...]
+    fits: bool = False
 
     @classmethod
     def parse(cls, text: str, name: str, required: str | None = None) -> Self:
@@ -62,43 +69,42 @@ class Template:
         for token in _TOKEN.finditer(text):
             pieces[-1] += text[end : token.start()]
             end = token.end()
-            if token[0] in ("{{", "}}"):
-                pieces[-1] += token[0][0]
-            elif fault := _fault(token[0], token[1]):
-                line = text.count("\n", 0, token.start()) + 1
-                raise ConfigError(f"{name}:{line}: {fault}")
+            brace, column = token[0], token[1]
+            if brace in ("{{", "}}"):
+                pieces[-1] += brace[0]
+            elif column and ("|" in column or _COLUMN.fullmatch(column)):
+                pieces += [column, ""]
             else:
-                pieces += [token[1], ""]
+                line = text.count("\n", 0, token.start()) + 1
+                fault = f'lone "{brace}"'
+                if column is not None:
+                    fault = f"placeholder {brace} is not the name of a column"
+                fix = f"Write {brace[0] * 2} for a brace that is text"
+                raise ConfigError(f"{name}:{line}: {fault}. {fix}")
         pieces[-1] += text[end:]
         if required is not None and required not in pieces[1::2]:
             raise ConfigError(f"{name}:1: missing placeholder {{{required}}}")
         return cls(name, tuple(pieces))
 
-    def check(self, columns: Collection[str]) -> None:
-        """Make sure that each placeholder is one of the columns; ConfigError if not."""
-        for place, name in enumerate(self.pieces):
-            if place % 2 and "|" not in name and {name, STAND_INS.get(name)}.isdisjoint(columns):
-                line = 1 + sum(text.count("\n") for text in self.pieces[:place:2])
-                known = ", ".join(f"{{{column}}}" for column in sorted(columns))
-                where = f"{self.name}:{line}"
-                raise ConfigError(f"{where}: unknown placeholder {{{name}}}; known: {known}")
-
     def fill(self, values: Mapping[str, object]) -> str | Failure:
-        """Put values in, a str as it is and anything else as JSON; a missing one is a Failure."""
+        """Put values in, a str as it is and anything else as JSON; a missing one is a Failure.
+
+        Raises:
+            ConfigError: one is missing from the first row, so the template does not fit the rows.
+        """
         pieces, filled, drawn = list(self.pieces), [], []
         for place in range(1, len(pieces), 2):
             name = pieces[place]
             if "|" in name:
                 drawn.append(place)
                 continue
-            column = name if name in values else STAND_INS.get(name, name)
+            column = column_of(values, name)
             if column not in values:
-                return Failure(
-                    "missing_key", f"the template's {{{name}}} is not a column of the row"
-                )
+                return self._miss(place, values)
             value = values[column]
             pieces[place] = value if isinstance(value, str) else dumps(value).decode()
             filled.append(pieces[place])
+        self.fits = True
         if drawn:
             digest = blake2b("\0".join(filled).encode("utf-8", "surrogatepass")).digest()
             number = int.from_bytes(digest)
@@ -108,16 +114,14 @@ class Template:
                 pieces[place] = alternatives[chosen]
         return "".join(pieces)
 
-
-def _fault(token: str, name: str | None) -> str | None:
-    """Say what is wrong with a brace or placeholder, if something is."""
-    if name is None:
-        return f'lone "{token}". Write {token * 2} for a brace that is text'
-    if "|" in name or re.fullmatch(r"(?!\d+$)[^.[!:]+", name):
-        return None
-    wrong = 'it is empty, a number, or has ".", "[", "!" or ":" in it'
-    fix = "Write {{ for a brace that is text"
-    return f"placeholder {token} is not the name of a column: {wrong}. {fix}"
+    def _miss(self, place: int, values: Mapping[str, object]) -> Failure:
+        name = self.pieces[place]
+        if self.fits:
+            words = f"the template's {{{name}}} is not a column of the row"
+            return Failure("missing_key", words)
+        line = 1 + "".join(self.pieces[:place]).count("\n")
+        known = ", ".join(f"{{{column}}}" for column in sorted(values))
+        raise ConfigError(f"{self.name}:{line}: unknown placeholder {{{name}}}; known: {known}")
 
 
 def load_template(
@@ -136,26 +140,24 @@ def find_template(name_or_path: str) -> tuple[str, str]:
     with or without ``.txt``, then as a file.
     """
     path, shown = Path(name_or_path), name_or_path
-    if "/" not in name_or_path and os.sep not in name_or_path:
-        name = f"{name_or_path.removesuffix('.txt')}.txt"
-        built_in = next((each / name for each in PROMPTS if (each / name).is_file()), None)
-        if built_in is not None:
-            path, shown = built_in, f"prompts/{name}"
-        elif not path.exists():
-            there = ", ".join(template_names())
-            raise ConfigError(f'no template "{name_or_path}". Known: {there}. Or give a path')
+    name = name_or_path.removesuffix(".txt")
+    if name in template_names():
+        path, shown = PROMPTS / f"{name}.txt", f"prompts/{name}.txt"
+    elif "/" not in name_or_path and not path.exists():
+        known = ", ".join(template_names())
+        raise ConfigError(f'no template "{name_or_path}". Known: {known}. Or give a path')
     try:
         return path.read_bytes().decode("utf-8-sig"), shown
-    except UnicodeDecodeError as exc:
-        reason = f"it is not UTF-8: {exc.reason} at byte {exc.start}"
-    except (OSError, ValueError) as exc:
-        reason = str(getattr(exc, "strerror", None) or exc)
+    except OSError as exc:
+        reason = exc.strerror
+    except ValueError as exc:
+        reason = f"it is not UTF-8: {exc}"
     raise ConfigError(f"cannot read template {shown}: {reason}")
 
 
 def template_names() -> list[str]:
     """List the built-in templates."""
-    return sorted({path.stem for folder in PROMPTS for path in folder.glob("*.txt")})
+    return sorted(path.stem for path in PROMPTS.glob("*.txt"))
 
 
 def format_examples(examples: Sequence[str]) -> str:
@@ -164,26 +166,10 @@ def format_examples(examples: Sequence[str]) -> str:
     >>> format_examples(["Add two numbers."])
     '### Example 1\n```\nAdd two numbers.\n```'
     """
-    runs = (run for example in examples for run in _BACKTICKS.findall(example))
+    runs = re.findall("`{3,}", "\n".join(examples))
     fence = "`" * (1 + max(map(len, runs), default=2))
     blocks = []
     for number, example in enumerate(examples, 1):
         end = "" if example.endswith("\n") else "\n"
         blocks.append(f"### Example {number}\n{fence}\n{example}{end}{fence}")
     return "\n\n".join(blocks)
-
-
-def check_first(
-    records: Iterable[Record], template: Template, filled: Collection[str] = ()
-) -> Iterator[Record]:
-    """Pass records on; ConfigError if a placeholder is not a column of the first readable record.
-
-    Args:
-        filled: further placeholders, which need no column.
-    """
-    is_checked = False
-    for record in records:
-        if not is_checked and record.error is None:
-            is_checked = True
-            template.check({*filled, *record.fields})
-        yield record

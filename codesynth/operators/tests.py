@@ -10,56 +10,37 @@ from typing import NamedTuple
 
 from codesynth.models import Failure, Record
 from codesynth.operators.chat import Operator, Parsed
-from codesynth.operators.code import instruction_key
 from codesynth.operators.extract import extract_code
 from codesynth.operators.languages import PYTHON, first_error
-from codesynth.operators.templates import Template
+from codesynth.operators.templates import Template, column_of
 from codesynth.storage.columns import read_text
-
-FILLED = ("instruction", "signature_rule", "num_tests")
-"""Placeholders of a template for tests that need no column."""
 
 _STUB = re.compile(
     r"^(?:async +)?(?:def|class) +\w[^\n]*(?:\n[^\n]*){0,30}?:(?=\s*(?:$|\n|\.\.\.|#))",
     re.MULTILINE,
 )
 _FIRST_LINE = re.compile(r"^(?=[^\s#)\]}])", re.MULTILINE)
-_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-_DEFINITIONS = (*_FUNCTIONS, ast.ClassDef)
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 class _Statement(NamedTuple):
     node: ast.stmt
     text: str
 
-    @property
-    def is_test(self) -> bool:
-        if isinstance(self.node, _FUNCTIONS):
-            return self.node.name.startswith("test")
-        return isinstance(self.node, ast.Assert)
-
 
 def tests_operator(
-    template: Template,
-    input_key: str | None,
-    output_key: str,
-    num_tests: int,
-    dropped: Counter[str],
+    template: Template, input_key: str, output_key: str, num_tests: int, dropped: Counter[str]
 ) -> Operator:
     """Make the operator that asks for tests of what each row's instruction describes.
 
     The new columns are the list of tests and ``signature``. Each test compiles by itself. The
     signature is the line that a solution must define; it is taken from the instruction if that
     has one, else from the answer. A test that does not compile, asserts nothing or does not use
-    the name in the signature is dropped.
-
-    Args:
-        num_tests: tests to ask for; further ones are dropped.
-        dropped: counts the dropped tests by reason.
+    the name in the signature is dropped, and counted in ``dropped`` by the reason.
     """
 
     def read(record: Record) -> str | Failure:
-        return read_text(record, instruction_key(record, input_key))
+        return read_text(record, column_of(record.fields, input_key))
 
     def fill(record: Record, text: str) -> str | Failure:
         signature = find_signature(text)
@@ -74,12 +55,12 @@ def tests_operator(
         if isinstance(found, Failure):
             return found
         statements, broken = _split(found.code)
-        others = (each for each in statements if isinstance(each.node, _DEFINITIONS))
-        first = next((each.text for each in others if not each.is_test), "")
-        signature = find_signature(instruction) or find_signature(first)
+        tests = [each for each in statements if _is_test(each.node)]
+        others = [each.text for each in statements if each not in tests]
+        signature = find_signature(instruction) or find_signature("\n".join(others))
         if signature is None:
             return Failure("no_code", "the answer does not say what the code must define")
-        kept, faults = _choose_tests(statements, _name_of(signature))
+        kept, faults = _choose(tests, statements, _name_of(signature))
         faults["tests that do not compile"] = broken
         dropped.update(faults)
         if not kept:
@@ -124,25 +105,27 @@ def _split(code: str) -> tuple[list[_Statement], int]:
     statements: list[_Statement] = []
     broken = 0
     for piece in pieces:
-        if (body := _parse(piece)) is None:
-            broken += 1
-            continue
-        lines = piece.split("\n")
-        for node in body:
-            decorators = node.decorator_list if isinstance(node, _DEFINITIONS) else []
-            first = min([node.lineno, *(each.lineno for each in decorators)])
-            text = "\n".join(lines[first - 1 : node.end_lineno])
-            statements.append(_Statement(node, text))
+        lines, body = piece.split("\n"), _parse(piece)
+        broken += body is None
+        for node in body or ():
+            first = min(each.lineno for each in (node, *getattr(node, "decorator_list", ())))
+            statements.append(_Statement(node, "\n".join(lines[first - 1 : node.end_lineno])))
     return statements, broken
 
 
-def _choose_tests(statements: list[_Statement], name: str) -> tuple[list[str], Counter[str]]:
+def _is_test(node: ast.stmt) -> bool:
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return node.name.startswith("test")
+    return isinstance(node, ast.Assert)
+
+
+def _choose(
+    tests: list[_Statement], statements: list[_Statement], name: str
+) -> tuple[list[str], Counter[str]]:
     """Choose the tests; return each as a text with the imports that it uses. Count the dropped."""
     kept: list[str] = []
     dropped: Counter[str] = Counter()
-    for test in statements:
-        if not test.is_test:
-            continue
+    for test in tests:
         names = {each.id for each in ast.walk(test.node) if isinstance(each, ast.Name)}
         imports = [each.text for each in statements if names & _imported(each.node)]
         if name not in names:

@@ -1,193 +1,153 @@
 """The figures of a report, counted in one pass over the files, in bounded memory."""
 
-import math
-from array import array
+from bisect import bisect
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from hashlib import blake2b
 from itertools import zip_longest
-from operator import sub
-from pathlib import Path
 from random import Random
-from typing import Any, TypeAlias
+from typing import Any
+from zlib import crc32
 
 from codesynth.filters.rouge_index import RougeIndex
 from codesynth.filters.words import words
 from codesynth.journal import open_to_read
-from codesynth.models import META_KEY, Record, Usage
-from codesynth.report.rows import classify, clean, first_text, headline, parts
+from codesynth.models import META_KEY, Record
+from codesynth.report.rows import Part, as_text, classify, find, first_text, headline, parts
 from codesynth.settings import ReportSettings
 from codesynth.storage import read_records
 
-LEAST_SIMILARITY = 0.4
-"""A lower value would take several times as long, because nearly all texts are as similar."""
-_MOST_TEXTS, _MOST_QUERIES, _MOST_NAMES, _STEPS = 10_000, 500, 200, 120
-_MOST_CHARACTERS = 4000  # of each text on the page
-_NAN = math.nan
-
-Shown: TypeAlias = tuple[str, str, list[tuple[str, str, str]]]
-"""A row for the page: its headline, how its instruction begins, its parts."""
+_MOST_TEXTS, _MOST_QUERIES = 10_000, 500
+_MOST_SHOWN, _MOST_COMPARED = 4000, 2000  # characters of each text
+_SIMILARITY = (
+    "Similarity of some instructions to the closest other, % ROUGE-L (less than 40 counts as 0)"
+)
+_LEAST_SIMILARITY = 0.4  # less takes several times as long: nearly all texts are as similar
+_TOKENS = [f"{META_KEY}.usage.{name}_tokens" for name in ("prompt", "completion", "reasoning")]
+_NUMBERS = {
+    "Tokens of an answer": (_TOKENS[1], None),
+    "Tests run": ("verification.tests_run", None),
+    "Tests passed, % of a row's tests": ("verification.tests_passed", "verification.tests_run"),
+    "Agreement, % of the answers to an instruction": ("agreement", None),
+}
+"""Histograms: the column that holds the number, and the column by which it is divided."""
+_PERCENTS = [*range(0, 101, 10), 101]
+_STARTS = [0, *(digit * 10**power for power in range(17) for digit in (1, 2, 5))]
 
 
 class Texts:
-    """Counts equal texts. If there are many, only a sample; equal texts are all in it, or none.
+    """Counts texts that have the same first 2,000 characters.
 
-    Attributes:
-        total: texts counted.
-        every: one of ``every`` different texts is in the sample; it grows with the texts.
-        kept: for each text of the sample, by its hash: how often it came, and its beginning.
+    Of many texts only a sample is kept: one of ``every`` different texts, as often as it came.
     """
 
     def __init__(self) -> None:
-        self.total, self.every = 0, 1
-        self.kept: dict[int, tuple[int, str]] = {}
+        self.total, self.every, self.kept = 0, 1, Counter[str]()
 
     def add(self, text: str) -> None:
         """Count a text."""
         self.total += 1
-        data = text.encode("utf-8", "surrogatepass")
-        digest = int.from_bytes(blake2b(data, digest_size=8).digest())
-        if digest % self.every == 0:
-            count, head = self.kept.get(digest) or (0, text[:2000])
-            self.kept[digest] = count + 1, head
+        if self._is_in_sample(text[:_MOST_COMPARED]):
+            self.kept[text[:_MOST_COMPARED]] += 1
         if len(self.kept) > _MOST_TEXTS:
             self.every *= 2
-            self.kept = {d: kept for d, kept in self.kept.items() if d % self.every == 0}
+            self.kept = Counter({t: n for t, n in self.kept.items() if self._is_in_sample(t)})
 
-    @property
-    def different(self) -> int:
-        """The number of different texts; an estimate if ``every`` is above 1."""
-        return round(self.total * len(self.kept) / sum(count for count, _ in self.kept.values()))
+    def _is_in_sample(self, text: str) -> bool:
+        return crc32(text.encode("utf-8", "surrogatepass")) % self.every == 0
 
-    def similarity(self) -> Counter[int]:
-        """Compare up to 500 texts with all others: ROUGE-L with the closest one, in percent."""
-        heads = (self.kept[digest][1] for digest in sorted(self.kept))  # in random order
-        texts = [found for head in heads if (found := words(head))]
-        asked, index = min(_MOST_QUERIES, len(texts) // 2), RougeIndex(LEAST_SIMILARITY)
-        for text in texts[asked:]:
+    def repeats(self) -> Counter[str]:
+        """Count the texts that are different, and those that repeat another."""
+        different = round(self.total * len(self.kept) / max(1, self.kept.total()))
+        return Counter(different=different, repeated=self.total - different)
+
+    def similarity(self) -> list[int]:
+        """Compare about 500 texts with all others: ROUGE-L with the closest one, in percent."""
+        texts = [found for text in self.kept if (found := words(text))]
+        step, index = max(2, len(texts) // _MOST_QUERIES), RougeIndex(_LEAST_SIMILARITY)
+        asked = texts[::step]
+        del texts[::step]
+        for text in texts:
             index.add(text)
-        closest = map(index.closest, texts[:asked])
-        return Counter(0 if found is None else round(100 * found[0]) for found in closest)
+        return [round(100 * found[0]) if found else 0 for found in map(index.closest, asked)]
 
 
 class Figures:
     """The figures of a report.
 
     Attributes:
-        counts: tables: for each title, how often each name came.
-        numbers: histograms: for each title and unit, how many rows have a number, which is rounded
-            to three digits.
-        tokens: tokens of the rows in the outputs: prompt, completion, reasoning.
-        spent: tokens of all answers in the journals; None without a journal.
-        history: from the journals: (seconds since the epoch, answers per second, in flight).
+        counts: for each table, how often each name came.
+        numbers: for each histogram, how many numbers are in each interval (first, last).
+        answers, busy: for each second: the answers that came, and the seconds they had taken.
     """
 
     def __init__(self, settings: ReportSettings) -> None:
         self.settings, self._random = settings, Random(0)  # noqa: S311 - not for secrets
         self.counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        self.numbers: defaultdict[tuple[str, str], Counter[int]] = defaultdict(Counter)
-        self.instructions, self.codes = Texts(), Texts()
-        self.tokens = dict.fromkeys(("prompt", "completion", "reasoning"), 0)
-        self.spent: Usage | None = None
-        self.history: list[tuple[float, float, float]] = []
-        self._samples: defaultdict[tuple[str, str], list[Shown]] = defaultdict(list)
-        journals = [path for path in settings.inputs if _is_journal(path)]
+        self.numbers: defaultdict[str, Counter[tuple[int, int]]] = defaultdict(Counter)
+        self.answers, self.busy = defaultdict[int, float](float), defaultdict[int, float](float)
+        self._instructions, self._code = Texts(), Texts()
+        self._samples: defaultdict[str, list[tuple[str, list[Part]]]] = defaultdict(list)
+        journals = [path for path in settings.inputs if path.endswith(".journal")]
         for record in read_records([path for path in settings.inputs if path not in journals]):
             self._add(record)
-        if journals:
-            self._read(journals)
+        for path in journals:
+            self._read(path)
+        for name, texts in ("Instructions", self._instructions), ("Code", self._code):
+            title = f"{name}, estimated from a sample" if texts.every > 1 else name
+            self.counts[title] = texts.repeats()
+        for similarity in self._instructions.similarity():
+            self._note(_SIMILARITY, similarity)
 
-    def sample(self) -> list[Shown]:
-        """Choose the rows to show, so that each outcome has nearly the same number of rows."""
+    def sample(self) -> list[tuple[str, list[Part]]]:
+        """Choose rows to show, nearly as many of each outcome: their headlines and columns."""
         turns = zip_longest(*self._samples.values())
         return [row for turn in turns for row in turn if row is not None][: self.settings.rows]
 
     def _add(self, record: Record) -> None:
         outcome, label = classify(record)
-        self._count("Rows", outcome)
-        title = f"Rows {outcome}, by {'verification' if outcome == 'ok' else 'kind'}"
-        label = self._count(title, label)
-        kept, most = self._samples[outcome, label], self.settings.rows
-        place = self._random.randrange(self.counts[title][label])
-        if place < most:
-            replaced = 1 if len(kept) == most else 0
-            kept[place : place + replaced] = [self._show(record)]
+        self.counts["Rows"][outcome] += 1
+        self.counts[f"Rows {outcome}"][label] += 1
+        kept, most = self._samples[outcome], self.settings.rows
+        place = self._random.randrange(self.counts["Rows"][outcome])
+        if len(kept) < most or place < most:
+            shown = headline(record), list(parts(record, self.settings, _MOST_SHOWN))
+            kept[place : place + (len(kept) == most)] = [shown]
         if outcome == "ok":
             self._measure(record.fields)
 
-    def _count(self, title: str, name: str) -> str:
-        """Count a name; as "other" if there are too many different names already."""
-        counter = self.counts[title]
-        name = name[:100] if name in counter or len(counter) < _MOST_NAMES else "other"
-        counter[name] += 1
-        return name
-
-    def _show(self, record: Record) -> Shown:
-        keys, row = self.settings.instruction_keys, record.fields
-        begin = first_text(row, keys) or first_text(_inner(row, "input"), keys) or ""
-        texts = list(parts(record, self.settings, _MOST_CHARACTERS))
-        return headline(record), clean(begin[:150]), texts
-
     def _measure(self, row: Mapping[str, Any]) -> None:
-        instruction = first_text(row, self.settings.instruction_keys)
-        code = first_text(row, self.settings.code_keys)
-        for text, texts in (instruction, self.instructions), (code, self.codes):
-            if text is not None:
-                texts.add(text)
-        about, tests = _inner(row, META_KEY), _inner(row, "verification")
-        if language := row.get("language") or about.get("language"):
-            self._count("Languages", str(language))
-        usage = {name: _number(_inner(about, "usage"), f"{name}_tokens") for name in self.tokens}
-        for name, number in usage.items():
-            self.tokens[name] += 0 if math.isnan(number) else int(number)
-        run, passed = _number(tests, "tests_run"), _number(tests, "tests_passed")
-        reasoning = (usage["reasoning"] or _NAN) / (usage["completion"] or _NAN)
-        characters = _NAN if instruction is None else len(instruction)
-        lines = _NAN if code is None else code.count("\n") + 1
-        for title, unit, number in (
-            ("Length of the instructions", "characters", characters),
-            ("Length of the code", "lines", lines),
-            ("Length of the answers", "tokens", usage["completion"]),
-            ("Reasoning", "% of an answer's tokens", 100 * reasoning),
-            ("Tests run", "tests per row", run),
-            ("Tests passed", "% of the tests of a row", 100 * passed / (run or _NAN)),
-            ("Agreement", "% of the answers to one instruction", 100 * _number(row, "agreement")),
-        ):
-            if not math.isnan(number):
-                rounded = round(number if number < 1000 else float(f"{number:.3g}"))
-                self.numbers[title, unit][rounded] += 1
+        if (instruction := first_text(row, self.settings.instruction_keys)) is not None:
+            self._instructions.add(instruction)
+            self._note("Characters of an instruction", len(instruction))
+        if (code := first_text(row, self.settings.code_keys)) is not None:
+            self._code.add(code)
+            self._note("Lines of the code", code.count("\n") + 1)
+        if language := row.get("language") or find(row, f"{META_KEY}.language"):
+            self.counts["Languages"][as_text(language)] += 1
+        prompt, answer, reasoning = (int(_number(row, name) or 0) for name in _TOKENS)
+        tokens = {"prompt": prompt, "answer": answer - reasoning, "reasoning": reasoning}
+        self.counts["Tokens of the rows"].update(tokens)
+        for title, (column, whole) in _NUMBERS.items():
+            number, divisor = _number(row, column), (_number(row, whole) or 0) if whole else 1
+            if number is not None and divisor >= 1:
+                self._note(title, 100 * number / divisor if "%" in title else number)
 
-    def _read(self, paths: list[str]) -> None:
-        """Read tokens and speed over time from journals, whose runs may still be going on."""
-        self.spent, ends, spans = Usage(), array("d"), array("d")  # seconds; 16 bytes an answer
-        for path in paths:
-            with open_to_read(path) as journal:
-                self.spent += journal.spent()
-                for end, took in journal.times():
-                    ends.append(end)
-                    spans.append(took)
-        first = min(map(sub, ends, spans), default=0)
-        width = max(1, math.ceil((max(ends, default=0) - first) / _STEPS))
-        answers, busy = Counter[int](), defaultdict[int, float](float)
-        for end, took in zip(ends, spans, strict=True):
-            answers[int((end - first) // width)] += 1
-            busy[int((end - first) // width)] += took
-        for i in range(max(answers, default=-1) + 1):
-            self.history.append((first + i * width, answers[i] / width, busy[i] / width))
+    def _note(self, title: str, number: float) -> None:
+        starts = _PERCENTS if "%" in title else _STARTS
+        place = min(bisect(starts, number), len(starts) - 1)
+        self.numbers[title][starts[place - 1], starts[place] - 1] += 1
+
+    def _read(self, path: str) -> None:
+        """Read tokens and times from a journal, whose run may still be going on."""
+        with open_to_read(path) as journal:
+            used = journal.spent()
+            tokens = {"prompt": used.prompt_tokens, "answer": used.completion_tokens}
+            self.counts["Tokens of the journals"].update(tokens)
+            for end, took in journal.times():
+                self.answers[int(end)] += 1
+                self.busy[int(end)] += took
 
 
-def _inner(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = fields.get(name)
-    return value if isinstance(value, dict) else {}
-
-
-def _number(fields: Mapping[str, Any], name: str) -> float:
-    value = fields.get(name)
-    return value if isinstance(value, (int, float)) and 0 <= value < 2**53 else _NAN
-
-
-def _is_journal(path: str) -> bool:
-    if not Path(path).is_file():  # standard input, or a FIFO
-        return False
-    with open(path, "rb") as file:
-        return file.read(15) == b"SQLite format 3"
+def _number(row: Mapping[str, Any], path: str) -> float | None:
+    value = find(row, path)
+    return value if isinstance(value, (int, float)) and 0 <= value < 2**53 else None

@@ -1,17 +1,19 @@
-"""Show a line of an output or of a failures file to people."""
+"""A line of an output or of a failures file, taken apart for people to read."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from codesynth.codec import dumps
 from codesynth.models import REJECTIONS, Record
 from codesynth.settings import LookSettings
 
-_LINE, _BRIEF = 80, 300  # characters of a text for a line, of an object that is not for reading
 _TESTS = ("signature", "test", "test_list", "generated_tests")
-NOT_VERIFIED = "not verified"
+_LINE, _BRIEF = 80, 300  # characters of a text for a line, of an object that is not for reading
 _UNUSUAL = re.compile(r"[^ -~\n\t]")
+
+Part: TypeAlias = tuple[str, str, str]
+"""A column of a row: its kind (code, reasoning, text; note for short ones), its title, its text."""
 
 
 def as_text(value: object) -> str:
@@ -27,11 +29,8 @@ def clean(value: object, most: int | None = None) -> str:
     """
     text = as_text(value)
     more = f"\n[... {len(text) - most:,} more characters]" if most and len(text) > most else ""
-    return more.join((_UNUSUAL.sub(_escape, text[:most]), ""))
-
-
-def _escape(found: re.Match[str]) -> str:
-    return found[0] if found[0].isprintable() else ascii(found[0])[1:-1]
+    shown = _UNUSUAL.sub(lambda c: c[0] if c[0].isprintable() else ascii(c[0])[1:-1], text[:most])
+    return shown + more
 
 
 def find(fields: Mapping[str, Any], path: str) -> Any:
@@ -43,13 +42,9 @@ def find(fields: Mapping[str, Any], path: str) -> Any:
     return find(inner, rest) if rest and isinstance(inner, dict) else None
 
 
-def matches(fields: Mapping[str, Any], condition: tuple[str, str, str]) -> bool:
-    """Tell whether a condition of ``--where`` holds; see ``options.read_condition``."""
-    path, operator, wanted = condition
-    value = find(fields, path)
-    if operator in ("=", "!="):
-        return (as_text(value) == wanted) == (operator == "=")
-    return (value is None) == (operator == "!")
+def first_text(fields: Mapping[str, Any], names: Sequence[str]) -> str | None:
+    """Return the first of some columns that holds a text."""
+    return next((value for value in map(fields.get, names) if isinstance(value, str)), None)
 
 
 def classify(record: Record) -> tuple[str, str]:
@@ -59,28 +54,19 @@ def classify(record: Record) -> tuple[str, str]:
     if isinstance(record.fields.get("error"), dict) and "input" in record.fields:
         kind = as_text(find(record.fields, "error.kind"))
         return "rejected" if kind in REJECTIONS else "failed", kind
-    return "ok", as_text(find(record.fields, "verification.status") or NOT_VERIFIED)
+    status = find(record.fields, "verification.status")
+    return "ok", f"verification {as_text(status)}" if status else "not verified"
 
 
 def headline(record: Record) -> str:
     """Say where a row is and its outcome: ``a.jsonl:3: failed: empty: no text``."""
-    outcome, label = classify(record)
     error = record.error.message if record.error else find(record.fields, "error.message")
-    words = f"{outcome}: {label}: {error}"
-    if outcome == "ok":
-        words = label if label == NOT_VERIFIED else f"verification {label}"
-    return clean(f"{record.where}: {words}", _BRIEF).replace("\n", " ")
+    words = ": ".join((record.where, *classify(record), *([as_text(error)] if error else [])))
+    return clean(words, _BRIEF).replace("\n", " ")
 
 
-def first_text(fields: Mapping[str, Any], names: Sequence[str]) -> str | None:
-    """Return the first of some columns that holds a text."""
-    return next((value for value in map(fields.get, names) if isinstance(value, str)), None)
-
-
-def parts(
-    record: Record, settings: LookSettings, most: int | None
-) -> Iterator[tuple[str, str, str]]:
-    """Yield (kind, title, cleaned text of at most ``most`` characters) for each column.
+def parts(record: Record, settings: LookSettings, most: int | None) -> Iterator[Part]:
+    """Yield the columns of a row, cleaned and cut to ``most`` characters; short ones as one note.
 
     For a failure line, the columns of its input row come first, then those of the line itself.
     """
@@ -91,12 +77,13 @@ def parts(
         row, failure = columns.pop("input"), columns.items()
         columns = {**row} if isinstance(row, dict) else {"input": row}
         columns |= {f"failure: {name}": value for name, value in failure}
+    kinds = dict.fromkeys((*settings.code_keys, *_TESTS), "code")
+    kinds |= dict.fromkeys(settings.reasoning_keys, "reasoning")
+    kinds |= dict.fromkeys(settings.instruction_keys, "text")
     for name, value in columns.items():
-        if isinstance(value, str) and (len(value) > _LINE or "\n" in value):
-            kind = "code" if name in (*settings.code_keys, *_TESTS) else "text"
-            kind = "reasoning" if name in settings.reasoning_keys else kind
+        if isinstance(value, str) and (name in kinds or len(value) > _LINE or "\n" in value):
             lines = f" ({value.count(chr(10)) + 1:,} lines)" if "\n" in value else ""
-            yield kind, clean(name) + lines, clean(value, most)
+            yield kinds.get(name, "text"), clean(name) + lines, clean(value, most)
         else:
             brief.append(f"{clean(name)}: {clean(value, most and _BRIEF)}".replace("\n", " "))
     if brief:

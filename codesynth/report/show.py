@@ -7,14 +7,14 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from heapq import nlargest
 from itertools import islice
 from random import Random
-from typing import TextIO
+from typing import Any, TextIO
 
 from codesynth.models import Record
-from codesynth.report.rows import headline, matches, parts
+from codesynth.report.rows import as_text, find, headline, parts
 from codesynth.settings import ShowSettings
 from codesynth.storage import read_records
 
@@ -22,17 +22,12 @@ _MOST_CHARACTERS, _MOST_COLORED = 20_000, 100_000  # of a text; to color more ta
 
 
 def show(settings: ShowSettings) -> int:
-    """Show rows; return the exit code.
-
-    Raises:
-        InputError: a file cannot be read.
-        BrokenPipeError: the reader of standard output went away.
-    """
+    """Show rows; return the exit code."""
     most = None if settings.full else _MOST_CHARACTERS
     with _pager() if os.isatty(1) else open(1, "w", encoding="utf-8", closefd=False) as out:
         write = _painter(out) if os.isatty(1) else lambda text, _: print(text, file=out)
         record = None
-        for record in choose(settings):
+        for record in _choose(settings):
             write(f"===== {headline(record)}\n", "head")
             for kind, title, text in parts(record, settings, most):
                 write(f"--- {title}", "title")
@@ -44,16 +39,24 @@ def show(settings: ShowSettings) -> int:
     return 0
 
 
-def choose(settings: ShowSettings) -> Iterable[Record]:
+def _choose(settings: ShowSettings) -> Iterable[Record]:
     """Choose the rows to show, in the order of the files."""
-    records, conditions = read_records(settings.inputs), settings.where
-    rows = (r for r in records if all(matches(r.fields, each) for each in conditions))
+    records = read_records(settings.inputs)
+    rows = (r for r in records if all(_holds(r.fields, *each) for each in settings.where))
     first = islice(rows, settings.limit)
     if settings.sample is None:
         return first
     random = Random(settings.seed)  # noqa: S311 - not for secrets
     drawn = nlargest(settings.sample, first, key=lambda _: random.random())
     return sorted(drawn, key=lambda record: record.index)
+
+
+def _holds(fields: Mapping[str, Any], path: str, operator: str, wanted: str) -> bool:
+    """Tell whether a condition of ``--where`` holds; see ``options.read_condition``."""
+    value = find(fields, path)
+    if operator in ("=", "!="):
+        return (as_text(value) == wanted) == (operator == "=")
+    return (value is None) == (operator == "!")
 
 
 def _painter(out: TextIO) -> Callable[[str, str], None]:
@@ -66,9 +69,8 @@ def _painter(out: TextIO) -> Callable[[str, str], None]:
     styles = {"head": "bold reverse", "title": "bold cyan", "note": "dim"}
 
     def write(text: str, kind: str) -> None:
-        painted = Text(text, styles.get(kind, ""))
-        if kind == "code" and len(text) < _MOST_COLORED:
-            painted = python.highlight(text)
+        is_code = kind == "code" and len(text) < _MOST_COLORED
+        painted = python.highlight(text) if is_code else Text(text, styles.get(kind, ""))
         console.print(painted, soft_wrap=True)  # the pager breaks long lines itself
 
     return write
@@ -80,9 +82,7 @@ def _pager() -> Iterator[TextIO]:
     command = shlex.split(os.environ.get("PAGER") or "less")
     command = command if shutil.which(command[0]) else ["cat"]
     env = {"LESS": "FRX", **os.environ}
-    with (
-        contextlib.suppress(BrokenPipeError),  # the reader has seen enough
-        subprocess.Popen(command, stdin=subprocess.PIPE, encoding="utf-8", env=env) as pager,  # noqa: S603
-    ):
+    pager = subprocess.Popen(command, stdin=subprocess.PIPE, encoding="utf-8", env=env)  # noqa: S603
+    with contextlib.suppress(BrokenPipeError), pager:  # the reader may have seen enough
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the pager
         yield pager.stdin  # type: ignore[misc]  # it is a pipe

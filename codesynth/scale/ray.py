@@ -9,7 +9,6 @@ import socket
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from glob import escape, glob
 from pathlib import Path
@@ -17,17 +16,18 @@ from typing import Any
 
 from codesynth import asking, commands, run
 from codesynth.codec import loads
-from codesynth.errors import BusyError, CodesynthError, ConfigError, JournalError, RunError
-from codesynth.journal import open_to_read
+from codesynth.errors import CodesynthError, ConfigError, JournalError, RunError
+from codesynth.journal import Journal, open_to_read
 from codesynth.notes import FIGURES
-from codesynth.process import stop_on_signal
+from codesynth.process import EXIT_FAILED_ROWS, EXIT_LIMIT, EXIT_OK, stop_on_signal
+from codesynth.ray_data import when_free
 from codesynth.scale.join import in_order, merge, read_part
 from codesynth.settings import AskSettings, InstructionsSettings
 from codesynth.storage import sibling_path
 
 _RETRIES = 20  # how often a part is started again after its process or its node has died
-_BUSY_SECONDS = 120.0  # a process that died on another node may seem to hold its files this long
 _LOOK_SECONDS, _PROBE_SECONDS = 0.5, 10.0
+_EXIT_SECONDS = 9.0  # after a signal; the parts have less
 _ENVIRONMENT = ("OPENAI_API_KEY", "CODESYNTH_HEADERS", "CODESYNTH_OFFLINE")  # given to each part
 
 
@@ -41,7 +41,7 @@ def run_parts(whole: run.Run, settings: AskSettings, spec: commands.CommandSpec)
         slots = int(ray.cluster_resources().get("CPU", 0)) or 1
         parts, at_once = divide(whole, settings, spec, slots)
         whole.say(f"{len(parts)} parts, {min(at_once, slots)} at a time")
-        with whole.progress, stop_on_signal(whole.stop):
+        with whole.progress, stop_on_signal(whole.stop, _EXIT_SECONDS):
             complete = _ask(ray, whole, parts, at_once)
         if complete == len(parts):
             finished = in_order(read_part(str(part.output)) for part in parts)
@@ -77,7 +77,7 @@ def _ask(ray: Any, whole: run.Run, parts: Sequence[AskSettings], at_once: int) -
                 ray.cancel(each)
     if error is not None:
         raise error
-    return sum(result in (run.EXIT_OK, run.EXIT_FAILED_ROWS) for result in results)
+    return sum(result in (EXIT_OK, EXIT_FAILED_ROWS) for result in results)
 
 
 def _result(ray: Any, task: Any) -> int | CodesynthError:
@@ -90,7 +90,8 @@ def _result(ray: Any, task: Any) -> int | CodesynthError:
 def _read_figures(parts: Sequence[AskSettings], known: Mapping[str, str]) -> Mapping[str, str]:
     """Read the figures in the journal of each part; keep the old ones if there are no new ones."""
     found = dict(known)
-    for path in (sibling_path(str(part.output), ".journal") for part in parts):
+    paths = [sibling_path(str(part.output), ".journal") for part in parts]
+    for path in filter(Journal.exists, paths):  # not those of parts that have not begun
         # A journal that is being written may look damaged; it is read again soon.
         with contextlib.suppress(JournalError), open_to_read(path) as journal:
             if (note := journal.get_note(FIGURES)) is not None:
@@ -108,7 +109,7 @@ def divide(
     """
     count, out = settings.ray or 1, str(Path(settings.output or "").absolute())
     if isinstance(settings, InstructionsSettings):
-        settings = replace(settings, seed=spec.seed)
+        settings = settings.replace(seed=spec.seed)
     limited = settings.concurrency or settings.rpm or settings.tpm  # else, a cluster may grow
     at_once = min(count, slots, settings.concurrency or slots) if limited else count
     settings = settings.share(at_once)
@@ -131,15 +132,11 @@ def run_part(
     """
     os.environ.update(environ)
     if settings.max_time is not None:
-        settings = replace(settings, max_time=max(0.0, started + settings.max_time - time.time()))
-    give_up = time.monotonic() + _BUSY_SECONDS
-    while True:
-        try:
-            return asking.ask(settings)
-        except CodesynthError as exc:
-            if not isinstance(exc, BusyError) or time.monotonic() > give_up:
-                return exc if exc.exit_code != run.EXIT_LIMIT else run.EXIT_LIMIT
-        time.sleep(1)
+        settings = settings.replace(max_time=max(0.0, started + settings.max_time - time.time()))
+    try:
+        return when_free(partial(asking.ask, settings))
+    except CodesynthError as exc:
+        return exc if exc.exit_code != EXIT_LIMIT else EXIT_LIMIT
 
 
 @contextlib.contextmanager

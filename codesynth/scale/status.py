@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from codesynth.codec import dumps, loads
 from codesynth.errors import ConfigError
 from codesynth.journal import Journal, open_to_read
-from codesynth.models import Usage
+from codesynth.models import Price, Usage
 from codesynth.notes import FIGURES
 from codesynth.progress import duration, tokens
 from codesynth.settings import StatusSettings
@@ -52,7 +52,7 @@ def status(settings: StatusSettings) -> int:
     return 0
 
 
-def read_status(path: str, price: tuple[float, float] | None = None) -> PartStatus:
+def read_status(path: str, price: Price | None = None) -> PartStatus:
     """Read the state of the part whose output or journal is at ``path``.
 
     Raises:
@@ -72,8 +72,7 @@ def read_status(path: str, price: tuple[float, float] | None = None) -> PartStat
         figures, used = loads(opened.get_note(FIGURES) or "{}"), opened.spent()
         found |= {"done": opened.answers, "tokens": used.prompt_tokens + used.completion_tokens}
     if price is not None:
-        cost = used.prompt_tokens * price[0] + used.completion_tokens * price[1]
-        found["cost"] = cost / 1e6
+        found["cost"] = price.of(used)
     if figures:
         found |= _read_figures(figures)
     state = "finished" if figures.get("complete") else "stopped"

@@ -21,7 +21,6 @@ class ResponseStream(Iterator[Response], Protocol):
 
     def wait(self, timeout: float | None) -> bool:
         """Wait until ``next`` would return at once; False after ``timeout`` seconds."""
-        ...
 
     def drain(self, grace: float | None) -> None:
         """Send nothing more; the stream ends when the requests in flight are answered.
@@ -29,11 +28,9 @@ class ResponseStream(Iterator[Response], Protocol):
         Args:
             grace: seconds after which requests in flight are cancelled; None waits for all.
         """
-        ...
 
     def close(self) -> None:
         """Cancel the requests in flight."""
-        ...
 
     def __enter__(self) -> Self:
         return self
@@ -62,7 +59,6 @@ class LLMServing(Protocol):
 
     def generate(self, requests: Iterable[Request | Response]) -> ResponseStream:
         """Answer each request."""
-        ...
 
 
 @runtime_checkable
@@ -72,9 +68,7 @@ class ChatServing(LLMServing, Protocol):
     @property
     def model(self) -> str:
         """The model's name."""
-        ...
 
     @property
     def params(self) -> SamplingParams:
         """OpenAI's request parameters."""
-        ...

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -13,23 +12,13 @@ from tenacity.wait import wait_random_exponential
 
 from codesynth.models import Failure, Request, Response
 from codesynth.serving.answers import read_json
-from codesynth.serving.diagnosis import check_model, explain, explain_outage
+from codesynth.serving.diagnosis import explain, explain_outage
 from codesynth.serving.http import EndpointClient, NoReply
-from codesynth.serving.limits import Admission, AttemptResult, Drained, Kind
-from codesynth.serving.outcomes import Outcome, read_outcome
+from codesynth.serving.limits import Admission, AttemptResult, Drained
+from codesynth.serving.outcomes import Outcome, read_no_reply, read_outcome
 
 _log = logging.getLogger(__name__)
 _BACKOFF = wait_random_exponential(multiplier=0.5, max=30)  # seconds, with full jitter
-_LOAD: dict[int, Kind] = {
-    429: "overload",
-    503: "busy",
-    529: "busy",
-    500: "down",
-    502: "down",
-    504: "down",
-}
-_NO_REPLY: dict[str, Kind] = {"timeout": "timeout", "bad_response": "other"}
-"""What a status, or a missing reply of some kind, says about the endpoint's load."""
 _DOWN = frozenset({"connection", "timeout", "server_error"})
 """Failures that stop the run before the first answer; see ``Asker._is_endpoint_down``."""
 
@@ -88,7 +77,6 @@ class Asker:
         self._timeout, self._max_retries, self._clock = timeout, max_retries, clock
         self._answered = False
         self._failing = 0  # requests whose first attempt failed
-        self._model_check: asyncio.Task[None] | None = None
 
     async def ask(self, asked: AskedRequest) -> Response:
         """Answer a request.
@@ -106,8 +94,6 @@ class Asker:
             endpoint = self._endpoints[asked.avoid or 0]
             if self._is_endpoint_down(error):
                 raise explain(endpoint, outcome, asked.model)
-            if error.kind == "rejected" and not self._answered:
-                await self._check_model(endpoint, asked.model, outcome)
             error = replace(error, attempts=asked.attempts)
         return Response(
             asked.request, outcome.body, outcome.answer, error, asked.attempts, asked.seconds
@@ -124,8 +110,7 @@ class Asker:
             if asked.drained:
                 raise Drained
             if _log.isEnabledFor(logging.INFO) and state.next_action is not None:
-                failure, seconds = _outcome_of(state).failure, state.next_action.sleep
-                words = failure.message if failure else ""
+                words, seconds = _outcome_of(state).words, state.next_action.sleep
                 number = f"attempt {asked.counted + 1} of {self._max_retries + 1}"
                 where = asked.request.record.where
                 _log.info("%s: %s; %s in %.1f s", where, words, number, seconds)
@@ -152,7 +137,8 @@ class Asker:
         started = self._clock()
         result: AttemptResult | None = None
         try:
-            outcome, result = await self._send(asked, endpoint)
+            outcome = await self._send(asked, endpoint)
+            result = self._result_of(outcome, asked)
         finally:
             asked.seconds = self._clock() - started
             asked.sending = False
@@ -172,9 +158,7 @@ class Asker:
         asked.counted -= advice.elsewhere or advice.is_outage
         return outcome
 
-    async def _send(
-        self, asked: AskedRequest, endpoint: EndpointClient
-    ) -> tuple[Outcome, AttemptResult]:
+    async def _send(self, asked: AskedRequest, endpoint: EndpointClient) -> Outcome:
         request = asked.request
         try:
             reply = await endpoint.request(
@@ -186,21 +170,22 @@ class Asker:
                 key=request.key,
             )
         except NoReply as exc:
-            asked.counted -= exc.out_of_files
-            asked.fresh |= exc.stale
-            return _read_no_reply(exc)
+            asked.counted -= exc.cause == "busy"
+            asked.fresh |= exc.cause == "stale"
+            return read_no_reply(exc)
         body = endpoint.secrets.hide_in_body(reply.body)
-        outcome = read_outcome(reply.status, reply.headers, body, endpoint.secrets.hide)
-        answer, failure = outcome.answer, outcome.failure
-        if answer is not None:
-            return outcome, AttemptResult("answered", usage=answer.usage, answer_bytes=len(body))
-        kind = _LOAD.get(reply.status, "other")
-        retries_left = outcome.retry and asked.counted <= self._max_retries
-        if outcome.quota or (outcome.denied and not retries_left):
+        return read_outcome(reply.status, reply.headers, body, endpoint.secrets.hide)
+
+    def _result_of(self, outcome: Outcome, asked: AskedRequest) -> AttemptResult:
+        """Tell the limits what an attempt has brought."""
+        if outcome.answer is not None:
+            usage, size = outcome.answer.usage, len(outcome.body)
+            return AttemptResult("answered", usage=usage, answer_bytes=size)
+        kind, after = outcome.load, outcome.retry_after
+        is_last = not outcome.retry or asked.counted > self._max_retries
+        if outcome.quota or (outcome.denied and is_last and kind != "hopeless"):
             kind = "denied"
-        words = failure.message if failure is not None else ""
-        after, billed = outcome.retry_after, outcome.billed
-        return outcome, AttemptResult(kind, words, retry_after=after, billed=billed)
+        return AttemptResult(kind, outcome.words, retry_after=after, billed=outcome.billed)
 
     def _is_endpoint_down(self, failure: Failure) -> bool:
         """Tell whether no request can succeed, after one has used up its attempts.
@@ -210,16 +195,6 @@ class Asker:
         if self._answered or failure.kind not in _DOWN:
             return False
         return failure.kind == "connection" or self._failing > 1
-
-    async def _check_model(self, endpoint: EndpointClient, model: str, outcome: Outcome) -> None:
-        """Find out, once, whether a rejection before the first answer concerns all requests.
-
-        Some gateways answer 400 to a wrong key or model, as they do to a bad row.
-        """
-        if self._model_check is None:
-            check = check_model(endpoint, model, outcome, self._timeout)
-            self._model_check = asyncio.create_task(check)
-        await asyncio.shield(self._model_check)
 
 
 def _outcome_of(state: RetryCallState) -> Outcome:
@@ -232,26 +207,3 @@ def _wait(state: RetryCallState) -> float:
     """Choose the pause before a retry, in seconds: what the server asks for, else the backoff."""
     asked = _outcome_of(state).retry_after
     return _BACKOFF(state) if asked is None else asked
-
-
-def _read_no_reply(error: NoReply) -> tuple[Outcome, AttemptResult]:
-    """Describe an attempt without a reply; one that nobody received was not billed."""
-    if error.out_of_files:
-        kind: Kind = "busy"
-    elif error.permanent:
-        kind = "hopeless"
-    elif error.unreachable:
-        kind = "unreachable"
-    elif error.stale:
-        kind = "other"
-    else:
-        kind = _NO_REPLY.get(error.kind, "down")
-    billed = not (error.unreachable or error.stale)
-    outcome = Outcome(
-        failure=Failure(error.kind, error.message),
-        retry=True,
-        retry_after=0.0 if error.stale else None,
-        denied=error.permanent,
-        billed=billed,
-    )
-    return outcome, AttemptResult(kind, error.message, billed=billed)

@@ -13,6 +13,13 @@ from codesynth.serving.outcomes import Outcome, read_outcome
 
 _UNLISTED = frozenset({404, 405, 501})
 """Statuses of endpoints that do not list models at all."""
+_CAUSES = {
+    401: "endpoint refused the key (401): {words}. Set OPENAI_API_KEY for {name}",
+    402: "{name}: the quota is exhausted (402): {words}",
+    403: "endpoint denies access (403): {words}. Is OPENAI_API_KEY right for {name}?",
+    404: "endpoint does not know the model or the path (404): {words}. "
+    "Check --model {model} and --base-url {name}{hint}",
+}
 
 
 async def discover_model(
@@ -34,61 +41,29 @@ async def discover_model(
         if len(names) == 1:
             return names[0]
         listed = f"{len(names)} models: {one_line(', '.join(names))}" if names else "no model"
-        fix = "Choose one with --model or CODESYNTH_MODEL"
         hint = "" if names else _hint(endpoint)
-        raise ConfigError(f"{endpoint.name} lists {listed}. {fix}{hint}")
+        fix = f"Choose one with --model or CODESYNTH_MODEL{hint}"
+        raise ConfigError(f"{endpoint.name} lists {listed}. {fix}")
     raise errors[0]
 
 
 async def _list_models(endpoint: EndpointClient, timeout: float, max_retries: int) -> list[str]:
     """List the models of an endpoint, with retries: it may be just starting."""
-    for retry in range(max_retries + 1):
-        if retry:
-            await asyncio.sleep(min(0.25 * 2**retry, 8))
-        last = retry == max_retries
+    for retries_left in range(max_retries, -1, -1):
         try:
             reply = await endpoint.request("GET", "/models", b"", timeout=timeout)
         except NoReply as exc:
-            if last or exc.permanent:
+            if not retries_left or exc.cause == "hopeless":
                 raise EndpointError(exc.message) from exc
-            continue
-        if last or (reply.status < 500 and reply.status != 429) or _is_quota(endpoint, reply):
-            break
-    return _read_names(endpoint, reply, " With --model NAME the list is not asked for")
+        else:
+            is_busy = reply.status >= 500 or reply.status == 429
+            if not (retries_left and is_busy) or _read(endpoint, reply).quota:
+                return _read_names(endpoint, reply)
+        await asyncio.sleep(min(0.5 * 2 ** (max_retries - retries_left), 8))
+    raise AssertionError
 
 
-async def check_model(
-    endpoint: EndpointClient, model: str, rejection: Outcome, timeout: float
-) -> None:
-    """Ask the endpoint whether it knows the model and the key; no error if it does not say.
-
-    It is enough that a listed name contains the model's name, or the other way round:
-    ``llama3:latest`` is accepted for ``llama3``.
-
-    Raises:
-        EndpointError: it does not list the model, or refuses to list models.
-    """
-    try:
-        reply = await endpoint.request("GET", "/models", b"", timeout=timeout)
-    except NoReply:
-        return
-    if reply.status >= 500:  # listing is broken, answering may not be
-        return
-    names = _read_names(endpoint, reply)
-    asked = model.casefold()
-    if names and not any(asked in name.casefold() or name.casefold() in asked for name in names):
-        status, words = _words_of(rejection)
-        raise EndpointError(
-            f"endpoint rejects the first request ({status}): {words}. It does not list "
-            f"the model {model}, but {one_line(', '.join(names))}. Choose with --model"
-        )
-
-
-def _is_quota(endpoint: EndpointClient, reply: Reply) -> bool:
-    return read_outcome(reply.status, reply.headers, reply.body, endpoint.secrets.hide).quota
-
-
-def _read_names(endpoint: EndpointClient, reply: Reply, hint: str = "") -> list[str]:
+def _read_names(endpoint: EndpointClient, reply: Reply) -> list[str]:
     """Read the names of the models; empty if the endpoint does not list them."""
     if reply.status in _UNLISTED:
         return []
@@ -97,13 +72,16 @@ def _read_names(endpoint: EndpointClient, reply: Reply, hint: str = "") -> list[
             return [str(entry["id"]) for entry in read_json(reply.body)["data"]]
         except (ValueError, TypeError, KeyError):
             return []
-    outcome = read_outcome(reply.status, reply.headers, reply.body, endpoint.secrets.hide)
+    outcome = _read(endpoint, reply)
     if outcome.denied or outcome.quota:
         raise explain(endpoint, outcome)
-    _, words = _words_of(outcome)
-    said = f"answers {reply.status}: {words}".removesuffix(f": status {reply.status}")
-    fix = f"Are OPENAI_API_KEY and --base-url right?{hint}"
+    said = f"answers {reply.status}: {outcome.words}".removesuffix(f": status {reply.status}")
+    fix = "Are OPENAI_API_KEY and --base-url right? With --model NAME the list is not asked for"
     raise EndpointError(f"{endpoint.name}/models {said}. {fix}")
+
+
+def _read(endpoint: EndpointClient, reply: Reply) -> Outcome:
+    return read_outcome(reply.status, reply.headers, reply.body, endpoint.secrets.hide)
 
 
 def _hint(endpoint: EndpointClient) -> str:
@@ -111,36 +89,23 @@ def _hint(endpoint: EndpointClient) -> str:
     return "" if urlsplit(endpoint.name).path.strip("/") else ". Most base URLs end in /v1"
 
 
-def _words_of(outcome: Outcome) -> tuple[int | None, str]:
-    failure = outcome.failure
-    return (failure.status, failure.message.rstrip(".")) if failure else (None, "")
-
-
 def explain(endpoint: EndpointClient, outcome: Outcome, model: str = "") -> EndpointError:
     """Say why no request can succeed, and what to do."""
-    status, words = _words_of(outcome)
-    name = endpoint.name
-    if outcome.quota or status == 402:
+    status, words, name = outcome.status, outcome.words, endpoint.name
+    if outcome.quota:
         text = f"{name}: the quota is exhausted ({status}): {words}"
-    elif status is None:
+    elif status in _CAUSES:
+        hint = _hint(endpoint)
+        text = _CAUSES[status].format(words=words, name=name, model=model, hint=hint)
+    elif status:
+        text = f"{name} answers {status}: {words}{'. Is --base-url right?' if status < 500 else ''}"
+    else:
         fix = "" if outcome.denied else ". Is the endpoint running, and is --base-url right?"
         text = f"{words}{fix}"
-    elif status == 401:
-        text = f"endpoint refused the key (401): {words}. Set OPENAI_API_KEY for {name}"
-    elif status == 403:
-        text = f"endpoint denies access (403): {words}. Is OPENAI_API_KEY right for {name}?"
-    elif status == 404:
-        fix = f"Check --model {model} and --base-url {name}{_hint(endpoint)}"
-        text = f"endpoint does not know the model or the path (404): {words}. {fix}"
-    else:
-        fix = ". Is --base-url right?" if status < 500 else ""
-        text = f"{name} answers {status}: {words}{fix}"
     return EndpointError(text)
 
 
 def explain_outage(outcome: Outcome) -> EndpointError:
     """Say that the answers have stopped for too long."""
-    _, words = _words_of(outcome)
-    return EndpointError(
-        f"{words}. No request has succeeded for --max-outage seconds. Run again to resume"
-    )
+    words = f"{outcome.words}. No request has succeeded for --max-outage seconds"
+    return EndpointError(f"{words}. Run again to resume")

@@ -10,18 +10,24 @@ from email.utils import parsedate_to_datetime
 
 from codesynth.errors import one_line
 from codesynth.models import Answer, Failure, FailureKind
-from codesynth.serving.answers import (
-    Redact,
-    find_words,
-    read_completion,
-    read_json,
-)
+from codesynth.serving.answers import Redact, find_words, read_completion, read_json
+from codesynth.serving.http import NoReply
+from codesynth.serving.limits import Kind
 
 MAX_RETRY_AFTER = 120.0
 """Seconds. If the server asks for a longer pause, the row fails."""
 
-_SERVER_ERRORS = frozenset({408, 409})
-"""Statuses below 500 that are retried as server errors."""
+_STATUSES: dict[int, tuple[FailureKind, Kind]] = {
+    429: ("rate_limited", "overload"),
+    503: ("server_error", "busy"),
+    529: ("server_error", "busy"),
+    500: ("server_error", "down"),
+    502: ("server_error", "down"),
+    504: ("server_error", "down"),
+    408: ("server_error", "other"),
+    409: ("server_error", "other"),
+}
+"""The failure that a status is for a row, and what it says of the endpoint's load."""
 _DENIALS = frozenset({401, 402, 403, 404})
 _QUOTA = "insufficient_quota"
 
@@ -34,6 +40,7 @@ class Outcome:
         answer: also set if the answer is of no use, so that the journal keeps it.
         failure: None if the answer is complete and usable.
         body: the text that the answer was read from; empty without an answer.
+        load: what the attempt says of the endpoint's load.
         retry: try again.
         retry_after: seconds that the server asks us to wait.
         denied: the key, the model or the URL is refused, not this one row.
@@ -44,35 +51,48 @@ class Outcome:
     answer: Answer | None = None
     failure: Failure | None = None
     body: bytes = b""
+    load: Kind = "other"
     retry: bool = False
     retry_after: float | None = None
     denied: bool = False
     quota: bool = False
     billed: bool = True
 
+    @property
+    def status(self) -> int:
+        """The status of a failure; 0 if there was no response."""
+        return (self.failure and self.failure.status) or 0
+
+    @property
+    def words(self) -> str:
+        """Say why there is no usable answer, without a full stop; empty if there is one."""
+        return self.failure.message.rstrip(".") if self.failure is not None else ""
+
 
 def read_outcome(
     status: int, headers: Mapping[str, str], body: bytes, redact: Redact = str
 ) -> Outcome:
     """Read a chat completion, or an error that the server sent in its place."""
+    load: Kind = "other"
     if 200 <= status < 300:
         answer, failure = read_completion(body, redact)
         if failure is None or answer is not None:
-            return Outcome(answer, failure, body)
-        kind, retry, words = failure.kind, True, failure.message
+            return Outcome(answer, failure, body, "answered")
+        kind, words = failure.kind, failure.message
     else:
-        kind = _kind_of(status)
-        retry, words = kind != "rejected", find_words(body, redact) or f"status {status}"
+        kind, load = _STATUSES.get(status, ("server_error" if status >= 500 else "rejected", load))
+        words = find_words(body, redact) or f"status {status}"
     if is_redirect := 300 <= status < 400:
         words = f"redirected to {one_line(redact(headers.get('location', 'nowhere')))}"
     wish = headers.get("x-should-retry", "").strip().lower()
-    retry = wish == "true" or (retry and wish != "false")
+    retry = wish == "true" or (kind != "rejected" and wish != "false")
     after = retry_after(headers) if retry else None
     if after is not None and after > MAX_RETRY_AFTER:
         words = f"retry-after {after:g} s is longer than {MAX_RETRY_AFTER:g} s: {words}"
         retry, after = False, None
     return Outcome(
         failure=Failure(kind, words, status),
+        load=load,
         retry=retry,
         retry_after=after,
         denied=status in _DENIALS or is_redirect,
@@ -81,10 +101,17 @@ def read_outcome(
     )
 
 
-def _kind_of(status: int) -> FailureKind:
-    if status == 429:
-        return "rate_limited"
-    return "server_error" if status in _SERVER_ERRORS or status >= 500 else "rejected"
+def read_no_reply(error: NoReply) -> Outcome:
+    """Describe an attempt without a reply; one that nobody received was not billed."""
+    is_stale = error.cause == "stale"
+    return Outcome(
+        failure=Failure(error.kind, error.message),
+        load="other" if error.cause == "stale" else error.cause,
+        retry=True,
+        retry_after=0.0 if is_stale else None,
+        denied=error.cause == "hopeless",
+        billed=error.cause in ("timeout", "down", "other"),
+    )
 
 
 def retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:

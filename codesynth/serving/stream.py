@@ -28,26 +28,21 @@ class Engine(Protocol):
     @property
     def max_unfinished(self) -> int:
         """How many requests to hold: waiting, in flight, or answered and not read yet."""
-        ...
 
     def submit(self, request: Request) -> None:
         """Take a request; called from the feeder's thread. After ``drain`` it is dropped."""
-        ...
 
     def end_requests(self, error: BaseException | None) -> None:
-        """Take note that no request will follow; ``error`` is what their iterator raised.
+        """Call ``Channel.finish(error)`` when all that was submitted is answered.
 
-        When all that was submitted is answered, the engine calls ``Channel.finish(error)``.
+        ``error`` is what the iterator of the requests raised.
         """
-        ...
 
     def drain(self, grace: float | None) -> None:
         """Send nothing more; see ``ResponseStream``. ``Channel.finish`` is called at the end."""
-        ...
 
     def close(self) -> None:
         """Cancel the requests in flight and end the threads; may be called again."""
-        ...
 
 
 class Channel:
@@ -59,11 +54,6 @@ class Channel:
         self._room = threading.Event()
         self._feeder_waits = False
         self.closed = False
-
-    @property
-    def waiting(self) -> int:
-        """About how many responses the caller has not taken yet."""
-        return self.items.qsize()
 
     def put(self, response: Response) -> None:
         """Hand a response to the caller; from any thread."""

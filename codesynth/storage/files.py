@@ -51,7 +51,6 @@ class Files:
             with standard output writes no failure lines.
 
     Attributes:
-        failed: failure lines so far.
         fates: one byte for each row so far, in order: 1 if it is in the output, 0 if in the
             failures.
         checksums: CRC-32 of the lines of the failures and of the output.
@@ -81,6 +80,11 @@ class Files:
             raise ConfigError(f"{self.output.name} is the output. Choose another --failures")
         return Output(path)
 
+    @property
+    def journal_path(self) -> str | None:
+        """The usual name of the output's journal; None if the output is not a regular file."""
+        return sibling_path(self.output.name, ".journal") if self.output.path else None
+
     def reject_shared_paths(
         self, inputs: Sequence[str], journal: str | None = None, log: str | None = None
     ) -> None:
@@ -89,15 +93,16 @@ class Files:
         Raises:
             ConfigError: one has two.
         """
-        named = [(name, "an input") for name in inputs if name != STANDARD]
+        named: list[tuple[object, str]] = [(name, "an input") for name in inputs]
         for output, use in ((self.output, "the output"), (self.failures, "the failures")):
             if output.path is not None:
-                named += [(str(output.path), use), (str(output.partial), use)]
-        others = ((journal, "the journal"), (log, "the log"))
-        named += [(name, use) for name, use in others if name is not None]
+                named += [(output.path, use), (output.partial, use)]
+        named += [(journal, "the journal"), (log, "the log")]
         uses: dict[str, str] = {}
         for name, use in named:
-            if (other := uses.setdefault(os.path.realpath(name), use)) != use:
+            if name in (None, STANDARD):
+                continue
+            if (other := uses.setdefault(os.path.realpath(str(name)), use)) != use:
                 words = f"{name} would be both {other} and {use}"
                 raise ConfigError(f"{words}. Choose another name for one of them")
 
@@ -109,9 +114,8 @@ class Files:
         """
         if not overwrite and (self.output.exists() or self.output.has_leftover):
             there = self.output.path if self.output.exists() else self.output.partial
-            raise ConfigError(
-                f"{there} exists, but not its journal. Move it away, or replace it with --overwrite"
-            )
+            words = "Move it away, or replace it with --overwrite"
+            raise ConfigError(f"{there} exists, but not its journal. {words}")
 
     def start(self) -> None:
         """Begin empty partial files; finished files of an earlier run stay until ``commit``."""
@@ -120,18 +124,16 @@ class Files:
 
     def write(self, line: bytes) -> None:
         """Write a row, given as a line without its newline."""
-        self._note(line, 1)
+        self.fates.append(1)
+        self.checksums[1] = zlib.crc32(line, self.checksums[1])
         self.output.write(line)
 
     def fail(self, line: bytes) -> None:
         """Write a failure line."""
         self.failed += 1
-        self._note(line, 0)
+        self.fates.append(0)
+        self.checksums[0] = zlib.crc32(line, self.checksums[0])
         self.failures.write(line)
-
-    def _note(self, line: bytes, fate: int) -> None:
-        self.fates.append(fate)
-        self.checksums[fate] = zlib.crc32(line, self.checksums[fate])
 
     def flush(self) -> None:
         """Write what waits to be written."""

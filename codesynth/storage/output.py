@@ -15,7 +15,7 @@ from pathlib import Path
 from codesynth.errors import BusyError, OutputError
 from codesynth.storage.records import STANDARD, count_lines, open_stream
 
-_KEPT_BYTES = 16 << 10  # lines are collected, because a system call for each costs much
+_KEPT_BYTES = 64 << 10  # lines are collected, because a system call for each costs much
 
 
 class Output:
@@ -26,11 +26,8 @@ class Output:
     its beginning is removed again, also if standard output is a file.
 
     Attributes:
-        name: shown in messages.
         path: the finished file; None if the output is not a regular file.
         has_leftover: an interrupted run left lines in the partial file.
-        is_terminal: people see the lines.
-        is_pipe: another program reads the lines.
 
     Raises:
         BusyError: another run holds the file.
@@ -40,15 +37,14 @@ class Output:
     def __init__(self, path: str | None) -> None:
         self.name = "<stdout>" if path in (None, STANDARD) else str(path)
         self.path: Path | None = None
-        self._lines: list[bytes] = []
-        self._bytes = 0
+        self._waiting = bytearray()
         self._gzip: zlib._Compress | None = None
-        self._started = self.has_leftover = False
+        self.has_leftover = self._committed = False
         with self._translated("write" if self.name == "<stdout>" else "open"):
             if path is None or path == STANDARD:
                 self._fd = 1
                 os.write(1, b"")  # fails at once where it is closed or full
-            elif Path(path).exists() and not Path(path).is_file():
+            elif _is_special(path):
                 self._fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
             else:
                 self.path = Path(os.path.realpath(path))
@@ -71,7 +67,6 @@ class Output:
 
     def start(self) -> None:
         """Empty the partial file; called when its old lines are no longer needed."""
-        self._started = True
         if self.path is not None:
             with self._translated("write"):
                 os.ftruncate(self._fd, 0)
@@ -84,18 +79,16 @@ class Output:
         Raises:
             BrokenPipeError: the reader went away.
         """
-        self._lines.append(line)
-        self._bytes += len(line)
-        if self.path is None or self._bytes > _KEPT_BYTES:
+        self._waiting += line
+        self._waiting += b"\n"
+        if self.path is None or len(self._waiting) > _KEPT_BYTES:
             self.flush()
 
     def flush(self) -> None:
         """Write the lines that wait."""
-        if self._lines:
-            data = b"\n".join((*self._lines, b""))
-            self._lines.clear()
-            self._bytes = 0
-            self._write_whole(data if self._gzip is None else self._gzip.compress(data))
+        if self._waiting:
+            lines, self._waiting = self._waiting, bytearray()
+            self._write_whole(lines if self._gzip is None else self._gzip.compress(lines))
 
     def _finish(self) -> None:
         self.flush()
@@ -103,7 +96,7 @@ class Output:
             rest, self._gzip = self._gzip.flush(), None
             self._write_whole(rest)
 
-    def _write_whole(self, data: bytes) -> None:
+    def _write_whole(self, data: bytes | bytearray) -> None:
         done = 0
         with self._translated("write"):
             try:
@@ -139,22 +132,23 @@ class Output:
                 os.fchmod(self._fd, stat.S_IMODE(self.path.stat().st_mode))
             os.fsync(self._fd)
             self.partial.replace(self.path)
+            self._committed = True
             folder = os.open(self.path.parent, os.O_RDONLY)
             os.fsync(folder)  # rename(2) alone does not last through a power cut
             os.close(folder)
 
     def discard(self) -> None:
-        """Remove the partial file and the finished file of an earlier run."""
+        """Remove the finished file of an earlier run; the empty partial file goes in ``close``."""
         if self.path is not None:
             with self._translated("remove"):
                 self.path.unlink(missing_ok=True)
-                self.partial.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Close and unlock the file; what was not committed stays in the partial file."""
+        """Close and unlock the file. Lines that were not committed stay in the partial file."""
         try:
-            self._finish()
-            if self.path is not None and not self._started and not self.has_leftover:
+            if self._waiting or os.fstat(self._fd).st_size:
+                self._finish()
+            elif self.path is not None and not self._committed:
                 self.partial.unlink(missing_ok=True)
         finally:
             if self._fd > 2:
@@ -168,6 +162,13 @@ class Output:
             raise
         except OSError as exc:
             raise OutputError(f"cannot {verb} {self.name}: {exc.strerror}") from exc
+
+
+def _is_special(path: str) -> bool:
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116 - not so for a link to itself
+    except FileNotFoundError:
+        return False
 
 
 def _open_locked(partial: Path) -> int:

@@ -24,6 +24,10 @@ class Pool(Sequence[str]):
         generated_key: the column with a model's text, read if a row has no text in ``key``. Such
             rows are numbered after all others.
 
+    Attributes:
+        human: number of rows that people wrote.
+        bad: number of lines that are no usable examples.
+
     Raises:
         InputError: a file cannot be read.
         OutputError: the temporary file cannot be written.
@@ -31,44 +35,31 @@ class Pool(Sequence[str]):
 
     def __init__(self, paths: Sequence[str], key: str, generated_key: str | None = None) -> None:
         self._texts = Scratch()
-        self._human, self._generated = array("Q"), array("Q")  # place and line number of each row
+        human, generated = array("Q"), array("Q")  # place and line number of each row
         self._bad = array("Q")  # places
         for record in read_records(paths):
-            text = generated = read_text(record, key)
+            text, rows = read_text(record, key), human
             if isinstance(text, Failure) and generated_key is not None:
-                generated = read_text(record, generated_key)
+                found = read_text(record, generated_key)
+                text, rows = (found, generated) if isinstance(found, str) else (text, human)
             if isinstance(text, str):
-                self._human.extend((self._texts.append(text), record.line or 0))
-            elif isinstance(generated, str):
-                self._generated.extend((self._texts.append(generated), record.line or 0))
+                rows.extend((self._texts.append(text), record.line or 0))
             else:  # its fields may be nested too deeply for pickle
                 bad = replace(record, error=text, fields={})
                 self._bad.append(self._texts.append(bad))
+        self._rows = human + generated
+        self.human, self.bad = len(human) // 2, len(self._bad)
 
     def __len__(self) -> int:
-        return (len(self._human) + len(self._generated)) // 2
-
-    @property
-    def human(self) -> int:
-        """Count the rows that people wrote."""
-        return len(self._human) // 2
+        return len(self._rows) // 2
 
     def __getitem__(self, i: Any) -> Any:
         """Read the text of row ``i``, from 0, good rows only."""
-        return self._texts.read(self._item(range(len(self))[i], 0))
+        return self._texts.read(self._rows[2 * range(len(self))[i]])
 
     def line(self, i: int) -> int:
         """Tell the line number of row ``i`` in its file, from 1."""
-        return self._item(i, 1)
-
-    def _item(self, i: int, which: int) -> int:
-        rows, i = (self._human, i) if i < self.human else (self._generated, i - self.human)
-        return rows[2 * i + which]
-
-    @property
-    def bad(self) -> int:
-        """Count the lines that are no usable examples."""
-        return len(self._bad)
+        return self._rows[2 * i + 1]
 
     def bad_records(self) -> Iterator[Record]:
         """Yield a Record with its error for each line that is not a usable example."""

@@ -8,6 +8,7 @@ import re
 import shlex
 import zlib
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
@@ -19,13 +20,11 @@ STANDARD = "-"
 BLANK = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
 _GZIP_MAGIC = b"\x1f\x8b"
-_HEADER = re.compile(rb"[\w .\"-]+(?:,[\w .\"-]+)+\r?\n")
-MAX_LINE_BYTES = 256 << 20
-"""A longer line is a failure, because a whole line is held in memory."""
+_HEADER = re.compile(rb"[\w .\"-]+(?:,[\w .\"-]+)+")
+MAX_LINE_BYTES = 256 << 20  # a longer line is a failure, because a whole line is held in memory
 _JSON_TYPES = {list: "an array", str: "a string", type(None): "null"}
 
 Stream: TypeAlias = io.BufferedReader | gzip.GzipFile
-"""A binary stream with ``peek``."""
 
 
 def name_of(path: str) -> str:
@@ -70,29 +69,6 @@ def count_lines(stream: BinaryIO | Stream) -> int:
     return sum(block.count(b"\n") for block in iter(lambda: stream.read(1 << 20), b""))
 
 
-def _refuse_other_formats(path: str, first: bytes) -> None:
-    """Refuse a JSON array, CSV or parquet file, with the command that converts it."""
-    source = "" if path == STANDARD else f" < {shlex.quote(path)}"
-    text = first.removeprefix(_BOM).lstrip(BLANK)
-    rows = "[print(json.dumps(row)) for row in csv.DictReader(sys.stdin{})]"
-    command = f'python -c "import csv, json, sys; {rows}"{source} > rows.jsonl'
-    if text.startswith(b"{"):
-        return
-    if first.startswith(b"PAR1") and re.search(rb"[\x00-\x08\x0e-\x1f]", first):
-        kind, read = "a parquet file", f"read_parquet({shlex.quote(path)!r})"
-        write = "to_json('rows.jsonl', orient='records', lines=True)"
-        command = f'python -c "import pandas; pandas.{read}.{write}"'
-    elif text.startswith(b"[") and text[1:].lstrip(BLANK)[:1] in (b"{", b""):
-        kind, command = "a JSON array", f"jq -c '.[]'{source} > rows.jsonl"
-    elif re.search(r"\.tsv(\.gz)?$", path):
-        kind, command = "a TSV file", command.format(", delimiter='\\t'")
-    elif re.search(r"\.csv(\.gz)?$", path) or _HEADER.match(text):
-        kind, command = "a CSV file", command.format("")
-    else:
-        return
-    raise ConfigError(f"{name_of(path)} is {kind}, not JSONL. Convert it: {command}")
-
-
 def read_lines(stream: Stream, name: str) -> Iterator[tuple[int, bytes]]:
     """Yield the number of each line, from 1, and the line without outer white space.
 
@@ -102,11 +78,10 @@ def read_lines(stream: Stream, name: str) -> Iterator[tuple[int, bytes]]:
     Raises:
         InputError: the stream cannot be read to its end (a cut gzip stream, a bad disk).
     """
-    number = 0
+    number, read = 0, partial(stream.readline, MAX_LINE_BYTES + 1)
     try:
-        while line := stream.readline(MAX_LINE_BYTES + 1):
-            number += 1
-            rest = line if len(line) > MAX_LINE_BYTES else b""
+        for number, line in enumerate(iter(read, b""), 1):
+            rest = line if len(line) > MAX_LINE_BYTES else b"\n"
             while rest and not rest.endswith(b"\n"):
                 rest = stream.readline(1 << 20)
             if row := (line.removeprefix(_BOM) if number == 1 else line).strip(BLANK):
@@ -124,15 +99,13 @@ def read_records(paths: Sequence[str]) -> Iterator[Record]:
     """
     index = 0
     for path in paths:
-        source = name_of(path)
+        source, first = name_of(path), index
         with open_stream(path) as stream:
-            try:
-                first = stream.peek(4096)[:4096]
-            except (OSError, EOFError, zlib.error) as exc:
-                raise InputError(f"{source}:1: cannot read further: {exc}") from exc
-            _refuse_other_formats(path, first)
             for line, raw in read_lines(stream, source):
-                yield parse_record(index, raw, line, source)
+                record = parse_record(index, raw, line, source)
+                if index == first and record.error is not None:
+                    _refuse_other_formats(path, raw[:4096])
+                yield record
                 index += 1
 
 
@@ -152,3 +125,29 @@ def parse_record(index: int, raw: bytes, line: int, source: str) -> Record:
         return Record(index, raw, {}, line, source, error=error)
     # Between values \r is white space, but many readers of the output would end a line there.
     return Record(index, raw.replace(b"\r", b" "), fields, line, source)
+
+
+def _refuse_other_formats(path: str, first: bytes) -> None:
+    """Refuse a JSON array, CSV or parquet file by its first line, with a command that converts it.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    if first.startswith(b"{"):
+        return
+    source = "" if path == STANDARD else f" < {shlex.quote(path)}"
+    rows = "[print(json.dumps(row)) for row in csv.DictReader(sys.stdin{})]"
+    command = f'python -c "import csv, json, sys; {rows}"{source} > rows.jsonl'
+    if first.startswith(b"PAR1") and re.search(rb"[\x00-\x08\x0e-\x1f]", first):
+        kind, read = "a parquet file", f"read_parquet({shlex.quote(path)!r})"
+        write = "to_json('rows.jsonl', orient='records', lines=True)"
+        command = f'python -c "import pandas; pandas.{read}.{write}"'
+    elif re.match(rb"\[\s*(\{|$)", first):
+        kind, command = "a JSON array", f"jq -c '.[]'{source} > rows.jsonl"
+    elif re.search(r"\.tsv(\.gz)?$", path):
+        kind, command = "a TSV file", command.format(", delimiter='\\t'")
+    elif re.search(r"\.csv(\.gz)?$", path) or _HEADER.fullmatch(first):
+        kind, command = "a CSV file", command.format("")
+    else:
+        return
+    raise ConfigError(f"{name_of(path)} is {kind}, not JSONL. Convert it: {command}")

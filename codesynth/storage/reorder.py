@@ -29,7 +29,7 @@ class Reorder:
         self._next = 0
         # Rows from ``_next`` on: in memory, as a place in the file, or None while not there.
         self._waiting: deque[Row | int | None] = deque()
-        self._bytes = self._on_disk = 0
+        self._bytes = 0
         self._disk: Scratch | None = None
 
     def put(self, position: int, row: Row) -> Iterable[Row]:
@@ -41,7 +41,12 @@ class Reorder:
         if i < 0 or (i < len(waiting) and waiting[i] is not None):
             raise RunError(f"row {position} was answered twice. This is a bug")
         waiting.extend([None] * (i + 1 - len(waiting)))
-        waiting[i] = self._keep(row)
+        waiting[i] = row
+        self._bytes += _size(row)
+        if self._bytes > self._memory:
+            self._bytes -= _size(row)
+            self._disk = self._disk or Scratch()
+            waiting[i] = self._disk.append(row)
         return self._due() if i == 0 else ()
 
     def rest(self) -> Iterator[Row]:
@@ -59,18 +64,9 @@ class Reorder:
                 self._bytes -= _size(kept)
                 yield kept
             elif self._disk is not None:
-                self._on_disk -= 1
                 yield self._disk.read(kept)
-
-    def _keep(self, row: Row) -> Row | int:
-        """Choose where a row waits: the row itself, or its place on the disk."""
-        if self._bytes + _size(row) <= self._memory:
-            self._bytes += _size(row)
-            return row
-        if self._disk is None or not self._on_disk:
-            self._disk = Scratch()  # a new file: the old one has only rows that were read
-        self._on_disk += 1
-        return self._disk.append(row)
+        if not self._waiting:
+            self._disk = None  # all its rows were read
 
 
 def _size(row: Row) -> int:

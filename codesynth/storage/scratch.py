@@ -24,7 +24,7 @@ class Scratch:
     """
 
     def __init__(self) -> None:
-        with _translated():
+        with scratch_errors():
             self._file = tempfile.TemporaryFile(prefix="codesynth-")
         self._end = 0
         self._at_end = True  # seeking would flush what is buffered
@@ -36,7 +36,7 @@ class Scratch:
     def append(self, value: object) -> int:
         """Write a value; return its place."""
         data, place = pickle.dumps(value), self._end
-        with _translated():
+        with scratch_errors():
             if not self._at_end:
                 self._file.seek(place)
             self._at_end = True
@@ -46,17 +46,17 @@ class Scratch:
 
     def read(self, place: int) -> Any:
         """Read a value."""
-        with _translated():
+        with scratch_errors():
             self._at_end = False
             self._file.seek(place)
             return pickle.load(self._file)  # noqa: S301 - nobody else can write to the file
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def scratch_errors(kind: type[Exception] = OSError) -> Iterator[None]:
+    """Turn an error of a temporary file or database into an OutputError that says what to do."""
     try:
         yield
-    except OSError as exc:
-        raise OutputError(
-            f"cannot use a temporary file: {exc.strerror}. Set TMPDIR to a folder with room"
-        ) from exc
+    except kind as exc:
+        words = f"cannot use a temporary file: {getattr(exc, 'strerror', exc)}"
+        raise OutputError(f"{words}. Set TMPDIR to a folder with room") from exc

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import select
 import shutil
 import subprocess
@@ -26,24 +27,21 @@ DESCRIBE_PYTHON = (
     "print(json.dumps([sys.executable, sys.prefix, sys.base_prefix, sys.path]))"
 )
 HOME = "/opt/codesynth"
-ROOT_FOLDERS = ("/bin", "/lib", "/lib32", "/lib64")
+SYSTEM = ("/usr", "/bin", "/lib", "/lib32", "/lib64")
 ETC = ("ld.so.cache", "alternatives", "localtime", "hosts", "nsswitch.conf", "mime.types")
 DEVICES = ("null", "zero", "full", "random", "urandom")
 PYTHON_PARTS = ("bin", "lib", "lib64", "share", "pyvenv.cfg")
 """What is mounted of a Python's folder, which may have other files of the user."""
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "USER": "rows", "PYTHONHASHSEED": "0"}
 ENVIRONMENT |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
-PROCESSES, GRACE = 64, 10.0
-"""Most processes of one row; seconds that a sandbox may be late before it counts as broken."""
+GRACE = 10.0
+"""Seconds that a sandbox may be late before it counts as broken."""
+INSTALL = "Install bubblewrap (apt-get install bubblewrap, dnf install bubblewrap)"
 UNSAFE_FIX = "or pass --unsafe to run the code with your own rights"
 SANDBOX_FIX = (
     "Switch user namespaces on (sysctl -w kernel.unprivileged_userns_clone=1, on Ubuntu "
     "kernel.apparmor_restrict_unprivileged_userns=0; in a container allow unshare and mount), "
     "install libseccomp if it is missing (apt-get install libseccomp2)"
-)
-BROKEN = (
-    b'{"status":"error","tests_run":0,"tests_passed":0,"message":"the sandbox broke down",'
-    b'"results":"","seconds":0.0}'
 )
 
 
@@ -122,8 +120,7 @@ def _command(settings: SandboxSettings, scratch: str) -> list[str]:
     arguments = {
         "timeout": settings.timeout,
         "memory": settings.memory_mb << 20,
-        "processes": PROCESSES,
-        "uid": 60_000 + os.getpid() % 5000 if is_root else None,
+        "uid": 60_000 + secrets.randbelow(5_000) if is_root else None,
         "scratch": scratch,
         "confined": not settings.unsafe,
     }
@@ -131,56 +128,48 @@ def _command(settings: SandboxSettings, scratch: str) -> list[str]:
         return [settings.python, "-s", "-c", START, json.dumps(arguments), str(INSIDE.parent)]
     bubblewrap = shutil.which("bwrap")
     if bubblewrap is None:
-        install = "Install bubblewrap (apt-get install bubblewrap, dnf install bubblewrap)"
-        raise ConfigError(f"bwrap not found. {install}, {UNSAFE_FIX}")
+        raise ConfigError(f"bwrap not found. {INSTALL}, {UNSAFE_FIX}")
     powers = ["SYS_ADMIN", "SYS_PTRACE", *(("SETUID", "SETGID", "KILL") if is_root else ())]
-    python, mounts = _python_mounts(settings.python)
+    python, mounts = _mounts(settings.python)
     return [
         *(bubblewrap, "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"),
         *("--unshare-cgroup-try", "--die-with-parent", "--new-session", "--as-pid-1"),
         *("--hostname", "sandbox", "--cap-drop", "ALL", *(() if is_root else ("--unshare-user",))),
         *(option for power in powers for option in ("--cap-add", f"CAP_{power}")),
-        *_system_mounts(),
         *mounts,
-        *("--ro-bind", str(INSIDE), f"{HOME}/inside", "--remount-ro", "/", "--chdir", "/"),
+        *("--remount-ro", "/", "--chdir", "/"),
         *("--", python, "-s", "-c", START, json.dumps(arguments), HOME),
     ]
 
 
-def _system_mounts() -> list[str]:
-    """List the mounts of a read-only system."""
-    options = ["--ro-bind", "/usr", "/usr"]
-    for folder in ROOT_FOLDERS:
-        options += ["--ro-bind-try", folder, folder]
-    for folder in ("/etc", "/opt", HOME, f"{HOME}/python"):
+def _mounts(python: str) -> tuple[str, list[str]]:
+    """Return the path of Python in the sandbox, and the mounts of a read-only system with it."""
+    executable, prefix, base, path = _describe(python)
+    elsewhere = [one for one in path if not one.startswith((prefix, base, "/usr"))]
+    packages = [one for one in elsewhere if one.endswith("-packages")]
+    targets = [f"{HOME}/packages{number}" for number in range(len(packages))]
+    sources = {folder: folder for folder in [*SYSTEM, *(f"/etc/{name}" for name in ETC)]}
+    for folder, target in ((base, base), (prefix, f"{HOME}/python")):
+        sources |= {f"{target}/{part}": f"{folder}/{part}" for part in PYTHON_PARTS}
+    sources |= dict(zip(targets, packages, strict=True)) | {f"{HOME}/inside": str(INSIDE)}
+    parents = [str(folder) for folder in reversed(Path(base).parents)][1:]
+    options = ["--proc", "/proc", "--tmpfs", "/tmp", "--tmpfs", "/dev"]
+    for folder in (*parents, base, "/etc", "/opt", HOME, f"{HOME}/python"):
         options += ["--dir", folder]  # without this, only root could open the folder
-    for name in ETC:
-        options += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
-    options += ["--proc", "/proc", "--tmpfs", "/tmp", "--tmpfs", "/dev"]
+    for target, source in sources.items():
+        options += ["--ro-bind-try", source, target]
     for name in DEVICES:
         options += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
     options += ["--symlink", "/tmp", "/dev/shm", "--symlink", "/proc/self/fd", "/dev/fd"]
-    return [*options, "--remount-ro", "/dev"]
+    options += ["--remount-ro", "/dev", "--setenv", "PYTHONPATH", ":".join(targets)]
+    return f"{HOME}/python/bin/{Path(executable).name}" if prefix != base else executable, options
 
 
-def _python_mounts(python: str) -> tuple[str, list[str]]:
-    """Return the path of Python in the sandbox, and the mounts of its parts and packages."""
+def _describe(python: str) -> tuple[str, str, str, list[str]]:
+    """Ask a Python for its executable, prefix, base prefix and path."""
     try:
         command = [python, "-c", DESCRIBE_PYTHON]
         done = subprocess.run(command, capture_output=True, check=True, timeout=60)
-        executable, prefix, base, path = loads(done.stdout)
+        return cast(tuple[str, str, str, list[str]], loads(done.stdout))
     except (OSError, ValueError, subprocess.SubprocessError) as exc:
         raise ConfigError(f"--python {python}: no Python interpreter of 3.9 or newer") from exc
-    options = []
-    for folder in [*reversed(Path(base).parents), Path(base)][1:]:
-        options += ["--dir", str(folder)]
-    for source, target in ((base, base), (prefix, f"{HOME}/python")):
-        for part in PYTHON_PARTS:
-            options += ["--ro-bind-try", f"{source}/{part}", f"{target}/{part}"]
-    elsewhere = [one for one in path if not one.startswith((prefix, base, "/usr"))]
-    packages = [one for one in elsewhere if one.endswith("-packages") and Path(one).is_dir()]
-    targets = [f"{HOME}/packages{number}" for number in range(len(packages))]
-    for source, target in zip(packages, targets, strict=True):
-        options += ["--ro-bind", source, target]
-    options += ["--setenv", "PYTHONPATH", ":".join(targets)]
-    return f"{HOME}/python/bin/{Path(executable).name}" if prefix != base else executable, options

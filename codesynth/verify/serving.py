@@ -10,10 +10,14 @@ from contextlib import suppress
 
 from codesynth.models import Request, Response
 from codesynth.serving.stream import Channel, EngineStream
-from codesynth.verify.sandbox import BROKEN, Sandbox, SandboxSettings
+from codesynth.verify.sandbox import Sandbox, SandboxSettings
 
 ROWS_AHEAD = 32
 """Rows held for each sandbox, so that a slow row does not stop the others."""
+BROKEN = (
+    b'{"status":"error","tests_run":0,"tests_passed":0,"message":"the sandbox broke down",'
+    b'"results":"","seconds":0.0}'
+)
 
 
 class SandboxServing:
@@ -39,7 +43,8 @@ class _Pool:
     def __init__(self, settings: SandboxSettings, jobs: int, channel: Channel) -> None:
         self._settings, self._channel = settings, channel
         self._executor = ThreadPoolExecutor(jobs, "codesynth-verify")
-        self._sandboxes, self._idle = set[Sandbox](), list[Sandbox]()
+        self._sandboxes = set[Sandbox]()
+        self._own = threading.local()  # a sandbox ends with the thread that made it
         self._error: BaseException | None = None
         self._closed = False
         self.max_unfinished = ROWS_AHEAD * jobs
@@ -70,17 +75,13 @@ class _Pool:
 
     def _run(self, request: Request) -> None:
         try:
-            try:
-                sandbox = self._idle.pop()
-            except IndexError:
-                sandbox = Sandbox(self._settings)
-                self._sandboxes.add(sandbox)
+            sandbox = getattr(self._own, "sandbox", None) or Sandbox(self._settings)
+            self._sandboxes.add(sandbox)
             verdict = None if self._closed else sandbox.run(request.body)
-            if verdict is not None:
-                self._idle.append(sandbox)
-            else:
+            if verdict is None:
                 self._sandboxes.discard(sandbox)
                 sandbox.close()
+            self._own.sandbox = sandbox if verdict else None
             if not self._closed:
                 self._channel.put(Response(request, verdict or BROKEN))
         except BaseException as exc:  # it is raised in the caller's thread

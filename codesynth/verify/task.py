@@ -11,13 +11,14 @@ from typing import Any
 
 from codesynth.codec import dumps, loads
 from codesynth.models import Failure, Question, Record, Response
+from codesynth.storage.columns import read_text
 
 STATUSES = ("passed", "failed", "error", "timeout", "syntax_error", "no_tests", "unsupported")
 INSTRUCTION_KEYS = ("instruction", "generated_instruction", "prompt")
 """Columns with the instruction, if no instruction key is given; the first that is there."""
 GENERATED_TESTS = "generated_tests"
 """Column of ``gen-tests``, which is read if no test key is given."""
-_NAME = re.compile(r"\s*(?:async\s+)?(?:def|class)\s+(\w+)")
+_NAME = re.compile(r"\b(?:def|class)\s+(\w+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,14 +42,9 @@ class VerifyTask:
 
     def ask(self, record: Record) -> Question | Failure:
         """Write the trial of a row; see ``inside.trial.run``."""
-        row = record.fields
-        code = row.get(self.code_key)
-        if not isinstance(code, str):
-            if self.code_key not in row:
-                found = ", ".join(f'"{name}"' for name in [*row][:6]) or "no column"
-                words = f'missing key "{self.code_key}"; found {found}. Choose with --input-key'
-                return Failure("missing_key", words)
-            return Failure("not_a_string", f'"{self.code_key}" is not a string')
+        row, code = record.fields, read_text(record, self.code_key)
+        if isinstance(code, Failure):
+            return code
         if taken := [name for name in (self.output_key, *self.more_columns) if name in row]:
             words = f'the row already has "{taken[0]}". Rename it, or choose another --output-key'
             return Failure("existing_key", words)
@@ -60,8 +56,11 @@ class VerifyTask:
             key = self.test_key or GENERATED_TESTS
             words = f'the tests in "{key}" are neither text, a list of texts nor pairs'
             return Failure("not_a_string", words)
-        named = {"entry_point": _entry_point(row), "language": row.get("language")}
-        body = dumps({"code": code, "instruction": self._instruction(record), **named, **tests})
+        entry_point, signature = row.get("entry_point"), row.get("signature")
+        if entry_point is None and isinstance(signature, str):  # of gen-tests
+            entry_point = "".join(_NAME.findall(signature)[:1]) or None
+        trial = {"code": code, "instruction": self._instruction(record), "entry_point": entry_point}
+        body = dumps({**trial, "language": row.get("language"), **tests})
         return Question(body, body)
 
     def columns(self, response: Response) -> dict[str, Any]:
@@ -88,14 +87,6 @@ class VerifyTask:
 
 def _digest(value: Any) -> str:
     return blake2b(dumps(value), digest_size=16).hexdigest()
-
-
-def _entry_point(row: Mapping[str, Any]) -> Any:
-    """Return the name that the tests call: ``entry_point``, else from ``gen-tests``'s signature."""
-    named, signature = row.get("entry_point"), row.get("signature")
-    if named is None and isinstance(signature, str) and (found := _NAME.match(signature)):
-        return found[1]
-    return named
 
 
 def read_tests(column: Any, row: Mapping[str, Any]) -> dict[str, Any]:

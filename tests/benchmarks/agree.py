@@ -36,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from support.endpoint import Endpoint
 from support.replies import Received, Reply, completion
 
-from codesynth.filters.agreement import passed_tests
+from codesynth.filters.choice import passed_tests
 from codesynth.serving.offline.problems import read
 
 ROOT = Path(__file__).parents[2]

@@ -68,7 +68,7 @@ class BatchCrash:
         """Kill so many runs, or for so many seconds; each job is brought to its end."""
         end = time.monotonic() + seconds
         with BatchServer() as server:
-            assert self.start(server, "whole").wait(120) == 0
+            assert self.start(server, "whole").wait(600) == 0
         while self.report.moments.total() < kills and time.monotonic() < end:
             with BatchServer() as server:
                 server.delay = lambda: self.random.choice(self.delays)
@@ -83,7 +83,7 @@ class BatchCrash:
             process = self.start(server, out)
             may_kill = report.moments.total() < kills
             try:
-                code = process.wait(self.random.uniform(0.1, self.longest) if may_kill else 120)
+                code = process.wait(self.random.uniform(0.1, self.longest) if may_kill else 600)
             except subprocess.TimeoutExpired:
                 report.moments[server.now if server.in_flight else "no call"] += 1
                 process.kill()

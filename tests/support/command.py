@@ -10,14 +10,18 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from codesynth import run
 from codesynth.__main__ import main
 from support.endpoint import Endpoint
 
@@ -63,6 +67,7 @@ def codesynth(
             patch.setenv(name, value)
         with _streams(*(file.fileno() for file in files)):
             code = _exit_code()
+            _join_threads()
         out, err = (_content(file) for file in files[1:])
     return Finished(code, out, err.decode())
 
@@ -73,6 +78,13 @@ def _exit_code() -> int:
     except SystemExit as exc:
         return int(exc.code or 0)
     return 0
+
+
+def _join_threads() -> None:
+    """Wait for the threads of a run, or a late feeder would read the next run's standard input."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("codesynth"):
+            thread.join(300)
 
 
 def _content(file: Any) -> bytes:
@@ -98,6 +110,12 @@ def _streams(*fds: int) -> Iterator[None]:
             for number, fd in enumerate(saved):
                 os.dup2(fd, number)
                 os.close(fd)
+
+
+def run_out_of_time(patch: pytest.MonkeyPatch, when: Callable[[], bool]) -> None:
+    """Let ``--max-time`` be over as soon as ``when()`` is true."""
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + 1e6 * when())
+    patch.setattr(run, "time", clock)
 
 
 @contextmanager
@@ -131,7 +149,7 @@ def finished(
     if data is None:
         more["stdin"] = stdin
     with started(*args, endpoint=endpoint, env=env, **more) as process:
-        out, err = process.communicate(data, timeout=60)
+        out, err = process.communicate(data, timeout=600)
         return Finished(process.returncode, out or b"", (err or b"").decode())
 
 

@@ -9,21 +9,13 @@ place of a plan has the bare streams of each connection:
 
     async with Endpoint(script=says(OK)) as peer, Transport() as transport:
         assert await ask(transport, peer.url) == (200, b"{}")
-
-As a process, which can be killed: ``python tests/support/endpoint.py --plan fault:cut_body``
-prints its base URL on the first line; ``spawned`` runs it so.
 """
 
-import argparse
 import asyncio
 import contextlib
-import json
-import signal
 import socket
 import ssl
 import struct
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -33,10 +25,7 @@ from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self, TypeAlias, cast
-
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[1]))
+from typing import Any, Self, TypeAlias, cast
 
 from support.replies import (
     FOREVER,
@@ -61,6 +50,7 @@ __all__ = [
     "Received",
     "Reply",
     "Script",
+    "closed_port",
     "code_for",
     "completion",
     "echo",
@@ -71,7 +61,6 @@ __all__ = [
     "reset",
     "says",
     "server_tls",
-    "spawned",
     "text_for",
     "unanswering",
 ]
@@ -128,6 +117,7 @@ class Endpoint:
         self.errors: list[BaseException] = []
         self.open: set[Connection] = set()
         self.tasks: set[asyncio.Task[None]] = set()
+        self._reserved: socket.socket | None = None
 
     @property
     def base_url(self) -> str:
@@ -163,7 +153,7 @@ class Endpoint:
         with self.changed:
             return self._counts.copy()
 
-    def wait_until(self, condition: Callable[["Endpoint"], bool], timeout: float = 10.0) -> None:
+    def wait_until(self, condition: Callable[["Endpoint"], bool], timeout: float = 300.0) -> None:
         """Wait until ``condition(self)`` holds; TimeoutError when it does not come to that."""
         with self.changed:
             if not self.changed.wait_for(lambda: condition(self), timeout):
@@ -197,6 +187,7 @@ class Endpoint:
     ) -> None:
         if self._thread is not None and self._thread.is_alive():
             self.stop()
+        self._free_port()
         if self.errors and exc is None:
             raise self.errors[0]
 
@@ -215,14 +206,20 @@ class Endpoint:
     ) -> None:
         self.stopping.set()
         await self._serving
+        self._free_port()
         if self.errors and exc is None:
             raise self.errors[0]
 
     def _listen(self) -> socket.socket:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        listener = socket.create_server((self.host, self.port), family=family, backlog=4096)
-        self.port = listener.getsockname()[1]
-        return listener
+        if self._reserved is None:
+            self._reserved = closed_port(self.host, self.port)
+            self.port = self._reserved.getsockname()[1]
+        return socket.create_server((self.host, self.port), family=family, backlog=4096)
+
+    def _free_port(self) -> None:
+        if self._reserved is not None:
+            self._reserved.close()
 
     def _run(self, listener: socket.socket) -> None:
         with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
@@ -482,6 +479,14 @@ def reset(transport: asyncio.WriteTransport) -> None:
     transport.abort()
 
 
+def closed_port(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
+    """Reserve a port, by default a free one: it refuses connections, and nobody else gets it."""
+    reserved = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.bind((host, port))
+    return reserved
+
+
 @contextmanager
 def unanswering(host: str, port: int = 0) -> Iterator[int]:
     """Listen with a backlog that is full, so that nobody gets in; yields the port."""
@@ -498,52 +503,3 @@ def server_tls() -> ssl.SSLContext:
     context.load_cert_chain(TLS / "server.pem")
     context.set_alpn_protocols(["h2", "http/1.1"])
     return context
-
-
-# A process of its own.
-
-
-@contextmanager
-def spawned(*options: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    """Run an endpoint as a process of its own: yields the process and its base URL."""
-    command = [sys.executable, __file__, *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            url = cast("IO[str]", process.stdout).readline().strip()
-            if not url:
-                raise RuntimeError(f"no endpoint from {command}")
-            yield process, url
-        finally:
-            process.kill()
-
-
-def _logged(plan: Plan, path: Path) -> Plan:
-    """Append one JSON line for each request to ``path`` before it is answered."""
-
-    def answer(request: Received) -> Reply:
-        line = {"n": request.n, "attempt": request.attempt, "prompt": request.prompt}
-        with path.open("a") as log:
-            log.write(json.dumps(line) + "\n")
-        return plan(request)
-
-    return answer
-
-
-def main() -> None:
-    """Serve until SIGTERM or SIGINT."""
-    from support.faults import named_plan
-
-    parser = argparse.ArgumentParser(description="A loopback endpoint for tests.")
-    parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--plan", default="echo", help="echo, fault:NAME, heal:NAME or mixed:SEED")
-    parser.add_argument("--log", type=Path, help="append a JSON line for each chat request")
-    options = parser.parse_args()
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-    plan = named_plan(options.plan)
-    with Endpoint(_logged(plan, options.log) if options.log else plan, port=options.port) as served:
-        print(served.base_url, flush=True)
-        signal.sigwait({signal.SIGTERM, signal.SIGINT})
-
-
-if __name__ == "__main__":
-    main()

@@ -54,7 +54,7 @@ class Parts:
         return output.read_bytes(), output.with_suffix(".failures.jsonl").read_bytes()
 
 
-def wait_for(condition: Callable[[], bool], timeout: float = 30.0) -> None:
+def wait_for(condition: Callable[[], bool], timeout: float = 300.0) -> None:
     """Wait until a condition holds; TimeoutError when it does not come to that."""
     give_up = time.monotonic() + timeout
     while not condition():

@@ -211,6 +211,18 @@ def healing(plan: Plan, times: int = 1, then: Plan = echo) -> Plan:
     return lambda request: (plan if request.attempt <= times else then)(request)
 
 
+def held(reply: Reply, until: Callable[[], bool]) -> Reply:
+    """Hold a reply back until ``until()`` is true, however long that takes."""
+
+    def steps() -> Iterator[Step]:
+        while not until():
+            yield 0.005
+        assert reply.wire is not None
+        yield reply.wire
+
+    return Reply(raw=steps(), end=reply.end)
+
+
 def in_order(*replies: Reply, then: Plan = echo) -> Plan:
     """Give these replies to the first chat requests, one each, and follow ``then`` afterwards."""
     return lambda request: replies[request.n - 1] if request.n <= len(replies) else then(request)

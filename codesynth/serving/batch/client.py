@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
-from typing import BinaryIO, TypeVar
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import quote
 
 from codesynth.codec import dumps
 from codesynth.errors import EndpointError
 from codesynth.models import Endpoint
-from codesynth.serving.answers import find_words
-from codesynth.serving.batch.shapes import BatchState, shape_for
-from codesynth.serving.http import AsyncBaseTransport, EndpointClient, FormFile, NoReply, Reply
+from codesynth.serving.answers import read_json
+from codesynth.serving.batch.shapes import UNREADABLE, BatchState, shape_for
+from codesynth.serving.http import AsyncBaseTransport, EndpointClient, NoReply, Reply
 from codesynth.serving.outcomes import read_outcome
 
 T = TypeVar("T")
 
-_MAX_PAGES = 100
 _FIXES = {401: ". Set OPENAI_API_KEY", 404: ". Has it a Batch API? If not, leave out --batch"}
 
 
@@ -56,70 +56,74 @@ class BatchClient:
         self.shape = shape_for(self.endpoint.name)
         self._timeout = timeout
 
-    async def upload(self, file: BinaryIO) -> str:
-        """Upload a file of requests; return its id."""
-        path, form = self.shape.upload_path, FormFile(self.shape.form, "requests.jsonl", file)
-        sending = self.endpoint.send_file(path, form, timeout=self._timeout)
-        return await self._call(f"POST {path}", sending, self.shape.file)
+    @contextlib.contextmanager
+    def connected(self) -> Iterator[None]:
+        """Keep connections open; all calls are made inside, by one thread."""
+        with asyncio.Runner() as self._runner:
+            try:
+                yield
+            finally:
+                self._runner.run(self.endpoint.aclose())
 
-    async def create(self, file: str, uuid: str) -> BatchState:
+    def upload(self, file: BinaryIO) -> str:
+        """Upload a file of requests; return its id."""
+        path, form = self.shape.upload_path, self.shape.form
+        sending = self.endpoint.send_file(path, form, file, timeout=self._timeout)
+        return self._call(f"POST {path}", sending, self.shape.file)
+
+    def create(self, file: str, uuid: str) -> BatchState:
         """Make a batch of an uploaded file."""
         body = dumps(self.shape.create(file, uuid))
-        return await self._request("POST", self.shape.path, self.shape.state, body)
+        return self._request("POST", "", self.shape.state, body)
 
-    async def find(self, file: str, uuid: str) -> BatchState | None:
+    def find(self, file: str, uuid: str) -> BatchState | None:
         """Find the batch that was made of a file; None if there is none."""
         query = "?limit=100"
-        for _ in range(_MAX_PAGES):
-            states, query = await self._request("GET", self.shape.path + query, self.shape.states)
+        while query:
+            states, query = self._request("GET", query, self.shape.states)
             for state in states:
                 if uuid == state.uuid or file == state.input_file:
                     return state
-            if not query:
-                break
         return None
 
-    async def state(self, batch: str) -> BatchState:
+    def state(self, batch: str) -> BatchState:
         """Read the state of a batch."""
-        path = f"{self.shape.path}/{quote(batch, safe='')}"
-        return await self._request("GET", path, self.shape.state)
+        return self._request("GET", f"/{quote(batch, safe='')}", self.shape.state)
 
-    async def cancel(self, batch: str) -> None:
+    def cancel(self, batch: str) -> None:
         """Cancel a batch, unless it has ended."""
-        path = f"{self.shape.path}/{quote(batch, safe='')}/cancel"
         with contextlib.suppress(CallError):  # its state will show whether it was cancelled
-            await self._request("POST", path, bytes)
+            self._request("POST", f"/{quote(batch, safe='')}/cancel", bool)
 
-    async def download(self, name: str, file: BinaryIO) -> None:
+    def download(self, name: str, file: BinaryIO) -> None:
         """Fetch a file of results."""
         path = f"/files/{quote(name, safe='')}/content"
-        sending = self.endpoint.receive_file(path, file, timeout=self._timeout)
-        await self._call(f"GET {path}", sending, bytes)
+        receiving = self.endpoint.receive_file(path, file, timeout=self._timeout)
+        self._call(f"GET {path}", receiving, bool)
 
-    async def _request(
-        self, method: str, path: str, read: Callable[[bytes], T], body: bytes = b""
-    ) -> T:
+    def _request(self, method: str, path: str, read: Callable[[Any], T], body: bytes = b"") -> T:
+        path = self.shape.path + path
         sending = self.endpoint.request(method, path, body, timeout=self._timeout)
-        return await self._call(f"{method} {path}", sending, read)
+        return self._call(f"{method} {path}", sending, read)
 
-    async def _call(self, call: str, sending: Awaitable[Reply], read: Callable[[bytes], T]) -> T:
+    def _call(self, call: str, sending: Coroutine[Any, Any, Reply], read: Callable[[Any], T]) -> T:
         try:
-            reply = await sending
+            reply = self._runner.run(sending)
         except NoReply as exc:
-            raise CallError(exc.message, after=None if exc.permanent else 0.0) from exc
+            raise CallError(exc.message, after=None if exc.cause == "hopeless" else 0.0) from exc
         if not 200 <= reply.status < 300:
             raise self._refusal(call, reply)
         try:
-            return read(reply.body)
-        except ValueError as exc:
-            raise CallError(f"{self.endpoint.name}: {call}: {exc}") from exc
+            return read(read_json(reply.body or b"null"))
+        except UNREADABLE as exc:
+            raise CallError(f"{self.endpoint.name}: {call}: unexpected reply: {exc}") from exc
 
     def _refusal(self, call: str, reply: Reply) -> CallError:
-        words = find_words(reply.body, self.endpoint.secrets.hide) or "no reason given"
-        text = f"{self.endpoint.name} refuses {call} ({reply.status}): {words.rstrip('.')}"
-        if reply.status == 404 and not call.startswith("POST /files"):
+        name, status = self.endpoint.name, reply.status
+        outcome = read_outcome(status, reply.headers, reply.body, self.endpoint.secrets.hide)
+        text = f"{name} refuses {call} ({status}): {outcome.words}"
+        if status == 404 and not call.startswith("POST /files"):
             return CallError(text, 404)  # the endpoint may not know a new batch yet
-        outcome = read_outcome(reply.status, reply.headers, reply.body)
         if outcome.retry and not outcome.quota:
-            return CallError(text, reply.status, outcome.retry_after or 0.0)
-        return CallError(text + _FIXES.get(reply.status, ""), reply.status, None)
+            return CallError(text, status, outcome.retry_after or 0.0)
+        return CallError(text + _FIXES.get(status, ""), status, None)

@@ -27,7 +27,7 @@ class BatchServing:
     def __init__(self, client: BatchClient, log: BatchLog, options: BatchOptions) -> None:
         self._client, self._log, self._options = client, log, options
         self._turn = threading.Lock()
-        self._engine = BatchEngine(client, log, options, self._turn)
+        self._engine: BatchEngine | None = None
 
     def generate(self, requests: Iterable[Request | Response]) -> ResponseStream:
         """Answer each request, in any order; see ``LLMServing``.
@@ -49,15 +49,16 @@ class BatchServing:
             deque(self._start((), replace(self._options, wait=wait, cancel=cancel)), maxlen=0)
         except LimitReached as exc:
             words = str(exc)
-        return self._engine.waiting.holds, words
+        held = {key for batch in self._log.open() for key in self._log.keys(batch)}
+        return held.__contains__, words
 
     def _start(self, requests: Iterable[Request | Response], options: BatchOptions) -> EngineStream:
         self._engine = BatchEngine(self._client, self._log, options, self._turn)
-        return EngineStream(requests, self._engine, self._engine.channel)
+        return EngineStream(self._engine.respond(requests), self._engine, self._engine.channel)
 
     def status(self) -> str:
         """Words for the bar: how many batches and requests are done."""
-        return self._engine.status()
+        return self._engine.status() if self._engine is not None else ""
 
 
 class SkippingServing:
@@ -72,11 +73,7 @@ class SkippingServing:
         self._serving, self._skip, self._words = serving, skip, words
 
     def generate(self, requests: Iterable[Request | Response]) -> ResponseStream:
-        """Answer the other requests; see ``LLMServing``.
-
-        Raises:
-            LimitReached: some were left out; all others are answered.
-        """
+        """Answer the other requests; raise LimitReached at the end if some were left out."""
         return self._serving.generate(self._without_skipped(requests))
 
     def _without_skipped(

@@ -1,4 +1,4 @@
-"""How the calls of a provider's Batch API look. No I/O."""
+"""How a provider's Batch API words its calls: OpenAI's way, and Together's. No I/O."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any, ClassVar, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from codesynth.codec import dumps
-from codesynth.serving.answers import read_json
 
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError)
+"""Raised where a provider's text is not as expected."""
 _CHAT = "/v1/chat/completions"
 _ENDS = frozenset({"completed", "failed", "expired", "cancelled"})
 
@@ -22,6 +23,7 @@ class BatchState:
         status: "completed", "failed", "expired", "cancelled", or "open" for all else.
         files: ids of the files with results.
         results: how many results these files hold; None if the provider does not count.
+        error: why the batch has failed.
         uuid: our name of the batch, if the provider keeps it.
     """
 
@@ -30,23 +32,23 @@ class BatchState:
     input_file: str
     files: tuple[str, ...]
     results: int | None
-    errors: tuple[str, ...]
+    error: str
     uuid: str
 
 
 class BatchResult(NamedTuple):
-    """One line of results. Status 0: the request was never sent, and ``message`` says why."""
+    """One line of results. Status 0: the request was never sent, and ``error`` says why."""
 
     key: bytes
     status: int
     body: bytes = b""
-    message: str = ""
+    error: str = ""
 
 
 class BatchShape:
     """OpenAI's calls, which most providers share; a subclass overrides what differs.
 
-    The methods that read raise ValueError if the provider's text is not as expected.
+    The methods take parsed JSON and raise one of ``UNREADABLE`` where it is not as expected.
 
     Mistral's would have ``path`` "/batch/jobs"; to ``create``, ``input_files`` (a list), ``model``
     and ``timeout_hours``; in a ``state``, ``output_file``, ``error_file``, ``succeeded_requests``,
@@ -68,50 +70,43 @@ class BatchShape:
         batch = {"input_file_id": file, "endpoint": _CHAT, "completion_window": "24h"}
         return {**batch, "metadata": {"codesynth": uuid}}
 
-    def file(self, data: bytes) -> str:
+    def file(self, data: Any) -> str:
         """Read the id of an uploaded file."""
-        return _read_id(read_json(data))
+        if not (isinstance(data["id"], str) and data["id"]):
+            raise ValueError("there is no id")
+        return str(data["id"])
 
-    def state(self, data: bytes) -> BatchState:
+    def state(self, data: Any) -> BatchState:
         """Read a batch; Together's reply to ``create`` has it one level deeper."""
-        found = read_json(data)
-        batch = found.get("job", found) if isinstance(found, dict) else found
-        name = _read_id(batch)
+        batch = data.get("job", data)
         status = str(batch.get("status")).lower().replace("canceled", "cancelled")
         files = (batch.get("output_file_id"), batch.get("error_file_id"))  # "" is none, too
-        counts = [_get(batch, "request_counts", name) for name in ("completed", "failed")]
-        counted = [count for count in counts if isinstance(count, int)]
+        counts = batch.get("request_counts") or {}
+        counted = [n for n in (counts.get("completed"), counts.get("failed")) if n is not None]
         return BatchState(
-            id=name,
+            id=self.file(batch),
             status=status if status in _ENDS else "open",
             input_file=str(batch.get("input_file_id")),
             files=tuple(str(file) for file in files if file),
             results=sum(counted) if counted else None,
-            errors=tuple(_read_errors(batch.get("errors") or batch.get("error"))),
-            uuid=str(_get(batch, "metadata", "codesynth") or ""),
+            error=_read_error(batch.get("errors") or batch.get("error")),
+            uuid=str((batch.get("metadata") or {}).get("codesynth", "")),
         )
 
-    def states(self, data: bytes) -> tuple[list[BatchState], str]:
+    def states(self, data: Any) -> tuple[list[BatchState], str]:
         """Read a page of the list of batches; and the query of the next page, empty at the end."""
-        match read_json(data):
-            case {"data": list(entries), **page}:
-                states = [self.state(dumps(each)) for each in entries]
-                more = page.get("has_more") is True and states
-                return states, f"?after={quote(states[-1].id, safe='')}" if more else ""
-            case list(entries):  # Together's has no pages
-                return [self.state(dumps(each)) for each in entries], ""
-        raise ValueError(f"no list of batches: {data!r:.100}")
+        if isinstance(data, list):  # Together's has no pages
+            return [self.state(each) for each in data], ""
+        states = [self.state(each) for each in data["data"]]
+        more = data.get("has_more") is True and states
+        return states, f"?after={quote(states[-1].id, safe='')}" if more else ""
 
-    def result(self, line: bytes) -> BatchResult:
+    def result(self, line: Any) -> BatchResult:
         """Read one line of results."""
-        match read_json(line):
-            case {"custom_id": str(key), "response": {"body": dict(body), **response}}:
-                status = int(str(response.get("status_code", 200)))
-                return BatchResult(bytes.fromhex(key), status, dumps(body))
-            case {"custom_id": str(key), **rest}:
-                reasons = [*_read_errors(rest.get("error")), "no response"]
-                return BatchResult(bytes.fromhex(key), 0, message=reasons[0])
-        raise ValueError(f"no result: {line!r:.100}")
+        key, response = bytes.fromhex(line["custom_id"]), line.get("response")
+        if not response:
+            return BatchResult(key, 0, error=_read_error(line.get("error")) or "no response")
+        return BatchResult(key, int(response.get("status_code", 200)), dumps(response["body"]))
 
 
 class TogetherShape(BatchShape):
@@ -146,23 +141,11 @@ def shape_for(url: str) -> BatchShape:
     return TogetherShape() if host.endswith((".together.xyz", ".together.ai")) else BatchShape()
 
 
-def _read_id(data: Any) -> str:
-    match data:
-        case {"id": str(name)} if name:
-            return name
-    raise ValueError(f"expected an object with an id, found {data!r:.100}")
-
-
-def _get(data: dict[str, Any], name: str, inner: str) -> Any:
-    found = data.get(name)
-    return found.get(inner) if isinstance(found, dict) else None
-
-
-def _read_errors(data: Any) -> list[str]:
+def _read_error(data: Any) -> str:
     """Read why something failed: one or several reasons, as objects or plain text."""
-    match data:
-        case {"data": list(entries)} | list(entries):
-            return [error for each in entries for error in _read_errors(each)]
-        case dict():
-            return [": ".join(str(data[name]) for name in ("code", "message") if data.get(name))]
-    return [str(data)] if data else []
+    if isinstance(data, dict) and "data" not in data:
+        return ": ".join(str(data[name]) for name in ("code", "message") if data.get(name))
+    reasons = data["data"] if isinstance(data, dict) else data
+    if isinstance(reasons, list):
+        return "; ".join(map(_read_error, reasons))
+    return str(reasons or "")

@@ -3,7 +3,6 @@
 from httpx import AsyncBaseTransport
 
 from codesynth.serving.http.endpoint import EndpointClient
-from codesynth.serving.http.files import FormFile
 from codesynth.serving.http.reply import NoReply, Reply
 
-__all__ = ["AsyncBaseTransport", "EndpointClient", "FormFile", "NoReply", "Reply"]
+__all__ = ["AsyncBaseTransport", "EndpointClient", "NoReply", "Reply"]

@@ -13,9 +13,8 @@ import httpx
 
 from codesynth.errors import ConfigError
 from codesynth.models import Endpoint
-from codesynth.serving.http.connect_errors import explain_connect_error, is_out_of_files
+from codesynth.serving.http.connect_errors import explain_connect_error
 from codesynth.serving.http.connection import ResponseTooLarge, StaleConnection
-from codesynth.serving.http.files import FormFile, write_body
 from codesynth.serving.http.proxies import create_transport
 from codesynth.serving.http.reply import NoReply, Reply, read_reply
 from codesynth.serving.http.secrets import Secrets
@@ -26,6 +25,13 @@ from codesynth.version import __version__
 _REDIRECTS = frozenset({301, 302, 307, 308})
 _PERMANENT_REDIRECTS = frozenset({301, 308})
 _MAX_REDIRECTS = 3
+_NAME = re.compile(r"[!#$%&'*+.^_`|~\w-]+", re.ASCII)
+_HEADERS = {
+    "accept": "application/json",
+    "accept-encoding": "identity",
+    "content-type": "application/json",
+    "user-agent": f"codesynth/{__version__}",
+}
 _OWN_HEADERS = frozenset({"content-length", "transfer-encoding", "connection", "host"})
 
 
@@ -107,39 +113,47 @@ class EndpointClient:
             make = head.request if isinstance(transport, Transport) else head.full_request
             response = await transport.handle_async_request(make(body, extensions))
             reply = await read_reply(response, MAX_RESPONSE_BYTES)
-            if reply.status not in _REDIRECTS:
+            if (target := _redirect_target(head.url, reply)) is None:
                 break
-            elsewhere = _redirect_target(head.url, reply)
-            if elsewhere is None:
-                break
-            head = self._write_head(method, elsewhere)
+            head = self._write_head(method, target)
             if reply.status in _PERMANENT_REDIRECTS:
                 self._heads[method, path] = head
         return reply
 
-    async def send_file(self, path: str, file: FormFile, *, timeout: float) -> Reply:
-        """POST a file from the disk as a form; errors and ``timeout`` as in ``request``."""
-        return await self._within(timeout, self._stream("POST", path, file, None))
+    async def send_file(
+        self, path: str, form: Mapping[str, str], file: BinaryIO, *, timeout: float
+    ) -> Reply:
+        """POST a form with a file from the disk; errors and ``timeout`` as in ``request``."""
+        file.seek(0)
+        files = {"file": ("requests.jsonl", file, "application/jsonl")}
+        return await self._within(timeout, self._stream("POST", path, None, data=form, files=files))
 
     async def receive_file(self, path: str, file: BinaryIO, *, timeout: float) -> Reply:
-        """GET a body into a file. With a status other than 200, the body is in the reply instead.
+        """GET a body into an empty file. Another status than 200 leaves the body in the reply.
 
         Errors and ``timeout`` are as in ``request``; after an error the file may hold a part.
         """
-        return await self._within(timeout, self._stream("GET", path, None, file))
+        return await self._within(timeout, self._stream("GET", path, file))
 
-    async def _stream(
-        self, method: str, path: str, form: FormFile | None, sink: BinaryIO | None
-    ) -> Reply:
-        head = self._write_head(method, self._url_of(path))
-        request = head.full_request(b"", {"timeout": {"connect": self._connect_timeout}})
-        if form is not None:
-            request.stream = form
-            request.headers.update(form.headers)
+    async def _stream(self, method: str, path: str, sink: BinaryIO | None, **form: Any) -> Reply:
+        headers = self._headers.copy()
+        del headers["content-type"]  # httpx sets that of a form
+        request = httpx.Request(
+            method,
+            self._url_of(path),
+            headers=headers,
+            extensions={"timeout": {"connect": self._connect_timeout}},
+            **form,
+        )
         response = await self._open_transport().handle_async_request(request)
         if sink is None or response.status_code != 200:
             return await read_reply(response, MAX_RESPONSE_BYTES)
-        await write_body(response, sink)
+        try:
+            async for piece in response.aiter_bytes():
+                sink.write(piece)
+        finally:
+            await response.aclose()
+        sink.seek(0)
         return Reply(200, {}, b"")
 
     async def _within(self, timeout: float, work: Awaitable[Reply]) -> Reply:
@@ -174,30 +188,28 @@ class EndpointClient:
         """Turn an error of the transport into ours."""
         words = self.secrets.hide(str(error)) or type(error).__name__
         if isinstance(error, TimeoutError):
-            return NoReply("timeout", f"no whole response within {timeout:g} s")
+            return NoReply("timeout", f"no whole response within {timeout:g} s", "timeout")
         if isinstance(error, httpx.ConnectTimeout):
             text = f"cannot connect to {self.name} within {self._connect_timeout:g} s"
-            return NoReply("timeout", text, unreachable=True)
+            return NoReply("timeout", text, "unreachable")
         if isinstance(error, httpx.ProxyError):
-            return NoReply("connection", words, unreachable=True, permanent=True)
+            return NoReply("connection", words, "hopeless")
         if isinstance(error, httpx.ConnectError):
-            why, permanent = explain_connect_error(error)
-            text = f"cannot connect to {self.name}: {why}"
-            full = is_out_of_files(error)
-            return NoReply("connection", text, True, permanent=permanent, out_of_files=full)
+            why, cause = explain_connect_error(error)
+            return NoReply("connection", f"cannot connect to {self.name}: {why}", cause)
         if isinstance(error, (ResponseTooLarge, httpx.DecodingError)):
-            return NoReply("bad_response", words)
-        return NoReply("connection", words, stale=isinstance(error, StaleConnection))
+            return NoReply("bad_response", words, "other")
+        return NoReply(
+            "connection", words, "stale" if isinstance(error, StaleConnection) else "down"
+        )
 
 
 def _parse_url(text: str) -> httpx.URL:
     shown = re.sub(r"^([a-z+.-]*:?//)?.*@", r"\1", text.partition("?")[0], flags=re.IGNORECASE)
     try:
         url = httpx.URL(text)
-    except httpx.InvalidURL as exc:  # not in the message: it may quote a password
-        raise ConfigError(
-            f"base URL {shown} is not a URL. Example: http://localhost:8000/v1"
-        ) from exc
+    except httpx.InvalidURL:  # not in the message: it may quote a password
+        url = httpx.URL()
     if url.scheme not in ("http", "https") or not url.host:
         example = "Example: http://localhost:8000/v1"
         raise ConfigError(f"base URL {shown} is not an http or https URL. {example}")
@@ -208,14 +220,7 @@ def _parse_url(text: str) -> httpx.URL:
 
 def _make_headers(url: httpx.URL, key: str, own: Mapping[str, str]) -> httpx.Headers:
     """Make the headers of all requests; the user's headers replace equal ones."""
-    headers = httpx.Headers(
-        {
-            "accept": "application/json",
-            "accept-encoding": "identity",
-            "content-type": "application/json",
-            "user-agent": f"codesynth/{__version__}",
-        }
-    )
+    headers = httpx.Headers(_HEADERS)
     if url.userinfo:
         headers["authorization"] = "Basic " + base64.b64encode(url.userinfo).decode()
     elif key:
@@ -223,15 +228,10 @@ def _make_headers(url: httpx.URL, key: str, own: Mapping[str, str]) -> httpx.Hea
             raise ConfigError("OPENAI_API_KEY has a character that a header cannot carry")
         headers["authorization"] = f"Bearer {key}"
     for name, value in own.items():
-        if (
-            not re.fullmatch(r"[!#$%&'*+.^_`|~\w-]+", name, re.ASCII)
-            or name.lower() in _OWN_HEADERS
-        ):
+        if name.lower() in _OWN_HEADERS or not _NAME.fullmatch(name):
             raise ConfigError(f"header {name!r} cannot be set")
         if not _is_printable(value):
-            raise ConfigError(
-                f"header {name}: its value has a character that a header cannot carry"
-            )
+            raise ConfigError(f"header {name} has a character that a header cannot carry")
         headers[name] = value.strip()
     return headers
 
@@ -242,7 +242,7 @@ def _is_printable(text: str) -> bool:
 
 def _redirect_target(url: httpx.URL, reply: Reply) -> httpx.URL | None:
     """Return the URL of a redirect if it is on the same host and does not give up TLS."""
-    location = reply.headers.get("location")
+    location = reply.headers.get("location") if reply.status in _REDIRECTS else None
     if not location:
         return None
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import cast
 import httpx
 
 from codesynth.models import FailureKind
+from codesynth.serving.http.connect_errors import Cause
 from codesynth.serving.http.connection import ResponseTooLarge
 
 
@@ -27,19 +29,16 @@ class NoReply(Exception):  # noqa: N818 - the name says enough
     """No whole HTTP response came.
 
     Attributes:
-        kind: timeout, connection or bad_response.
-        unreachable: no connection was made, so nothing was sent.
-        permanent: trying again cannot help.
-        stale: a kept connection was closed; the request can be sent again at once over a new one.
-        out_of_files: this process has too many open files to make a connection.
+        kind: the row's failure: timeout, connection or bad_response.
+        cause: ``hopeless`` (trying again cannot help), ``unreachable`` (no connection was made),
+            ``busy`` (this process has too many open files), ``stale`` (a kept connection was
+            closed; the request can be sent again at once over a new one), ``timeout``, ``down`` (a
+            connection broke), or ``other`` (the response cannot be read).
     """
 
     kind: FailureKind
     message: str
-    unreachable: bool = False
-    permanent: bool = False
-    stale: bool = False
-    out_of_files: bool = False
+    cause: Cause
 
 
 async def read_reply(response: httpx.Response, limit: int) -> Reply:
@@ -91,18 +90,13 @@ def _unpack(data: bytes, coding: str, limit: int) -> bytes:
     """Unpack gzip or deflate, which some servers send although we do not ask for it."""
     if coding == "identity":
         return data
-    if coding not in ("gzip", "x-gzip", "deflate"):
-        raise httpx.DecodingError(f"content-encoding {coding!r} was not asked for")
-    bits = 32 + zlib.MAX_WBITS  # recognises both
-    if coding == "deflate" and data[0] & 15 != zlib.DEFLATED:
-        bits = -zlib.MAX_WBITS  # some servers leave out its head
-    unpacker = zlib.decompressobj(bits)
-    try:
-        unpacked = unpacker.decompress(data, limit + 1)
-    except zlib.error as exc:
-        raise httpx.DecodingError(f"the response is not packed as its headers say: {exc}") from exc
-    if len(unpacked) > limit:
-        raise ResponseTooLarge(f"the response unpacks to more than {limit} bytes")
-    if not unpacker.eof or unpacker.unused_data:
-        raise httpx.DecodingError("the packed response is cut, or something follows it")
-    return unpacked
+    ways = (32 + zlib.MAX_WBITS, -zlib.MAX_WBITS)  # gzip or zlib; deflate without a head
+    for bits in ways if coding in ("gzip", "x-gzip", "deflate") else ():
+        unpacker = zlib.decompressobj(bits)
+        with contextlib.suppress(zlib.error):
+            unpacked = unpacker.decompress(data, limit + 1)
+            if len(unpacked) > limit:
+                raise ResponseTooLarge(f"the response unpacks to more than {limit} bytes")
+            if unpacker.eof and not unpacker.unused_data:
+                return unpacked
+    raise httpx.DecodingError(f"the response cannot be unpacked; content-encoding is {coding!r}")

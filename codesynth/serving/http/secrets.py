@@ -27,20 +27,21 @@ class Secrets:
     """
 
     def __init__(self, keys: Iterable[str], headers: Mapping[str, str]) -> None:
-        found = {key for key in keys if key}
-        all_, in_bodies = set(found), set(found)
+        hidden = {key for key in keys if key}
+        in_bodies = set(hidden)
         for name, value in headers.items():
             parts = {part for part in (value.strip(), *value.split()) if len(part) >= _SHORTEST}
-            all_ |= parts
+            hidden |= parts
             if _KEY_HEADER.search(name):
                 in_bodies |= parts
-        self._all = sorted(all_ - {"Bearer"}, key=len, reverse=True)
-        self._in_bodies = [key.encode() for key in self._all if key in in_bodies]
-        self._in_bodies = [key for key in self._in_bodies if _NO_WORD.fullmatch(key.decode())]
+        self._hidden = sorted(hidden - {"Bearer"}, key=len, reverse=True)
+        self._in_bodies = [
+            key.encode() for key in self._hidden if key in in_bodies and _NO_WORD.fullmatch(key)
+        ]
 
     def hide(self, text: str) -> str:
         """Replace all secrets in a text for people."""
-        for secret in self._all:
+        for secret in self._hidden:
             text = text.replace(secret, "[secret]")
         return text
 

@@ -53,11 +53,11 @@ class TimeLimits:
 
     def _expire(self) -> None:
         now = asyncio.get_running_loop().time()
-        self._timer = None
         for task, end in self._ends.items():
             if end <= now:
                 self._ends[task] = _EXPIRED
                 task.cancel()
-        next_end = min(self._ends.values(), default=_EXPIRED)
-        if next_end < _EXPIRED:
+        if (next_end := min(self._ends.values(), default=_EXPIRED)) < _EXPIRED:
             self._set_timer(next_end)
+        else:
+            self._timer = None

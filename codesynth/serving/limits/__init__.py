@@ -8,7 +8,7 @@ from codesynth.serving.limits.admission import (
     Permit,
     Status,
 )
-from codesynth.serving.limits.budget import Budget, Price
+from codesynth.serving.limits.budget import Budget
 from codesynth.serving.limits.concurrency import Kind
 
 __all__ = [
@@ -19,6 +19,5 @@ __all__ = [
     "Drained",
     "Kind",
     "Permit",
-    "Price",
     "Status",
 ]

@@ -2,28 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from codesynth.models import Usage
+from codesynth.models import Price, Usage
 
 _TOKENS_PER_BYTE = 1 / 3  # until the endpoint has counted some
 _MARGIN = 1.5
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """Currency units per million tokens."""
-
-    prompt: float
-    completion: float
-
-    def of(self, usage: Usage) -> float:
-        """Price tokens, in currency units.
-
-        >>> Price(1.0, 4.0).of(Usage(1_000_000, 500_000))
-        3.0
-        """
-        return (usage.prompt_tokens * self.prompt + usage.completion_tokens * self.completion) / 1e6
 
 
 class Budget:

@@ -56,8 +56,8 @@ class PracticeBatches:
                 case "POST", ["batches"]:
                     return 200, self._create(loads(await request.aread()))
                 case "GET", ["batches"]:
-                    found = self._folder.glob("batch_*")
-                    return 200, {"data": [loads(path.read_bytes()) for path in found]}
+                    names = [path.name for path in self._folder.glob("batch_*")]
+                    return 200, {"data": [self._read(name) for name in names]}
                 case "GET", ["batches", name]:
                     return 200, self._step(self._read(name))
                 case "POST", ["batches", name, "cancel"]:
@@ -77,13 +77,13 @@ class PracticeBatches:
         with (self._folder / name).open("wb") as file:
             async for piece in request.stream:  # type: ignore[union-attr]  # it is an async one
                 file.write(piece)
-        return {"id": name, "object": "file", "purpose": "batch"}
+        return {"id": name}
 
     def _create(self, about: dict[str, Any]) -> dict[str, Any]:
         total = sum(1 for _ in self._requests(about["input_file_id"]))
         counts = {"total": total, "completed": 0, "failed": 0}
-        head = {"id": f"batch_{uuid4().hex}", "object": "batch", "status": "validating"}
-        return self._write({**about, **head, "request_counts": counts})
+        head = {"id": f"batch_{uuid4().hex}", "status": "validating", "request_counts": counts}
+        return self._write({**about, **head})
 
     def _read(self, name: str) -> dict[str, Any]:
         batch: dict[str, Any] = loads((self._folder / name).read_bytes())
@@ -95,15 +95,15 @@ class PracticeBatches:
 
     def _step(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Take a batch one step further; done each time that its state is read."""
-        total = batch["request_counts"]["total"]
-        if batch["status"] == "validating" and 0 < self._faults["batch_limit"] < total:
+        counts, status = batch["request_counts"], batch["status"]
+        if status == "validating" and 0 < self._faults["batch_limit"] < counts["total"]:
             batch |= {"status": "failed", "errors": {"data": [_TOO_LARGE]}}
-        elif batch["status"] == "validating":
+        elif status == "validating":
             batch["status"] = "in_progress"
-        elif batch["status"] == "in_progress":
-            batch["request_counts"]["completed"] = total
-            batch["output_file_id"] = f"{batch['id']}-output"
-            batch["status"] = "expired" if self._faults["expired"] else "completed"
+        elif status == "in_progress":
+            counts["completed"] = counts["total"]
+            ended = "expired" if self._faults["expired"] else "completed"
+            batch |= {"status": ended, "output_file_id": f"{batch['id']}-output"}
         return self._write(batch)
 
     def _requests(self, source: str) -> Iterator[dict[str, Any]]:
@@ -113,12 +113,12 @@ class PracticeBatches:
     async def _results(self, batch: dict[str, Any]) -> AsyncIterator[bytes]:
         """Write the results of a batch line by line."""
         for request in self._requests(batch["input_file_id"]):
-            key, line = bytes.fromhex(request["custom_id"]), {"custom_id": request["custom_id"]}
-            draw = blake2b(batch["id"].encode() + key, digest_size=4).digest()
+            name = request["custom_id"]
+            draw = blake2b((batch["id"] + name).encode(), digest_size=4).digest()
             if int.from_bytes(draw) < self._faults["expired"] * (1 << 32):
-                yield dumps({**line, "response": None, "error": _EXPIRED}) + b"\n"
+                result: dict[str, Any] = {"response": None, "error": _EXPIRED}
             else:
-                status, body = self._answer(dumps(request["body"]), key)
-                response = {"status_code": status, "body": body}
-                yield dumps({**line, "response": response, "error": None}) + b"\n"
+                status, body = self._answer(dumps(request["body"]), bytes.fromhex(name))
+                result = {"response": {"status_code": status, "body": body}, "error": None}
+            yield dumps({"custom_id": name, **result}) + b"\n"
             await asyncio.sleep(0)

@@ -1,9 +1,10 @@
-"""Run tests in the forms of public data sets. Each test runs in a ``with results`` block."""
+"""Run tests in the forms of public data sets."""
 
 from __future__ import annotations
 
 import ast
 import atexit
+import doctest
 import importlib.util
 import inspect
 import json
@@ -12,138 +13,128 @@ import os
 import re
 import sys
 import tempfile
+import unittest
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from types import CodeType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .results import TEST_FILE, Results
 
-if TYPE_CHECKING:
-    import doctest
-
-RESULTS = "__codesynth_results__"
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-MUST_FAIL = AssertionError("test_codesynth_must_fail")
-
-
-def parse(text: str) -> ast.Module:
-    """Parse a program without its ``if __name__ == "__main__"``."""
-    tree = ast.parse(text)
-    guards = [
-        one for one in tree.body if isinstance(one, ast.If) and "__name__" in ast.dump(one.test)
-    ]
-    tree.body = [one for one in tree.body if one not in guards]
-    return tree
+NEEDS_PYTEST = re.compile(
+    r"(?m)^(@pytest\.(?!mark\.asyncio)|@fixture|class Test|def (setup|teardown)_|def test\w*\([^)])"
+)
+"""Marks, fixtures, test functions with arguments, and test classes that are not of unittest."""
+LEFT_OUT = re.compile(r"if\b.*__name__|(test\w*|(\w+\.)?main)\(")
+"""Statements that run the tests; here they are run one by one."""
+IMPORT = re.compile(r"(?m)^\s*from ([\w.]+) import")
+MUST_FAIL = "test_codesynth_must_fail"
 
 
 class Tests:
-    """A text of tests, divided into tests and compiled. Raises SyntaxError if it is not Python.
+    """A text of tests. Raises SyntaxError if it is not Python.
 
     Attributes:
-        code: the text; each statement with an assert is a test. ``check(candidate)`` is replaced
-            by its statements, and calls of test functions are left out.
-        imports: modules that names are imported from.
-        argument: the name of the candidate; empty if there is no ``check``.
-        functions, classes: names of test functions and of classes.
+        steps: its statements: the name if it defines one, whether it is a test, and its code. A
+            statement is a test if it has an assert or calls a function that has one.
+        argument: what ``check(candidate)`` names the candidate; empty if there is no ``check``.
         count: number of tests, without those in classes and those that pytest finds.
     """
 
     def __init__(self, text: str) -> None:
-        self.text, self._lines, self.argument = text, text.split("\n"), ""
-        tree = parse(text)
-        body, functions = tree.body, dict[str, Any]()
-        for one in body:
-            if isinstance(one, DEFINITIONS[:2]):  # a list of tests may hold two of one name
-                one.name += f"_{len(functions)}" * (one.name in functions)
-                functions[one.name] = one
-        self.imports = [str(one.module) for one in body if isinstance(one, ast.ImportFrom)]
-        self.functions = [name for name in functions if name.startswith("test")]
-        self.classes = [one.name for one in body if isinstance(one, ast.ClassDef)]
-        self.needs_pytest = any(map(self._needs_pytest, body))
-        self.count = 0 if self.needs_pytest else len(self.functions)
-        asserting = [f"{name}(" for name, one in functions.items() if self._has(one, ["assert"])]
-        left_out = {*self.functions, "main"}
-        if (check := functions.get("check")) and check.args.args:
-            self.argument = check.args.args[0].arg
-            left_out.add("check")
-            body = body + [one for one in check.body if not isinstance(one, ast.Return)]
-        self._words = ["assert", *asserting]
-        tree.body = [self._step(one) for one in body if called(one) not in left_out]
-        self.code = compile(tree, TEST_FILE, "exec")
+        self.text, self._lines = text, text.split("\n")
+        is_unittest = re.search(r"\bTestCase[,)]", text)
+        self.needs_pytest = not is_unittest and bool(NEEDS_PYTEST.search(text))
+        body = ast.parse(text).body
+        functions = {one.name: one for one in body if isinstance(one, DEFINITIONS[:2])}
+        asserting = [name for name, one in functions.items() if "assert" in self._source(one)]
+        words = ["assert", *(f"{name}(" for name in asserting)]
+        check = functions.get("check")
+        self.argument = check.args.args[0].arg if check and check.args.args else ""
+        if check and self.argument:  # its statements are tests
+            body = [one for one in body if not self._source(one).startswith("check(")]
+            body += [one for one in check.body if not isinstance(one, ast.Return)]
+        self.steps = []
+        for node in body:
+            source, name = self._source(node), getattr(node, "name", "")
+            if not LEFT_OUT.match(source):
+                is_test = not name and any(word in source for word in words)
+                code = compile(ast.Module([node], []), TEST_FILE, "exec")
+                self.steps.append((name, is_test, code))
+        tests = [name for name, is_test, _ in self.steps if is_test or name.startswith("test")]
+        self.count = 0 if self.needs_pytest else len(tests)
 
-    def _has(self, node: Any, words: list[str]) -> bool:
-        source = "\n".join(self._lines[node.lineno - 1 : node.end_lineno])
-        return any(word in source for word in words)
-
-    def _step(self, node: ast.stmt) -> ast.stmt:
-        """Make a statement a test if it has an assert or calls a function that has one."""
-        if isinstance(node, DEFINITIONS) or not self._has(node, self._words):
-            return node
-        self.count += 1
-        place: Any = {"lineno": node.lineno, "col_offset": 0}
-        return ast.With([ast.withitem(ast.Name(RESULTS, ast.Load(), **place))], [node], **place)
-
-    def _needs_pytest(self, node: ast.stmt) -> bool:
-        """Tell whether only pytest can run it: marks, fixtures, arguments, classes of its own."""
-        if isinstance(node, ast.ClassDef):
-            return node.name.startswith("Test") and "TestCase" not in self.text
-        if not isinstance(node, ast.FunctionDef):
-            return False
-        if node.name.startswith("test"):
-            return bool(node.decorator_list) or len(node.args.args) > len(node.args.defaults)
-        is_fixture = any("fixture" in ast.dump(one) for one in node.decorator_list)
-        return is_fixture or node.name.startswith(("setup_", "teardown_"))
+    def _source(self, node: ast.stmt) -> str:
+        return "\n".join(self._lines[node.lineno - 1 : node.end_lineno])
 
 
-def called(node: ast.stmt) -> str:
-    """Return the name of the function or method that a statement calls; else empty."""
-    function = getattr(getattr(node, "value", None), "func", None)
-    return str(getattr(function, "id", getattr(function, "attr", "")))
-
-
-def run_tests(tests: Tests, module: ModuleType, results: Results, entry: str | None) -> None:
-    """Run a text of tests in a module with the code's names: statements, functions, classes."""
+def run_text(tests: Tests, module: ModuleType, results: Results, entry: str | None) -> None:
+    """Run a text of tests in a module with the code's names."""
     space = vars(module)
     if tests.argument:
         functions = [one for one in space.values() if inspect.isfunction(one)]
         space[tests.argument] = eval(entry, space) if entry else functions[-1]
-    for name in tests.imports:
-        package = name.partition(".")[0]
-        if package not in sys.modules and importlib.util.find_spec(package) is None:
-            sys.modules[name] = module  # a module that is not installed stands for the code
-    space[RESULTS] = results
-    exec(tests.code, space)
+    replace_missing_modules(tests.text, module)
+    defined = []
+    for name, is_test, code in tests.steps:
+        if is_test:
+            results.run(partial(exec, code, space))
+            continue
+        exec(code, space)
+        if name:
+            defined.append((name, space[name]))
     if tests.needs_pytest:
         run_pytest(tests, module, results)
         return
-    for name in tests.functions:
-        with results:
-            if inspect.iscoroutine(made := space[name]()):
-                importlib.import_module("asyncio").run(made)
-    for case in [space[name] for name in tests.classes]:
-        if hasattr(case, "setUpClass"):
-            run_case(case, results)
+    for name, one in defined:
+        if hasattr(one, "setUpClass"):
+            run_case(one, results)
+        elif name.startswith("test") and not isinstance(one, type):
+            results.run(partial(call, one))
+
+
+def replace_missing_modules(text: str, module: ModuleType) -> None:
+    """Let the code stand for modules that a text imports from and that are not installed."""
+    for name in IMPORT.findall(text):
+        package = name.partition(".")[0]
+        if package not in sys.modules and importlib.util.find_spec(package) is None:
+            sys.modules[name] = module
+
+
+def call(function: Callable[[], object]) -> None:
+    """Call a test function; it may be ``async``."""
+    made = function()
+    if inspect.iscoroutine(made):
+        importlib.import_module("asyncio").run(made)
 
 
 def run_case(case: Any, results: Results) -> None:
     """Run the tests of a class of unittest."""
-    import unittest
-
-    def keep_exception(error: Any, _test: Any) -> Any:
-        return error[1]
-
     suite = unittest.defaultTestLoader.loadTestsFromTestCase(case)
     results.expect(suite.countTestCases())
     case.setUpClass()
     for test in suite:
-        result: Any = unittest.TestResult()
-        result._exc_info_to_string = keep_exception
-        test.run(result)
-        problems = [error for _, error in result.failures + result.errors]
-        problems += [unittest.SkipTest(reason) for _, reason in result.skipped]
-        problems += [AssertionError("unexpected success") for _ in result.unexpectedSuccesses]
-        results.note(problems[0] if problems else None)
+        results.run(partial(run_method, test))
     case.tearDownClass()
+
+
+def run_method(test: Any) -> None:
+    """Run a test of unittest, and raise what went wrong."""
+    result: Any = unittest.TestResult()
+    result._exc_info_to_string = lambda error, _test: error[1]
+    test.run(result)
+    problems = [error for _, error in result.failures + result.errors]
+    problems += [unittest.SkipTest(reason) for _, reason in result.skipped]
+    problems += [AssertionError("unexpected success") for _ in result.unexpectedSuccesses]
+    if problems:
+        raise problems[0]
+
+
+def must_fail() -> None:
+    """Be the test that pytest runs last."""
+    raise AssertionError
 
 
 def run_pytest(tests: Tests, module: ModuleType, results: Results) -> None:
@@ -153,18 +144,15 @@ def run_pytest(tests: Tests, module: ModuleType, results: Results) -> None:
     except ImportError:
         raise LookupError("the tests need pytest: install it where --python points") from None
 
-    def fail() -> None:
-        raise MUST_FAIL
-
     class Plugin:
         error: BaseException | None = None
-        last: BaseException | None = None
+        can_fail = False
 
         def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-            names = {*tests.functions, *tests.classes}  # not those of the code
+            names = {name for name, _, _ in tests.steps}  # not those of the code
             mine = [one for one in items if one.nodeid.split("::")[1].split("[")[0] in names]
             results.expect(len(mine))
-            items[:] = mine + [one for one in items if one.name == str(MUST_FAIL)]
+            items[:] = mine + [one for one in items if one.name == MUST_FAIL]
 
         @pytest.hookimpl(hookwrapper=True)
         def pytest_runtest_makereport(self, item: Any, call: Any) -> Any:
@@ -172,43 +160,37 @@ def run_pytest(tests: Tests, module: ModuleType, results: Results) -> None:
             if report.failed or (report.skipped and not hasattr(report, "wasxfail")):
                 raised = call.excinfo.value if call.excinfo else AssertionError(report.longrepr)
                 self.error = self.error or raised
-            if call.when == "teardown":
-                if item.name != str(MUST_FAIL):
-                    results.note(self.error)
-                self.last, self.error = self.error, None
+            if item.name == MUST_FAIL:
+                self.can_fail = self.error is not None
+            elif call.when == "teardown":
+                results.note(self.error)
+                self.error = None
 
     path = os.path.abspath(TEST_FILE)
     with open(path, "w", encoding="utf-8", errors="replace") as file:
         file.write(tests.text)
-    vars(module).update({str(MUST_FAIL): fail, "__file__": path})
+    vars(module).update({MUST_FAIL: must_fail, "__file__": path})
     sys.modules[TEST_FILE.partition(".")[0]] = module
     plugin = Plugin()
     options = ["-q", "-s", "--noconftest", "--assert=plain", "-p", "no:cacheprovider", path]
     pytest.main(options, plugins=[plugin])
     results.finish(AssertionError("a test was not reached"))
-    if plugin.last is not MUST_FAIL:
+    if not plugin.can_fail:
         results.note(RuntimeError("a test that must fail did not"))
 
 
 def find_examples(*texts: str) -> list[list[doctest.Example]]:
-    """Find the doctests in docstrings of Python code, or in prose.
+    """Find the doctests in docstrings of Python code, or in prose; each docstring is a group.
 
-    Each docstring is a group. A group without a new example is left out, because code often
-    repeats the docstring of its instruction.
+    A docstring counts once, because code often repeats that of its instruction.
     """
-    if not any(">>>" in text for text in texts):
-        return []
-    import doctest  # it takes 20 ms, which only rows that need it pay
-
-    groups, known = [], set[tuple[str, str]]()
-    for docstring in [docstring for text in texts for docstring in docstrings(text)]:
+    groups = dict[str, list[doctest.Example]]()
+    for docstring in [one for text in texts if ">>>" in text for one in docstrings(text)]:
         with suppress(ValueError):  # malformed: no doctests
             group = doctest.DocTestParser().get_examples(docstring)
-            pairs = {(one.source, one.want) for one in group}
-            if not pairs <= known:
-                groups.append(group)
-                known |= pairs
-    return groups if any(want for _, want in known) else []
+            if any(one.want for one in group):
+                groups[str([(one.source, one.want) for one in group])] = group
+    return list(groups.values())
 
 
 def docstrings(text: str) -> list[str]:
@@ -223,8 +205,6 @@ def docstrings(text: str) -> list[str]:
 
 def run_example(example: doctest.Example, space: dict[str, Any]) -> None:
     """Run one example of a doctest."""
-    import doctest
-
     test = doctest.DocTest([example], {}, "doctest", None, 0, None)
     test.globs = space
     try:
@@ -236,17 +216,15 @@ def run_example(example: doctest.Example, space: dict[str, Any]) -> None:
         raise failure.exc_info[1] from None
 
 
-def run_programs(code: CodeType, pairs: list[tuple[str, str]], results: Results) -> None:
-    """Run a program on each input; compare its output word by word, as contest judges do."""
-    for given, wanted in pairs:
-        with results:
-            got = run_program(code, given)
-            words, others = got.split(), wanted.split()
-            if len(words) != len(others) or not all(map(is_same_word, words, others)):
-                raise_different(given, wanted, got)
+def run_program(code: CodeType, given: str, wanted: str) -> None:
+    """Run a program on standard input; compare its output word by word, as contest judges do."""
+    got = output_of(code, given)
+    words, others = got.split(), wanted.split()
+    if len(words) != len(others) or not all(map(is_same_word, words, others)):
+        raise_different(given, wanted, got)
 
 
-def run_program(code: CodeType, given: str) -> str:
+def output_of(code: CodeType, given: str) -> str:
     """Run a program on standard input, and return its output."""
     module = sys.modules["__main__"] = ModuleType("__main__")
     os.dup2(2, 0)  # an earlier program may have closed descriptors 0 and 1

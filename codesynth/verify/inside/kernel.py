@@ -36,9 +36,8 @@ def limit(**limits: int) -> None:
     """Lower limits of this process, by their names in ``resource``."""
     for name, value in limits.items():
         what = getattr(resource, f"RLIMIT_{name}")
-        hard = resource.getrlimit(what)[1]
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(what, (value, value))
+        if not 0 <= resource.getrlimit(what)[1] <= value:  # -1: no limit
+            resource.setrlimit(what, (value, value))
 
 
 def drop_rights(uid: int | None) -> None:

@@ -1,12 +1,11 @@
-"""The results of a row's tests, and how they reach the server."""
+"""The results of a row's tests, in memory that the row's process shares with the server."""
 
 from __future__ import annotations
 
 import json
 import mmap
-import os
-import signal
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 MOST_TESTS, MAX_MESSAGE, MEMORY_BYTES = 10_000, 300, 1 << 16
@@ -14,22 +13,11 @@ CODE_FILE, TEST_FILE = "solution.py", "test_solution.py"
 TIMEOUT = "timeout"
 
 
-def verdict(status: str, results: str = "", message: str = "") -> dict[str, Any]:
-    """Make a verdict, the value of the row's new column; the server adds ``seconds``."""
-    line = " ".join(message[: 4 * MAX_MESSAGE].split())[:MAX_MESSAGE]
-    # Characters that control a terminal, or that it cannot show, are escaped.
-    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
-    counts = {"tests_run": len(results), "tests_passed": results.count(".")}
-    return {"status": status, **counts, "message": line, "results": results}
-
-
 class Results:
     """One letter a test: ``.`` passed, ``F`` failed, ``E`` error; and the first problem in words.
 
-    Each test runs in a ``with`` block of this object. The server shares the memory, so it can read
-    the letters even if the process is killed.
-
     Args:
+        memory: gets the verdict as it stands after each test.
         text: the tests, of which messages quote lines.
     """
 
@@ -41,14 +29,16 @@ class Results:
     def expect(self, tests: int) -> None:
         """Add to the number of tests that will be run."""
         self._expected = min(self._expected + tests, MOST_TESTS)
-        self._publish()
+        self.publish()
 
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+    def run(self, test: Callable[[], object]) -> None:
+        """Run a test, which fails if it raises anything."""
+        error = None
+        try:
+            test()
+        except BaseException as exc:
+            error = exc
         self.note(error)
-        return True
 
     def note(self, error: BaseException | None) -> None:
         """Note the error of a test, or None. Tests may skip themselves; code must not skip them."""
@@ -58,7 +48,7 @@ class Results:
             self.letters += "." if error is None else "FE"[not isinstance(error, AssertionError)]
             if error is not None:
                 self.message = self.message or self.describe(error)
-        self._publish()
+        self.publish()
 
     def finish(self, error: BaseException) -> None:
         """Note the error for each expected test that was not run."""
@@ -73,31 +63,24 @@ class Results:
                 where = f"{self._lines[number - 1].strip()}: "
         return where + "".join(traceback.format_exception_only(type(error), error)).strip()
 
-    def _publish(self) -> None:
-        marks = self.letters.ljust(self._expected, "?").encode() + b"\0"
-        self._memory[: len(marks)] = marks
+    def publish(self, status: str = "", message: str = "") -> None:
+        """Write the verdict; without a status, some tests are still to be run."""
+        line = " ".join(message[: 4 * MAX_MESSAGE].split())[:MAX_MESSAGE]
+        # Characters that control a terminal, or that it cannot show, are escaped.
+        line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+        letters = self.letters if status else self.letters.ljust(self._expected, "?")
+        counts = {"tests_run": len(letters), "tests_passed": letters.count(".")}
+        verdict = {"status": status, **counts, "message": line, "results": letters}
+        text = json.dumps(verdict).encode() + b"\n"
+        self._memory[: len(text)] = text
 
 
-def write_record(memory: mmap.mmap, record: dict[str, Any]) -> None:
-    """Write the verdict into the shared memory, after the last test."""
-    memory.seek(MOST_TESTS + 1)
-    memory.write(json.dumps(record).encode() + b"\n")
-
-
-def read_record(memory: mmap.mmap, reason: str, status: int) -> dict[str, Any]:
-    """Read the verdict that a row's process wrote; without one, make it from how the process ended.
-
-    Args:
-        reason: why the server ended the process; empty if it ended by itself.
-        status: the exit status of the process.
-    """
-    record, is_whole, _ = memory[MOST_TESTS + 1 :].partition(b"\n")
-    if is_whole and not reason:
-        made: dict[str, Any] = json.loads(record)
-        return made
-    kind = "timeout" if reason == TIMEOUT else "error"
-    marks = memory[: MOST_TESTS + 1].partition(b"\0")[0].decode()
-    is_killed = os.WIFSIGNALED(status)
-    end = signal.strsignal(os.WTERMSIG(status)) if is_killed else f"code {os.WEXITSTATUS(status)}"
-    message = reason or f"the code ended its process: {end}"
-    return verdict(kind, marks.replace("?", kind[0].upper()), message)
+def read_verdict(memory: mmap.mmap, problem: str) -> dict[str, Any]:
+    """Read the verdict of a row; ``problem`` says why its process did not end well."""
+    verdict: dict[str, Any] = json.loads(memory.readline())
+    if verdict["status"] and not problem:
+        return verdict
+    status = "timeout" if problem == TIMEOUT else "error"
+    letters = verdict["results"].replace("?", status[0].upper())
+    message = problem or "the code ended its process: code 0"
+    return {**verdict, "status": status, "message": message, "results": letters}

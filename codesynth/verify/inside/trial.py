@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import gc
 import json
 import mmap
@@ -11,37 +12,27 @@ import sys
 import textwrap
 import warnings
 from contextlib import suppress
+from functools import partial
 from types import CodeType, ModuleType
 from typing import Any
 
 from . import forms
-from .results import CODE_FILE, MEMORY_BYTES, Results, verdict, write_record
+from .results import CODE_FILE, MEMORY_BYTES, Results
 
-UNITTEST_CONTROL = """
+UNITTEST = """
 import unittest
 class MustFail(unittest.TestCase):
-    def test_equal(self):
-        self.assertEqual(1, 2)
-    def test_true(self):
-        self.assertTrue(False)
-    def test_in(self):
-        self.assertIn(1, [])
-    def test_raises(self):
-        with self.assertRaises(ValueError):
-            pass
+    def test_equal(self): self.assertEqual(1, 2)
+    def test_true(self): self.assertTrue(False)
+    def test_in(self): self.assertIn(1, [])
+    def test_raises(self): self.assertRaises(ValueError, int)
 """
-PYTEST_CONTROL = """
-import pytest
-def test_raises():
-    with pytest.raises(ValueError):
-        pass
-"""
-CONTROLS = {
-    "": forms.Tests("assert 1 == 2\ndef test_must_fail():\n    assert [1] == [2]\n"),
-    "unittest": forms.Tests(UNITTEST_CONTROL),
-    "pytest": forms.Tests(PYTEST_CONTROL),
-}
+PYTEST = "import pytest\ndef test_raises():\n    with pytest.raises(ValueError):\n        pass"
+ASSERTS = "assert 1 == 2\ndef test_must_fail():\n    assert [1] == [2]"
+TEXTS = {"": ASSERTS, "unittest": UNITTEST, "pytest": PYTEST}
+CONTROLS = {word: forms.Tests(text) for word, text in TEXTS.items()}
 """Tests that must fail, by a word in the row's tests. If one passes, the code broke the testing."""
+MAIN_GUARD = re.compile(r"(?m)^if +\(?__name__ *== *.__main__.\)? *:")
 OTHER_LANGUAGE = re.compile(
     r"\s*(#include|#!.*\b(ba)?sh\b|<\?php|//|/\*|package \w|using [\w.]+;|import .*[;'\"{]|public "
     r"|(pub )?fn \w|func \w|(export )?(async )?function\b|(const|let|var) \w|use [\w:]+;|struct \w)"
@@ -50,77 +41,79 @@ OTHER_LANGUAGE = re.compile(
 
 
 def run(line: bytes, memory: mmap.mmap) -> None:
-    """Run a row and write its record.
+    """Run a row and write its verdict.
 
     Args:
         line: a JSON object with ``code``; it may have ``instruction``, ``language``, ``test`` (a
             text), ``pairs`` (of input and output), ``function`` (for these) and ``entry_point``.
-        memory: gets the record.
+        memory: gets the verdict.
     """
     process, row = os.getpid(), json.loads(line)
     warnings.simplefilter("ignore")
-    record = judge(row, Results(memory, row.get("test") or ""))
+    results = Results(memory, row.get("test") or "")
+    status, message = judge(row, results)
     if os.getpid() == process:  # not a copy that the code has forked
-        write_record(memory, record)
+        results.publish(status, message)
 
 
-def judge(row: dict[str, Any], results: Results) -> dict[str, Any]:
-    """Run a row and return its verdict."""
-    instruction, code = row.get("instruction") or "", row["code"]
-    is_script = bool(row.get("pairs")) and row.get("function") is None
+def judge(row: dict[str, Any], results: Results) -> tuple[str, str]:
+    """Run a row; return its status and a message."""
+    instruction, code, pairs = row.get("instruction") or "", row["code"], row.get("pairs") or []
+    is_script = bool(pairs) and row.get("function") is None
     try:
         programs = [compile_text(code, is_script)] if is_script else read_code(code, instruction)
     except SyntaxError as exc:
         language = str(row.get("language") or "python").lower()
         if OTHER_LANGUAGE.match(code) or not language.startswith(("py", "en")):
-            return verdict("unsupported", "", "the code is not Python")
-        return verdict("syntax_error", "", f"line {exc.lineno}: {exc.msg}")
+            return "unsupported", "the code is not Python"
+        return "syntax_error", f"line {exc.lineno}: {exc.msg}"
     try:
         tests = forms.Tests(row.get("test") or "")
     except SyntaxError as exc:
-        return verdict("error", "", f"the tests, line {exc.lineno}: {exc.msg}")
-    has_tests = row.get("test") or row.get("pairs")
-    groups = [] if has_tests else forms.find_examples(instruction, code)
-    results.expect(len(row.get("pairs") or ()) + sum(map(len, groups)) + tests.count)
+        return "error", f"the tests, line {exc.lineno}: {exc.msg}"
+    groups = [] if tests.text or pairs else forms.find_examples(instruction, code)
+    results.expect(len(pairs) + sum(map(len, groups)) + tests.count)
     try:
         if is_script:
-            forms.run_programs(programs[0], row["pairs"], results)
+            for given, wanted in pairs:
+                results.run(partial(forms.run_program, programs[0], given, wanted))
         else:
             run_tests(row, load(programs), groups, tests, results)
     except BaseException as exc:
         results.finish(exc)
         if not results.message:
-            return verdict("error", results.letters, results.describe(exc))
+            return "error", results.describe(exc)
     if problem := results.letters.strip(".")[:1]:
-        return verdict("failed" if problem == "F" else "error", results.letters, results.message)
-    if results.letters and (equals_everything(code) or not can_fail(tests, groups)):
-        return verdict("error", results.letters, "the code interferes with its tests")
-    return verdict("passed" if results.letters else "no_tests", results.letters)
+        return "failed" if problem == "F" else "error", results.message
+    if results.letters and (equals_everything(code) or not can_fail(tests)):
+        return "error", "the code interferes with its tests"
+    return "passed" if results.letters else "no_tests", ""
 
 
 def compile_text(text: str, is_script: bool = False) -> CodeType:
-    """Compile a program, without its main guard; raise SyntaxError if that fails in any way."""
+    """Compile a program; only a script keeps its main guard. Raises SyntaxError if that fails."""
+    program = text if is_script else MAIN_GUARD.sub("if False:", text)
     try:
-        program = forms.parse(text) if "__name__" in text and not is_script else text
         return compile(program, CODE_FILE, "exec", dont_inherit=True)
     except (ValueError, RecursionError, MemoryError) as exc:
         raise SyntaxError(str(exc) or type(exc).__name__) from None
 
 
 def read_code(code: str, instruction: str) -> list[CodeType]:
-    """Compile the code, and the instruction too if it is a stub.
+    """Compile the code, and the instruction before it if that is a stub.
 
     The code may be the stub's body, as in HumanEval, or use its imports. Raises the SyntaxError
     of the code if nothing compiles.
     """
+    is_stub = re.search(r"(?m)^(async def|def|class) ", instruction)
     stubs = []
-    if re.search(r"(?m)^(async def|def|class) ", instruction):
+    if is_stub:
         with suppress(SyntaxError):
             stubs.append(compile_text(instruction))
     try:
         return [*stubs, compile_text(code)]
     except SyntaxError:
-        for body in (code, textwrap.indent(textwrap.dedent(code), "    ")) if stubs else ():
+        for body in (code, textwrap.indent(textwrap.dedent(code), "    ")) if is_stub else ():
             with suppress(SyntaxError):
                 return [compile_text(f"{instruction.rstrip()}\n{body}")]
         raise
@@ -144,25 +137,22 @@ def run_tests(
 ) -> None:
     """Run the tests of a row; doctests of one docstring share a copy of the code's names."""
     for given, wanted in row.get("pairs") or ():
-        with results:
-            forms.run_call(module, row["function"], given, wanted)
+        results.run(partial(forms.run_call, module, row["function"], given, wanted))
     for group in groups:
         names = dict(vars(module))
         for example in group:
-            with results:
-                forms.run_example(example, names)
-    forms.run_tests(tests, module, results, row.get("entry_point"))
+            results.run(partial(forms.run_example, example, names))
+    forms.run_text(tests, module, results, row.get("entry_point"))
 
 
-def can_fail(tests: forms.Tests, groups: list[list[Any]]) -> bool:
+def can_fail(tests: forms.Tests) -> bool:
     """Run tests that must fail in the same way as the row's tests; True if all of them fail."""
     results = Results(mmap.mmap(-1, MEMORY_BYTES))
     with suppress(BaseException):
         for control in [CONTROLS[word] for word in CONTROLS if word in tests.text]:
-            forms.run_tests(control, ModuleType("control"), results, None)
-        for group in groups[:1]:
-            with results:
-                forms.run_example(type(group[0])("1", "2"), {})
+            forms.run_text(control, ModuleType("control"), results, None)
+        if not tests.text:
+            results.run(partial(forms.run_example, doctest.Example("1", "2"), {}))
     return bool(results.letters) and "." not in results.letters
 
 

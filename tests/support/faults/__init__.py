@@ -9,6 +9,6 @@ come, "bad_response" when a whole 200 came that is no chat completion.
 """
 
 from support.faults.fault import Fault
-from support.faults.mixed import FAULTS, Mixed, named_plan
+from support.faults.mixed import FAULTS, Mixed
 
-__all__ = ["FAULTS", "Fault", "Mixed", "named_plan"]
+__all__ = ["FAULTS", "Fault", "Mixed"]

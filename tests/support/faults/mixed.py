@@ -8,7 +8,7 @@ from support.faults.content import CONTENT
 from support.faults.fault import Fault
 from support.faults.status import STATUS
 from support.faults.wire import WIRE
-from support.replies import FOREVER, Plan, Received, Reply, echo, error, healing
+from support.replies import FOREVER, Received, Reply, echo, error
 
 FAULTS = MappingProxyType(WIRE | CONTENT | STATUS)
 
@@ -83,17 +83,3 @@ class Mixed:
         """Say what becomes of ``prompt`` after two retries: "ok", or the failure's kind."""
         fault, failures = self.fate(prompt)
         return fault.kinds[0] if fault and failures == FOREVER else "ok"
-
-
-def named_plan(name: str) -> Plan:
-    """Find a plan by a word of the command line: echo, fault:NAME, heal:NAME, mixed:SEED."""
-    kind, _, rest = name.partition(":")
-    if kind == "mixed":
-        return Mixed(int(rest))
-    if kind == "fault":
-        return FAULTS[rest].plan
-    if kind == "heal":
-        return healing(FAULTS[rest].plan)
-    if name == "echo":
-        return echo
-    raise ValueError(f"no plan {name!r}; known: echo, fault:NAME, heal:NAME, mixed:SEED")

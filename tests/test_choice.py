@@ -1,4 +1,4 @@
-"""``verify --agree`` and ``--pairs``: which answers are kept, and what becomes of the others."""
+"""``verify --keep``, ``--best``, ``--agree`` and ``--pairs``: which answers are kept, and why."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -10,9 +10,8 @@ from support.command import codesynth, lines
 
 from codesynth.codec import dumps
 from codesynth.errors import ConfigError
-from codesynth.filters import Agreement, GroupWindow, Pairs
-from codesynth.filters.agreement import compare
-from codesynth.filters.groups import VerifiedRow
+from codesynth.filters import Agreement, GroupWindow, Pairs, Selection
+from codesynth.filters.choice import VerifiedRow, best_group, passed_tests
 from codesynth.models import Failure, Row
 from codesynth.verify import SandboxServing, SandboxSettings
 
@@ -33,12 +32,17 @@ def row(group: str, letters: str, number: int = 0, status: str = "") -> Row:
     return Row(line, subject=subject, raw_bytes=len(raw), number=number)
 
 
+def limited(window: GroupWindow, **limits: int) -> GroupWindow:
+    vars(window).update(limits)
+    return window
+
+
 def through(
     decide: Callable[[Sequence[VerifiedRow]], None], rows: Sequence[Row], **limits: int
 ) -> list[tuple[int, str | None, Any]]:
     """Send rows through a window; return number, reason and line of each in their order."""
-    window = GroupWindow(decide, **limits)
-    found = [each for one in rows for each in window.put(one)] + window.rest()
+    window = limited(GroupWindow(decide), **limits)
+    found = [each for one in rows for each in window.put(one)] + [*window.rest()]
     return [(r.number, why.message if why else None, json.loads(r.line)) for r, why in found]
 
 
@@ -50,14 +54,43 @@ def best_of(*rows: Row, **limits: int) -> list[int]:
     return kept(through(Agreement("verification", best=True), rows, **limits))
 
 
+# Keeping statuses.
+
+
+def reasons(selection: Selection, *rows: Row) -> list[str | None]:
+    """Return None for each row that is kept, else why it is not."""
+    failures = [selection.reject(each) for each in rows]
+    assert all(failure is None or failure.kind == "not_kept" for failure in failures)
+    return [failure and failure.message for failure in failures]
+
+
+def test_keep_rejects_other_statuses_and_says_which() -> None:
+    rows = [row("a", ".", 1), row("a", "F", 2), row("a", "", 3, "timeout")]
+    assert reasons(Selection(None, best=False), *rows) == [None, None, None]
+    selection = Selection(frozenset({"passed", "failed"}), best=False)
+    assert reasons(selection, *rows) == [None, None, "timeout"]
+    assert selection.first == "line 3: timeout"
+
+
+def test_best_keeps_the_first_of_each_instruction_that_passed() -> None:
+    rows = [row("a", "F"), row("a", "."), row("b", "."), row("a", ".")]
+    earlier = "an earlier answer to the same instruction passed"
+    assert reasons(Selection(None, best=True), *rows) == ["failed", None, None, earlier]
+
+
 # Comparing.
 
 
+def best(*results: str) -> frozenset[int] | None:
+    verdicts = [
+        {"status": "" if each.strip(".") else "passed", "results": each} for each in results
+    ]
+    return best_group([*map(passed_tests, verdicts)], len(results[0]))
+
+
 def test_an_answer_that_passes_all_tests_wins_against_any_number_of_others() -> None:
-    found = compare([{"status": "x", "results": each} for each in ("E...", "E...", "E...")])
-    assert found.best == {2, 3, 4}
-    results = ["E...", "E...", "E...", "...."]
-    assert compare([{"status": "passed", "results": each} for each in results]).best == {1, 2, 3, 4}
+    assert best("E...", "E...", "E...") == {2, 3, 4}
+    assert best("E...", "E...", "E...", "....") == {1, 2, 3, 4}
 
 
 def test_a_test_that_every_answer_fails_counts_for_nothing_and_is_named() -> None:
@@ -92,7 +125,8 @@ def test_rows_keep_their_order_and_their_bytes_where_groups_are_mixed() -> None:
     assert kept(found) == [0, 1, 2, 99]
     assert found[3][2] == {"input": 1}
     window = GroupWindow(Agreement("verification", best=False))
-    assert [each.line for each, _ in (window.put(rows[0]), window.rest())[1]] == [
+    assert [*window.put(rows[0])] == []
+    assert [each.line for each, _ in window.rest()] == [
         rows[0].line[: rows[0].raw_bytes]
         + b',"verification":{"status":"passed","message":"","results":"..",'
         b'"reason":"1 of 1 answers passed the same 2 of 2 tests"},"pass_rate":1.0,"agreement":1.0}'
@@ -101,12 +135,12 @@ def test_rows_keep_their_order_and_their_bytes_where_groups_are_mixed() -> None:
 
 @pytest.mark.parametrize("limits", [{"most_rows": 10}, {"most_bytes": 1_500}])
 def test_the_window_holds_a_bounded_number_of_rows_and_bytes(limits: dict[str, int]) -> None:
-    window = GroupWindow(Agreement("verification", best=True), **limits)
+    window = limited(GroupWindow(Agreement("verification", best=True)), **limits)
     held = 0
     for i in range(1_000):
-        held += 1 - len(window.put(row(f"{i % 500}", "..", i)))
+        held += 1 - len([*window.put(row(f"{i % 500}", "..", i))])
         assert held <= 10
-    assert len(window.rest()) == held
+    assert len([*window.rest()]) == held
 
 
 # Pairs.

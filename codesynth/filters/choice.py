@@ -1,0 +1,268 @@
+"""Choose among verified rows: ``verify --keep``, ``--best``, ``--agree`` and ``--pairs``.
+
+Where a model wrote the tests, some of them are wrong. Right answers pass the same tests, wrong
+answers mostly differ: "dual execution agreement" of CodeT, arXiv 2207.10397.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import compress
+from typing import Any, TypeAlias
+
+from codesynth.codec import dumps, loads
+from codesynth.models import Failure, Row
+
+_INSTRUCTIONS = 100_000  # so many with a kept answer are remembered, the latest ones
+_FAILING = frozenset({"failed", "error", "timeout", "syntax_error"})
+
+
+class Selection:
+    """The filter of ``verify --keep`` and ``--best``; looks at ``VerifyTask.subject``.
+
+    Args:
+        keep: statuses whose rows are kept; None keeps all.
+        best: keep the first that passed of several answers to one instruction.
+
+    Attributes:
+        first: the first row that was rejected, and why; empty if none was.
+    """
+
+    def __init__(self, keep: frozenset[str] | None, *, best: bool) -> None:
+        self._keep = frozenset({"passed"}) if best else keep
+        self._best = best
+        self._answered: dict[Any, None] = {}
+        self.first = ""
+
+    def reject(self, row: Row) -> Failure | None:
+        """Say why a row is not kept."""
+        verdict, reason = loads(row.subject), ""
+        if self._keep is not None and verdict["status"] not in self._keep:
+            reason = f"{verdict['status']}: {verdict['message']}".removesuffix(": ")
+        elif self._best and verdict["group"] in self._answered:
+            reason = "an earlier answer to the same instruction passed"
+        if reason:
+            self.first = self.first or f"line {row.number}: {reason}"
+            return Failure("not_kept", reason)
+        if self._best:
+            self._answered[verdict["group"]] = None
+            if len(self._answered) > _INSTRUCTIONS:
+                del self._answered[next(iter(self._answered))]
+        return None
+
+    def note_failed(self) -> None:
+        """Ignore a row that failed."""
+
+
+@dataclass(slots=True)
+class VerifiedRow:
+    """A row in the window, with its verdict; see ``VerifyTask.subject``."""
+
+    row: Row
+    verdict: dict[str, Any]
+    size: int
+    rejection: Failure | None = None
+
+    def reject(self, reason: str) -> None:
+        """Send the row to the failures."""
+        self.rejection = Failure("not_kept", reason)
+
+
+class GroupWindow:
+    """Holds rows back until all rows with the same instruction and tests can be decided together.
+
+    It is a ``pipeline.RowWindow``. Rows leave it in the order in which they came. The group of the
+    oldest row is decided when there are too many rows or bytes, or at the end.
+
+    Args:
+        decide: called with the answers of a group; it may reject them or change their rows.
+    """
+
+    most_rows, most_bytes = 1_000, 64 << 20  # an answer that comes later is not compared
+
+    def __init__(self, decide: Callable[[Sequence[VerifiedRow]], None]) -> None:
+        self._decide = decide
+        self._waiting: deque[VerifiedRow] = deque()
+        self._groups: dict[Any, list[VerifiedRow]] = {}
+        self._bytes = 0
+
+    def put(self, row: Row) -> Iterator[tuple[Row, Failure | None]]:
+        """Take a row; yield those that must leave. A row that failed belongs to no group."""
+        verdict = loads(row.subject) if row.failure is None else {}
+        answer = VerifiedRow(row, verdict, len(row.line) + len(row.subject))
+        if verdict:
+            self._groups.setdefault(_key(answer), []).append(answer)
+        self._waiting.append(answer)
+        self._bytes += answer.size
+        while len(self._waiting) > self.most_rows or self._bytes > self.most_bytes:
+            yield self._take_first()
+
+    def rest(self) -> Iterator[tuple[Row, Failure | None]]:
+        """Yield the rows that are left."""
+        while self._waiting:
+            yield self._take_first()
+
+    def _take_first(self) -> tuple[Row, Failure | None]:
+        answer = self._waiting.popleft()
+        self._bytes -= answer.size
+        group = self._groups.get(_key(answer))
+        if group and group[0] is answer:  # the other rows of a group leave after it was decided
+            del self._groups[_key(answer)]
+            self._decide(group)
+        return answer.row, answer.rejection
+
+
+def _key(answer: VerifiedRow) -> tuple[Any, Any]:
+    return answer.verdict.get("group"), answer.verdict.get("tests")
+
+
+Passed: TypeAlias = frozenset[int]
+"""The tests that an answer passed, by their numbers from 1."""
+
+
+def passed_tests(verdict: Mapping[str, Any]) -> Passed:
+    """Return the tests that an answer passed; none if it interfered with them."""
+    letters = verdict["results"]
+    if verdict["status"] != "passed" and not letters.strip("."):
+        return frozenset()
+    return frozenset(i for i, letter in enumerate(letters, 1) if letter == ".")
+
+
+def best_group(passed: Sequence[Passed], tests: int) -> Passed | None:
+    """Choose a group; answers that passed the same tests are a group.
+
+    It is the group that passed all tests, else the one with the largest product of answers and
+    passed tests; tests/benchmarks/agree.py compares this with other rules. None if no test was
+    passed, and for a single answer that failed a test.
+
+    >>> sorted(best_group([frozenset({1, 2, 4}), frozenset({1, 2, 4}), frozenset({1})], 4))
+    [1, 2, 4]
+    """
+    groups = Counter(passed)
+    best = max(groups, key=lambda each: (len(each) == tests, groups[each] * len(each), len(each)))
+    is_good = len(passed) > 1 or len(best) == tests
+    return best if best and is_good else None
+
+
+class Agreement:
+    """Adds ``pass_rate`` and ``agreement`` to the answers of a group, and keeps the best.
+
+    Args:
+        output_key: the column with the verdict; it gets the ``reason``.
+        best: keep one answer: the first of the best group, see ``best_group``.
+
+    Attributes:
+        useless: number of tests, of all instructions, that every answer failed.
+        first: the first row that was rejected, and why; empty if none was.
+    """
+
+    def __init__(self, output_key: str, *, best: bool) -> None:
+        self._output_key, self._best = output_key, best
+        self.useless = 0
+        self.first = ""
+
+    def __call__(self, answers: Sequence[VerifiedRow]) -> None:
+        """Decide about the answers to one instruction."""
+        passed, tests = _results(answers)
+        useless: Passed = frozenset()
+        if len(passed) > 1:  # a single answer does not show which tests are wrong
+            useless = frozenset(range(1, tests + 1)).difference(*passed)
+        self.useless += len(useless)
+        count, sizes = tests - len(useless), Counter(passed)
+        reasons = []
+        for answer, its in zip(answers, passed, strict=True):
+            same = f"{sizes[its]} of {len(passed)} answers passed the same"
+            reasons.append(f"{same} {len(its)} of {tests} tests{_name(useless, tests)}")
+            columns = {
+                "pass_rate": round(len(its) / count, 4) if count else None,
+                "agreement": round(sizes[its] / len(passed), 4) if tests else None,
+            }
+            answer.row = self._with_columns(answer.row, columns, reasons[-1])
+        if self._best:
+            self._keep_best(answers, passed, best_group(passed, tests), reasons)
+
+    def _with_columns(self, row: Row, new: dict[str, float | None], reason: str) -> Row:
+        """Add the columns to those of ``verify``; the input row keeps its bytes."""
+        raw, added = row.line[: row.raw_bytes], row.line[row.raw_bytes :].removeprefix(b",")
+        columns = loads(b"{" + added) | new
+        columns[self._output_key]["reason"] = reason
+        comma = b"" if raw == b"{" else b","
+        return replace(row, line=raw + comma + dumps(columns)[1:])
+
+    def _keep_best(
+        self,
+        answers: Sequence[VerifiedRow],
+        passed: Sequence[Passed],
+        best: Passed | None,
+        reasons: Sequence[str],
+    ) -> None:
+        winner = passed.index(best) if best is not None else None
+        for i, answer in enumerate(answers):
+            if i == winner:
+                continue
+            if winner is None:
+                reason = f"no answer passed enough tests: {reasons[i]}"
+            elif passed[i] == best:
+                reason = f"another answer with the same results was kept: {reasons[i]}"
+            else:
+                reason = f"{reasons[i]}; of the answer that was kept: {reasons[winner]}"
+            answer.reject(reason)
+            self.first = self.first or f"line {answer.row.number}: {reason}"
+
+
+def _results(answers: Sequence[VerifiedRow]) -> tuple[list[Passed], int]:
+    """Return what each answer passed, and the number of tests."""
+    verdicts = [answer.verdict for answer in answers]
+    return [*map(passed_tests, verdicts)], max(len(each["results"]) for each in verdicts)
+
+
+def _name(useless: Passed, tests: int) -> str:
+    if not 0 < len(useless) < tests:
+        return ""
+    return "; no answer passed " + ", ".join(f"test {number}" for number in sorted(useless))
+
+
+class Pairs:
+    """Writes ``{"prompt", "chosen", "rejected"}`` in place of the row of each passing answer.
+
+    The first passing answer to an instruction is paired with the first failing one, the second
+    with the second; each is used once. Failing answers and answers without a pair are rejected.
+
+    Args:
+        code_key: the column with the answers.
+        instruction_keys: the columns looked in for the prompt, in this order.
+        agree: answers of the best group count as passing, and answers that passed fewer tests as
+            failing; see ``best_group``.
+    """
+
+    def __init__(self, code_key: str, instruction_keys: Sequence[str], *, agree: bool) -> None:
+        self._code_key, self._instruction_keys, self._agree = code_key, instruction_keys, agree
+
+    def __call__(self, answers: Sequence[VerifiedRow]) -> None:
+        """Decide about the answers to one instruction."""
+        statuses = [answer.verdict["status"] for answer in answers]
+        passing = [status == "passed" for status in statuses]
+        failing = [status in _FAILING for status in statuses]
+        if self._agree:
+            passed, tests = _results(answers)
+            best = best_group(passed, tests)
+            passing = [each == best for each in passed]
+            failing = [len(each) < len(best or ()) for each in passed]
+        for answer, status in zip(answers, statuses, strict=True):
+            answer.reject(f"no answer to pair with: {status}: {answer.verdict['message']}")
+        for good, bad in zip(compress(answers, passing), compress(answers, failing), strict=False):
+            self._pair(good, bad)
+
+    def _pair(self, good: VerifiedRow, bad: VerifiedRow) -> None:
+        row, other = loads(good.row.line), loads(bad.row.line)
+        texts = (row.get(key) for key in self._instruction_keys)
+        prompt = next((text for text in texts if isinstance(text, str)), None)
+        if prompt is None:
+            good.reject("the row has no instruction, which a pair needs as its prompt")
+            return
+        chosen, rejected = row[self._code_key], other[self._code_key]
+        pair = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+        good.row, good.rejection = replace(good.row, line=dumps(pair), raw_bytes=0), None
+        bad.reject(f'it is the "rejected" answer of a pair with line {good.row.number}')
