@@ -39,7 +39,7 @@ FEW_ANSWERS, MEAN_ANSWERS = 5, 50
 
 GROWTH = 0.02
 """Requests that an answer adds near the last refusal, so that 2 % are refused and not 50 %."""
-STEEP = 16.0
+STEEP = 4.0
 """Requests above the last refusal (or half of that limit, if it is more) at which an answer adds a
 whole one: capacity has grown."""
 CUT = 0.1
@@ -210,9 +210,9 @@ class Concurrency:
             self._grow(min(more, SLOW_START_PART * self.limit))
         elif number > self._outdated:
             unit = min(1.0, CUT * self.limit) * self._step
-            above = (self.limit - self._refused_at) / max(STEEP * unit, self._refused_at / 2)
+            above = (self.limit - self._refused_at) / max(STEEP * unit, self._refused_at / 6)
             share = self._random.share  # of refusals, which the other requests must outweigh
-            more = max(GROWTH * self._step, min(1.0, above)) + share / (1 - share)
+            more = max(GROWTH * self._step, min(1.0, above * abs(above))) + share / (1 - share)
             self._grow(more * unit)
             self._peak = max(self._peak, self.limit)
 
