@@ -39,9 +39,9 @@ FEW_ANSWERS, MEAN_ANSWERS = 5, 50
 
 GROWTH = 0.02
 """Requests that an answer adds near the last refusal, so that 2 % are refused and not 50 %."""
-STEEP = 4.0
-"""Requests above the last refusal (or half of that limit, if it is more) at which an answer adds a
-whole one: capacity has grown."""
+STEEP, STEEP_PART = 4.0, 1 / 6
+"""Requests above the last refusal (or part of that limit, if it is more) at which an answer adds a
+whole one: capacity has grown. Nearer to the refusal it adds less, by the square of the distance."""
 CUT = 0.1
 """Part of a small limit that a refusal takes away; from 10 on it takes one request."""
 RANDOM_STEP = 0.5
@@ -210,9 +210,10 @@ class Concurrency:
             self._grow(min(more, SLOW_START_PART * self.limit))
         elif number > self._outdated:
             unit = min(1.0, CUT * self.limit) * self._step
-            above = (self.limit - self._refused_at) / max(STEEP * unit, self._refused_at / 6)
+            whole = max(STEEP * unit, STEEP_PART * self._refused_at)
+            above = max(0.0, self.limit - self._refused_at) / whole
             share = self._random.share  # of refusals, which the other requests must outweigh
-            more = max(GROWTH * self._step, min(1.0, above * abs(above))) + share / (1 - share)
+            more = max(GROWTH * self._step, min(1.0, above**2)) + share / (1 - share)
             self._grow(more * unit)
             self._peak = max(self._peak, self.limit)
 
