@@ -67,8 +67,10 @@ LAWS = {
     "answers of 30 s": Law(in_flight(30.0, 1024), 600, (1024,)),
     "an outage of 8 s": Law(in_flight(0.3, 64, outages=((10.0, 18.0),)), 40, (64,)),
     "bursts of refusals": Law(in_flight(0.3, 64, outages=BURSTS), 60, (64,)),
-    "short bursts of refusals": Law(in_flight(0.3, 64, outages=SHORT_BURSTS), 60, (64,)),
-    "2 in flight": Law(in_flight(0.5, 2), 40, (2,), refused=0.12),
+    "short bursts of refusals": Law(
+        in_flight(0.3, 64, outages=SHORT_BURSTS), 60, (64,), refused=0.06
+    ),
+    "2 in flight": Law(in_flight(0.5, 2), 40, (2,), refused=0.13),
     "5 a second": Law(
         lambda seed: token_bucket(lognormal(0.3, seed), 5, 5), 60, (1, 2), refused=0.22
     ),

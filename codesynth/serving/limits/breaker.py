@@ -49,18 +49,18 @@ class Breaker:
         self._refused = 0
 
     def should_open(
-        self, number: int, latency: float, retry_after: float | None, *, certain: bool
+        self, number: int, latency: float, retry_after: float | None, *, least: float
     ) -> bool:
         """Take a refusal; tell whether nothing is accepted.
 
         Args:
-            certain: refusals in a row are no chance, and no effect of those in flight.
+            least: refusals in a row that are enough if the server does not ask to wait.
         """
         self._patience = PATIENCE * latency
         if not self._refused:
             self._first = number
         self._refused += 1
-        if self._refused >= IN_A_ROW and (certain or retry_after):
+        if self._refused >= (IN_A_ROW if retry_after else least):
             if self._refused >= MOSTLY * (number - self._first + 1):
                 return True
             self.restart()

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from codesynth.serving.limits.breaker import Breaker
+from codesynth.serving.limits.breaker import IN_A_ROW, Breaker
 from codesynth.serving.limits.refusals import RandomRefusals
 
 START = 24
@@ -39,7 +39,7 @@ FEW_ANSWERS, MEAN_ANSWERS = 5, 50
 
 GROWTH = 0.02
 """Requests that an answer adds near the last refusal, so that 2 % are refused and not 50 %."""
-STEEP, STEEP_PART = 4.0, 1 / 6
+STEEP, STEEP_PART = 3.5, 0.22
 """Requests above the last refusal (or part of that limit, if it is more) at which an answer adds a
 whole one: capacity has grown. Nearer to the refusal it adds less, by the square of the distance."""
 CUT = 0.1
@@ -72,8 +72,9 @@ guessed it."""
 WINDOW = 300
 """Requests that refusals are counted over."""
 
-CROWD = 16
-"""From this limit on, refusals in a row mean that nothing is accepted, though some are answered."""
+CROWD, CROWD_PART = 16, 0.4
+"""From this limit on, refusals in a row of this part of it mean that nothing is accepted, though
+some are answered still. Fewer may be a batch that was sent at once."""
 STRAGGLERS = 0.05
 """Part of the limit; if fewer are in flight when a trial is accepted, they did not hinder it."""
 NOTEWORTHY = 1.25
@@ -240,6 +241,14 @@ class Concurrency:
     def _least(self) -> float:
         return min(1.0, max(1e-3, self._latency / SLOWEST))
 
+    @property
+    def _least_in_a_row(self) -> float:
+        """Refusals in a row that are no chance, and no effect of those in flight."""
+        if self.in_flight == 0:
+            return IN_A_ROW
+        crowd = self.limit >= CROWD and not self._random.share
+        return max(IN_A_ROW, CROWD_PART * self.limit) if crowd else math.inf
+
     def _refused_one(self, now: float, number: int, latency: float, after: float | None) -> None:
         if self._breaker.is_open:
             self._breaker.refused(now, number, latency, after)
@@ -247,8 +256,7 @@ class Concurrency:
         self._cooldowns.append(now + (self._latency or COOLDOWN_SECONDS) / min(1.0, self.limit))
         if number <= self._outdated:
             return
-        certain = self.in_flight == 0 or (self.limit >= CROWD and not self._random.share)
-        if self._breaker.should_open(number, latency, after, certain=certain):
+        if self._breaker.should_open(number, latency, after, least=self._least_in_a_row):
             self._log(f"all requests {_WORDS[self._kind]}: one trial at a time")
             self._breaker.open(now, self._number, after)
             return
