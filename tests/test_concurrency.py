@@ -68,7 +68,7 @@ LAWS = {
     "an outage of 8 s": Law(in_flight(0.3, 64, outages=((10.0, 18.0),)), 40, (64,)),
     "bursts of refusals": Law(in_flight(0.3, 64, outages=BURSTS), 60, (64,)),
     "short bursts of refusals": Law(
-        in_flight(0.3, 64, outages=SHORT_BURSTS), 60, (64,), refused=0.06
+        in_flight(0.3, 64, outages=SHORT_BURSTS), 60, (64,), 0.0, 0.86, 0.06
     ),
     "2 in flight": Law(in_flight(0.5, 2), 40, (2,), refused=0.13),
     "5 a second": Law(
