@@ -4,10 +4,10 @@ from codesynth.serving.limits.admission import (
     Admission,
     Advice,
     AttemptResult,
-    Kind,
     Status,
 )
 from codesynth.serving.limits.budget import Budget
+from codesynth.serving.limits.concurrency import Kind
 
 __all__ = [
     "Admission",

@@ -8,12 +8,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from codesynth.errors import LimitReached
 from codesynth.models import Usage
 from codesynth.serving.limits.budget import Budget
-from codesynth.serving.limits.concurrency import Kind as Load
+from codesynth.serving.limits.concurrency import Kind
 from codesynth.serving.limits.rates import Cap, TokenCap
 from codesynth.serving.limits.replicas import Replica, Replicas
 
@@ -24,21 +24,6 @@ _BYTES_PER_TOKEN = 4
 _LONGEST_GAP = 120.0
 """Seconds between two failures that count as an outage; the rest of a longer gap may be an idle
 input, or slow answers."""
-
-Kind = Literal[
-    "answered", "overload", "busy", "down", "unreachable", "timeout", "denied", "hopeless", "other"
-]
-
-_LOAD: dict[Kind, Load] = {
-    "answered": "answered",
-    "denied": "answered",
-    "overload": "overload",
-    "busy": "busy",
-    "down": "down",
-    "unreachable": "down",
-    "timeout": "timeout",
-}
-"""What a kind says of the load."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,9 +252,7 @@ class Admission:
             kind = "unreachable"  # a name server may be out of order for a while
         if replica.concurrency is not None:
             after = result.retry_after if result is not None else None
-            replica.concurrency.result(
-                now, permit.number, now - permit.sent, _LOAD.get(kind, "other"), after
-            )
+            replica.concurrency.result(now, permit.number, now - permit.sent, kind, after)
         message = result.message if result is not None else ""
         advice = self._judge(now, replica, kind, message)
         self._resize()

@@ -6,6 +6,8 @@ import math
 
 IN_A_ROW = 8
 """Refusals in a row after which nothing is accepted any more."""
+MOSTLY = 0.9
+"""Least part of the requests since the first refusal in a row that must have been refused."""
 FIRST_PAUSE = 0.1
 """Seconds from the opening to the first trial, and the shortest pause between two."""
 PAUSE_GROWTH = 0.2
@@ -15,75 +17,75 @@ EARLY_PAUSE = 0.25
 one row has used up its attempts."""
 PATIENCE = 3.0
 """Times as long as a refusal takes: a trial that is not back then has been accepted."""
+LEAST_PATIENCE = 0.05
+"""Seconds; the same for refusals that take no time."""
 LONGEST_WISH = 60.0
 """Seconds; a server that asks for more is tried nevertheless."""
+APART = 1.0
+"""Seconds between two Retry-After headers that are compared."""
 AGREEMENT = 1.1
-"""Seconds by which two Retry-After headers may name different moments, as they are rounded up."""
+"""Seconds by which they may name different moments, as they are rounded up."""
 
 
 class Breaker:
     """Opens after refusals in a row, and closes when a trial is accepted.
 
-    A Retry-After that names the same moment twice, a second apart, is a window that ends then.
-
     Attributes:
         is_open: no more than trials may be sent.
+        in_window: Retry-After headers name the same moment, so a window of time ends then.
     """
 
     def __init__(self) -> None:
-        self.is_open = False
+        self.is_open = self.in_window = False
         self._opened, self._opened_number = 0.0, 0
-        self._ever = False
-        self._next, self._trial = -math.inf, math.inf
+        self._ever_answered = False
+        self._next, self._trial = -math.inf, math.inf  # moments: of the next trial, of the last
         self._patience = 0.0
-        self._first: int | None = None  # number of the first refused request in a row
-        self._refused = 0
-        self._moment, self._heard, self._trusted = -math.inf, -math.inf, False
+        self._first, self._refused = 0, 0  # number of the first refused in a row; how many are
+        self._moment, self._heard = -math.inf, -math.inf
 
     def restart(self) -> None:
         """Count the refusals in a row anew."""
-        self._first, self._refused = None, 0
+        self._refused = 0
 
     def should_open(
-        self, number: int, latency: float, retry_after: float | None, *, idle: bool
+        self, number: int, latency: float, retry_after: float | None, *, least: float
     ) -> bool:
-        """Take a refusal; tell whether nothing is accepted: too many in a row, answers aside.
+        """Take a refusal; tell whether nothing is accepted.
 
-        Refusals also come in batches, so nothing may be in flight, or the server asks to wait.
+        Args:
+            least: refusals in a row that are enough if the server does not ask to wait.
         """
         self._patience = PATIENCE * latency
-        if self._first is None:
+        if not self._refused:
             self._first = number
         self._refused += 1
-        if self._refused >= IN_A_ROW and (idle or retry_after):
-            if self._refused >= 0.9 * (number - self._first + 1):
+        if self._refused >= (IN_A_ROW if retry_after else least):
+            if self._refused >= MOSTLY * (number - self._first + 1):
                 return True
             self.restart()
-        return bool(self._trusted and retry_after)
+        return bool(self.in_window and retry_after)
 
     def answered(self, number: int) -> bool:
         """Take an answer; tell whether it is that of a trial."""
-        self._ever = True
-        if self.is_open:
-            return number > self._opened_number
-        if self._first is not None and number > self._first:
+        self._ever_answered = True
+        if not self.is_open and number > self._first:
             self.restart()
-        return False
+        return self.is_open and number > self._opened_number
 
     def open(self, now: float, number: int, retry_after: float | None) -> None:
         """Open; ``number`` is that of the last request sent."""
-        self._trial = math.inf
         self.is_open, self._opened, self._opened_number = True, now, number
+        self._next, self._trial = now + FIRST_PAUSE, math.inf
         self.restart()
-        self._next = now + FIRST_PAUSE
-        if retry_after:
+        if retry_after is not None:
             self._heard, self._moment = now, now + retry_after
         self._listen(now, retry_after)
 
     def wait(self, now: float) -> float:
         """Tell the seconds until the next trial, or until the one in flight counts as accepted."""
         if self._trial < math.inf:
-            return self._trial + max(0.05, self._patience) - now
+            return self._trial + max(LEAST_PATIENCE, self._patience) - now
         return max(0.0, self._next - now)
 
     def is_trial_accepted(self, now: float) -> bool:
@@ -92,9 +94,8 @@ class Breaker:
 
     def sent(self, now: float) -> None:
         """Note that a trial is sent."""
-        self._next = now + (
-            max(FIRST_PAUSE, PAUSE_GROWTH * (now - self._opened)) if self._ever else EARLY_PAUSE
-        )
+        pause = max(FIRST_PAUSE, PAUSE_GROWTH * (now - self._opened))
+        self._next = now + (pause if self._ever_answered else EARLY_PAUSE)
         self._trial = now
 
     def refused(self, now: float, number: int, latency: float, retry_after: float | None) -> None:
@@ -105,11 +106,12 @@ class Breaker:
             self._listen(now, retry_after)
 
     def _listen(self, now: float, retry_after: float | None) -> None:
+        """Wait as the server asks, if it named the same moment before."""
         if retry_after is None:
             return
         moment = now + retry_after
-        if now - self._heard >= 1:
-            self._trusted = abs(moment - self._moment) < AGREEMENT
+        if now - self._heard >= APART:
+            self.in_window = abs(moment - self._moment) < AGREEMENT
             self._heard, self._moment = now, moment
-        if self._trusted:
-            self._next = max(self._next, now + min(LONGEST_WISH, retry_after + 0.05))
+        if self.in_window:
+            self._next = max(self._next, now + min(LONGEST_WISH, retry_after + FIRST_PAUSE))

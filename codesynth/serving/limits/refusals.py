@@ -7,9 +7,17 @@ import math
 MEMORY = 300
 """Requests that the share is a mean of."""
 MARGIN = 0.01
-"""Of that share, so that chance does not push the limit down."""
+"""Added to the share, so that chance does not push the limit down."""
+TOLERATED = 0.03
+"""Part of the requests that slow start lets be refused beyond the share."""
+LEAST_SHARE = 0.01
+"""A smaller share is none."""
+MOST_SHARE = 0.9
+"""A higher share is not believed."""
 DEVIATIONS = 2.0
 """Standard deviations from the share that are no chance any more."""
+FEW = 3
+"""Refusals that mean nothing, however few requests there were."""
 
 
 class RandomRefusals:
@@ -23,11 +31,6 @@ class RandomRefusals:
     def __init__(self) -> None:
         self.share, self.is_measured = 0.0, False
         self._sent = self._refused = 0.0
-
-    @property
-    def outweigh(self) -> float:
-        """Requests that an answer must add so that random refusals change nothing."""
-        return self.share / (1 - self.share)
 
     def learn(self, sent: int, refused: int) -> None:
         """Add a sample taken at a load that is no reason to refuse."""
@@ -55,11 +58,11 @@ class RandomRefusals:
     def _add(self, sent: float, refused: float) -> None:
         keep = min(1.0, MEMORY / max(self._sent, 1))
         self._sent, self._refused = self._sent * keep + sent, self._refused * keep + refused
-        share = min(0.9, self._refused / self._sent) if self._refused > 2 else 0.0
-        self.share = share + MARGIN if share >= 0.01 else 0.0
+        share = min(MOST_SHARE, self._refused / self._sent) if self._refused >= FEW else 0.0
+        self.share = share + MARGIN if share >= LEAST_SHARE else 0.0
 
     def are_exceeded(self, sent: int, refused: int) -> bool:
         """Tell whether that many refusals are not of chance alone."""
-        share = min(0.9, (self._refused + 1) / (self._sent + 4) + 0.03)
+        share = min(MOST_SHARE, (self._refused + 1) / (self._sent + 4) + TOLERATED)
         chance = DEVIATIONS * math.sqrt(share * (1 - share) * sent)
-        return refused > share * sent + 3 + chance
+        return refused > share * sent + FEW + chance
