@@ -303,3 +303,9 @@ def test_neither_version_nor_help_loads_the_parser(option: str) -> None:
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     out = subprocess.run(python, check=True, capture_output=True, text=True, env=env).stdout
     assert out.endswith("\n\n")
+
+
+def test_a_seed_may_be_negative() -> None:
+    rows = lines({"prompt": "a"}, {"prompt": "b"}, {"prompt": "c"})
+    done = codesynth("gen-instructions", "-n", 1, "--offline", "--seed", -5, stdin=rows)
+    assert (done.code, "seed -5" in done.err) == (0, True)

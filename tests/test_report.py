@@ -228,3 +228,8 @@ def test_a_browser_opens_the_page_without_a_complaint(tmp_path: Path, bad: Path)
     page = Page(done.stdout.decode())
     assert page.texts["title"][0] == "codesynth report"
     assert page.tags["details"] == len(hostile.rows())
+
+
+def test_a_page_goes_from_stdin_to_stdout(bad: Path) -> None:
+    done = codesynth("report", "-", "-o", "-", stdin=bad.read_bytes())
+    assert (done.code, done.out[:9]) == (0, b"<!doctype")

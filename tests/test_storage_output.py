@@ -228,3 +228,15 @@ def test_the_rows_of_a_finished_file_are_counted(tmp_path: Path) -> None:
         output = Output(str(tmp_path / name))
         assert (output.exists(), output.count_rows()) == (True, 3)
         output.close()
+
+
+@pytest.mark.parametrize("name", ["", ".", "/"])
+def test_what_names_no_file_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="is not the name of a file"):
+        Output(name)
+    with pytest.raises(ConfigError, match="is not the name of a file"):
+        Files("out.jsonl", name)
+    assert not (tmp_path / "out.jsonl").exists()
