@@ -7,6 +7,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from support.batches import BatchServer, Fault
 from support.replies import text_for
@@ -164,6 +165,26 @@ def test_a_batch_that_is_refused_as_a_whole_stops_the_run(
     with pytest.raises(EndpointError, match=words):
         bench.run()
     bench.texts()
+
+
+def test_the_rows_beside_a_refused_one_are_handed_on_before_the_run_stops(bench: Bench) -> None:
+    bench.server.faults = [Fault(answered=0.5, status_code=429, code="insufficient_quota")]
+    with bench.opened() as (_, serving):
+        stream = serving.generate(request(i, prompt) for i, prompt in enumerate(PROMPTS))
+        for _ in range(len(PROMPTS) // 2):
+            assert next(stream).error is None
+        with pytest.raises(EndpointError, match="requests are refused: refused by the test"):
+            next(stream)
+
+
+def test_a_list_of_batches_without_an_end_is_left() -> None:
+    batch = {"id": "batch_x", "status": "in_progress", "input_file_id": "file-x"}
+    pages = httpx.MockTransport(
+        lambda _: httpx.Response(200, json={"data": [batch], "has_more": True})
+    )
+    client = BatchClient("http://host/v1", transport=pages)
+    with client.connected():
+        assert client.find("file-y", "uuid") is None
 
 
 TOO_LARGE = Fault(

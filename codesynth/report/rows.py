@@ -9,7 +9,8 @@ from codesynth.models import REJECTIONS, Record
 from codesynth.settings import LookSettings
 
 _TESTS = ("signature", "test", "test_list", "generated_tests")
-_LINE, _BRIEF = 80, 300  # characters of a text for a line, of an object that is not for reading
+_LINE = 80  # characters; a longer text is shown by itself, not among the other columns
+_BRIEF = 300  # characters of a value among the other columns
 _UNUSUAL = re.compile(r"[^ -~\n\t]")
 
 Part: TypeAlias = tuple[str, str, str]

@@ -199,7 +199,7 @@ class BatchServer(Endpoint):
         answers = [_line(key, 200, _completion(batch.requests[key])) for key in batch.answered]
         errors = []
         if fault.status_code is not None:
-            about = {"error": {"message": "refused by the test", "type": "x", "code": None}}
+            about = {"error": {"message": "refused by the test", "type": "x", "code": fault.code}}
             errors = [_line(key, fault.status_code, about) for key in rest]
         elif fault.code is not None:
             errors = [_line(key, None, {"code": fault.code, "message": "no"}) for key in rest]
