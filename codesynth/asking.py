@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from codesynth import pipeline
+from codesynth import pipeline, readers
+from codesynth.codec import loads
 from codesynth.commands import CommandSpec, prepare
 from codesynth.errors import ConfigError, one_line
 from codesynth.estimate import Estimate, is_spread
@@ -27,6 +28,7 @@ from codesynth.storage import Files, check_inputs
 if TYPE_CHECKING:
     from codesynth.serving.offline import PracticeEndpoint
 
+OPENAI_URL = "https://api.openai.com/v1"
 OFFLINE_MODEL, OFFLINE_URL = "offline", "http://offline/v1"
 
 Divide: TypeAlias = Callable[[Run, AskSettings, CommandSpec], int]
@@ -112,7 +114,24 @@ def _transport(settings: AskSettings) -> PracticeEndpoint | None:
 
 
 def _endpoints(settings: AskSettings) -> list[Endpoint]:
-    return [Endpoint(OFFLINE_URL)] if settings.offline else settings.endpoints(os.environ)
+    """Make the endpoints, with the key and the headers of the environment."""
+    if settings.offline:
+        return [Endpoint(OFFLINE_URL)]
+    key, urls = os.environ.get("OPENAI_API_KEY", ""), settings.base_urls or [OPENAI_URL]
+    try:
+        shared = loads(os.environ.get("CODESYNTH_HEADERS") or "{}")
+        headers = dict(readers.header(f"{name}: {value}") for name, value in shared.items())
+    except (ValueError, AttributeError) as exc:
+        raise ConfigError(
+            'CODESYNTH_HEADERS must be a JSON object of headers, such as {"X-Title": "my run"}'
+        ) from exc
+    headers |= dict(settings.headers)
+    if urls == [OPENAI_URL] and not key and not headers:
+        raise ConfigError(
+            f"no OPENAI_API_KEY for {OPENAI_URL}. Set it, name another endpoint with --base-url, "
+            "or practise with --offline"
+        )
+    return [Endpoint(url, key, headers) for url in urls]
 
 
 def make_online_serving(settings: AskSettings, budget: Budget | None) -> APILLMServing:

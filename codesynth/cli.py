@@ -16,10 +16,38 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from typer.main import get_command
 
-from codesynth import settings as command_settings
 from codesynth.errors import CodesynthError, LimitReached, one_line
+from codesynth.local_settings import (
+    JoinSettings,
+    ReportSettings,
+    ShowSettings,
+    StatusSettings,
+    VerifySettings,
+)
 from codesynth.options import Option, Settings
 from codesynth.process import EXIT_INTERRUPTED, EXIT_PIPE, redirect_to_devnull
+from codesynth.settings import (
+    AskSettings,
+    CodeSettings,
+    GenSettings,
+    InstructionsSettings,
+    TestsSettings,
+)
+
+COMMANDS: dict[str, type[Settings]] = {
+    kind.command: kind
+    for kind in (
+        InstructionsSettings,
+        CodeSettings,
+        TestsSettings,
+        GenSettings,
+        VerifySettings,
+        ShowSettings,
+        ReportSettings,
+        StatusSettings,
+        JoinSettings,
+    )
+}
 
 _GEN_CODE_HAS_NO_N = "gen-code answers each input row. Did you mean --limit or --samples?"
 _MODULES = {
@@ -48,8 +76,8 @@ def run_command_line(name: str = "") -> None:
     )
     app.callback()(lambda: None)
     group: Any = get_command(app)  # it has the options for completion
-    for each in [name] if name in command_settings.COMMANDS else command_settings.COMMANDS:
-        group.add_command(_Command(command_settings.COMMANDS[each]))
+    for each in [name] if name in COMMANDS else COMMANDS:
+        group.add_command(_Command(COMMANDS[each]))
     group(prog_name="codesynth")
 
 
@@ -108,7 +136,7 @@ def _parameter(field: str, option: Option) -> Any:
 
 def _exit_code(settings: Settings) -> int:
     """Run a command; return its exit code, and print an error on one line."""
-    asks = settings if isinstance(settings, command_settings.AskSettings) else None
+    asks = settings if isinstance(settings, AskSettings) else None
     try:
         with (
             _log_to_stderr(settings.command) if asks and asks.verbose else contextlib.nullcontext()
@@ -130,7 +158,7 @@ def _exit_code(settings: Settings) -> int:
 
 def _run(settings: Settings) -> int:
     """Run the command of these settings. Only the modules that it needs are imported."""
-    if not isinstance(settings, command_settings.AskSettings):
+    if not isinstance(settings, AskSettings):
         run = getattr(import_module(_MODULES[settings.command]), settings.command)
         return int(run(settings))
     from codesynth.asking import ask
@@ -148,7 +176,7 @@ def complain(text: str, command: str = "") -> None:
     Args:
         command: left out if it is none, such as ``--version``.
     """
-    name = f"codesynth {command}" if command in command_settings.COMMANDS else "codesynth"
+    name = f"codesynth {command}" if command in COMMANDS else "codesynth"
     with contextlib.suppress(OSError):  # stderr may be closed or full; the exit code is left
         print(f"{name}: {one_line(text, 1000)}", file=sys.stderr)
 

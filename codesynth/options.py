@@ -1,9 +1,9 @@
-"""How an option is declared, and settings are made of options."""
+"""How settings declare the options of a command."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from inspect import get_annotations
 from typing import Any, ClassVar, Self, dataclass_transform
@@ -16,8 +16,8 @@ class Option:
     """How a field is given on the command line.
 
     Attributes:
-        names: ``-o`` and ``--output``; none for the positional INPUT.
-        metavar: the name of the value in the help; empty for a flag.
+        default: the value if the option is not given. A flag is then False, a list empty, and the
+            positional INPUT standard input.
         read: turns the text into the value, or raises ValueError. Without ``form``, the message
             of the error must be able to follow "it".
         form: what the text must be; shown after "it must be".
@@ -26,13 +26,12 @@ class Option:
         env: the environment variable that is read if the option is not given.
         needs: one of these options must be given too.
         excludes: none of these options may be given too.
+        names: ``-o`` and ``--output``; none for the positional INPUT.
+        metavar: the name of the value in the help; empty for a flag.
         multiple: it may be given several times.
         heading: the title of its group in the help.
     """
 
-    names: tuple[str, ...]
-    metavar: str
-    help: str
     default: Any = None
     read: Callable[[str], Any] | None = None
     form: str | None = None
@@ -41,8 +40,32 @@ class Option:
     env: str | None = None
     needs: str = ""
     excludes: str = ""
+    names: tuple[str, ...] = ()
+    metavar: str = ""
+    help: str = ""
     multiple: bool = False
     heading: str = ""
+
+    def describe(self, text: str, kind: str) -> None:
+        """Set the help and what the type of the field implies.
+
+        A default that is a number or a name is added to the help.
+        """
+        self.help, self.multiple = text, kind.startswith("list")
+        if self.multiple:
+            self.default = [] if self.names else ["-"]
+            self.help += " May be repeated." if self.names else ""
+        elif not self.metavar:
+            self.default = False
+        elif (
+            self.default and isinstance(self.default, (int, float, str)) and "Default:" not in text
+        ):
+            shown = f"{self.default:g}" if isinstance(self.default, float) else self.default
+            self.help += f" Default: {shown}."
+        if self.read is None and kind.startswith(("int", "float")):
+            self.read = int if kind.startswith("int") else _read_number
+            self.form = "a whole number" if self.read is int else "a number"
+            self.least = self.least or 0
 
     def parse(self, text: str) -> Any:
         """Turn text into a value.
@@ -59,29 +82,18 @@ class Option:
         return value
 
 
-def option(usage: str, text: str, *, default: Any = None, **more: Any) -> Any:
-    """Declare a field that is given as an option.
-
-    Args:
-        usage: names and metavar, such as ``-o, --output PATH``; without a metavar it is a flag.
-        text: the help. A default that is a number or a name is added to it, and for a list that
-            the option may be repeated.
-        default: the value if the option is not given. A flag is then False, a list empty, and the
-            positional INPUT standard input.
-        more: further attributes of ``Option``.
-    """
-    words = usage.replace(",", " ").split()
-    names = tuple(word for word in words if word.startswith("-"))
-    metavar = usage[usage.rfind(names[-1]) + len(names[-1]) :].strip() if names else usage
-    if default and isinstance(default, (int, float, str)) and "Default:" not in text:
-        text += f" Default: {default:g}." if isinstance(default, float) else f" Default: {default}."
-    default = (default if names else ["-"]) if metavar else False
-    return Option(names=names, metavar=metavar, help=text, default=default, **more)
+def option(default: Any = None, **more: Any) -> Any:
+    """Declare a field whose option needs more than a default; ``more`` are fields of ``Option``."""
+    return Option(default=default, **more)
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 class Settings:
     """The base of all settings. The fields of a subclass are options; do not change them.
+
+    ``usage`` describes the options as the help does: names and metavar, two spaces or more, what
+    the option means. A line without two spaces continues the line before. The option
+    ``--base-url`` is the field ``base_url``, or ``base_urls`` if it is a list.
 
     A subclass with a ``command`` is that command; its docstring is the help text and the examples.
     The other subclasses hold options that several commands share.
@@ -90,22 +102,21 @@ class Settings:
     """
 
     command: ClassVar[str] = ""
+    usage: ClassVar[str] = ""
     inputs: list[str]
 
     def __init_subclass__(cls, heading: str = "", command: str = "") -> None:
         cls.command = command
-        for name, kind in get_annotations(cls).items():
-            declared = vars(cls)[name]
-            if not isinstance(declared, Option):
-                continue
-            declared.heading = heading or f"Options of {command}"
-            if kind.startswith("list"):
-                declared.multiple, declared.default = True, declared.default or []
-                declared.help += " May be repeated." if declared.names else ""
-            if declared.read is None and kind.startswith(("int", "float")):
-                declared.read = int if kind.startswith("int") else _read_number
-                declared.form = "a whole number" if declared.read is int else "a number"
-                declared.least = declared.least or 0
+        kinds = get_annotations(cls)
+        for names, metavar, text in _read_usage(vars(cls).get("usage", "")):
+            field = names[-1].strip("-").replace("-", "_") if names else "inputs"
+            field = field if field in kinds else f"{field}s"
+            declared = vars(cls)[field]
+            each = declared if isinstance(declared, Option) else Option(default=declared)
+            each.names, each.metavar = names, metavar
+            each.heading = heading or f"Options of {command}"
+            each.describe(text, kinds[field])
+            setattr(cls, field, each)
 
     def __init__(self, **values: Any) -> None:
         options = self.options()
@@ -145,6 +156,21 @@ class Settings:
             for other in declared.excludes.split():
                 if other in given:
                     raise ConfigError(f"{flag} and {other} exclude each other")
+
+
+def _read_usage(usage: str) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    """Read the names, the metavar and the meaning of each option of a usage text."""
+    entries: list[list[str]] = []
+    for line in filter(None, map(str.strip, usage.split("\n"))):
+        before, gap, text = line.partition("  ")
+        if gap:
+            entries.append([before, text.strip()])
+        else:
+            entries[-1].append(line)
+    for before, *lines in entries:
+        names = tuple(word for word in before.replace(",", " ").split() if word.startswith("-"))
+        metavar = before.rpartition(names[-1])[2].strip() if names else before
+        yield names, metavar, " ".join(lines)
 
 
 def _read_number(text: str) -> float:

@@ -7,9 +7,9 @@ import itertools
 from typing import Any
 
 from codesynth.filters import Agreement, GroupWindow, Pairs, Selection
+from codesynth.local_settings import VerifySettings
 from codesynth.models import INSTRUCTION_KEYS
 from codesynth.run import Run, open_journal
-from codesynth.settings import VerifySettings
 from codesynth.storage import Files, check_inputs, read_records
 from codesynth.verify import SandboxServing, SandboxSettings, VerifyTask
 
@@ -51,7 +51,7 @@ def _make_serving(settings: VerifySettings) -> SandboxServing:
         memory_mb=settings.memory,
         unsafe=settings.unsafe,
     )
-    return SandboxServing(sandbox, settings.jobs)
+    return SandboxServing(sandbox, settings.concurrency)
 
 
 def _make_task(settings: VerifySettings) -> VerifyTask:

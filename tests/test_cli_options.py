@@ -14,7 +14,7 @@ from support.replies import Reply, completion, healing
 from update_help import help_texts
 
 from codesynth import __version__
-from codesynth.settings import COMMANDS
+from codesynth.cli import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 TEXTS = help_texts()

@@ -10,17 +10,19 @@ BASE = {"errors", "models", "codec", "version"}
 SERVING = {"serving", "serving.stream"}
 ONLINE = {"serving.http", "serving.limits"}
 ALLOWED: dict[str, set[str]] = {
-    "cli": {"settings", "options", "process", "asking", "verifying"} | {"report", "scale"},
-    "asking": {"run", "settings", "estimate", "commands", "pipeline", "process", "journal"}
-    | {"storage", "progress", "serving", "serving.client", "serving.limits"}
+    "cli": {"settings", "local_settings", "options", "process", "asking", "verifying"}
+    | {"report", "scale"},
+    "asking": {"run", "settings", "readers", "estimate", "commands", "pipeline", "process"}
+    | {"journal", "storage", "progress", "serving", "serving.client", "serving.limits"}
     | {"serving.offline", "serving.batch"},
-    "verifying": {"run", "settings", "filters", "storage", "verify"},
+    "verifying": {"run", "local_settings", "filters", "storage", "verify"},
     "run": {"settings", "pipeline", "process", "progress", "journal", "storage"}
     | {"notes", "serving", "serving.limits"},
     "ray_data": {"asking", "commands", "pipeline", "settings", "journal"},
     "notes": {"journal"},
     "commands": {"settings", "operators", "filters", "pipeline", "storage"},
     "settings": {"options", "readers"},
+    "local_settings": {"settings", "options", "readers"},
     "options": set(),
     "readers": {"operators", "verify"},
     "process": {"pipeline"},
@@ -47,9 +49,9 @@ ALLOWED: dict[str, set[str]] = {
     "journal": {"journal", "serving.answers", "serving"},
     "storage": {"storage"},
     "estimate": {"progress"},
-    "scale": {"scale", "journal", "storage", "settings", "process", "progress", "run", "commands"}
-    | {"asking", "notes", "ray_data"},
-    "report": {"report", "filters", "journal", "storage", "settings"},
+    "scale": {"scale", "journal", "storage", "settings", "local_settings", "process"}
+    | {"progress", "run", "commands", "asking", "notes", "ray_data"},
+    "report": {"report", "filters", "journal", "storage", "local_settings"},
 }
 """The rooms that each room may import, beside what all may."""
 

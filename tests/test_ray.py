@@ -19,6 +19,7 @@ from support.replies import Received, Reply, code_for, completion, echo, error, 
 
 from codesynth.errors import ConfigError, EndpointError
 from codesynth.ray_data import BatchCommand
+from codesynth.scale.ray import divide
 from codesynth.settings import CodeSettings
 
 # Ray leaves sockets, files and deprecated calls behind.
@@ -181,14 +182,14 @@ def test_what_cannot_be_divided_is_refused(tmp_path: Path, options: tuple[object
 
 def test_limits_are_divided_among_those_that_run_and_money_among_all() -> None:
     whole = CodeSettings(
-        inputs=["rows.jsonl"], output="out.jsonl", rpm=60, tpm=900, concurrency=32, max_cost=8.0
-    )
-    part = whole.share(4).part(2, 16, "/shared/out.2.jsonl", ["old.journal"])
+        inputs=["rows.jsonl"], output="/shared/out.jsonl", rpm=60, tpm=900, concurrency=32
+    ).replace(max_cost=8.0, ray=16)
+    part = divide(whole, 4, ["old.journal"])[2]
     assert (part.rpm, part.tpm, part.concurrency, part.max_cost) == (15, 225, 8, 0.5)
-    assert (part.shard, part.output, part.ray) == ((2, 16), "/shared/out.2.jsonl", None)
+    assert (part.shard, part.output, part.ray) == ((2, 16), "/shared/out.2-of-16.jsonl", None)
     assert part.inputs == [str(Path.cwd() / "rows.jsonl")]
     assert part.also_journal == [str(Path.cwd() / "old.journal")]
-    assert CodeSettings().share(4).part(0, 2, "/out", []).rpm is None
+    assert divide(CodeSettings(output="/out", ray=2), 4, [])[0].rpm is None
 
 
 class Column(list[Any]):

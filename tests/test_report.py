@@ -15,9 +15,9 @@ from support.files import written
 
 from codesynth.journal import Journal
 from codesynth.journal.store import StoredAnswer
+from codesynth.local_settings import ReportSettings
 from codesynth.models import Usage
 from codesynth.report import figures
-from codesynth.settings import ReportSettings
 
 CHROMIUM = shutil.which("chromium")
 TAGS = {"html", "meta", "title", "style", "script", "h1", "h2", "h3", "h4", "p", "div", "b", "span"}

@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 
+from codesynth.cli import COMMANDS
 from codesynth.options import Option, Settings
-from codesynth.settings import COMMANDS, AskSettings
+from codesynth.settings import AskSettings
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "codesynth" / "help"

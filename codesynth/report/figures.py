@@ -11,9 +11,9 @@ from zlib import crc32
 from codesynth.filters.rouge_index import RougeIndex
 from codesynth.filters.words import words
 from codesynth.journal import open_to_read
+from codesynth.local_settings import ReportSettings
 from codesynth.models import META_KEY, Record
 from codesynth.report.rows import Part, as_text, classify, find, first_text, headline, parts
-from codesynth.settings import ReportSettings
 from codesynth.storage import read_records
 
 _MOST_TEXTS, _MOST_QUERIES = 10_000, 500

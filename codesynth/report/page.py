@@ -12,10 +12,10 @@ from pathlib import Path
 from string import Template
 
 from codesynth.errors import ConfigError
+from codesynth.local_settings import ReportSettings
 from codesynth.models import Usage
 from codesynth.report.figures import Figures
 from codesynth.report.rows import Part, clean
-from codesynth.settings import ReportSettings
 from codesynth.storage import Output
 
 _MOST_NAMES, _MOST_STEPS = 15, 24

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from codesynth.codec import dumps
+from codesynth.local_settings import LookSettings
 from codesynth.models import REJECTIONS, Record
-from codesynth.settings import LookSettings
 
 _TESTS = ("signature", "test", "test_list", "generated_tests")
 _LINE = 80  # characters; a longer text is shown by itself, not among the other columns

@@ -13,9 +13,9 @@ from itertools import islice
 from random import Random
 from typing import Any, TextIO
 
+from codesynth.local_settings import ShowSettings
 from codesynth.models import Record
 from codesynth.report.rows import as_text, find, headline, parts
-from codesynth.settings import ShowSettings
 from codesynth.storage import read_records
 
 _MOST_CHARACTERS, _MOST_COLORED = 20_000, 100_000  # of a text; to color more takes seconds

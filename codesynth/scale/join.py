@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from codesynth.codec import loads
 from codesynth.errors import ConfigError, InputError
 from codesynth.journal import Journal, open_to_read
+from codesynth.local_settings import JoinSettings
 from codesynth.notes import fates_note, job_note
-from codesynth.settings import JoinSettings
 from codesynth.storage import Files, open_stream, read_fates, sibling_path
 
 _FAILURES = ".failures.jsonl"

@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from glob import escape, glob
 from pathlib import Path
@@ -38,8 +38,13 @@ def run_parts(whole: run.Run, settings: AskSettings, spec: commands.CommandSpec)
         CodesynthError: there is no cluster, or a part failed and all others were stopped.
     """
     with connect() as ray:
-        slots = int(ray.cluster_resources().get("CPU", 0)) or 1
-        parts, at_once = divide(whole, settings, spec, slots)
+        count, slots = settings.ray or 1, int(ray.cluster_resources().get("CPU", 0)) or 1
+        if isinstance(settings, InstructionsSettings):
+            settings = settings.replace(seed=spec.seed)
+        # Without limits all parts are submitted at once: a cluster may grow while they wait.
+        limited = settings.concurrency or settings.rpm or settings.tpm
+        at_once = min(count, slots, settings.concurrency or slots) if limited else count
+        parts = divide(settings, at_once, _other_journals(whole, settings))
         whole.say(f"{len(parts)} parts, {min(at_once, slots)} at a time")
         with whole.progress, stop_on_signal(whole.stop, _EXIT_SECONDS):
             complete = _ask(ray, whole, parts, at_once)
@@ -99,29 +104,53 @@ def _read_figures(parts: Sequence[AskSettings], known: Mapping[str, str]) -> Map
     return found
 
 
-def divide(
-    whole: run.Run, settings: AskSettings, spec: commands.CommandSpec, slots: int
-) -> tuple[Sequence[AskSettings], int]:
-    """Make the settings of each part; also return how many parts may run at the same time.
+def divide(settings: AskSettings, at_once: int, also: Iterable[str]) -> Sequence[AskSettings]:
+    """Make the settings of each part, for a process in any working directory.
 
     Args:
-        slots: how many parts the cluster has processors for.
+        at_once: how many parts run at the same time; they share the limits.
+        also: further journals that the parts may take answers from.
     """
-    count, out = settings.ray or 1, str(Path(settings.output or "").absolute())
-    if isinstance(settings, InstructionsSettings):
-        settings = settings.replace(seed=spec.seed)
-    # Without limits all parts are submitted at once: a cluster may grow while they wait.
-    limited = settings.concurrency or settings.rpm or settings.tpm
-    at_once = min(count, slots, settings.concurrency or slots) if limited else count
-    settings = settings.share(at_once)
-    outputs = [sibling_path(out, f".{i}-of-{count}.jsonl") for i in range(count)]
-    # Answers may come from other divisions of the job, and from the undivided one.
-    pattern = escape(str(Path(out).with_suffix(""))) + ".*-of-*.journal"
-    also = set(glob(pattern))  # noqa: PTH207 - Path.glob takes no absolute pattern
-    also -= {sibling_path(path, ".journal") for path in outputs}
+    count, template = settings.ray or 1, settings.prompt_template
+    if template is not None and Path(template).exists():
+        template = str(Path(template).absolute())
+    common = settings.replace(
+        inputs=_absolute(settings.inputs),
+        also_journal=_absolute([*settings.also_journal, *also]),
+        decontaminate=_absolute(settings.decontaminate),
+        prompt_template=template,
+        concurrency=settings.concurrency // at_once,
+        rpm=settings.rpm and settings.rpm / at_once,
+        tpm=settings.tpm and settings.tpm / at_once,
+        max_cost=settings.max_cost and settings.max_cost / count,
+        ray=None,
+        journal=None,
+        failures=None,
+        log_json=None,
+        quiet=True,
+    )
+    outputs = _outputs(settings)
+    return [common.replace(shard=(i, count), output=out) for i, out in enumerate(outputs)]
+
+
+def _absolute(paths: Iterable[str]) -> list[str]:
+    return [str(Path(path).absolute()) for path in paths]
+
+
+def _outputs(settings: AskSettings) -> list[str]:
+    """Name the outputs of the parts."""
+    out, count = str(Path(settings.output or "").absolute()), settings.ray or 1
+    return [sibling_path(out, f".{i}-of-{count}.jsonl") for i in range(count)]
+
+
+def _other_journals(whole: run.Run, settings: AskSettings) -> list[str]:
+    """Find the journals of other divisions of the job, and of the undivided one."""
+    pattern = escape(str(Path(settings.output or "").absolute().with_suffix("")))
+    found = set(glob(pattern + ".*-of-*.journal"))  # noqa: PTH207 - Path.glob takes no absolute one
+    found -= {sibling_path(path, ".journal") for path in _outputs(settings)}
     if whole.notes.journal is not None and whole.notes.journal.answers:
-        also.add(whole.notes.journal.path)
-    return [settings.part(i, count, path, sorted(also)) for i, path in enumerate(outputs)], at_once
+        found.add(whole.notes.journal.path)
+    return sorted(found)
 
 
 def run_part(

@@ -10,10 +10,10 @@ from typing import Any, TypeAlias
 from codesynth.codec import dumps, loads
 from codesynth.errors import ConfigError
 from codesynth.journal import Journal, open_to_read
+from codesynth.local_settings import StatusSettings
 from codesynth.models import Price, Usage
 from codesynth.notes import FIGURES
 from codesynth.progress import duration, tokens
-from codesynth.settings import StatusSettings
 from codesynth.storage import open_stream, sibling_path
 
 PartStatus: TypeAlias = dict[str, Any]
