@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from codesynth import pipeline, readers
 from codesynth.codec import loads
-from codesynth.commands import CommandSpec, prepare
+from codesynth.commands import prepare
 from codesynth.errors import ConfigError, one_line
 from codesynth.estimate import Estimate, is_spread
 from codesynth.journal import BatchLog, Journal, JournaledServing, open_to_read
 from codesynth.models import Endpoint, Request, Stats
-from codesynth.pipeline import Stop, Task
+from codesynth.pipeline import Stop
 from codesynth.process import EXIT_FAILED_ROWS, EXIT_OK, stop_on_signal
 from codesynth.progress import Progress
 from codesynth.run import Run, open_journal
@@ -26,66 +27,69 @@ from codesynth.settings import AskSettings
 from codesynth.storage import Files, check_inputs
 
 if TYPE_CHECKING:
+    from codesynth.serving.batch import BatchServing
     from codesynth.serving.offline import PracticeEndpoint
 
 OPENAI_URL = "https://api.openai.com/v1"
 OFFLINE_MODEL, OFFLINE_URL = "offline", "http://offline/v1"
 
-Divide: TypeAlias = Callable[[Run, AskSettings, CommandSpec], int]
-"""Runs a command as parts of a divided job, and finishes the run; returns the exit code."""
 
-
-def ask(settings: AskSettings, divide: Divide | None = None) -> int:
+def ask(settings: AskSettings) -> int:
     """Run a command that asks a model; return the exit code.
-
-    Args:
-        divide: runs the command in several processes in place of this one.
 
     Raises:
         CodesynthError: nothing could be done, or not to the end; see its ``exit_code``.
         BrokenPipeError: the reader of standard output went away.
     """
-    settings.check()
-    check_inputs(settings.inputs)
     if settings.dry_run:
         return _dry_run(settings)
+    with open_run(settings) as (run, serving):
+        if settings.estimate is not None:
+            return _estimate(run, serving, settings)
+        code = run.execute(serving)
+        _say_open_batches(run)
+        return code
+
+
+@contextlib.contextmanager
+def open_run(settings: AskSettings) -> Iterator[tuple[Run, LLMServing]]:
+    """Open the files of a run; yield the run, and the serving for its requests.
+
+    Raises:
+        CodesynthError: the run cannot start; no request was sent for a row.
+    """
+    settings.check()
+    check_inputs(settings.inputs)
     with contextlib.ExitStack() as stack:
         files = stack.enter_context(Files(settings.output, settings.failures))
-        path, log = _journal_path(settings, files), settings.log_json
-        journal = open_journal(settings, files, path, stack, log)
-        spec = prepare(settings, journal.get_note if journal is not None else lambda _: None)
+        journal = open_journal(settings, files, _journal_path(settings, files), stack)
         budget = _budget(settings, journal)
-        run = Run(settings, files, spec.total, journal, budget, settings.log_json)
-        run.remarks, run.tally = spec.remarks, spec.tally
         online = make_online_serving(settings, budget)
-        run.progress.status, run.notes.load = lambda: online.state, lambda: online.load
+        noted = journal.get_note("model") if journal is not None else None
+        assumed = noted if settings.model is None and not settings.offline else None
+        if assumed is not None:
+            online.assume_model(assumed)
+        spec = prepare(settings, lambda: online.model, journal)
+        batches = _make_batches(settings, journal, budget) if journal is not None else None
+        run = Run(
+            settings,
+            spec,
+            files,
+            journal,
+            budget=budget,
+            status=lambda: online.state if batches is None else batches.status(),
+            load=lambda: online.load,
+            assumed_model=assumed,
+        )
         words = "the answers come from a built-in practice endpoint, not from a model"
         run.say(f"--offline: {words}", settings.offline)
-        if journal is not None and settings.model is None and (noted := journal.get_note("model")):
-            online.assume_model(noted)
-            run.assumed_model = None if settings.offline else noted
-        task = spec.task(settings, online.model)
         serving: LLMServing = online
         if journal is not None:
-            _set_job(run, spec, journal, online.model)
-            rest = _choose_serving(run, settings, journal, online)
-            also = _open_also(settings, journal, stack) if divide is None else ()
+            _note_job(run, journal)
+            rest = _collect(settings, journal, online, batches) if batches is not None else online
+            also = _open_also(settings, journal, stack)
             serving = JournaledServing(journal, rest, also=also, before_asking=online.check_model)
-        if divide is not None:
-            return divide(run, settings.replace(model=online.model), spec)
-        if settings.estimate is not None:
-            return _estimate(run, settings, spec, task, serving)
-        return _execute(run, spec, task, serving)
-
-
-def _execute(run: Run, spec: CommandSpec, task: Task, serving: LLMServing) -> int:
-    """Ask for all rows, then say what the user can do about rows that are missing."""
-    code = run.execute(spec.records(), task, serving, spec.filters())
-    if run.journal is not None:
-        _say_open_batches(run, run.journal)
-    if spec.quota is not None and spec.quota.exhausted:
-        run.say(spec.quota.explanation())
-    return code
+        yield run, serving
 
 
 def _journal_path(settings: AskSettings, files: Files) -> str | None:
@@ -163,26 +167,25 @@ def _open_also(
     return [stack.enter_context(open_to_read(path, answers=True)) for path in settings.also_journal]
 
 
-def _set_job(run: Run, spec: CommandSpec, journal: Journal, model: str) -> None:
-    """Store in the journal what is asked; refuse to replace another job's output."""
-    not_joinable = "--accepted" if spec.quota is not None else None
-    job = run.set_job({**spec.identity, "model": model}, journal, not_joinable)
-    if journal.answers and journal.get_note("job") not in (None, job):
+def _note_job(run: Run, journal: Journal) -> None:
+    """Store in the journal what is asked, for later runs."""
+    if journal.answers and journal.get_note("job") not in (None, run.job):
         words = f"the requests have changed since {journal.path} was written"
         run.say(f"{words}: its {journal.answers} answers are used where they fit")
-    notes = {"model": model, "job": job} | ({} if spec.seed is None else {"seed": str(spec.seed)})
-    for name, value in notes.items():
-        journal.set_note(name, value)
+    for name in ("model", "seed"):
+        if name in run.spec.identity:
+            journal.set_note(name, str(run.spec.identity[name]))
+    journal.set_note("job", run.job)
 
 
-def _choose_serving(
-    run: Run, settings: AskSettings, journal: Journal, online: APILLMServing
-) -> LLMServing:
-    """Choose what answers the rows that the journal does not know; collect open batches."""
+def _make_batches(
+    settings: AskSettings, journal: Journal, budget: Budget | None
+) -> BatchServing | None:
+    """Make the serving of the Batch API, if it is asked for or an earlier run left open batches."""
     log = BatchLog(journal)
     if not (settings.batch or settings.cancel or log.open()):
-        return online
-    from codesynth.serving.batch import BatchClient, BatchOptions, BatchServing, SkippingServing
+        return None
+    from codesynth.serving.batch import BatchClient, BatchOptions, BatchServing
 
     client = BatchClient(
         _endpoints(settings)[0],
@@ -195,13 +198,20 @@ def _choose_serving(
         max_retries=settings.max_retries,
         max_outage=settings.max_outage,
         wait=not settings.no_wait,
-        budget=run.budget,
+        budget=budget,
     )
-    batches = BatchServing(client, log, options)
-    run.progress.status = batches.status
+    return BatchServing(client, log, options)
+
+
+def _collect(
+    settings: AskSettings, journal: Journal, online: APILLMServing, batches: BatchServing
+) -> LLMServing:
+    """Choose what answers the rows that the journal does not know; collect open batches."""
     if settings.batch and not settings.cancel:
         return batches
-    opened = len(log.open())
+    from codesynth.serving.batch import SkippingServing
+
+    opened = len(BatchLog(journal).open())
     held, words = batches.collect(cancel=settings.cancel)
     if settings.cancel:
         done = f"{opened} batches were cancelled. Run without --cancel to ask for the rest"
@@ -209,27 +219,27 @@ def _choose_serving(
     return SkippingServing(online, held, words)
 
 
-def _say_open_batches(run: Run, journal: Journal) -> None:
+def _say_open_batches(run: Run) -> None:
     """Name the batches that still run at the endpoint."""
-    if ids := [batch.id for batch in BatchLog(journal).open() if batch.id]:
+    opened = BatchLog(run.journal).open() if run.journal is not None else ()
+    if ids := [batch.id for batch in opened if batch.id]:
         words = f"{len(ids)} batches go on: {one_line(', '.join(ids))}"
         run.say(f"{words}. Run again to collect them, or with --cancel to end them")
 
 
-def _estimate(
-    run: Run, settings: AskSettings, spec: CommandSpec, task: Task, serving: LLMServing
-) -> int:
+def _estimate(run: Run, serving: LLMServing, settings: AskSettings) -> int:
     """Ask for some of the rows and print what all of them would take."""
-    total = spec.total()
-    if total is None or spec.quota is not None:
-        raise ConfigError(
-            "--estimate needs a known number of rows: name INPUT files that are not compressed, "
-            "and drop --accepted"
-        )
-    estimate, stop = Estimate(total, settings.price), Stop()
-    count = min(settings.estimate or total, total)
+    total, stop = run.total(), run.stop
+    if total is None:
+        words = "name INPUT files that are not compressed"
+        raise ConfigError(f"--estimate needs a known number of rows: {words}")
+    estimate, count = Estimate(total, settings.price), min(settings.estimate or total, total)
     requests = pipeline.make_requests(
-        spec.records(), task, run.stats, stop, lambda number: is_spread(number, count, total)
+        run.spec.records,
+        run.spec.task,
+        run.stats,
+        stop,
+        lambda number: is_spread(number, count, total),
     )
     with run.progress, stop_on_signal(stop):
         answers = pipeline.responses(serving.generate(requests), stop, run.progress.tick)
@@ -243,18 +253,14 @@ def _estimate(
 
 def _dry_run(settings: AskSettings) -> int:
     """Print the requests as OpenAI batch lines to standard output instead of sending them."""
-    spec, stats, failed = prepare(settings, lambda _: None), Stats(), 0
-    model = OFFLINE_MODEL if settings.offline else settings.model
-    if model is None:
-        if not settings.base_urls:
-            raise ConfigError("--dry-run needs --model NAME, or a --base-url that lists one")
-        model = make_online_serving(settings, None).model
-    task = spec.task(settings, model)
+    settings.check()
+    check_inputs(settings.inputs)
+    spec, stats, failed = prepare(settings, partial(_find_model, settings)), Stats(), 0
     with Files(None, settings.failures) as files:
         files.reject_shared_paths(settings.inputs, None)
         files.start()
         chosen = settings.is_mine
-        for item in pipeline.make_requests(spec.records(), task, stats, Stop(), chosen):
+        for item in pipeline.make_requests(spec.records, spec.task, stats, Stop(), chosen):
             if isinstance(item, Request):
                 files.write(
                     b'{"custom_id":"%b","method":"POST","url":"/v1/chat/completions","body":%b}'
@@ -262,10 +268,18 @@ def _dry_run(settings: AskSettings) -> int:
                 )
             else:
                 failed += 1
-                files.fail(pipeline.make_row(item, task).line)
+                files.fail(pipeline.make_row(item, spec.task).line)
         files.commit()
     if not settings.quiet or failed:
-        words = [f"{stats.rows - failed} requests, {failed} failed", *spec.remarks]
+        words = [f"{stats.rows - failed} requests, {failed} failed", *spec.remarks()]
         name = f"codesynth {settings.command}"
         Progress(stats, spec.total, name=name, bar=False).say(", ".join(words))
     return EXIT_FAILED_ROWS if failed else EXIT_OK
+
+
+def _find_model(settings: AskSettings) -> str:
+    """Find the model for ``--dry-run``, which needs no key if it is named."""
+    model = OFFLINE_MODEL if settings.offline else settings.model
+    if model is None and not settings.base_urls:
+        raise ConfigError("--dry-run needs --model NAME, or a --base-url that lists one")
+    return model or make_online_serving(settings, None).model

@@ -16,36 +16,25 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from typer.main import get_command
 
+from codesynth import local_settings
+from codesynth import settings as ask_settings
 from codesynth.errors import CodesynthError, LimitReached, one_line
-from codesynth.local_settings import (
-    JoinSettings,
-    ReportSettings,
-    ShowSettings,
-    StatusSettings,
-    VerifySettings,
-)
 from codesynth.options import Option, Settings
 from codesynth.process import EXIT_INTERRUPTED, EXIT_PIPE, redirect_to_devnull
-from codesynth.settings import (
-    AskSettings,
-    CodeSettings,
-    GenSettings,
-    InstructionsSettings,
-    TestsSettings,
-)
+from codesynth.settings import AskSettings
 
 COMMANDS: dict[str, type[Settings]] = {
     kind.command: kind
     for kind in (
-        InstructionsSettings,
-        CodeSettings,
-        TestsSettings,
-        GenSettings,
-        VerifySettings,
-        ShowSettings,
-        ReportSettings,
-        StatusSettings,
-        JoinSettings,
+        ask_settings.InstructionsSettings,
+        ask_settings.CodeSettings,
+        ask_settings.TestsSettings,
+        ask_settings.GenSettings,
+        local_settings.VerifySettings,
+        local_settings.ShowSettings,
+        local_settings.ReportSettings,
+        local_settings.StatusSettings,
+        local_settings.JoinSettings,
     )
 }
 
@@ -161,13 +150,13 @@ def _run(settings: Settings) -> int:
     if not isinstance(settings, AskSettings):
         run = getattr(import_module(_MODULES[settings.command]), settings.command)
         return int(run(settings))
-    from codesynth.asking import ask
+    if settings.ray is None or settings.dry_run:
+        from codesynth.asking import ask
 
-    if settings.ray is None:
         return ask(settings)
-    from codesynth.scale.ray import run_parts
+    from codesynth.scale.ray import ask_in_parts
 
-    return ask(settings, run_parts)
+    return ask_in_parts(settings)
 
 
 def complain(text: str, command: str = "") -> None:

@@ -1,4 +1,4 @@
-"""What differs between the commands that ask a model: their rows, task and filters."""
+"""The commands that ask a model: settings -> rows, task and filters."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import itertools
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from codesynth.errors import ConfigError
-from codesynth.models import Failure, Record
+from codesynth.journal import Journal
+from codesynth.models import META_KEY, Failure, Record
 from codesynth.operators.chat import ChatTask, Operator
 from codesynth.operators.code import code_operator, fill_instruction
 from codesynth.operators.generic import json_operator, text_operator
@@ -27,215 +28,186 @@ from codesynth.operators.languages import find_language
 from codesynth.operators.templates import Template, find_template, load_template
 from codesynth.operators.tests import tests_operator
 from codesynth.pipeline import RowFilter
+from codesynth.run import CommandSpec, in_words
 from codesynth.settings import (
     AskSettings,
     CodeSettings,
     GenSettings,
     InstructionsSettings,
-    RowSettings,
     TestsSettings,
 )
 from codesynth.storage import Pool, count_lines, open_stream, read_lines, read_records
 
 if TYPE_CHECKING:  # the filters are loaded where they are used: they take time
-    from codesynth.filters import ContaminationFilter, NoveltyFilter, Quota
-
-GetNote: TypeAlias = Callable[[str], str | None]
-"""Reads a note that an earlier run has left in the same journal; see ``Journal.get_note``."""
+    from codesynth.filters import ContaminationFilter, NoveltyFilter
 
 
-@dataclass(kw_only=True, eq=False, repr=False)
-class CommandSpec:
-    """One run of a command that asks a model.
+def prepare(
+    settings: AskSettings, find_model: Callable[[], str], journal: Journal | None = None
+) -> CommandSpec:
+    """Prepare the command of these settings.
 
-    Attributes:
-        records: makes the stream of rows; may be called again, for the same rows.
-        total: counts the rows to come, where that is known without reading standard input.
-        identity: what all requests have in common, except the model; JSON. A finished output is
-            replaced only by a run with the same identity.
-        filters: makes the filters; called once.
-        screen: says why a row with this instruction is not asked; None asks for all rows.
-        seed: for choosing examples; printed at the end, and kept in the journal.
-        tally: what was dropped from answers, and how often; for the summary line.
-        quota: set with ``--accepted``; it decides how many rows there are.
+    Args:
+        find_model: may ask the endpoint; called last, so that a wrong file costs no request.
+        journal: without ``--seed``, the seed of the run that wrote it is used again.
     """
-
-    operator: Operator
-    records: Callable[[], Iterator[Record]]
-    total: Callable[[], int | None]
-    identity: dict[str, Any]
-    filters: Callable[[], Sequence[RowFilter]] = tuple
-    screen: Callable[[str], Failure | None] | None = None
-    seed: int | None = None
-    tally: Counter[str] = field(default_factory=Counter)
-    quota: Quota | None = None
-
-    @property
-    def remarks(self) -> tuple[str, ...]:
-        """Words for the summary line."""
-        return () if self.seed is None else (f"seed {self.seed}",)
-
-    def task(self, settings: AskSettings, model: str) -> ChatTask:
-        """Make the task, once the model is known."""
-        meta = {} if self.seed is None else {"seed": self.seed}
-        return ChatTask(
-            operator=self.operator,
-            model=model,
-            params=settings.params,
-            system_prompt=settings.system_prompt,
-            screen=self.screen,
-            reasoning_key=settings.reasoning_key,
-            answer_key=settings.answer_key,
-            messages_key=settings.messages_key,
-            meta=meta if settings.meta else None,
-        )
+    if isinstance(settings, InstructionsSettings):
+        return _prepare_instructions(settings, find_model, journal)
+    dropped: Counter[str] = Counter()
+    operator, template = _choose_operator(settings, dropped)
+    benchmarks = _benchmarks(settings)
+    rows = itertools.islice(read_records(settings.inputs), settings.limit)
+    screen = benchmarks[0].reject_text if benchmarks else None
+    task = _make_task(settings, operator, find_model(), screen=screen)
+    return CommandSpec(
+        task=task,
+        columns=_columns(settings, operator),
+        records=_repeat(rows, settings.samples),
+        identity=_identity(settings, template, task.model),
+        total=partial(_count_rows, settings),
+        filters=benchmarks,
+        remarks=partial(in_words, dropped),
+    )
 
 
-def prepare(settings: AskSettings, get_note: GetNote) -> CommandSpec:
-    """Prepare the command of these settings."""
+def _choose_operator(settings: AskSettings, dropped: Counter[str]) -> tuple[Operator, Template]:
+    """Make the operator of a command that asks for each input row.
+
+    Args:
+        dropped: gets the number of tests that were dropped from answers, by reason.
+    """
     match settings:
-        case InstructionsSettings():
-            return instructions_spec(settings, get_note)
         case CodeSettings():
-            return code_spec(settings)
+            template = _template(settings, "code_instruction_to_code")
+            fill, key = fill_instruction(template), settings.input_key or "instruction"
+            language = find_language(settings.language) if settings.language else None
+            return code_operator(fill, key, settings.output_key, language), template
         case TestsSettings():
-            return tests_spec(settings)
+            template = _template(settings, "instruction_to_tests")
+            key, count = settings.input_key or "instruction", settings.num_tests
+            return tests_operator(template, key, settings.output_key, count, dropped), template
         case GenSettings():
-            return gen_spec(settings)
+            template = _template(settings, "")
+
+            def fill_row(record: Record, _: str) -> str | Failure:
+                return template.fill(record.fields)
+
+            if settings.json:
+                return json_operator(fill_row, dict(settings.require), settings.prefix), template
+            return text_operator(fill_row, settings.output_key), template
     raise TypeError(f"{type(settings).__name__} belongs to no command")
 
 
-def instructions_spec(settings: InstructionsSettings, get_note: GetNote) -> CommandSpec:
-    """Prepare ``gen-instructions``; without ``--seed``, the seed of an earlier run is used."""
+def _prepare_instructions(
+    settings: InstructionsSettings, find_model: Callable[[], str], journal: Journal | None
+) -> CommandSpec:
+    """Prepare ``gen-instructions``."""
+    template = _template(settings, "code_instruction_generate")
+    operator = instructions_operator(fill_examples(template), settings.output_key)
     seed = settings.seed
     if seed is None:
-        seed = int(get_note("seed") or secrets.randbelow(2**32))
-    template = _template(settings, "code_instruction_generate")
+        noted = journal.get_note("seed") if journal is not None else None
+        seed = int(noted or secrets.randbelow(2**32))
+    pool = Pool(settings.inputs, settings.input_key, settings.output_key if settings.mix else None)
+    parts, found = _example_parts(pool, settings), _instruction_filters(settings, pool)
     number = min(settings.num_generate, settings.limit or settings.num_generate)
-    quota = None
+    numbers: Iterable[int] = range(number)
+    filters: Sequence[RowFilter] = found
+    findings: Callable[[], Iterable[str]] = tuple
     if settings.accepted is not None:
         from codesynth.filters import Quota
 
         quota = Quota(settings.accepted, settings.samples)
-
-    @cache
-    def pool() -> Pool:
-        generated = settings.output_key if settings.mix else None
-        return Pool(settings.inputs, settings.input_key, generated)
-
-    def records() -> Iterator[Record]:
-        numbers: Iterable[int] = range(number)
-        if quota is not None:
-            numbers = quota.numbers(pool().bad, settings.shard)
-        rows = _few_shot_rows(pool(), settings, seed, numbers)
-        return itertools.chain(pool().bad_records(), _repeat(rows, settings.samples))
-
+        quota.filters, filters = found, [quota]
+        numbers = quota.numbers(pool.bad, settings.shard)
+        findings = quota.findings
+    prompts = few_shot_records(pool, pool.line, numbers, seed, parts)
+    total = settings.accepted or _share(settings, number * settings.samples + pool.bad)
+    task = _make_task(settings, operator, find_model(), seed=seed)
+    examples = {"seed": seed, "few-shot": settings.mix or settings.num_few_shot}
     return CommandSpec(
-        operator=instructions_operator(fill_examples(template), settings.output_key),
-        records=records,
-        total=lambda: settings.accepted or _share(settings, number * settings.samples + pool().bad),
-        identity=_identity(settings, template)
-        | {"seed": seed, "few-shot": settings.mix or settings.num_few_shot},
-        filters=lambda: _instruction_filters(settings, pool, quota),
-        seed=seed,
-        quota=quota,
+        task=task,
+        columns=_columns(settings, operator),
+        records=itertools.chain(pool.bad_records(), _repeat(prompts, settings.samples)),
+        identity=_identity(settings, template, task.model) | examples,
+        total=lambda: total,
+        filters=filters,
+        remarks=lambda: [f"seed {seed}"],
+        findings=findings,
+        not_joinable="--accepted" if settings.accepted is not None else None,
     )
-
-
-def _few_shot_rows(
-    pool: Pool, settings: InstructionsSettings, seed: int, numbers: Iterable[int]
-) -> Iterator[Record]:
-    """Make the rows to ask for; where the pool is too small, the error names its first bad row."""
-    try:
-        parts = _example_parts(pool, settings)
-    except ConfigError as exc:
-        bad = next(pool.bad_records(), None)
-        if bad is None or bad.error is None:
-            raise
-        cause = f"First unusable row: {bad.where}: {bad.error.message}"
-        raise ConfigError(f"{exc}. {cause}") from exc
-    return few_shot_records(pool, pool.line, numbers, seed, parts)
 
 
 def _instruction_filters(
-    settings: InstructionsSettings, pool: Callable[[], Pool], quota: Quota | None
-) -> Sequence[RowFilter]:
-    found: list[ContaminationFilter | NoveltyFilter] = [*_benchmarks(settings)]
-    if settings.novelty is not None or quota is not None:
+    settings: InstructionsSettings, pool: Pool
+) -> Sequence[ContaminationFilter | NoveltyFilter]:
+    filters: list[ContaminationFilter | NoveltyFilter] = [*_benchmarks(settings)]
+    if settings.novelty is not None or settings.accepted is not None:
         from codesynth.filters import NoveltyFilter
 
-        found.append(NoveltyFilter(settings.novelty, pool()))
-    if quota is None:
-        return found
-    quota.filters = found
-    return [quota]
+        filters.append(NoveltyFilter(settings.novelty, pool))
+    return filters
 
 
-def _example_parts(pool: Pool, settings: InstructionsSettings) -> list[tuple[range, int]]:
-    """Say how many examples a prompt takes from which part of the pool."""
-    human, generated, ratio = pool.human, len(pool) - pool.human, settings.mix
-    if ratio is None:
-        check_pool(len(pool), settings.num_few_shot)
+def _example_parts(pool: Pool, settings: InstructionsSettings) -> Sequence[tuple[range, int]]:
+    """Say how many examples a prompt takes from which part of the pool.
+
+    Raises:
+        ConfigError: the pool is too small; the message names its first unusable row.
+    """
+    people, generated = pool.human, len(pool) - pool.human
+    bad = next(pool.bad_records(), None)
+    first = ""
+    if bad is not None and bad.error is not None:
+        first = f". First unusable row: {bad.where}: {bad.error.message}"
+    if settings.mix is None:
+        check_pool(len(pool), settings.num_few_shot, first)
         return [(range(len(pool)), settings.num_few_shot)]
-    if human < ratio[0] or generated < ratio[1]:
+    if people < settings.mix[0] or generated < settings.mix[1]:
         raise ConfigError(
-            f"the pool has {human} human-written and {generated} generated rows, but --mix takes "
-            f"{ratio[0]} and {ratio[1]}. Lower --mix, or add rows with the column that is missing "
-            f'("{settings.input_key}", "{settings.output_key}")'
+            f"the pool has {people} human-written and {generated} generated rows, but --mix takes "
+            f"{settings.mix[0]} and {settings.mix[1]}. Lower --mix, or add rows with the column "
+            f'that is missing ("{settings.input_key}", "{settings.output_key}"){first}'
         )
-    return [(range(human), ratio[0]), (range(human, len(pool)), ratio[1])]
+    return [(range(people), settings.mix[0]), (range(people, len(pool)), settings.mix[1])]
 
 
-def code_spec(settings: CodeSettings) -> CommandSpec:
-    """Prepare ``gen-code``."""
-    template = _template(settings, "code_instruction_to_code")
-    operator = code_operator(
-        fill_instruction(template),
-        settings.input_key or "instruction",
-        settings.output_key,
-        find_language(settings.language) if settings.language else None,
-    )
-    return _rows_spec(settings, operator, template)
-
-
-def tests_spec(settings: TestsSettings) -> CommandSpec:
-    """Prepare ``gen-tests``."""
-    template = _template(settings, "instruction_to_tests")
-    dropped: Counter[str] = Counter()
-    input_key = settings.input_key or "instruction"
-    operator = tests_operator(template, input_key, settings.output_key, settings.num_tests, dropped)
-    return replace(_rows_spec(settings, operator, template), tally=dropped)
-
-
-def gen_spec(settings: GenSettings) -> CommandSpec:
-    """Prepare ``gen``."""
-    template = _template(settings, "")
-
-    def fill(record: Record, _: str) -> str | Failure:
-        return template.fill(record.fields)
-
-    operator = text_operator(fill, settings.output_key)
-    if settings.json:
-        operator = json_operator(fill, dict(settings.require), settings.prefix)
-    return _rows_spec(settings, operator, template)
-
-
-def _rows_spec(settings: AskSettings, operator: Operator, template: Template) -> CommandSpec:
-    """Prepare a command that asks for each input row."""
-    benchmarks = _benchmarks(settings)
-
-    def records() -> Iterator[Record]:
-        rows = itertools.islice(read_records(settings.inputs), settings.limit)
-        return _repeat(rows, settings.samples)
-
-    return CommandSpec(
+def _make_task(
+    settings: AskSettings,
+    operator: Operator,
+    model: str,
+    *,
+    screen: Callable[[str], Failure | None] | None = None,
+    seed: int | None = None,
+) -> ChatTask:
+    meta = {} if seed is None else {"seed": seed}
+    return ChatTask(
         operator=operator,
-        records=records,
-        total=partial(count_rows, settings, settings.samples),
-        identity=_identity(settings, template),
-        filters=lambda: benchmarks,
-        screen=benchmarks[0].reject_text if benchmarks else None,
+        model=model,
+        params=settings.params,
+        system_prompt=settings.system_prompt,
+        screen=screen,
+        reasoning_key=settings.reasoning_key,
+        answer_key=settings.answer_key,
+        messages_key=settings.messages_key,
+        meta=meta if settings.meta else None,
     )
+
+
+def _columns(settings: AskSettings, operator: Operator) -> list[str]:
+    keys = (settings.reasoning_key, settings.answer_key, settings.messages_key)
+    given = [key for key in (*keys, META_KEY if settings.meta else None) if key is not None]
+    return [*operator.columns, *given]
+
+
+def _identity(settings: AskSettings, template: Template, model: str) -> dict[str, Any]:
+    return {
+        "template": "\0".join(template.pieces),
+        "system prompt": settings.system_prompt,
+        "parameters": settings.params.identity("", []),
+        "shard": list(settings.shard),
+        "model": model,
+    }
 
 
 def _repeat(records: Iterator[Record], samples: int) -> Iterator[Record]:
@@ -272,21 +244,12 @@ def _benchmarks(settings: AskSettings) -> list[ContaminationFilter]:
         return [ContaminationFilter(benchmarks, settings.ngram)]
 
 
-def _identity(settings: AskSettings, template: Template) -> dict[str, Any]:
-    return {
-        "template": "\0".join(template.pieces),
-        "system prompt": settings.system_prompt,
-        "parameters": settings.params.identity("", []),
-        "shard": list(settings.shard),
-    }
-
-
-def _share(settings: RowSettings, count: int) -> int:
+def _share(settings: AskSettings, count: int) -> int:
     """Count the requests of this shard."""
     return len(range(settings.shard[0], count, settings.shard[1]))
 
 
-def count_rows(settings: RowSettings, samples: int = 1) -> int | None:
+def _count_rows(settings: AskSettings) -> int | None:
     """Count the rows to come, for the bar; None where an input is not a plain file."""
     count = 0
     for path in settings.inputs:
@@ -294,4 +257,4 @@ def count_rows(settings: RowSettings, samples: int = 1) -> int | None:
             return None
         with open(path, "rb") as file:
             count += count_lines(file)
-    return _share(settings, samples * min(count, settings.limit or count))
+    return _share(settings, settings.samples * min(count, settings.limit or count))

@@ -1,17 +1,4 @@
-"""What can go wrong, as a tree.
-
-CodesynthError
-  ConfigError        usage or configuration               exit 2
-  RunError           the run cannot go on                 exit 1
-    InputError       the input cannot be read
-    OutputError      the output cannot be written
-    EndpointError    no request can succeed
-    JournalError     the journal cannot be used
-    LimitReached     --max-cost, or batches still run     exit 5
-  BusyError          another run holds this output        exit 4
-
-A row that fails is not an exception but a value: ``codesynth.models.Failure``.
-"""
+"""What can go wrong. A row that fails is not an exception but a value: ``models.Failure``."""
 
 
 class CodesynthError(Exception):

@@ -63,11 +63,6 @@ class VerifySettings(RowSettings, command="verify"):
     unsafe: bool = False
     concurrency: int | None = option(least=1)
 
-    @property
-    def new_columns(self) -> list[str]:
-        """Name the columns that the run adds."""
-        return [self.output_key, *(("pass_rate", "agreement") if self.agree else ())]
-
 
 class LookSettings(Settings, heading="Rows and columns"):
     """Options of the commands that show rows to people."""

@@ -13,6 +13,7 @@ from codesynth.codec import dumps
 from codesynth.errors import OutputError
 from codesynth.journal import Journal
 from codesynth.models import Stats, Usage
+from codesynth.serving.limits import Budget
 
 FIGURES = "figures"
 """The journal's note with the figures of its latest run; see ``RunNotes.figures``."""
@@ -37,11 +38,9 @@ class RunNotes:
         total: counts the rows to come; None where that is not known.
         journal: gets the note, if there is one.
         path: the file to which lines are added; None writes no file.
-        clock: seconds since the epoch.
-
-    Attributes:
+        budget: knows what the journal's answers cost, if there is a price.
         load: returns how many requests are in flight, and how many may be.
-        cost: returns what the journal's answers cost.
+        clock: seconds since the epoch.
 
     Raises:
         OutputError: the file cannot be written.
@@ -53,23 +52,23 @@ class RunNotes:
         total: Callable[[], int | None],
         journal: Journal | None = None,
         path: str | None = None,
+        budget: Budget | None = None,
+        load: Callable[[], tuple[int, int] | None] = lambda: None,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._stats, self._total, self.journal = stats, total, journal
-        self._path, self._clock = path, clock
+        self._stats, self._total, self._journal, self._path = stats, total, journal, path
+        self._budget, self._load, self._clock = budget, load, clock
         self._started = clock()
         self._next = self._started + _SECONDS
         self._noted = (0, 0)
-        self.load: Callable[[], tuple[int, int] | None] = lambda: None
-        self.cost: Callable[[], float | None] = lambda: None
         if path is not None:
             self._append(b"")
 
     def figures(self, *, complete: bool) -> dict[str, Any]:
         """Return the figures of this moment; the keys are those of ``--log-json``."""
         stats, now = self._stats, self._clock()
-        in_flight, limit = self.load() or (None, None)
+        in_flight, limit = self._load() or (None, None)
         return {
             "time": round(now, 3),
             "seconds": round(now - self._started, 3),
@@ -86,7 +85,7 @@ class RunNotes:
             "limit": limit,
             "tokens": asdict(stats.used),
             "tokens_from_journal": asdict(stats.saved),
-            "cost": self.cost(),
+            "cost": None if self._budget is None else self._budget.spent,
         }
 
     def tick(self) -> None:
@@ -95,17 +94,19 @@ class RunNotes:
             return
         self._next = self._clock() + _SECONDS
         counted = (self._stats.rows, self._stats.answered)
-        if self._path is not None or (self.journal is not None and counted != self._noted):
+        if self._path is not None or counted != self._noted:
             self.write(complete=False)
         self._noted = counted
 
     def write(self, *, complete: bool) -> None:
         """Write the figures now."""
+        if self._path is None and self._journal is None:
+            return  # to count the total may take long
         line = dumps(self.figures(complete=complete))
         if self._path is not None:
             self._append(line + b"\n")
-        if self.journal is not None:
-            self.journal.set_note(FIGURES, line.decode())
+        if self._journal is not None:
+            self._journal.set_note(FIGURES, line.decode())
 
     def add_up(self, figures: Iterable[dict[str, Any]]) -> None:
         """Set the counts, the load and the cost to the sums over the figures of several runs."""
@@ -120,8 +121,9 @@ class RunNotes:
         stats.cached, stats.attempts = sums["from_journal"], sums["attempts"]
         stats.failures, stats.rejections = groups["failed"], groups["rejected"]
         stats.used, stats.saved = Usage(**groups["tokens"]), Usage(**groups["tokens_from_journal"])
-        load, cost = (sums["in_flight"], sums["limit"]), sums["cost"]
-        self.load, self.cost = lambda: load, lambda: cost
+        self._load = lambda: (sums["in_flight"], sums["limit"])
+        if self._budget is not None:
+            self._budget.spent = sums["cost"]
 
     def _append(self, line: bytes) -> None:
         try:

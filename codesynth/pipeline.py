@@ -207,7 +207,7 @@ def run(
         EndpointError: no request can succeed; what was answered is written first.
         RunError: a row was lost or written twice.
     """
-    lines = _Lines(files, stats, window, filters, Reorder() if ordered else None)
+    lines = _Lines(files, stats, Reorder() if ordered else None, window, filters)
     filtered = bool(filters) or window is not None
     requests = make_requests(records, task, stats, stop, chosen)
     stream = responses(serving.generate(requests), stop, tick)
@@ -239,53 +239,46 @@ def run(
         )
 
 
+@dataclass(slots=True)
 class _Lines:
     """Puts rows in order, asks the window and the filters, and writes the rows to the files."""
 
-    def __init__(
-        self,
-        files: Files,
-        stats: Stats,
-        window: RowWindow | None,
-        filters: Sequence[RowFilter],
-        reorder: Reorder | None,
-    ) -> None:
-        self._files, self._stats, self._reorder = files, stats, reorder
-        self._window, self._filters = window, filters
+    files: Files
+    stats: Stats
+    reorder: Reorder | None
+    window: RowWindow | None
+    filters: Sequence[RowFilter]
 
     def put(self, position: int, row: Row) -> None:
-        self._decide((row,) if self._reorder is None else self._reorder.put(position, row))
+        self._decide((row,) if self.reorder is None else self.reorder.put(position, row))
 
     def put_rest(self) -> None:
         """Write the rows that still wait, also those behind a row that will not come."""
-        if self._reorder is not None:
-            self._decide(self._reorder.rest())
-        for row, reason in self._window.rest() if self._window is not None else ():
+        if self.reorder is not None:
+            self._decide(self.reorder.rest())
+        for row, reason in self.window.rest() if self.window is not None else ():
             self._write(row, reason)
 
     def _decide(self, rows: Iterable[Row]) -> None:
         for row in rows:
-            if self._window is None:
-                self._write(row, None)
-                continue
-            for each, reason in self._window.put(row):
+            for each, reason in self.window.put(row) if self.window is not None else ((row, None),):
                 self._write(each, reason)
 
     def _write(self, row: Row, reason: Failure | None) -> None:
         if row.failure is not None:
-            for each in self._filters:
+            for each in self.filters:
                 each.note_failed()
             self._fail(row.line, row.failure)
             return
-        for each in self._filters:
+        for each in self.filters:
             reason = reason or each.reject(row)
         if reason is None:
-            self._stats.ok += 1
-            self._files.write(row.line)
+            self.stats.ok += 1
+            self.files.write(row.line)
         else:
             self._fail(rejection_line(row, reason), reason)
 
     def _fail(self, line: bytes, failure: Failure) -> None:
         rejected = failure.kind in REJECTIONS
-        (self._stats.rejections if rejected else self._stats.failures)[failure.kind] += 1
-        self._files.fail(line)
+        (self.stats.rejections if rejected else self.stats.failures)[failure.kind] += 1
+        self.files.fail(line)

@@ -30,8 +30,6 @@ class Progress:
         bar: draw a bar if stderr is a terminal.
         gives_way: draw no bar if another command draws one on the same terminal. In a pipe of two
             commands the first gives way.
-
-    Attributes:
         status: returns words for the bar: how many requests are in flight, and what goes wrong.
     """
 
@@ -43,6 +41,7 @@ class Progress:
         name: str,
         bar: bool,
         gives_way: bool = False,
+        status: Callable[[], str] = lambda: "",
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -52,8 +51,7 @@ class Progress:
         self._stream = stream or sys.stderr
         self._clock = clock
         self._started = clock()
-        self.status: Callable[[], str] = lambda: ""
-        self._gives_way = gives_way
+        self._gives_way, self._status = gives_way, status
         self._terminal: int | None = None
         self._bar = self._make_bar() if bar and self._stream.isatty() else None
 
@@ -98,7 +96,7 @@ class Progress:
             return
         stats, done = self._stats, self._stats.answered
         parts = [*_counts(stats), f"{done / max(seconds, 0.001):.1f} rows/s"]
-        parts += [tokens(stats.used + stats.saved), self.status()]
+        parts += [tokens(stats.used + stats.saved), self._status()]
         counts = ", ".join(part for part in parts if part)
         self._bar.update(self._bar.task_ids[0], completed=done, counts=counts)
         self._show(self._bar.start)

@@ -49,10 +49,10 @@ class BatchCommand:
         except OSError as exc:
             raise ConfigError(f"cannot make the folder {journals}: {exc.strerror}") from exc
         self._serving = asking.make_online_serving(settings, None)
-        spec = commands.prepare(settings, lambda _: None)
-        self._task = spec.task(settings, self._serving.model)
+        spec = commands.prepare(settings, lambda: self._serving.model)
+        self._task = spec.task
         self._folder = Path(journals)
-        self._columns = [*settings.new_columns, _ERROR]
+        self._columns = [*spec.columns, _ERROR]
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Ask for each row of a batch of NumPy columns.

@@ -1,11 +1,12 @@
-"""One run of a command: the pipeline, its progress and its end."""
+"""One run of a command: what the command brings into it, its progress and its end."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -34,133 +35,155 @@ _FIX = "Choose another -o, or replace it with --overwrite"
 
 
 def open_journal(
-    settings: RowSettings,
-    files: Files,
-    path: str | None,
-    stack: contextlib.ExitStack,
-    log: str | None = None,
+    settings: RowSettings, files: Files, path: str | None, stack: contextlib.ExitStack
 ) -> Journal | None:
     """Open the run's journal, if it has one. First make sure that the run destroys no file.
 
     Raises:
         ConfigError: a file has two uses, or an output exists without its journal.
     """
-    files.reject_shared_paths(settings.inputs, path, log)
+    files.reject_shared_paths(settings.inputs, path, settings.log_json)
     if path is None or not Journal.exists(path):
         files.refuse_existing(overwrite=settings.overwrite)
     return stack.enter_context(Journal(path)) if path is not None else None
 
 
-class Run:
-    """One run of the pipeline, its progress and its end.
-
-    Args:
-        total: counts the rows to come; None where that is not known.
-        journal: keeps the answers.
-        log: the file of ``--log-json``.
+@dataclass(kw_only=True, eq=False, repr=False)
+class CommandSpec:
+    """What a command brings into its run.
 
     Attributes:
-        remarks, tally: words and counts for the summary line.
+        columns: names of the new columns, as far as they are known before the answers.
+        identity: what all requests have in common, as JSON. A finished output is replaced only by
+            a run with the same identity; the keys appear in messages.
+        total: counts the rows to come; None where that is not known.
+        remarks: returns words for the summary line.
+        findings: returns lines for people at the end: what they may want to change.
+        not_joinable: the option with which parts of a job cannot be joined, if one is given.
+
+    Raises:
+        ConfigError: two new columns have the same name.
+    """
+
+    task: Task
+    columns: Sequence[str]
+    records: Iterator[Record]
+    identity: Mapping[str, Any]
+    total: Callable[[], int | None] = lambda: None
+    window: RowWindow | None = None
+    filters: Sequence[RowFilter] = ()
+    remarks: Callable[[], Iterable[str]] = tuple
+    findings: Callable[[], Iterable[str]] = tuple
+    not_joinable: str | None = None
+
+    def __post_init__(self) -> None:
+        if twice := [name for name, count in Counter(self.columns).items() if count > 1]:
+            raise ConfigError(f'two new columns would have the name "{twice[0]}". Rename one')
+
+
+def in_words(counts: Mapping[str, int]) -> list[str]:
+    """Write counts for the summary line: ``3 passed``; none that is 0."""
+    return [f"{count} {what}" for what, count in counts.items() if count]
+
+
+class Run:
+    """One run of a command: the pipeline, its progress and its end.
+
+    Args:
+        journal: keeps the answers.
+        budget: what the run may cost, if there is a price.
+        status: returns words for the bar.
+        load: returns how many requests are in flight, and how many may be.
         assumed_model: the model of the journal's answers, if the user named none.
-        fewest_rows: rows of the finished output that the run replaces; it must have as many.
+
+    Attributes:
+        job: the identity of the spec, as one text.
         stop: ends the run from outside.
+
+    Raises:
+        ConfigError: a finished output is of another job, or has more rows.
     """
 
     def __init__(
         self,
         settings: RowSettings,
+        spec: CommandSpec,
         files: Files,
-        total: Callable[[], int | None],
-        journal: Journal | None = None,
+        journal: Journal | None,
+        *,
         budget: Budget | None = None,
-        log: str | None = None,
+        status: Callable[[], str] = lambda: "",
+        load: Callable[[], tuple[int, int] | None] = lambda: None,
+        assumed_model: str | None = None,
     ) -> None:
-        self.settings, self.files, self.journal, self.budget = settings, files, journal, budget
-        self.total = cache(total)
-        self.remarks: tuple[str, ...] = ()
-        self.tally: Counter[str] = Counter()
-        self.assumed_model: str | None = None
-        self.fewest_rows = 0
-        self.stop, self.stats = Stop(), Stats()
-        self.notes = RunNotes(self.stats, self.total, journal, log)
-        self.notes.cost = lambda: None if budget is None else budget.spent
-        limit = float("inf") if settings.max_time is None else settings.max_time
-        self._deadline = time.monotonic() + limit
-        self._next_look = 0.0
-        self._reader_is_gone = self._out_of_time = False
-        self._job, self._not_joinable = "", "--unordered" if settings.unordered else None
+        self.settings, self.spec, self.files = settings, spec, files
+        self.journal, self.budget, self._assumed_model = journal, budget, assumed_model
+        self.stop, self.stats, self.total = Stop(), Stats(), cache(spec.total)
+        self.notes = RunNotes(self.stats, self.total, journal, settings.log_json, budget, load)
         self.progress = Progress(
             self.stats,
             self.total,
             name=f"codesynth {settings.command}",
             bar=not (settings.quiet or files.output.is_terminal),  # rows would tear it
             gives_way=files.output.is_pipe,
+            status=status,
         )
+        limit = float("inf") if settings.max_time is None else settings.max_time
+        self._deadline = time.monotonic() + limit
+        self._next_look = 0.0
+        self._reader_is_gone = self._out_of_time = False
+        self.job = dumps(spec.identity, sort_keys=True).decode()
+        self._fewest_rows = self._count_finished(journal) if journal is not None else 0
+
+    def _count_finished(self, journal: Journal) -> int:
+        """Count the rows of the finished output that the run replaces: it must have as many.
+
+        Raises:
+            ConfigError: the output is of another job, or has more rows.
+        """
+        output = self.files.output
+        if self.settings.overwrite or not output.exists():
+            return 0
+        noted = journal.get_note(job_note(self.settings.output or ""))
+        if noted is None:
+            raise ConfigError(f"{output.path} exists, but {journal.path} does not know it. {_FIX}")
+        before, now = loads(noted), loads(self.job)
+        if changed := [name for name in before if now.get(name) != before[name]]:
+            words = f"{output.path} was made by another job; these differ: {', '.join(changed)}"
+            raise ConfigError(f"{words}. {_FIX}")
+        rows, expected = output.count_rows(), self.total()
+        if expected is not None and expected < rows:
+            raise self._refusal(rows, expected)
+        return rows
+
+    def _refusal(self, before: int, now: int) -> ConfigError:
+        words = f"{self.files.output.path} has {before} rows, this run only {now}"
+        return ConfigError(f"{words}. {_FIX}")
 
     def say(self, text: str, count: int | bool = True) -> None:
         """Print a line for people; nothing with ``--quiet`` or where ``count`` is 0."""
         if count and not self.settings.quiet:
             self.progress.say(text)
 
-    def set_job(self, job: Mapping[str, Any], journal: Journal, not_joinable: str | None) -> str:
-        """Set what the output is made of; refuse to replace a finished output of another job.
-
-        Returns ``job`` as one text.
-
-        Args:
-            job: what decides the requests; its keys appear in messages.
-            not_joinable: the option with which parts of a job cannot be joined, if one is given.
-
-        Raises:
-            ConfigError: a finished output is of another job, or has more rows.
-        """
-        self._job = dumps(job, sort_keys=True).decode()
-        self._not_joinable = not_joinable or self._not_joinable
-        output = self.files.output
-        if self.settings.overwrite or not output.exists():
-            return self._job
-        noted = journal.get_note(job_note(self.settings.output or ""))
-        if noted is None:
-            raise ConfigError(f"{output.path} exists, but {journal.path} does not know it. {_FIX}")
-        before, now = loads(noted), loads(self._job)
-        if changed := [name for name in before if now.get(name) != before[name]]:
-            words = f"{output.path} was made by another job; these differ: {', '.join(changed)}"
-            raise ConfigError(f"{words}. {_FIX}")
-        self.fewest_rows = output.count_rows()
-        expected = self.total()
-        if expected is not None and expected < self.fewest_rows:
-            raise self._refusal(expected)
-        return self._job
-
-    def _refusal(self, rows: int) -> ConfigError:
-        words = f"{self.files.output.path} has {self.fewest_rows} rows, this run only {rows}"
-        return ConfigError(f"{words}. {_FIX}")
-
-    def execute(
-        self,
-        records: Iterable[Record],
-        task: Task,
-        serving: LLMServing,
-        filters: Sequence[RowFilter] = (),
-        window: RowWindow | None = None,
-    ) -> int:
-        """Send the records through and finish the output; return the exit code."""
+    def execute(self, serving: LLMServing) -> int:
+        """Send the rows through ``serving`` and finish the output; return the exit code."""
+        spec, settings = self.spec, self.settings
         self.files.start()
         if self.journal is not None:
             self.total()  # counted now: later there may be too many open files to do it
         try:
             with self.progress, stop_on_signal(self.stop):
                 pipeline.run(
-                    records,
-                    task,
+                    spec.records,
+                    spec.task,
                     serving,
                     self.files,
                     stats=self.stats,
                     stop=self.stop,
-                    chosen=self.settings.is_mine,
-                    ordered=not self.settings.unordered,
-                    window=window,
-                    filters=filters,
+                    chosen=settings.is_mine,
+                    ordered=not settings.unordered,
+                    window=spec.window,
+                    filters=spec.filters,
                     drain_grace=self._drain_grace,
                     tick=self.tick,
                 )
@@ -171,7 +194,10 @@ class Run:
             raise
         if self._reader_is_gone:
             raise BrokenPipeError
-        return self.finish()
+        code = self.finish()
+        for line in spec.findings():
+            self.say(line)
+        return code
 
     @property
     def _drain_grace(self) -> float | None:
@@ -198,17 +224,14 @@ class Run:
         stats, stop = self.stats, self.stop
         complete = stats.all_read and not stats.pending
         if complete:
-            if stats.ok < self.fewest_rows:
+            if stats.ok < self._fewest_rows:
                 words = f"The new rows are in {self.files.output.partial}"
-                raise ConfigError(f"{self._refusal(stats.ok)}. {words}")
+                raise ConfigError(f"{self._refusal(self._fewest_rows, stats.ok)}. {words}")
             if self.journal is not None:
                 self._note_job(self.journal)
             self.files.commit()
         self.notes.write(complete=complete)
-        if not complete:
-            resume = "run the same command again to resume"
-            self.remarks += (resume if self.journal is not None else "stopped before the end",)
-        self._summarize()
+        self._summarize(is_complete=complete)
         if stop.signal is not None:
             return 128 + stop.signal
         if not complete:
@@ -219,33 +242,35 @@ class Run:
         """Store in the journal what the output is made of, before the file gets its name."""
         name, files = self.settings.output or "", self.files
         about = {
-            "disorder": self._not_joinable,
+            "disorder": self.spec.not_joinable
+            or ("--unordered" if self.settings.unordered else None),
             "requests": self.stats.requests,
             "rows": self.stats.rows,
             "checksums": files.checksums,
             "fates": pack_fates(files.fates),
         }
         journal.set_note(fates_note(name), dumps(about).decode())
-        journal.set_note(job_note(name), self._job)
+        journal.set_note(job_note(name), self.job)
 
-    def _summarize(self) -> None:
+    def _summarize(self, *, is_complete: bool = True) -> None:
         """Print the one-line summary; with --quiet only where rows failed."""
-        if not self.settings.quiet or self.stats.failed:
-            self.progress.say(self.progress.summary(*self._remarks()))
+        if self.settings.quiet and not self.stats.failed:
+            return
+        words = [*self._remarks(), *self.spec.remarks()]
+        if not is_complete:
+            resume = "run the same command again to resume"
+            words.append(resume if self.journal is not None else "stopped before the end")
+        first = self.stats.describe_first_failure()
+        self.progress.say(self.progress.summary(*words, *([first] if first else [])))
 
-    def _remarks(self) -> Sequence[str]:
-        words: list[str] = []
+    def _remarks(self) -> Iterator[str]:
         if self.stats.cached:
-            model = f" (model {self.assumed_model})" if self.assumed_model is not None else ""
-            words.append(f"{self.stats.cached} from the journal{model}")
+            model = f" (model {self._assumed_model})" if self._assumed_model is not None else ""
+            yield f"{self.stats.cached} from the journal{model}"
         if (budget := self.budget) is not None:
-            spent = self.notes.cost() or 0.0
-            words.append(f"spent {spent:.4g}")
-            words.append(f"saved {budget.price.of(self.stats.saved):.4g}")
+            yield f"spent {budget.spent:.4g}"
+            yield f"saved {budget.price.of(self.stats.saved):.4g}"
             if budget.limit is not None:
-                words.append(f"left {max(0.0, budget.limit - spent):.4g}")
+                yield f"left {max(0.0, budget.limit - budget.spent):.4g}"
         if self._out_of_time:
-            words.append("stopped by --max-time")
-        words += self.remarks
-        words += [f"{count} {what}" for what, count in self.tally.items() if count]
-        return [*words, *filter(None, [self.stats.describe_first_failure()])]
+            yield "stopped by --max-time"

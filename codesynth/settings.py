@@ -12,7 +12,7 @@ from typing import Any
 
 from codesynth import readers
 from codesynth.errors import ConfigError
-from codesynth.models import META_KEY, Price, SamplingParams
+from codesynth.models import Price, SamplingParams
 from codesynth.options import Settings, option
 
 _FILES = "Input and output"
@@ -52,44 +52,31 @@ class RowSettings(FileSettings, heading=_FILES):
     unordered: bool = False
     max_time: float | None = None
     quiet: bool = False
+    log_json: str | None = None  # an option of the commands that ask a model
 
     def is_mine(self, number: int) -> bool:
         """Tell whether request ``number`` of the whole job belongs to this shard."""
         return number % self.shard[1] == self.shard[0]
 
-    @property
-    def new_columns(self) -> list[str]:
-        """Name the columns that the run adds."""
-        return []
-
-    def check(self) -> None:
-        """Check that the options fit together."""
-        super().check()
-        columns = self.new_columns
-        if len(set(columns)) < len(columns):
-            name = next(name for name in columns if columns.count(name) > 1)
-            raise ConfigError(f'two new columns would have the name "{name}". Rename one')
-
 
 class _RequestOptions(Settings, heading="What to ask"):
     usage = """
-        --samples N                      Answers per input row. Each becomes an output row.
+        --samples N                 Answers per input row. Each becomes an output row.
         -t, --prompt-template NAME|PATH  Text file with {placeholders}, or the name of a built-in
-                                         one. Default: the command's own.
-        --system-prompt TEXT|@FILE       System message of each request.
-        --temperature T                  Sampling temperature. Default: not sent.
-        --top-p P                        Nucleus sampling. Default: not sent.
-        --max-tokens N                   Most tokens in an answer. Default: not sent.
-        --extra-body JSON                JSON object to merge into the body of each request.
-        --decontaminate FILE             Reject rows that overlap with this benchmark (JSONL or
-                                         text).
-        --ngram N                        With --decontaminate: consecutive words in common that
-                                         count as an overlap.
-        --estimate N                     Ask for N rows from all over the input, print the tokens,
-                                         time and money that all rows would take, and stop. The
-                                         journal keeps the answers.
-        --dry-run                        Send nothing: print the requests as OpenAI batch lines on
-                                         standard output, even with -o.
+                                    one. Default: the command's own.
+        --system-prompt TEXT|@FILE  System message of each request.
+        --temperature T             Sampling temperature. Default: not sent.
+        --top-p P                   Nucleus sampling. Default: not sent.
+        --max-tokens N              Most tokens in an answer. Default: not sent.
+        --extra-body JSON           JSON object to merge into the body of each request.
+        --decontaminate FILE        Reject rows that overlap with this benchmark (JSONL or text).
+        --ngram N                   With --decontaminate: consecutive words in common that count as
+                                    an overlap.
+        --estimate N                Ask for N rows from all over the input, print the tokens, time
+                                    and money that all rows would take, and stop. The journal keeps
+                                    the answers.
+        --dry-run                   Send nothing: print the requests as OpenAI batch lines on
+                                    standard output, even with -o.
     """
     samples: int = option(1, least=1)
     prompt_template: str | None = option(complete=readers.template_names)
@@ -218,12 +205,6 @@ class AskSettings(
     log_json: str | None = None
 
     @property
-    def new_columns(self) -> list[str]:
-        """Name the columns that the run adds."""
-        keys = [self.output_key, self.reasoning_key, self.answer_key, self.messages_key]
-        return [key for key in [*keys, META_KEY if self.meta else None] if key]
-
-    @property
     def params(self) -> SamplingParams:
         """The parameters of each request, by OpenAI's names."""
         extra = dict(self.extra_body or {})
@@ -276,7 +257,7 @@ class InstructionsSettings(AskSettings, command="gen-instructions"):
     seed: int | None = option(least=-math.inf)
     mix: tuple[int, int] | None = option(read=readers.mix, form="H:M, two numbers such as 6:2")
     novelty: float | None = option(excludes="--unordered --ray")
-    accepted: int | None = option(least=1, excludes="--unordered --ray --batch")
+    accepted: int | None = option(least=1, excludes="--unordered --ray --batch --estimate")
 
 
 class InstructionSettings(AskSettings, heading=_FILES):
@@ -323,11 +304,6 @@ class TestsSettings(InstructionSettings, command="gen-tests"):
     output_key: str = "generated_tests"
     num_tests: int = option(8, least=1)
 
-    @property
-    def new_columns(self) -> list[str]:
-        """Name the columns that the run adds."""
-        return [*super().new_columns, "signature"]
-
 
 class GenSettings(AskSettings, command="gen"):
     """Ask about each row with any prompt template. {column} is replaced by the row's value.
@@ -348,14 +324,6 @@ class GenSettings(AskSettings, command="gen"):
     json: bool = False
     prefix: str = option("", needs="--json")
     require: list[tuple[str, str]] = option(read=readers.field, needs="--json")
-
-    @property
-    def new_columns(self) -> list[str]:
-        """Name the columns that the run adds, as far as they are known."""
-        columns = super().new_columns
-        if not self.json:
-            return columns
-        return [*columns[1:], *(f"{self.prefix}{name}" for name, _ in self.require)]
 
     def check(self) -> None:
         """Check that the options fit together."""

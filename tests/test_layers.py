@@ -19,8 +19,8 @@ ALLOWED: dict[str, set[str]] = {
     "run": {"settings", "pipeline", "process", "progress", "journal", "storage"}
     | {"notes", "serving", "serving.limits"},
     "ray_data": {"asking", "commands", "pipeline", "settings", "journal"},
-    "notes": {"journal"},
-    "commands": {"settings", "operators", "filters", "pipeline", "storage"},
+    "notes": {"journal", "serving.limits"},
+    "commands": {"run", "settings", "operators", "filters", "pipeline", "journal", "storage"},
     "settings": {"options", "readers"},
     "local_settings": {"settings", "options", "readers"},
     "options": set(),
@@ -50,7 +50,7 @@ ALLOWED: dict[str, set[str]] = {
     "storage": {"storage"},
     "estimate": {"progress"},
     "scale": {"scale", "journal", "storage", "settings", "local_settings", "process"}
-    | {"progress", "run", "commands", "asking", "notes", "ray_data"},
+    | {"progress", "run", "asking", "notes", "ray_data"},
     "report": {"report", "filters", "journal", "storage", "local_settings"},
 }
 """The rooms that each room may import, beside what all may."""

@@ -11,8 +11,9 @@ from support.parts import Parts
 
 from codesynth.errors import OutputError
 from codesynth.journal import Journal
-from codesynth.models import Stats, Usage
+from codesynth.models import Price, Stats, Usage
 from codesynth.notes import FIGURES, RunNotes
+from codesynth.serving.limits import Budget
 
 
 class Clock:
@@ -51,18 +52,19 @@ def test_the_journal_is_left_alone_while_nothing_happens(tmp_path: Path) -> None
 def test_figures_of_several_runs_are_added_up() -> None:
     def figures(failed: Counter[str], *, load: tuple[int, int] | None) -> dict[str, object]:
         stats = Stats(5, answered=4, ok=3, failures=failed, used=Usage(10, 20), cached=1)
-        notes = RunNotes(stats, lambda: 5)
-        notes.load, notes.cost = lambda: load, lambda: 0.5
+        budget = Budget(Price(0, 25_000), None, earlier=stats.used)
+        notes = RunNotes(stats, lambda: 5, budget=budget, load=lambda: load)
         return notes.figures(complete=False)
 
-    whole = Stats()
-    notes = RunNotes(whole, lambda: 10)
+    whole, budget = Stats(), Budget(Price(0, 25_000), None)
+    notes = RunNotes(whole, lambda: 10, budget=budget)
     some = figures(Counter(empty=1, refused=1), load=(3, 8)), figures(Counter(empty=2), load=None)
     notes.add_up(some)
     assert (whole.rows, whole.answered, whole.ok, whole.cached) == (10, 8, 6, 2)
     assert whole.failures == Counter(empty=3, refused=1)
     assert whole.used == Usage(20, 40)
-    assert (notes.load(), notes.cost()) == ((3, 8), 1.0)
+    sums = notes.figures(complete=False)
+    assert (sums["in_flight"], sums["limit"], sums["cost"], budget.spent) == (3, 8, 1.0, 1.0)
     notes.add_up([])
     assert whole == Stats()
 

@@ -81,7 +81,9 @@ def test_after_200_rows_with_hardly_one_accepted_it_gives_up() -> None:
             quota.note_failed()
     assert quota.exhausted
     assert [*numbers] == []
-    assert quota.explanation().startswith("1 of 10 rows accepted, and fewer than 2 of the last 200")
+    assert next(quota.findings()).startswith(
+        "1 of 10 rows accepted, and fewer than 2 of the last 200"
+    )
 
 
 def test_unusable_rows_of_the_pool_are_not_counted() -> None:

@@ -66,12 +66,14 @@ class Quota:
         """Count a row that failed."""
         self._note(accepted=False)
 
-    def explanation(self) -> str:
-        """Say for people why it gave up."""
-        return (
-            f"{self.accepted} of {self.wanted} rows accepted, and fewer than {_LEAST} of the last "
-            f"{_LAST}: the pool is exhausted. Add examples, or raise --temperature or --novelty"
-        )
+    def findings(self) -> Iterator[str]:
+        """Say for people why it gave up, if it did."""
+        if self.exhausted:
+            yield (
+                f"{self.accepted} of {self.wanted} rows accepted, and fewer than {_LEAST} of the "
+                f"last {_LAST}: the pool is exhausted. Add examples, or raise --temperature or "
+                "--novelty"
+            )
 
     def _note(self, *, accepted: bool) -> None:
         with self._changed:

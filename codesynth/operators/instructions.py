@@ -31,12 +31,12 @@ def fill_examples(template: Template) -> Fill:
     return lambda record, _: template.fill({"examples": format_examples(record.fields[EXAMPLES])})
 
 
-def check_pool(size: int, num_few_shot: int) -> None:
-    """Make sure that a pool has enough texts for a prompt; ConfigError if not."""
+def check_pool(size: int, num_few_shot: int, cause: str = "") -> None:
+    """Make sure that a pool has enough texts for a prompt; else ConfigError, with the cause."""
     if size < num_few_shot:
         raise ConfigError(
             f"the pool has {size} usable rows, but a prompt takes {num_few_shot} examples. "
-            "Lower --num-few-shot or add rows"
+            f"Lower --num-few-shot or add rows{cause}"
         )
 
 

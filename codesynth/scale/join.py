@@ -25,7 +25,7 @@ class FinishedPart(NamedTuple):
 
     Attributes:
         number, of: as in ``--shard``.
-        job: what all requests have in common; see ``Run.set_job``.
+        job: what all requests have in common; see ``CommandSpec.identity``.
         rows: what the run has stored about its rows; see ``Run._note_job``.
     """
 

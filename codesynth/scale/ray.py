@@ -14,13 +14,14 @@ from glob import escape, glob
 from pathlib import Path
 from typing import Any
 
-from codesynth import asking, commands, run
+from codesynth import asking
 from codesynth.codec import loads
 from codesynth.errors import CodesynthError, ConfigError, JournalError, RunError
 from codesynth.journal import Journal, open_to_read
 from codesynth.notes import FIGURES
 from codesynth.process import EXIT_FAILED_ROWS, EXIT_LIMIT, EXIT_OK, stop_on_signal
 from codesynth.ray_data import when_free
+from codesynth.run import Run
 from codesynth.scale.join import in_order, merge, read_part
 from codesynth.settings import AskSettings, InstructionsSettings
 from codesynth.storage import sibling_path
@@ -31,16 +32,17 @@ _EXIT_SECONDS = 9.0  # after a signal; the parts have less
 _ENVIRONMENT = ("OPENAI_API_KEY", "CODESYNTH_HEADERS", "CODESYNTH_OFFLINE")  # given to each part
 
 
-def run_parts(whole: run.Run, settings: AskSettings, spec: commands.CommandSpec) -> int:
-    """Run a command as parts on a Ray cluster and join them; see ``asking.Divide``.
+def ask_in_parts(settings: AskSettings) -> int:
+    """Run a command that asks a model as parts on a Ray cluster; join them; return the exit code.
 
     Raises:
         CodesynthError: there is no cluster, or a part failed and all others were stopped.
     """
-    with connect() as ray:
-        count, slots = settings.ray or 1, int(ray.cluster_resources().get("CPU", 0)) or 1
+    with asking.open_run(settings) as (whole, _), connect() as ray:
+        settings = settings.replace(model=whole.spec.identity["model"])
         if isinstance(settings, InstructionsSettings):
-            settings = settings.replace(seed=spec.seed)
+            settings = settings.replace(seed=whole.spec.identity["seed"])
+        count, slots = settings.ray or 1, int(ray.cluster_resources().get("CPU", 0)) or 1
         # Without limits all parts are submitted at once: a cluster may grow while they wait.
         limited = settings.concurrency or settings.rpm or settings.tpm
         at_once = min(count, slots, settings.concurrency or slots) if limited else count
@@ -56,7 +58,7 @@ def run_parts(whole: run.Run, settings: AskSettings, spec: commands.CommandSpec)
         return whole.finish()
 
 
-def _ask(ray: Any, whole: run.Run, parts: Sequence[AskSettings], at_once: int) -> int:
+def _ask(ray: Any, whole: Run, parts: Sequence[AskSettings], at_once: int) -> int:
     """Run the parts until they end; return how many are complete."""
     environ = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     options = {"num_cpus": 1, "max_retries": _RETRIES, "scheduling_strategy": "SPREAD"}
@@ -143,13 +145,13 @@ def _outputs(settings: AskSettings) -> list[str]:
     return [sibling_path(out, f".{i}-of-{count}.jsonl") for i in range(count)]
 
 
-def _other_journals(whole: run.Run, settings: AskSettings) -> list[str]:
+def _other_journals(whole: Run, settings: AskSettings) -> list[str]:
     """Find the journals of other divisions of the job, and of the undivided one."""
     pattern = escape(str(Path(settings.output or "").absolute().with_suffix("")))
     found = set(glob(pattern + ".*-of-*.journal"))  # noqa: PTH207 - Path.glob takes no absolute one
     found -= {sibling_path(path, ".journal") for path in _outputs(settings)}
-    if whole.notes.journal is not None and whole.notes.journal.answers:
-        found.add(whole.notes.journal.path)
+    if whole.journal is not None and whole.journal.answers:
+        found.add(whole.journal.path)
     return sorted(found)
 
 
