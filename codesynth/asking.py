@@ -72,13 +72,13 @@ def open_run(settings: AskSettings) -> Iterator[tuple[Run, LLMServing]]:
         spec = prepare(settings, lambda: online.model, journal)
         batches = _make_batches(settings, journal, budget) if journal is not None else None
         run = Run(
-            settings,
-            spec,
-            files,
-            journal,
+            settings=settings,
+            spec=spec,
+            files=files,
+            journal=journal,
             budget=budget,
-            status=lambda: online.state if batches is None else batches.status(),
-            load=lambda: online.load,
+            status=online.status if batches is None else batches.status,
+            load=online.load,
             assumed_model=assumed,
         )
         words = "the answers come from a built-in practice endpoint, not from a model"

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,6 @@ from codesynth.operators.instructions import (
 from codesynth.operators.languages import find_language
 from codesynth.operators.templates import Template, find_template, load_template
 from codesynth.operators.tests import tests_operator
-from codesynth.pipeline import RowFilter
 from codesynth.run import CommandSpec, in_words
 from codesynth.settings import (
     AskSettings,
@@ -39,7 +38,7 @@ from codesynth.settings import (
 from codesynth.storage import Pool, count_lines, open_stream, read_lines, read_records
 
 if TYPE_CHECKING:  # the filters are loaded where they are used: they take time
-    from codesynth.filters import ContaminationFilter, NoveltyFilter
+    from codesynth.filters import ContaminationFilter, NoveltyFilter, Quota
 
 
 def prepare(
@@ -104,25 +103,15 @@ def _prepare_instructions(
     """Prepare ``gen-instructions``."""
     template = _template(settings, "code_instruction_generate")
     operator = instructions_operator(fill_examples(template), settings.output_key)
-    seed = settings.seed
-    if seed is None:
-        noted = journal.get_note("seed") if journal is not None else None
-        seed = int(noted or secrets.randbelow(2**32))
+    noted = journal.get_note("seed") if journal is not None else None
+    seed = int(noted or secrets.randbelow(2**32)) if settings.seed is None else settings.seed
     pool = Pool(settings.inputs, settings.input_key, settings.output_key if settings.mix else None)
-    parts, found = _example_parts(pool, settings), _instruction_filters(settings, pool)
+    parts, filters = _example_parts(pool, settings), _instruction_filters(settings, pool)
     number = min(settings.num_generate, settings.limit or settings.num_generate)
-    numbers: Iterable[int] = range(number)
-    filters: Sequence[RowFilter] = found
-    findings: Callable[[], Iterable[str]] = tuple
-    if settings.accepted is not None:
-        from codesynth.filters import Quota
-
-        quota = Quota(settings.accepted, settings.samples)
-        quota.filters, filters = found, [quota]
-        numbers = quota.numbers(pool.bad, settings.shard)
-        findings = quota.findings
-    prompts = few_shot_records(pool, pool.line, numbers, seed, parts)
     total = settings.accepted or _share(settings, number * settings.samples + pool.bad)
+    quota = _make_quota(settings, filters)
+    numbers = range(number) if quota is None else quota.numbers(pool.bad, settings.shard)
+    prompts = few_shot_records(pool, pool.line, numbers, seed, parts)
     task = _make_task(settings, operator, find_model(), seed=seed)
     examples = {"seed": seed, "few-shot": settings.mix or settings.num_few_shot}
     return CommandSpec(
@@ -131,10 +120,10 @@ def _prepare_instructions(
         records=itertools.chain(pool.bad_records(), _repeat(prompts, settings.samples)),
         identity=_identity(settings, template, task.model) | examples,
         total=lambda: total,
-        filters=filters,
+        filters=filters if quota is None else [quota],
         remarks=lambda: [f"seed {seed}"],
-        findings=findings,
-        not_joinable="--accepted" if settings.accepted is not None else None,
+        findings=tuple if quota is None else quota.findings,
+        not_joinable=None if quota is None else "--accepted",
     )
 
 
@@ -147,6 +136,16 @@ def _instruction_filters(
 
         filters.append(NoveltyFilter(settings.novelty, pool))
     return filters
+
+
+def _make_quota(
+    settings: InstructionsSettings, filters: Sequence[ContaminationFilter | NoveltyFilter]
+) -> Quota | None:
+    if settings.accepted is None:
+        return None
+    from codesynth.filters import Quota
+
+    return Quota(settings.accepted, settings.samples, filters)
 
 
 def _example_parts(pool: Pool, settings: InstructionsSettings) -> Sequence[tuple[range, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from codesynth.models import Price, Response, Usage
 from codesynth.progress import duration
@@ -18,24 +19,18 @@ def is_spread(number: int, count: int, total: int) -> bool:
     return (number + 1) * count // total > number * count // total
 
 
+@dataclass(eq=False, repr=False)
 class Estimate:
-    """Collects what answers took, and writes what ``total`` rows would take.
+    """Collects what answers took, and writes what ``total`` rows would take."""
 
-    Args:
-        price: of a million tokens of prompts and of answers, if it is known.
-        clock: seconds, never going back.
-    """
+    total: int
+    price: Price | None = None
+    clock: Callable[[], float] = time.monotonic
 
-    def __init__(
-        self,
-        total: int,
-        price: Price | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._total, self._price, self._clock = total, price, clock
+    def __post_init__(self) -> None:
         self._usages: list[Usage] = []
         self._seconds: list[float] = []
-        self._started = clock()
+        self._started = self.clock()
 
     def note(self, response: Response) -> None:
         """Count a response."""
@@ -52,17 +47,17 @@ class Estimate:
         prompts = [each.prompt_tokens for each in usages]
         answers = [each.completion_tokens for each in usages]
         reasoning = [each.reasoning_tokens for each in usages]
-        lines = [f"for {self._total:,} rows, estimated from {len(usages)} answers:"]
+        lines = [f"for {self.total:,} rows, estimated from {len(usages)} answers:"]
         lines += self._line("prompt tokens", prompts, _count)
         lines += self._line("completion tokens", answers, _count)
         lines += self._line("  of them reasoning", reasoning, _count)
         if self._seconds:
             # The time of all rows is in proportion to that of these; so is its range.
-            passed, summed = self._clock() - self._started, sum(self._seconds)
+            passed, summed = self.clock() - self._started, sum(self._seconds)
             shares = [seconds * passed / summed for seconds in self._seconds] if summed else []
             lines += self._line("time at this rate", shares, duration)
-        if self._price is not None:
-            cost = [self._price.of(usage) for usage in usages]
+        if self.price is not None:
+            cost = [self.price.of(usage) for usage in usages]
             lines += self._line("money", cost, _money)
         return lines
 
@@ -75,7 +70,7 @@ class Estimate:
             variance = sum((value - mean) ** 2 for value in values) / max(1, len(values) - 1)
             error = _SIGMAS * math.sqrt(variance / len(values))
             spread = (mean, max(0.0, mean - error), mean + error)
-            middle, low, high = (word(self._total * value) for value in spread)
+            middle, low, high = (word(self.total * value) for value in spread)
             yield f"  {name:<20} {middle:>14}   ({low} to {high})"
 
 

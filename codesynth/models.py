@@ -52,27 +52,16 @@ class Failure:
 
 @dataclass(slots=True)
 class Record:
-    """One row on its way through: an input line, or one requested generation.
+    """One row on its way through: an input line, or one requested generation."""
 
-    Attributes:
-        index: place in the whole job, from 0; the same whatever shard or limit is chosen.
-        raw: the line without surrounding white space; the new columns are spliced into it.
-        fields: the parsed object; empty where ``error`` is set.
-        line: line number in the input, from 1; None for a generation.
-        source: name of the input file; None for a generation.
-        sample: number of the answer to this row, from 0.
-        examples: line numbers of the few-shot examples, for a generation.
-        error: why the line cannot be used.
-    """
-
-    index: int
-    raw: bytes
-    fields: Mapping[str, Any]
-    line: int | None = None
-    source: str | None = None
-    sample: int = 0
-    examples: tuple[int, ...] = ()
-    error: Failure | None = None
+    index: int  # place in the whole job, from 0; the same whatever shard or limit is chosen
+    raw: bytes  # the line without surrounding white space; new columns are spliced into it
+    fields: Mapping[str, Any]  # the parsed object; empty where there is an error
+    line: int | None = None  # its number in the input, from 1; None for a generation
+    source: str | None = None  # name of the input file; None for a generation
+    sample: int = 0  # number of the answer to this row, from 0
+    examples: tuple[int, ...] = ()  # line numbers of the few-shot examples of a generation
+    error: Failure | None = None  # why the line cannot be used
 
     @property
     def where(self) -> str:
@@ -131,72 +120,48 @@ class Answer:
 
 
 class Question(NamedTuple):
-    """What a task asks for one row: the body that is sent, and the part that decides the answer.
-
-    The messages are the chat in OpenAI's shape; there are none where no model is asked.
-    """
+    """What a task asks for one row."""
 
     body: bytes
-    identity: bytes
-    messages: Sequence[Message] = ()
+    identity: bytes  # the part of the body that decides the answer
+    messages: Sequence[Message] = ()  # none where no model is asked
 
 
 @dataclass(slots=True)
 class Request:
-    """A question about a row.
-
-    Attributes:
-        position: place in this run, from 0.
-        key: identifies in the journal what is asked, and which of several equal requests it is.
-    """
+    """A question about a row."""
 
     record: Record
-    position: int
+    position: int  # place in this run, from 0
     body: bytes
-    key: bytes = b""
+    key: bytes = b""  # in the journal: what is asked, and which of several equal requests it is
     messages: Sequence[Message] = ()
 
 
 @dataclass(slots=True)
 class Response:
-    """The result of one request: an answer, an error, or an error with an answer of no use.
-
-    Attributes:
-        body: the answer as it was received; empty if there is none.
-        answer: what was read from ``body``; None if no model was asked, or none answered.
-        seconds: duration of the last attempt, from sending to the last byte; 0 if not known.
-        cached: the answer is from a journal; nothing was sent in this run.
-        stored: the answer is in this run's journal already.
-    """
+    """The result of one request: an answer, an error, or an error with an answer of no use."""
 
     request: Request
-    body: bytes = b""
-    answer: Answer | None = None
+    body: bytes = b""  # the answer as it was received; empty if there is none
+    answer: Answer | None = None  # read from the body; None if no model was asked, or none answered
     error: Failure | None = None
     attempts: int = 0
-    seconds: float = 0.0
-    cached: bool = False
-    stored: bool = False
+    seconds: float = 0.0  # of the last attempt, from sending to the last byte; 0 if not known
+    cached: bool = False  # it is from a journal; nothing was sent in this run
+    stored: bool = False  # it is in this run's journal already
 
 
 @dataclass(slots=True)
 class Row:
-    """A row that is ready to be written when its turn comes.
+    """A row that is ready to be written when its turn comes."""
 
-    Attributes:
-        line: a line of the output; a failure line if ``failure`` is set.
-        subject: the text that filters look at.
-        answer: the model's text, for the failure line of a row that a filter rejects.
-        raw_bytes: number of bytes at the start of ``line`` that are the input row without its "}".
-        number: line number in the input, from 1; 0 for a generation.
-    """
-
-    line: bytes
+    line: bytes  # of the output; of the failures if there is a failure
     failure: Failure | None = None
-    subject: str = ""
-    answer: str = ""
-    raw_bytes: int = 0
-    number: int = 0
+    subject: str = ""  # the text that filters look at
+    answer: str = ""  # the model's text, for the failure line of a row that a filter rejects
+    raw_bytes: int = 0  # so many bytes at the start of the line are the input row without its "}"
+    number: int = 0  # line number in the input, from 1; 0 for a generation
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,12 +199,10 @@ class SamplingParams:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where requests go.
+    """Where requests go, and the secrets that are sent there.
 
-    Attributes:
-        base_url: with its ``/v1``; may hold ``user:password@``, which is a secret.
-        api_key: sent as ``Authorization: Bearer``; None takes OPENAI_API_KEY, "" sends none.
-        headers: sent with every request; values are secrets.
+    The URL includes ``/v1`` and may hold ``user:password@``. The key is sent as ``Authorization:
+    Bearer``; None takes OPENAI_API_KEY, "" sends none.
     """
 
     base_url: str = field(repr=False)
@@ -249,29 +212,20 @@ class Endpoint:
 
 @dataclass(slots=True)
 class Stats:
-    """Counts of one run, kept up to date while it runs.
+    """Counts of one run, kept up to date while it runs."""
 
-    Attributes:
-        rows: rows read so far.
-        requests: hash of all requests of the undivided job; empty until all rows were read.
-        answered: rows whose response has come; some of them may wait for their turn.
-        cached: rows answered by the journal; ``saved`` is their tokens.
-        used: tokens of the answers that this run has bought.
-        first_failure: the first failed row in the order of the input, and why it failed.
-    """
-
-    rows: int = 0
+    rows: int = 0  # read so far
     all_read: bool = False
-    requests: str = ""
-    answered: int = 0
+    requests: str = ""  # hash of all requests of the undivided job; empty until all rows were read
+    answered: int = 0  # rows whose response has come; some of them may wait for their turn
     ok: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     rejections: Counter[str] = field(default_factory=Counter)
-    cached: int = 0
+    cached: int = 0  # rows answered by the journal
     attempts: int = 0
-    used: Usage = field(default_factory=Usage)
-    saved: Usage = field(default_factory=Usage)
-    first_failure: tuple[Record, Failure] | None = None
+    used: Usage = field(default_factory=Usage)  # tokens of the answers that this run has bought
+    saved: Usage = field(default_factory=Usage)  # tokens of the answers from the journal
+    first_failure: tuple[Record, Failure] | None = None  # the first in the order of the input
 
     @property
     def failed(self) -> int:

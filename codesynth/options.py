@@ -15,53 +15,38 @@ from codesynth.errors import ConfigError
 class Option:
     """How a field is given on the command line.
 
-    Attributes:
-        default: the value if the option is not given. A flag is then False, a list empty, and the
-            positional INPUT standard input.
-        read: turns the text into the value, or raises ValueError. Without ``form``, the message
-            of the error must be able to follow "it".
-        form: what the text must be; shown after "it must be".
-        least: the smallest number allowed; 0 if it is not given.
-        complete: lists the values that a shell offers.
-        env: the environment variable that is read if the option is not given.
-        needs: one of these options must be given too.
-        excludes: none of these options may be given too.
-        names: ``-o`` and ``--output``; none for the positional INPUT.
-        metavar: the name of the value in the help; empty for a flag.
-        multiple: it may be given several times.
-        heading: the title of its group in the help.
+    Without a default a flag is False, a list empty, and the positional INPUT standard input.
     """
 
     default: Any = None
-    read: Callable[[str], Any] | None = None
-    form: str | None = None
-    least: float | None = None
-    complete: Callable[[], list[str]] | None = None
-    env: str | None = None
-    needs: str = ""
-    excludes: str = ""
-    names: tuple[str, ...] = ()
-    metavar: str = ""
+    read: Callable[[str], Any] | None = None  # its ValueError can follow "it", if there is no form
+    form: str | None = None  # what the text must be; shown after "it must be"
+    least: float | None = None  # the smallest number allowed; 0 if it is not given
+    complete: Callable[[], list[str]] | None = None  # lists the values that a shell offers
+    env: str | None = None  # the environment variable that is read if the option is not given
+    needs: str = ""  # one of these options must be given too
+    excludes: str = ""  # none of these options may be given too
+    names: tuple[str, ...] = ()  # none for the positional INPUT
+    metavar: str = ""  # the name of the value in the help; empty for a flag
     help: str = ""
-    multiple: bool = False
-    heading: str = ""
+    multiple: bool = False  # it may be given several times
+    heading: str = ""  # the title of its group in the help
 
     def describe(self, text: str, kind: str) -> None:
         """Set the help and what the type of the field implies.
 
         A default that is a number or a name is added to the help.
         """
-        self.help, self.multiple = text, kind.startswith("list")
+        self.help, self.multiple, value = text, kind.startswith("list"), self.default
         if self.multiple:
             self.default = [] if self.names else ["-"]
             self.help += " May be repeated." if self.names else ""
         elif not self.metavar:
             self.default = False
-        elif (
-            self.default and isinstance(self.default, (int, float, str)) and "Default:" not in text
-        ):
-            shown = f"{self.default:g}" if isinstance(self.default, float) else self.default
-            self.help += f" Default: {shown}."
+        elif value and isinstance(value, (int, float, str)) and "Default:" not in text:
+            self.help += (
+                f" Default: {value:g}." if isinstance(value, float) else f" Default: {value}."
+            )
         if self.read is None and kind.startswith(("int", "float")):
             self.read = int if kind.startswith("int") else _read_number
             self.form = "a whole number" if self.read is int else "a number"

@@ -66,18 +66,14 @@ class RowWindow(Protocol):
 
 @dataclass
 class Stop:
-    """Ends a run from outside, after a signal or at a time limit; ``triggered`` counts how often.
+    """Ends a run from outside, after a signal or at a time limit."""
 
-    Attributes:
-        signal: the number of the signal, if one ended the run.
-    """
-
-    triggered: int = 0
-    grace: float | None = None
-    signal: int | None = None
+    triggered: int = 0  # how often
+    grace: float | None = None  # seconds to wait for requests in flight; None waits for all
+    signal: int | None = None  # its number, if a signal ended the run
 
     def trigger(self, grace: float | None) -> None:
-        """Send nothing more; wait ``grace`` seconds for requests in flight, or for all of them."""
+        """Send nothing more, and wait for requests in flight."""
         self.grace = grace
         self.triggered += 1
 

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Self, TextIO
 
 from codesynth.models import Stats, Usage
@@ -18,89 +18,82 @@ if TYPE_CHECKING:
 
 GIVE_WAY_SECONDS = 0.4
 """In a pipe, a command draws no bar for this time: the next command may still be starting."""
+_IGNORED = contextlib.suppress(OSError)
+"""A terminal that is closed, or a disk that is full, must not end a run."""
 
 
+@dataclass(eq=False, repr=False)
 class Progress:
     """Shows how a run goes; a context manager.
 
-    Args:
-        stats: the run's counts, read again at each ``tick``.
-        total: counts the rows to come; called only where a bar is drawn.
-        name: the start of each line.
-        bar: draw a bar if stderr is a terminal.
-        gives_way: draw no bar if another command draws one on the same terminal. In a pipe of two
-            commands the first gives way.
-        status: returns words for the bar: how many requests are in flight, and what goes wrong.
+    With ``gives_way`` it draws no bar if another command draws one on the same terminal: in a pipe
+    of two commands the first gives way.
     """
 
-    def __init__(
-        self,
-        stats: Stats,
-        total: Callable[[], int | None],
-        *,
-        name: str,
-        bar: bool,
-        gives_way: bool = False,
-        status: Callable[[], str] = lambda: "",
-        stream: TextIO | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._stats = stats
-        self._total = total
-        self._name = name
-        self._stream = stream or sys.stderr
-        self._clock = clock
-        self._started = clock()
-        self._gives_way, self._status = gives_way, status
+    stats: Stats  # read again at each ``tick``
+    total: Callable[[], int | None]  # of the rows to come; called only where a bar is drawn
+    _: KW_ONLY
+    name: str  # the start of each line
+    bar: bool  # draw one if stderr is a terminal
+    gives_way: bool = False
+    status: Callable[[], str] = lambda: ""  # requests in flight, and what goes wrong
+    stream: TextIO = field(default_factory=lambda: sys.stderr)
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        self._started = self.clock()
         self._terminal: int | None = None
-        self._bar = self._make_bar() if bar and self._stream.isatty() else None
+        self._bar = self._make_bar() if self.bar and self.stream.isatty() else None
 
     def _make_bar(self) -> Bar:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         bar = Progress(
-            TextColumn(self._name),
+            TextColumn(self.name),
             BarColumn(bar_width=None),
             TextColumn("{task.fields[counts]}", markup=False),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-            console=Console(file=self._stream),
+            console=Console(file=self.stream),
             auto_refresh=False,
             transient=True,
             expand=True,
         )
-        bar.add_task("", total=self._total(), counts="")
+        bar.add_task("", total=self.total(), counts="")
         return bar
 
     def __enter__(self) -> Self:
         if self._bar is not None:
-            self._terminal = _open_terminal(self._stream)
-            if not self._gives_way and self._terminal is not None:
-                self._show(partial(fcntl.flock, self._terminal, fcntl.LOCK_SH))
+            self._terminal = _open_terminal(self.stream)
+            if not self.gives_way and self._terminal is not None:
+                with _IGNORED:
+                    fcntl.flock(self._terminal, fcntl.LOCK_SH)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
-            self._show(self._bar.stop)
+            with _IGNORED:
+                self._bar.stop()
         if self._terminal is not None:
             os.close(self._terminal)
 
     def tick(self) -> None:
         """Redraw the bar."""
-        seconds = self._clock() - self._started
-        if self._bar is None or (self._gives_way and seconds < GIVE_WAY_SECONDS):
+        seconds = self.clock() - self._started
+        if self._bar is None or (self.gives_way and seconds < GIVE_WAY_SECONDS):
             return
-        if self._gives_way and not self._is_free():
+        if self.gives_way and not self._is_free():
             self._bar.stop()
             self._bar = None
             return
-        stats, done = self._stats, self._stats.answered
+        stats, done = self.stats, self.stats.answered
         parts = [*_counts(stats), f"{done / max(seconds, 0.001):.1f} rows/s"]
-        parts += [tokens(stats.used + stats.saved), self._status()]
+        parts += [tokens(stats.used + stats.saved), self.status()]
         counts = ", ".join(part for part in parts if part)
         self._bar.update(self._bar.task_ids[0], completed=done, counts=counts)
-        self._show(self._bar.start)
-        self._show(self._bar.refresh)
+        with _IGNORED:
+            self._bar.start()
+            self._bar.refresh()
 
     def _is_free(self) -> bool:
         """Tell whether no other command has locked the terminal for its bar."""
@@ -114,27 +107,22 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Write one line for people."""
-        line = f"{self._name}: {text}"
-        if self._bar is not None:
-            print_line = self._bar.console.print
-            self._show(partial(print_line, line, markup=False, highlight=False, emoji=False))
-        else:
-            self._show(partial(print, line, file=self._stream, flush=True))
-
-    def _show(self, draw: Callable[[], object]) -> None:
-        """Draw; errors are ignored, because a closed terminal or a full disk must not end a run."""
-        with contextlib.suppress(OSError):
-            draw()
+        line = f"{self.name}: {text}"
+        with _IGNORED:
+            if self._bar is not None:
+                self._bar.console.print(line, markup=False, highlight=False, emoji=False)
+            else:
+                print(line, file=self.stream, flush=True)
 
     def summary(self, *more: str) -> str:
         """Write the run's counts: ``100 in: 98 ok, 2 failed, 41k tokens, 1m12s``."""
-        stats = self._stats
+        stats = self.stats
         parts = _counts(stats)
         if stats.pending:
             parts.append(f"{stats.pending} pending")
         if stats.attempts or stats.cached:
             parts.append(tokens(stats.used))
-        parts.append(duration(self._clock() - self._started))
+        parts.append(duration(self.clock() - self._started))
         return f"{stats.rows} in: " + ", ".join([*parts, *more])
 
 

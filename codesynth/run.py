@@ -15,7 +15,7 @@ from codesynth.codec import dumps, loads
 from codesynth.errors import CodesynthError, ConfigError
 from codesynth.journal import Journal
 from codesynth.models import Record, Stats
-from codesynth.notes import RunNotes, fates_note, job_note
+from codesynth.notes import Load, RunNotes, fates_note, job_note
 from codesynth.pipeline import RowFilter, RowWindow, Stop, Task
 from codesynth.process import (
     DRAIN_SECONDS,
@@ -52,29 +52,23 @@ def open_journal(
 class CommandSpec:
     """What a command brings into its run.
 
-    Attributes:
-        columns: names of the new columns, as far as they are known before the answers.
-        identity: what all requests have in common, as JSON. A finished output is replaced only by
-            a run with the same identity; the keys appear in messages.
-        total: counts the rows to come; None where that is not known.
-        remarks: returns words for the summary line.
-        findings: returns lines for people at the end: what they may want to change.
-        not_joinable: the option with which parts of a job cannot be joined, if one is given.
+    The identity is what all requests have in common, as JSON. A finished output is replaced only
+    by a run with the same identity; its keys appear in messages.
 
     Raises:
         ConfigError: two new columns have the same name.
     """
 
     task: Task
-    columns: Sequence[str]
+    columns: Sequence[str]  # names of the new ones, as far as they are known before the answers
     records: Iterator[Record]
     identity: Mapping[str, Any]
-    total: Callable[[], int | None] = lambda: None
+    total: Callable[[], int | None] = lambda: None  # of the rows to come; None if not known
     window: RowWindow | None = None
     filters: Sequence[RowFilter] = ()
-    remarks: Callable[[], Iterable[str]] = tuple
-    findings: Callable[[], Iterable[str]] = tuple
-    not_joinable: str | None = None
+    remarks: Callable[[], Iterable[str]] = tuple  # words for the summary line
+    findings: Callable[[], Iterable[str]] = tuple  # lines for people at the end of a run
+    not_joinable: str | None = None  # an option that was given, with which parts cannot be joined
 
     def __post_init__(self) -> None:
         if twice := [name for name, count in Counter(self.columns).items() if count > 1]:
@@ -86,63 +80,51 @@ def in_words(counts: Mapping[str, int]) -> list[str]:
     return [f"{count} {what}" for what, count in counts.items() if count]
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Run:
     """One run of a command: the pipeline, its progress and its end.
-
-    Args:
-        journal: keeps the answers.
-        budget: what the run may cost, if there is a price.
-        status: returns words for the bar.
-        load: returns how many requests are in flight, and how many may be.
-        assumed_model: the model of the journal's answers, if the user named none.
-
-    Attributes:
-        job: the identity of the spec, as one text.
-        stop: ends the run from outside.
 
     Raises:
         ConfigError: a finished output is of another job, or has more rows.
     """
 
-    def __init__(
-        self,
-        settings: RowSettings,
-        spec: CommandSpec,
-        files: Files,
-        journal: Journal | None,
-        *,
-        budget: Budget | None = None,
-        status: Callable[[], str] = lambda: "",
-        load: Callable[[], tuple[int, int] | None] = lambda: None,
-        assumed_model: str | None = None,
-    ) -> None:
-        self.settings, self.spec, self.files = settings, spec, files
-        self.journal, self.budget, self._assumed_model = journal, budget, assumed_model
-        self.stop, self.stats, self.total = Stop(), Stats(), cache(spec.total)
-        self.notes = RunNotes(self.stats, self.total, journal, settings.log_json, budget, load)
+    settings: RowSettings
+    spec: CommandSpec
+    files: Files
+    journal: Journal | None
+    budget: Budget | None = None
+    status: Callable[[], str] = lambda: ""  # words for the bar
+    load: Load = lambda: None
+    assumed_model: str | None = None  # of the journal's answers, if the user named none
+
+    def __post_init__(self) -> None:
+        self.stop, self.stats, self.total = Stop(), Stats(), cache(self.spec.total)
+        self.job = dumps(self.spec.identity, sort_keys=True).decode()
+        self.notes = RunNotes(
+            self.stats, self.total, self.journal, self.settings.log_json, self.budget, self.load
+        )
         self.progress = Progress(
             self.stats,
             self.total,
-            name=f"codesynth {settings.command}",
-            bar=not (settings.quiet or files.output.is_terminal),  # rows would tear it
-            gives_way=files.output.is_pipe,
-            status=status,
+            name=f"codesynth {self.settings.command}",
+            bar=not (self.settings.quiet or self.files.output.is_terminal),  # rows would tear it
+            gives_way=self.files.output.is_pipe,
+            status=self.status,
         )
-        limit = float("inf") if settings.max_time is None else settings.max_time
+        limit = float("inf") if self.settings.max_time is None else self.settings.max_time
         self._deadline = time.monotonic() + limit
         self._next_look = 0.0
         self._reader_is_gone = self._out_of_time = False
-        self.job = dumps(spec.identity, sort_keys=True).decode()
-        self._fewest_rows = self._count_finished(journal) if journal is not None else 0
+        self._fewest_rows = self._count_finished()
 
-    def _count_finished(self, journal: Journal) -> int:
+    def _count_finished(self) -> int:
         """Count the rows of the finished output that the run replaces: it must have as many.
 
         Raises:
             ConfigError: the output is of another job, or has more rows.
         """
-        output = self.files.output
-        if self.settings.overwrite or not output.exists():
+        journal, output = self.journal, self.files.output
+        if journal is None or self.settings.overwrite or not output.exists():
             return 0
         noted = journal.get_note(job_note(self.settings.output or ""))
         if noted is None:
@@ -265,7 +247,7 @@ class Run:
 
     def _remarks(self) -> Iterator[str]:
         if self.stats.cached:
-            model = f" (model {self._assumed_model})" if self._assumed_model is not None else ""
+            model = f" (model {self.assumed_model})" if self.assumed_model is not None else ""
             yield f"{self.stats.cached} from the journal{model}"
         if (budget := self.budget) is not None:
             yield f"spent {budget.spent:.4g}"

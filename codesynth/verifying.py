@@ -35,7 +35,7 @@ def verify(settings: VerifySettings) -> int:
         # The journal keeps no verdicts, because they cost nothing: only what the output is made of.
         journal = open_journal(settings, files, files.journal_path, stack)
         serving = SandboxServing(sandbox, settings.concurrency)
-        run = Run(settings, _prepare(settings), files, journal)
+        run = Run(settings=settings, spec=_prepare(settings), files=files, journal=journal)
         run.say("--unsafe: the code runs without a sandbox, with your rights", settings.unsafe)
         return run.execute(serving)
 

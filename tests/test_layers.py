@@ -20,7 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     | {"notes", "serving", "serving.limits"},
     "ray_data": {"asking", "commands", "pipeline", "settings", "journal"},
     "notes": {"journal", "serving.limits"},
-    "commands": {"run", "settings", "operators", "filters", "pipeline", "journal", "storage"},
+    "commands": {"run", "settings", "operators", "filters", "journal", "storage"},
     "settings": {"options", "readers"},
     "local_settings": {"settings", "options", "readers"},
     "options": set(),

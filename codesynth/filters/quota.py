@@ -22,14 +22,20 @@ class Quota:
     more rows under way than are still wanted, so concurrency does not change which rows are
     accepted. The feeder's thread pulls numbers, the caller's thread brings rows.
 
-    Attributes:
+    Args:
         filters: the filters that it asks.
+
+    Attributes:
         exhausted: it has given up, because hardly any of the last rows was accepted.
     """
 
-    def __init__(self, wanted: int, samples: int = 1) -> None:
-        self.wanted, self._samples = wanted, samples
-        self.filters: Sequence[ContaminationFilter | NoveltyFilter] = ()
+    def __init__(
+        self,
+        wanted: int,
+        samples: int = 1,
+        filters: Sequence[ContaminationFilter | NoveltyFilter] = (),
+    ) -> None:
+        self.wanted, self._samples, self._filters = wanted, samples, filters
         self.accepted = self._under_way = self._bad = 0
         self.exhausted = False
         self._last: deque[bool] = deque(maxlen=_LAST)
@@ -57,7 +63,7 @@ class Quota:
 
     def reject(self, row: Row) -> Failure | None:
         """Ask the filters, and count whether all accept the row."""
-        reasons = (each.reject(row) for each in self.filters)
+        reasons = (each.reject(row) for each in self._filters)
         reason = next((reason for reason in reasons if reason is not None), None)
         self._note(accepted=reason is None)
         return reason

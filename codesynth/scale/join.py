@@ -21,19 +21,13 @@ _FAILURES = ".failures.jsonl"
 
 
 class FinishedPart(NamedTuple):
-    """The output of one part of a job, with what its journal knows of it.
-
-    Attributes:
-        number, of: as in ``--shard``.
-        job: what all requests have in common; see ``CommandSpec.identity``.
-        rows: what the run has stored about its rows; see ``Run._note_job``.
-    """
+    """The output of one part of a job, with what its journal knows of it."""
 
     path: str
-    number: int
+    number: int  # this and the next as in ``--shard``
     of: int
-    job: dict[str, Any]
-    rows: dict[str, Any]
+    job: dict[str, Any]  # what all requests have in common; see ``CommandSpec``
+    rows: dict[str, Any]  # what the run has stored about its rows; see ``Run._note_job``
 
 
 def join(settings: JoinSettings) -> int:

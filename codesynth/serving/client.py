@@ -102,17 +102,15 @@ class APILLMServing:
             self._model = self._discover()
         return self._model
 
-    @property
     def load(self) -> tuple[int, int] | None:
-        """Requests in flight, and how many may be; None before the first request."""
+        """Count the requests in flight, and how many may be; None before the first request."""
         if self._thread is None:
             return None
         status = self._thread.admission.status
         return status.in_flight, status.limit
 
-    @property
-    def state(self) -> str:
-        """Words for the bar: how many requests are in flight, and the error if none succeeds."""
+    def status(self) -> str:
+        """Say for the bar how many requests are in flight, and the error if none succeeds."""
         if self._thread is None:
             return ""
         status = self._thread.admission.status
