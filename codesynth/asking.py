@@ -17,7 +17,7 @@ from codesynth.estimate import Estimate, is_spread
 from codesynth.journal import BatchLog, Journal, JournaledServing, open_to_read
 from codesynth.models import Endpoint, Request, Stats
 from codesynth.pipeline import Stop
-from codesynth.process import EXIT_FAILED_ROWS, EXIT_OK, stop_on_signal
+from codesynth.process import EXIT_FAILED_ROWS, EXIT_OK
 from codesynth.progress import Progress
 from codesynth.run import Run, open_journal
 from codesynth.serving import LLMServing
@@ -241,7 +241,7 @@ def _estimate(run: Run, serving: LLMServing, settings: AskSettings) -> int:
         stop,
         lambda number: is_spread(number, count, total),
     )
-    with run.progress, stop_on_signal(stop):
+    with run.running():
         answers = pipeline.responses(serving.generate(requests), stop, run.progress.tick)
         for response in filter(None, answers):
             estimate.note(response)

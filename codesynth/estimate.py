@@ -44,22 +44,18 @@ class Estimate:
         usages = self._usages
         if not usages:
             return ["no answer says how many tokens it used: nothing can be estimated"]
-        prompts = [each.prompt_tokens for each in usages]
-        answers = [each.completion_tokens for each in usages]
-        reasoning = [each.reasoning_tokens for each in usages]
-        lines = [f"for {self.total:,} rows, estimated from {len(usages)} answers:"]
-        lines += self._line("prompt tokens", prompts, _count)
-        lines += self._line("completion tokens", answers, _count)
-        lines += self._line("  of them reasoning", reasoning, _count)
-        if self._seconds:
-            # The time of all rows is in proportion to that of these; so is its range.
-            passed, summed = self.clock() - self._started, sum(self._seconds)
-            shares = [seconds * passed / summed for seconds in self._seconds] if summed else []
-            lines += self._line("time at this rate", shares, duration)
-        if self.price is not None:
-            cost = [self.price.of(usage) for usage in usages]
-            lines += self._line("money", cost, _money)
-        return lines
+        # The time of all rows is in proportion to that of these; so is its range.
+        passed, summed = self.clock() - self._started, sum(self._seconds)
+        times = [seconds * passed / summed for seconds in self._seconds] if summed else []
+        costs = [self.price.of(usage) for usage in usages] if self.price is not None else []
+        return [
+            f"for {self.total:,} rows, estimated from {len(usages)} answers:",
+            *self._line("prompt tokens", [each.prompt_tokens for each in usages], _count),
+            *self._line("completion tokens", [each.completion_tokens for each in usages], _count),
+            *self._line("  of them reasoning", [each.reasoning_tokens for each in usages], _count),
+            *self._line("time at this rate", times, duration),
+            *self._line("money", costs, _money),
+        ]
 
     def _line(
         self, name: str, values: Sequence[float], word: Callable[[float], str]

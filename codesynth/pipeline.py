@@ -29,15 +29,12 @@ class Task(Protocol):
 
     def ask(self, record: Record) -> Question | Failure:
         """Say what to ask for a row, or why it cannot be asked."""
-        ...
 
     def columns(self, response: Response) -> dict[str, Any] | Failure:
         """Read the new columns from a response that has no error, or say why there are none."""
-        ...
 
     def subject(self, record: Record, columns: dict[str, Any]) -> str:
         """Choose the text that the filters look at."""
-        ...
 
 
 class RowFilter(Protocol):
@@ -45,11 +42,9 @@ class RowFilter(Protocol):
 
     def reject(self, row: Row) -> Failure | None:
         """Say why a row is not wanted; None accepts it. Its kind is one of ``REJECTIONS``."""
-        ...
 
     def note_failed(self) -> None:
         """Take note that a row failed before it could be looked at."""
-        ...
 
 
 class RowWindow(Protocol):
@@ -57,11 +52,9 @@ class RowWindow(Protocol):
 
     def put(self, row: Row) -> Iterable[tuple[Row, Failure | None]]:
         """Take a row in its turn; return the decided rows, each with the reason of a rejection."""
-        ...
 
     def rest(self) -> Iterable[tuple[Row, Failure | None]]:
         """Return the rows that are left, at the end of the run."""
-        ...
 
 
 @dataclass
@@ -257,7 +250,10 @@ class _Lines:
 
     def _decide(self, rows: Iterable[Row]) -> None:
         for row in rows:
-            for each, reason in self.window.put(row) if self.window is not None else ((row, None),):
+            if self.window is None:
+                self._write(row, None)
+                continue
+            for each, reason in self.window.put(row):
                 self._write(each, reason)
 
     def _write(self, row: Row, reason: Failure | None) -> None:

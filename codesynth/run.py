@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,13 +20,7 @@ from codesynth.journal import Journal
 from codesynth.models import Record, Stats
 from codesynth.notes import Load, RunNotes, fates_note, job_note
 from codesynth.pipeline import RowFilter, RowWindow, Stop, Task
-from codesynth.process import (
-    DRAIN_SECONDS,
-    EXIT_FAILED_ROWS,
-    EXIT_LIMIT,
-    EXIT_OK,
-    stop_on_signal,
-)
+from codesynth.process import EXIT_FAILED_ROWS, EXIT_LIMIT, EXIT_OK
 from codesynth.progress import Progress
 from codesynth.serving import LLMServing
 from codesynth.serving.limits import Budget
@@ -31,6 +28,10 @@ from codesynth.settings import RowSettings
 from codesynth.storage import Files, pack_fates
 
 _LOOK_SECONDS = 1.0
+_DRAIN_SECONDS = 3.0
+"""After a signal, requests in flight have this long to be answered: they are paid for."""
+_EXIT_SECONDS = 4.5
+"""After a signal, a run ends after this time in any case."""
 _FIX = "Choose another -o, or replace it with --overwrite"
 
 
@@ -147,6 +148,36 @@ class Run:
         if count and not self.settings.quiet:
             self.progress.say(text)
 
+    @contextlib.contextmanager
+    def running(self, exit_after: float = _EXIT_SECONDS) -> Iterator[None]:
+        """Draw the bar, and stop the run when a signal comes.
+
+        A second signal ends the process at once; it ends in any case ``exit_after`` seconds after
+        the first one. A signal that was ignored from the start (SIGHUP under nohup, SIGINT in the
+        background) stays ignored.
+        """
+
+        def on_signal(number: int, _: object) -> None:
+            if self.stop.signal is not None:
+                os._exit(128 + number)
+            self.stop.signal = number
+            self.stop.trigger(_DRAIN_SECONDS)
+            watchdog = threading.Timer(exit_after, os._exit, (128 + number,))
+            watchdog.daemon = True
+            watchdog.start()
+
+        with self.progress:
+            before = {
+                number: signal.signal(number, on_signal)
+                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+                if signal.getsignal(number) is not signal.SIG_IGN
+            }
+            try:
+                yield
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+
     def execute(self, serving: LLMServing) -> int:
         """Send the rows through ``serving`` and finish the output; return the exit code."""
         spec, settings = self.spec, self.settings
@@ -154,7 +185,7 @@ class Run:
         if self.journal is not None:
             self.total()  # counted now: later there may be too many open files to do it
         try:
-            with self.progress, stop_on_signal(self.stop):
+            with self.running():
                 pipeline.run(
                     spec.records,
                     spec.task,
@@ -184,7 +215,7 @@ class Run:
     @property
     def _drain_grace(self) -> float | None:
         """Seconds to wait for answers if rows cannot be written: only a journal can keep them."""
-        return DRAIN_SECONDS if self.journal is not None else None
+        return _DRAIN_SECONDS if self.journal is not None else None
 
     def tick(self) -> None:
         """Draw the bar, write the figures, and stop the run at its limits."""

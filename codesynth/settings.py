@@ -196,7 +196,6 @@ class AskSettings(
         --log-json PATH      Append one JSON line per second to this file: rows, failures, tokens,
                              cost.
     """
-    output_key: str = ""
     reasoning_key: str | None = None
     answer_key: str | None = None
     messages_key: str | None = None

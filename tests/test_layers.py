@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "local_settings": {"settings", "options", "readers"},
     "options": set(),
     "readers": {"operators", "verify"},
-    "process": {"pipeline"},
+    "process": set(),
     "progress": set(),
     "pipeline": {"serving", "storage", "journal"},
     "operators": {"operators", "storage"},

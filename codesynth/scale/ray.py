@@ -19,7 +19,7 @@ from codesynth.codec import loads
 from codesynth.errors import CodesynthError, ConfigError, JournalError, RunError
 from codesynth.journal import Journal, open_to_read
 from codesynth.notes import FIGURES
-from codesynth.process import EXIT_FAILED_ROWS, EXIT_LIMIT, EXIT_OK, stop_on_signal
+from codesynth.process import EXIT_FAILED_ROWS, EXIT_LIMIT, EXIT_OK
 from codesynth.ray_data import when_free
 from codesynth.run import Run
 from codesynth.scale.join import in_order, merge, read_part
@@ -48,7 +48,7 @@ def ask_in_parts(settings: AskSettings) -> int:
         at_once = min(count, slots, settings.concurrency or slots) if limited else count
         parts = divide(settings, at_once, _other_journals(whole, settings))
         whole.say(f"{len(parts)} parts, {min(at_once, slots)} at a time")
-        with whole.progress, stop_on_signal(whole.stop, _EXIT_SECONDS):
+        with whole.running(_EXIT_SECONDS):
             complete = _ask(ray, whole, parts, at_once)
         if complete == len(parts):
             finished = in_order(read_part(str(part.output)) for part in parts)
@@ -131,28 +131,22 @@ def divide(settings: AskSettings, at_once: int, also: Iterable[str]) -> Sequence
         log_json=None,
         quiet=True,
     )
-    outputs = _outputs(settings)
-    return [common.replace(shard=(i, count), output=out) for i, out in enumerate(outputs)]
+    out = str(Path(settings.output or "").absolute())
+    outputs = [sibling_path(out, f".{i}-of-{count}.jsonl") for i in range(count)]
+    return [common.replace(shard=(i, count), output=path) for i, path in enumerate(outputs)]
 
 
 def _absolute(paths: Iterable[str]) -> list[str]:
     return [str(Path(path).absolute()) for path in paths]
 
 
-def _outputs(settings: AskSettings) -> list[str]:
-    """Name the outputs of the parts."""
-    out, count = str(Path(settings.output or "").absolute()), settings.ray or 1
-    return [sibling_path(out, f".{i}-of-{count}.jsonl") for i in range(count)]
-
-
 def _other_journals(whole: Run, settings: AskSettings) -> list[str]:
     """Find the journals of other divisions of the job, and of the undivided one."""
-    pattern = escape(str(Path(settings.output or "").absolute().with_suffix("")))
-    found = set(glob(pattern + ".*-of-*.journal"))  # noqa: PTH207 - Path.glob takes no absolute one
-    found -= {sibling_path(path, ".journal") for path in _outputs(settings)}
+    stem = escape(str(Path(settings.output or "").absolute().with_suffix("")))
+    found = glob(f"{stem}.*-of-*.journal")  # noqa: PTH207 - Path.glob takes no absolute pattern
     if whole.journal is not None and whole.journal.answers:
-        found.add(whole.journal.path)
-    return sorted(found)
+        found.append(whole.journal.path)
+    return sorted(path for path in found if not path.endswith(f"-of-{settings.ray}.journal"))
 
 
 def run_part(
