@@ -150,7 +150,7 @@ class Run:
 
     @contextlib.contextmanager
     def running(self, exit_after: float = _EXIT_SECONDS) -> Iterator[None]:
-        """Draw the bar, and stop the run when a signal comes.
+        """Draw the bar, and stop the run when a signal comes; ``pipeline.responses`` sees that.
 
         A second signal ends the process at once; it ends in any case ``exit_after`` seconds after
         the first one. A signal that was ignored from the start (SIGHUP under nohup, SIGINT in the

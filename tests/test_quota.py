@@ -56,7 +56,8 @@ def test_no_more_rows_are_under_way_than_are_wanted() -> None:
 
 
 def test_it_counts_what_the_other_filters_accept() -> None:
-    quota = Quota(2, filters=[NoveltyFilter(None, ["a"]), NoveltyFilter(None)])
+    quota = Quota(2)
+    quota.filters = [NoveltyFilter(None, ["a"]), NoveltyFilter(None)]
     numbers = quota.numbers()
     assert pull(numbers, 2) == [0, 1]
     rejected = quota.reject(row("A"))

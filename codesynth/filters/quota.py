@@ -35,7 +35,7 @@ class Quota:
         samples: int = 1,
         filters: Sequence[ContaminationFilter | NoveltyFilter] = (),
     ) -> None:
-        self.wanted, self._samples, self._filters = wanted, samples, filters
+        self.wanted, self._samples, self.filters = wanted, samples, filters
         self.accepted = self._under_way = self._bad = 0
         self.exhausted = False
         self._last: deque[bool] = deque(maxlen=_LAST)
@@ -63,7 +63,7 @@ class Quota:
 
     def reject(self, row: Row) -> Failure | None:
         """Ask the filters, and count whether all accept the row."""
-        reasons = (each.reject(row) for each in self._filters)
+        reasons = (each.reject(row) for each in self.filters)
         reason = next((reason for reason in reasons if reason is not None), None)
         self._note(accepted=reason is None)
         return reason
