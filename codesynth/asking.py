@@ -257,7 +257,7 @@ def _dry_run(settings: AskSettings) -> int:
     check_inputs(settings.inputs)
     spec, stats, failed = prepare(settings, partial(_find_model, settings)), Stats(), 0
     with Files(None, settings.failures) as files:
-        files.reject_shared_paths(settings.inputs, None)
+        files.reject_shared_paths(settings.inputs)
         files.start()
         chosen = settings.is_mine
         for item in pipeline.make_requests(spec.records, spec.task, stats, Stop(), chosen):

@@ -72,8 +72,7 @@ def prepare(
 def _choose_operator(settings: AskSettings, dropped: Counter[str]) -> tuple[Operator, Template]:
     """Make the operator of a command that asks for each input row.
 
-    Args:
-        dropped: gets the number of tests that were dropped from answers, by reason.
+    It counts in ``dropped`` why tests were dropped from answers.
     """
     match settings:
         case CodeSettings():
@@ -149,11 +148,7 @@ def _make_quota(
 
 
 def _example_parts(pool: Pool, settings: InstructionsSettings) -> Sequence[tuple[range, int]]:
-    """Say how many examples a prompt takes from which part of the pool.
-
-    Raises:
-        ConfigError: the pool is too small; the message names its first unusable row.
-    """
+    """Say how many examples a prompt takes from which part of the pool; check that it has them."""
     people, generated = pool.human, len(pool) - pool.human
     bad = next(pool.bad_records(), None)
     first = ""

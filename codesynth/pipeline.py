@@ -190,7 +190,7 @@ def run(
         ordered: write rows in the order of the records; early rows wait, if many then on disk.
         drain_grace: if a row cannot be written, seconds to wait for requests in flight, so that
             a journal in ``serving`` keeps their answers; None does not wait.
-        tick: called ten times a second.
+        tick: see ``responses``.
 
     Raises:
         EndpointError: no request can succeed; what was answered is written first.

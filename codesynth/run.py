@@ -119,11 +119,7 @@ class Run:
         self._fewest_rows = self._count_finished()
 
     def _count_finished(self) -> int:
-        """Count the rows of the finished output that the run replaces: it must have as many.
-
-        Raises:
-            ConfigError: the output is of another job, or has more rows.
-        """
+        """Count the rows of the finished output that the run replaces: it must have as many."""
         journal, output = self.journal, self.files.output
         if journal is None or self.settings.overwrite or not output.exists():
             return 0

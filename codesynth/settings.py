@@ -259,16 +259,7 @@ class InstructionsSettings(AskSettings, command="gen-instructions"):
     accepted: int | None = option(least=1, excludes="--unordered --ray --batch --estimate")
 
 
-class InstructionSettings(AskSettings, heading=_FILES):
-    """Options of the commands that read one instruction per row."""
-
-    usage = """
-        --input-key KEY  Column to read. Default: instruction, else generated_instruction.
-    """
-    input_key: str | None = None
-
-
-class CodeSettings(InstructionSettings, command="gen-code"):
+class CodeSettings(AskSettings, command="gen-code"):
     """Ask for the code that each row's instruction describes.
 
     Examples:
@@ -278,15 +269,17 @@ class CodeSettings(InstructionSettings, command="gen-code"):
     """
 
     usage = """
+        --input-key KEY   Column to read. Default: instruction, else generated_instruction.
         --output-key KEY  Column to write.
         --language NAME   Language of the code. Default: Python if the instruction names it, else
                           the first that a code block of the answer names.
     """
+    input_key: str | None = None
     output_key: str = "generated_code"
     language: str | None = option(read=readers.language, complete=readers.language_names)
 
 
-class TestsSettings(InstructionSettings, command="gen-tests"):
+class TestsSettings(AskSettings, command="gen-tests"):
     """Ask for tests of the code that each row's instruction describes, before there is any code.
 
     Examples:
@@ -297,9 +290,11 @@ class TestsSettings(InstructionSettings, command="gen-tests"):
     __test__ = False  # its name makes pytest take it for tests
 
     usage = """
+        --input-key KEY   Column to read. Default: instruction, else generated_instruction.
         --output-key KEY  Column to write.
         --num-tests K     Tests to ask for, per row.
     """
+    input_key: str | None = None
     output_key: str = "generated_tests"
     num_tests: int = option(8, least=1)
 
