@@ -29,20 +29,20 @@ if TYPE_CHECKING:
     from codesynth.storage import JSONLStorage
 
 _HOMES = {
-    "codesynth.journal": ("Journal", "JournaledServing"),
-    "codesynth.models": ("Endpoint", "SamplingParams"),
-    "codesynth.operators.dataflow": (
-        "CodeCodeToInstructionGenerator",
-        "CodeEnhancementInstructionGenerator",
-        "CodeInstructionGenerator",
-        "CodeInstructionToCodeGenerator",
-        "PromptedGenerator",
-    ),
-    "codesynth.ray_data": ("BatchCommand",),
-    "codesynth.serving.client": ("APILLMServing",),
-    "codesynth.serving.offline": ("PracticeEndpoint",),
-    "codesynth.settings": ("CodeSettings",),
-    "codesynth.storage": ("JSONLStorage",),
+    "APILLMServing": "codesynth.serving.client",
+    "BatchCommand": "codesynth.ray_data",
+    "CodeSettings": "codesynth.settings",
+    "CodeCodeToInstructionGenerator": "codesynth.operators.dataflow",
+    "CodeEnhancementInstructionGenerator": "codesynth.operators.dataflow",
+    "CodeInstructionGenerator": "codesynth.operators.dataflow",
+    "CodeInstructionToCodeGenerator": "codesynth.operators.dataflow",
+    "Endpoint": "codesynth.models",
+    "JSONLStorage": "codesynth.storage",
+    "Journal": "codesynth.journal",
+    "JournaledServing": "codesynth.journal",
+    "PracticeEndpoint": "codesynth.serving.offline",
+    "PromptedGenerator": "codesynth.operators.dataflow",
+    "SamplingParams": "codesynth.models",
 }
 
 __all__ = [
@@ -68,10 +68,9 @@ def __getattr__(name: str) -> object:
     """Load a public name when it is first used: the command line starts without most of them."""
     from importlib import import_module
 
-    for home, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(home), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:
