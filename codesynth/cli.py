@@ -29,7 +29,7 @@ _MODULES = {
     "status": "codesynth.scale.status",
     "join": "codesynth.scale.join",
 }
-"""Where the functions of the commands are that ask no model; each has the name of its command."""
+"""The module of each command that asks no model; the function in it has the command's name."""
 _CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 
@@ -37,8 +37,8 @@ def run_command_line(name: str = "") -> None:
     """Run the command of this process's arguments, and exit.
 
     Args:
-        name: the one command to make. All are made, which takes longer, if there is none of this
-            name: to say so, or to complete the name in a shell.
+        name: the command; only its options are prepared. If there is no such command, all are
+            prepared, which takes longer: for the error message, or to complete the name.
     """
     app = typer.Typer(
         cls=TyperGroup,
@@ -115,8 +115,8 @@ def _exit_code(settings: Settings) -> int:
         ):
             return _run(settings)
     except CodesynthError as exc:
-        # Cron runs the command until the batches are done: it need not say each time that they
-        # are open.
+        # With --no-wait -q, cron runs the command until the batches are done. It would send a mail
+        # each time.
         is_silent = isinstance(exc, LimitReached) and asks and asks.no_wait and asks.quiet
         if not is_silent:
             complain(str(exc), settings.command)
@@ -146,7 +146,7 @@ def complain(text: str, command: str = "") -> None:
     """Print on one line why the command ends; the text may quote a row.
 
     Args:
-        command: left out if it is none, such as ``--version``.
+        command: what the line begins with, if it is the name of a command.
     """
     name = f"codesynth {command}" if command in command_settings.COMMANDS else "codesynth"
     with contextlib.suppress(OSError):  # stderr may be closed or full; the exit code is left

@@ -1,4 +1,4 @@
-"""Standard streams of the process, and a clean stop when a signal comes."""
+"""Exit codes and standard streams of the process, and a clean stop when a signal comes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def stop_on_signal(stop: Stop, exit_after: float = EXIT_SECONDS) -> AbstractCont
 
     ``exit_after`` seconds after the first one, the process ends in any case.
 
-    A signal that was ignored from the start (SIGHUP under nohup, SIGINT in the background) stays
+    ``pipeline.responses`` sees the trigger and drains the serving's stream; the last stream that
+    ends closes the connections (``LoopThread.leave`` in serving/online.py). A signal that was
+    ignored from the start (SIGHUP under nohup, SIGINT in the background) stays
     ignored.
     """
     import contextlib

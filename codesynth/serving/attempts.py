@@ -190,7 +190,7 @@ class Asker:
         if outcome.answer is not None:
             usage, size = outcome.answer.usage, len(outcome.body)
             return AttemptResult("answered", usage=usage, answer_bytes=size)
-        kind, after = outcome.load, outcome.retry_after
+        kind, after = outcome.result, outcome.retry_after
         is_last = not outcome.retry or asked.counted > self._max_retries
         if outcome.quota or (outcome.denied and is_last and kind != "hopeless"):
             kind = "denied"

@@ -47,7 +47,7 @@ SANDBOX_FIX = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxSettings:
-    """How rows are run.
+    """How rows are run; ``inside/server.py`` enforces the limits of time and memory.
 
     Attributes:
         python: the interpreter, 3.9 or newer.
