@@ -110,9 +110,7 @@ def _exit_code(settings: Settings) -> int:
     """Run a command; return its exit code, and print an error on one line."""
     asks = settings if isinstance(settings, command_settings.AskSettings) else None
     try:
-        with (
-            _log_to_stderr(settings.command) if asks and asks.verbose else contextlib.nullcontext()
-        ):
+        with _log_to_stderr(asks) if asks else contextlib.nullcontext():
             return _run(settings)
     except CodesynthError as exc:
         # With --no-wait -q, cron runs the command until the batches are done. It would send a mail
@@ -154,14 +152,15 @@ def complain(text: str, command: str = "") -> None:
 
 
 @contextlib.contextmanager
-def _log_to_stderr(command: str) -> Iterator[None]:
+def _log_to_stderr(settings: command_settings.AskSettings) -> Iterator[None]:
+    """Print warnings; with ``--verbose`` also retries and changes of the concurrency."""
     import logging
 
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter(f"codesynth {command}: %(message)s"))
+    handler.setFormatter(logging.Formatter(f"codesynth {settings.command}: %(message)s"))
     logger = logging.getLogger("codesynth")
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.INFO if settings.verbose else logging.WARNING)
     try:
         yield
     finally:

@@ -212,7 +212,7 @@ class Admission:
         if reserved is None and self._budget.is_idle:
             raise LimitReached(
                 f"--max-cost {self._budget.limit:g}: {self._budget.spent:.4g} are spent, and the "
-                "next request could cost more than what is left"
+                "next request could cost more than what is left. Run again with a higher one"
             )
         return reserved
 
