@@ -207,7 +207,7 @@ def run(
         EndpointError: no request can succeed; what was answered is written first.
         RunError: a row was lost or written twice.
     """
-    lines = _Lines(files, stats, window, filters, Reorder() if ordered else None)
+    writer = _RowWriter(files, stats, window, filters, Reorder() if ordered else None)
     filtered = bool(filters) or window is not None
     requests = make_requests(records, task, stats, stop, chosen)
     stream = responses(serving.generate(requests), stop, tick)
@@ -220,18 +220,18 @@ def run(
             row = make_row(response, task, filtered=filtered)
             if row.failure is not None:
                 stats.note_failure(response.request.record, row.failure)
-            lines.put(response.request.position, row)
+            writer.put(response.request.position, row)
     except (OutputError, BrokenPipeError):
         if drain_grace is not None:
             stop.trigger(drain_grace)
             deque(stream, maxlen=0)
         raise
     except RunError:
-        lines.put_rest()
+        writer.put_rest()
         raise
     finally:
         stream.close()
-    lines.put_rest()
+    writer.put_rest()
     if stats.pending and not stop.triggered:
         raise RunError(
             f"{stats.rows} rows in, but {stats.ok} ok, {stats.rejected} rejected and "
@@ -239,7 +239,7 @@ def run(
         )
 
 
-class _Lines:
+class _RowWriter:
     """Puts rows in order, asks the window and the filters, and writes the rows to the files."""
 
     def __init__(
