@@ -27,7 +27,7 @@ TICK_SECONDS = 0.1
 class Task(Protocol):
     """What a command asks about a row, and how it reads the response. It does no I/O."""
 
-    def ask(self, record: Record) -> Question | Failure:
+    def make_question(self, record: Record) -> Question | Failure:
         """Say what to ask for a row, or why it cannot be asked."""
         ...
 
@@ -102,7 +102,7 @@ def make_requests(
     for number, record in enumerate(records):
         if stop.triggered:
             return
-        question = record.error or task.ask(record)
+        question = record.error or task.make_question(record)
         key = b""
         if isinstance(question, Question):
             key = blake2b(question.identity, digest_size=16).digest()

@@ -31,7 +31,7 @@ class AttemptResult:
     """What an attempt brought.
 
     Attributes:
-        kind: ``answered``; ``overload`` (429); ``busy`` (503, 529, no more files); ``down``
+        kind: ``answered``; ``overload`` (429); ``busy`` (503, 529, too many open files); ``down``
             (other 5xx, a broken connection); ``unreachable`` (no connection was made);
             ``timeout``; ``denied`` (the key, the model or the path is refused); ``hopeless``
             (unknown host, untrusted certificate; after an answer it counts as
