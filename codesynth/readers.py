@@ -92,7 +92,8 @@ def text_or_file(text: str) -> str:
     try:
         return Path(text[1:]).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as exc:
-        raise ValueError(f"cannot be read: {getattr(exc, 'strerror', exc)}") from exc
+        why = getattr(exc, "strerror", exc)
+        raise ValueError(f"cannot be read from {text[1:]}: {why}") from exc
 
 
 def field(text: str) -> tuple[str, str]:
