@@ -27,7 +27,7 @@ TICK_SECONDS = 0.1
 class Task(Protocol):
     """What a command asks about a row, and how it reads the response. It does no I/O."""
 
-    def make_question(self, record: Record) -> Question | Failure:
+    def ask(self, record: Record) -> Question | Failure:
         """Say what to ask for a row, or why it cannot be asked."""
         ...
 
@@ -102,7 +102,7 @@ def make_requests(
     for number, record in enumerate(records):
         if stop.triggered:
             return
-        question = record.error or task.make_question(record)
+        question = record.error or task.ask(record)
         key = b""
         if isinstance(question, Question):
             key = blake2b(question.identity, digest_size=16).digest()
@@ -207,7 +207,7 @@ def run(
         EndpointError: no request can succeed; what was answered is written first.
         RunError: a row was lost or written twice.
     """
-    writer = _RowWriter(files, stats, window, filters, Reorder() if ordered else None)
+    lines = _Lines(files, stats, window, filters, Reorder() if ordered else None)
     filtered = bool(filters) or window is not None
     requests = make_requests(records, task, stats, stop, chosen)
     stream = responses(serving.generate(requests), stop, tick)
@@ -220,18 +220,18 @@ def run(
             row = make_row(response, task, filtered=filtered)
             if row.failure is not None:
                 stats.note_failure(response.request.record, row.failure)
-            writer.put(response.request.position, row)
+            lines.put(response.request.position, row)
     except (OutputError, BrokenPipeError):
         if drain_grace is not None:
             stop.trigger(drain_grace)
             deque(stream, maxlen=0)
         raise
     except RunError:
-        writer.put_rest()
+        lines.put_rest()
         raise
     finally:
         stream.close()
-    writer.put_rest()
+    lines.put_rest()
     if stats.pending and not stop.triggered:
         raise RunError(
             f"{stats.rows} rows in, but {stats.ok} ok, {stats.rejected} rejected and "
@@ -239,7 +239,7 @@ def run(
         )
 
 
-class _RowWriter:
+class _Lines:
     """Puts rows in order, asks the window and the filters, and writes the rows to the files."""
 
     def __init__(

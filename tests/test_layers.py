@@ -17,6 +17,7 @@ ALLOWED: dict[str, set[str]] = {
     "verifying": {"run", "settings", "filters", "storage", "verify"},
     "run": {"settings", "pipeline", "process", "progress", "journal", "storage"}
     | {"notes", "serving", "serving.limits"},
+    "ray_data": {"asking", "commands", "pipeline", "settings", "journal"},
     "notes": {"journal"},
     "commands": {"settings", "operators", "filters", "pipeline", "storage"},
     "settings": {"options", "readers"},
@@ -47,7 +48,7 @@ ALLOWED: dict[str, set[str]] = {
     "storage": {"storage"},
     "estimate": {"progress"},
     "scale": {"scale", "journal", "storage", "settings", "process", "progress", "run", "commands"}
-    | {"asking", "notes", "pipeline"},
+    | {"asking", "notes", "ray_data"},
     "report": {"report", "filters", "journal", "storage", "settings"},
 }
 """The rooms that each room may import, beside what all may."""

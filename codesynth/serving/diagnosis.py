@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from codesynth.errors import ConfigError, EndpointError, one_line
 from codesynth.serving.answers import read_json
 from codesynth.serving.http import EndpointClient, NoReply, Reply
-from codesynth.serving.outcomes import Outcome, read_no_reply, read_outcome
+from codesynth.serving.outcomes import Outcome, read_outcome
 
 _UNLISTED = frozenset({404, 405, 501})
 """Statuses of endpoints that do not list models at all."""
@@ -54,7 +54,7 @@ async def _list_models(endpoint: EndpointClient, timeout: float, max_retries: in
             reply = await endpoint.request("GET", "/models", b"", timeout=timeout)
         except NoReply as exc:
             if not retries_left or exc.cause == "hopeless":
-                raise explain(endpoint, read_no_reply(exc)) from exc
+                raise EndpointError(exc.message) from exc
         else:
             is_busy = reply.status >= 500 or reply.status == 429
             if not (retries_left and is_busy) or _read(endpoint, reply).quota:
