@@ -46,7 +46,7 @@ _MODULES = {
     "status": "codesynth.scale.status",
     "join": "codesynth.scale.join",
 }
-"""Where the functions of the commands are that ask no model; each has the name of its command."""
+"""The module of each command that asks no model; the function in it has the command's name."""
 _CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 
@@ -54,8 +54,8 @@ def run_command_line(name: str = "") -> None:
     """Run the command of this process's arguments, and exit.
 
     Args:
-        name: the one command to make. All are made, which takes longer, if there is none of this
-            name: to say so, or to complete the name in a shell.
+        name: the command; only its options are prepared. If there is no such command, all are
+            prepared, which takes longer: for the error message, or to complete the name.
     """
     app = typer.Typer(
         cls=TyperGroup,
@@ -127,13 +127,11 @@ def _exit_code(settings: Settings) -> int:
     """Run a command; return its exit code, and print an error on one line."""
     asks = settings if isinstance(settings, AskSettings) else None
     try:
-        with (
-            _log_to_stderr(settings.command) if asks and asks.verbose else contextlib.nullcontext()
-        ):
+        with _log_to_stderr(asks) if asks else contextlib.nullcontext():
             return _run(settings)
     except CodesynthError as exc:
-        # Cron runs the command until the batches are done: it need not say each time that they
-        # are open.
+        # With --no-wait -q, cron runs the command until the batches are done. It would send a mail
+        # each time.
         is_silent = isinstance(exc, LimitReached) and asks and asks.no_wait and asks.quiet
         if not is_silent:
             complain(str(exc), settings.command)
@@ -163,7 +161,7 @@ def complain(text: str, command: str = "") -> None:
     """Print on one line why the command ends; the text may quote a row.
 
     Args:
-        command: left out if it is none, such as ``--version``.
+        command: what the line begins with, if it is the name of a command.
     """
     name = f"codesynth {command}" if command in COMMANDS else "codesynth"
     with contextlib.suppress(OSError):  # stderr may be closed or full; the exit code is left
@@ -171,14 +169,15 @@ def complain(text: str, command: str = "") -> None:
 
 
 @contextlib.contextmanager
-def _log_to_stderr(command: str) -> Iterator[None]:
+def _log_to_stderr(settings: command_settings.AskSettings) -> Iterator[None]:
+    """Print warnings; with ``--verbose`` also retries and changes of the concurrency."""
     import logging
 
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter(f"codesynth {command}: %(message)s"))
+    handler.setFormatter(logging.Formatter(f"codesynth {settings.command}: %(message)s"))
     logger = logging.getLogger("codesynth")
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.INFO if settings.verbose else logging.WARNING)
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""How the text of an option becomes a value: each function returns it, or raises ValueError.
+"""Read the text of an option into a value: each function returns it, or raises ValueError.
 
 The last three list the values that a shell offers.
 """
@@ -92,7 +92,8 @@ def text_or_file(text: str) -> str:
     try:
         return Path(text[1:]).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as exc:
-        raise ValueError(f"cannot be read: {exc}") from exc
+        why = getattr(exc, "strerror", exc)
+        raise ValueError(f"cannot be read from {text[1:]}: {why}") from exc
 
 
 def field(text: str) -> tuple[str, str]:

@@ -158,7 +158,7 @@ def test_each_answer_is_in_one_pair_at_most() -> None:
         4: {"prompt": "a", "chosen": "code 4", "rejected": "code 5"},
     }
     assert found[0][1] == 'it is the "rejected" answer of a pair with line 1'
-    assert decide.first.startswith("line 8: no answer to pair with: no_tests")
+    assert decide.first.startswith("line 8: no answer is left to pair it with; result: no_tests")
 
 
 def test_pairs_by_agreement_take_the_best_group_where_no_answer_passes_everything() -> None:
@@ -207,7 +207,7 @@ def test_pairs_are_written_and_every_row_is_counted() -> None:
     )
     assert done.rows == [{"prompt": INSTRUCTION, "chosen": RIGHT, "rejected": WRONG}]
     assert "3 in: 1 ok, 2 rejected, 0 failed" in done.err
-    assert "first rejected: line 3: no answer to pair with: passed" in done.err
+    assert "first rejected: line 3: no answer is left to pair it with; result: passed" in done.err
 
 
 @pytest.mark.usefixtures("_sandboxed")

@@ -235,7 +235,7 @@ WRONG = {
     ("--wrong",): "No such option: --wrong",
     ("-t", "none"): 'no template "none". Known: code_instruction_generate, ',
     ("-t", "./none.txt"): "cannot read template ./none.txt: No such file",
-    ("--system-prompt", "@none"): "it cannot be read: ",
+    ("--system-prompt", "@none"): "it cannot be read from none: No such file",
     ("--base-url", "localhost:8000"): "localhost:8000 is not an http or https URL",
     ("--meta", "--output-key", "_codesynth"): 'two new columns would have the name "_codesynth"',
 }

@@ -45,7 +45,7 @@ def test_an_object_is_found_in_fences_and_prose_and_with_trailing_commas(answer:
         ('{"score": 4', "no JSON object"),
         ("{'score': 4, 'why': {\"score\": 5}}", "cannot be read"),
         ("{}", "is empty"),
-        ('{"score":' * 5000 + "1" + "}" * 5000, "nested too deeply"),
+        ('{"score":' * 100_000 + "1" + "}" * 100_000, "nested too deeply"),
     ],
 )
 def test_what_is_no_such_object_is_bad_json_with_a_reason(answer: str, words: str) -> None:

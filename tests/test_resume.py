@@ -221,7 +221,7 @@ def test_an_output_without_its_journal_is_refused(job: Job) -> None:
     job.out.write_text("precious\n")
     before = job.files()
     told = job.run(code=2).err
-    assert "out.jsonl exists, but its journal does not" in told
+    assert "out.jsonl exists, but this run has no journal of it" in told
     assert "--overwrite" in told
     assert job.files() == before
     assert job.asked() == ""
@@ -294,7 +294,7 @@ def test_an_emptied_journal_is_one_that_is_not_there(job: Job) -> None:
     job.asked()
     job.journal.write_bytes(b"")
     before = job.files()
-    assert "exists, but its journal does not" in job.run(code=2).err
+    assert "exists, but this run has no journal of it" in job.run(code=2).err
     assert (job.files(), job.asked()) == (before, "")
 
 

@@ -138,7 +138,11 @@ def test_a_special_file_is_written_as_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        *((".", "Is a directory"), ("none/out", "No such file"), ("rows/out", "Not a directory")),
+        *(
+            (".", "Is a directory"),
+            ("none/out", "its folder does not exist"),
+            ("rows/out", "Not a directory"),
+        ),
         ("loop", "Too many levels of symbolic links"),
     ],
 )

@@ -239,3 +239,10 @@ def test_a_bubblewrap_that_may_not_work_says_why_and_what_to_do(
 def test_python_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--python .*none: no Python interpreter of 3\.9"):
         SandboxServing(SandboxSettings(python=str(tmp_path / "none")), 1)
+
+
+def test_python_may_be_a_link_in_a_folder_that_the_sandbox_lacks(tmp_path: Path) -> None:
+    verify([])  # skips where no sandbox can be made
+    link = tmp_path / "python3"
+    link.symlink_to(Path(sys.executable).resolve())
+    SandboxServing(SandboxSettings(python=str(link)), 1)

@@ -256,7 +256,7 @@ class Pairs:
             failing = [len(each) < len(best or ()) for each in passed]
         for answer, status in zip(answers, statuses, strict=True):
             reason = f"{status}: {answer.verdict['message']}".removesuffix(": ")
-            answer.reject(f"no answer to pair with: {reason}")
+            answer.reject(f"no answer is left to pair it with; result: {reason}")
         lonely = [*answers]
         for good, bad in zip(compress(answers, passing), compress(answers, failing), strict=False):
             if self._pair(good, bad):

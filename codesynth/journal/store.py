@@ -26,7 +26,7 @@ _APPLICATION_ID = 0x63647379  # "cdsy"
 _FORMAT = 2
 _CHECKPOINT_SECONDS = 1.0
 _BLOCK, _BLOCK_BYTES, _KEPT_BLOCKS = 128, 256 << 10, 32
-_NEAR = 1024  # answers to neighbouring requests are stored at most about so far from each other
+_NEAR = 1024  # between the answers to neighbouring requests there are seldom more answers
 _TRIES, _TRY_SECONDS = 4, 0.1
 _SETTINGS = (
     "PRAGMA locking_mode=EXCLUSIVE",
@@ -44,7 +44,7 @@ _TABLES = (
         file TEXT, id TEXT)""",
 )
 _TOTAL = "SELECT number, prompt_sum, completion_sum FROM answer ORDER BY number DESC LIMIT 1"
-# An index in the file would be written all over for each group of answers.
+# An index in the file would be rewritten in many places for each group of answers.
 _PLACE = "CREATE TEMP TABLE place (key PRIMARY KEY, number) WITHOUT ROWID"
 # Here and below LIMIT ends the reading before the pages that a run may just be writing.
 _INDEX = """INSERT OR REPLACE INTO place SELECT key, number

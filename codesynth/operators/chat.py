@@ -52,16 +52,16 @@ class Operator:
 
     def prompt(self, record: Record) -> str | list[Message] | Failure:
         """Write the prompt of a row, or take a whole conversation from it."""
-        said = self.read(record) if self.read is not None else ""
-        return self.fill(record, said) if isinstance(said, str) else said
+        asked = self.read(record) if self.read is not None else ""
+        return self.fill(record, asked) if isinstance(asked, str) else asked
 
     def instruction(self, record: Record) -> str:
         """Read the row's instruction; of a conversation, the last user message; else empty."""
-        said = self.read(record) if self.read is not None else ""
-        if isinstance(said, list):
-            texts = [turn.get("content") for turn in said if turn["role"] == "user"]
+        asked = self.read(record) if self.read is not None else ""
+        if isinstance(asked, list):
+            texts = [turn.get("content") for turn in asked if turn["role"] == "user"]
             return texts[-1] if texts and isinstance(texts[-1], str) else ""
-        return said if isinstance(said, str) else ""
+        return asked if isinstance(asked, str) else ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -132,9 +132,9 @@ class ChatTask:
     def _chat(self, request: Request, columns: Mapping[str, Any]) -> list[Message]:
         """Write the row as a chat: the row's instruction and the new column."""
         turns = [turn for turn in request.messages if turn["role"] != "system"]
-        said = self.operator.read(request.record) if self.operator.read is not None else None
-        if isinstance(said, str):  # else the request is the conversation, or only a prompt
-            turns = [{"role": "user", "content": said}]
+        asked = self.operator.read(request.record) if self.operator.read is not None else None
+        if isinstance(asked, str):  # else the request is the conversation, or only a prompt
+            turns = [{"role": "user", "content": asked}]
         return [*turns, {"role": "assistant", "content": self.subject(request.record, columns)}]
 
     def _about(self, response: Response, answer: Answer) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class _Generator:
 
     _built_in = ""
     """Name of the template that is used where none is given."""
-    _wishes: Mapping[str, Any] = {}
+    _serving_options: Mapping[str, Any] = {}
     """Further arguments for a serving, such as ``system_prompt``, by DataFlow's names."""
 
     def __init__(self, llm_serving: Serving, prompt_template: PromptTemplate = None) -> None:
@@ -113,15 +113,15 @@ class _Generator:
 
     def _serving_and_task(self, operator: Operator) -> tuple[LLMServing, ChatTask]:
         """Make our interface for a foreign serving; take model and parameters from one of ours."""
-        serving, wishes = self.llm_serving, self._wishes
+        serving, options = self.llm_serving, self._serving_options
         if not isinstance(serving, LLMServing):
-            ask = partial(serving.generate_from_input, **wishes)
+            ask = partial(serving.generate_from_input, **options)
             return _FromInput(ask), ChatTask(operator=operator)
-        task = ChatTask(operator=operator, system_prompt=wishes.get("system_prompt"))
+        task = ChatTask(operator=operator, system_prompt=options.get("system_prompt"))
         if isinstance(serving, ChatServing):
             task.model, task.params = serving.model, serving.params
-        if "json_schema" in wishes:
-            task.params = task.params.with_schema(wishes["json_schema"])
+        if "json_schema" in options:
+            task.params = task.params.with_schema(options["json_schema"])
         return serving, task
 
 
@@ -272,9 +272,9 @@ class PromptedGenerator(_Generator):
     ) -> None:
         self.llm_serving, self.user_prompt = llm_serving, user_prompt
         self._fill = lambda _, text: self.user_prompt + text
-        self._wishes = {"system_prompt": system_prompt}
+        self._serving_options = {"system_prompt": system_prompt}
         if json_schema is not None:  # not all servings know it
-            self._wishes["json_schema"] = json_schema
+            self._serving_options["json_schema"] = json_schema
 
     def run(
         self,
@@ -317,8 +317,8 @@ class _FromInput:
             texts = self.ask(prompts) if prompts else []
             for request, text in zip(requests, texts, strict=True):
                 if isinstance(text, str):
-                    reasoning, said = split_reasoning(text)
-                    said = said.removeprefix("<answer>").removesuffix("</answer>")  # DataFlow's way
-                    yield Response(request, answer=Answer(said, reasoning or None))
+                    reasoning, rest = split_reasoning(text)
+                    rest = rest.removeprefix("<answer>").removesuffix("</answer>")  # DataFlow's way
+                    yield Response(request, answer=Answer(rest, reasoning or None))
                 else:
                     yield Response(request, error=Failure("empty", "the serving gave no answer"))

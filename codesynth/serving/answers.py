@@ -1,4 +1,4 @@
-"""Read the body of a chat completion: an answer, or a failure with its kind. No I/O."""
+"""Read the body of a chat completion: an answer, or a failure (cut, refused, empty). No I/O."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def read_completion(body: bytes, redact: Redact = str) -> tuple[Answer | None, F
     try:
         data = read_json(body)
     except ValueError:
-        words = find_words(body, redact)
+        words = error_message(body, redact)
         return _bad(f"the response is not JSON: {words}" if words else "the response is empty")
     if not isinstance(data, dict):
         return _bad("the response is not a JSON object")
     if data.get("error"):
-        return _bad(find_words(body, redact) or "the response is an error without words")
+        return _bad(error_message(body, redact) or "the response is an error without words")
     try:
         choice = data["choices"][0]
         message = choice["message"]
@@ -185,16 +185,16 @@ def read_json(body: bytes) -> Any:
     return loads(body.removeprefix(_BOM))
 
 
-def find_words(body: bytes, redact: Redact = str) -> str:
+def error_message(body: bytes, redact: Redact = str) -> str:
     """Find the message in the body of an error: JSON, HTML or plain text.
 
-    >>> find_words(b'{"error": {"message": "no such model", "code": 404}}')
+    >>> error_message(b'{"error": {"message": "no such model", "code": 404}}')
     'no such model'
-    >>> find_words(b"<html><title>502 Bad Gateway</title><body>nginx</body></html>")
+    >>> error_message(b"<html><title>502 Bad Gateway</title><body>nginx</body></html>")
     '502 Bad Gateway'
     """
     try:
-        if words := _words_of(read_json(body)):
+        if words := _message_in(read_json(body)):
             return one_line(redact(words))
     except ValueError:
         pass
@@ -206,13 +206,13 @@ def find_words(body: bytes, redact: Redact = str) -> str:
     return one_line(redact(html.unescape(re.sub(r"<[^>]*>", " ", text))))
 
 
-def _words_of(data: object) -> str:
+def _message_in(data: object) -> str:
     if isinstance(data, str):
         return data
     if isinstance(data, list):
-        return "; ".join(filter(None, map(_words_of, data[:3])))
+        return "; ".join(filter(None, map(_message_in, data[:3])))
     if isinstance(data, dict):
         for key in ("message", "error", "detail", "msg", "errors", "title", "code"):
-            if words := _words_of(data.get(key)):
+            if words := _message_in(data.get(key)):
                 return words
     return ""

@@ -115,11 +115,12 @@ class Asker:
         def before_pause(state: RetryCallState) -> None:
             if asked.drained:
                 raise Drained
-            if _log.isEnabledFor(logging.INFO) and state.next_action is not None:
-                words, seconds = _outcome_of(state).words, state.next_action.sleep
+            outcome, pause = _outcome_of(state), state.next_action
+            if _log.isEnabledFor(logging.INFO) and outcome.failure and pause:
+                why = f"{outcome.failure.kind}: {outcome.words}"
                 number = f"attempt {asked.counted + 1} of {self._max_retries + 1}"
                 where = asked.request.record.where
-                _log.info("%s: %s; %s in %.1f s", where, words, number, seconds)
+                _log.info("%s: %s; %s in %.1f s", where, why, number, pause.sleep)
 
         async def pause(seconds: float) -> None:
             await self._admission.pause(seconds, outage=asked.outage)
@@ -190,7 +191,7 @@ class Asker:
         if outcome.answer is not None:
             usage, size = outcome.answer.usage, len(outcome.body)
             return AttemptResult("answered", usage=usage, answer_bytes=size)
-        kind, after = outcome.load, outcome.retry_after
+        kind, after = outcome.result, outcome.retry_after
         is_last = not outcome.retry or asked.counted > self._max_retries
         if outcome.quota or (outcome.denied and is_last and kind != "hopeless"):
             kind = "denied"

@@ -23,7 +23,7 @@ _CLOSE_SECONDS = 2.0
 
 
 class LoopThread:
-    """An event loop in a thread, from its first user to its last.
+    """An event loop in a thread, for the streams that use it; it ends with the last of them.
 
     The endpoints' connections belong to it, and are closed when it ends.
     """
@@ -52,13 +52,13 @@ class LoopThread:
         self.loop.close()
 
     def enter(self) -> bool:
-        """Become a user; False if the last user has left and the loop is ending."""
+        """Become a user of the loop; False if it is ending, because the last user has left."""
         with self._lock:
             self._users += not self._ended
             return not self._ended
 
     async def leave(self) -> None:
-        """Stop being a user; the last one ends the loop. Runs on the loop."""
+        """Stop being a user; the last one closes the connections and ends the loop. Runs on it."""
         with self._lock:
             self._users -= 1
             self._ended = not self._users

@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 
 from codesynth.errors import one_line
 from codesynth.models import Answer, Failure, FailureKind
-from codesynth.serving.answers import Redact, find_words, read_completion, read_json
+from codesynth.serving.answers import Redact, error_message, read_completion, read_json
 from codesynth.serving.http import NoReply
 from codesynth.serving.limits import Kind
 
@@ -27,7 +27,7 @@ _STATUSES: dict[int, tuple[FailureKind, Kind]] = {
     408: ("server_error", "other"),
     409: ("server_error", "other"),
 }
-"""The failure that a status is for a row, and what it says of the endpoint's load."""
+"""What a status means: the kind of the row's failure, and the kind of result for the limits."""
 _DENIALS = frozenset({401, 402, 403, 404})
 _QUOTA = "insufficient_quota"
 
@@ -40,7 +40,7 @@ class Outcome:
         answer: also set if the answer is of no use, so that the journal keeps it.
         failure: None if the answer is complete and usable.
         body: the text that the answer was read from; empty without an answer.
-        load: what the attempt says of the endpoint's load.
+        result: the same for ``limits``, which choose the load by it; see ``AttemptResult``.
         retry: try again.
         retry_after: seconds that the server asks us to wait.
         denied: the key, the model or the URL is refused, not this one row.
@@ -51,7 +51,7 @@ class Outcome:
     answer: Answer | None = None
     failure: Failure | None = None
     body: bytes = b""
-    load: Kind = "other"
+    result: Kind = "other"
     retry: bool = False
     retry_after: float | None = None
     denied: bool = False
@@ -73,15 +73,16 @@ def read_outcome(
     status: int, headers: Mapping[str, str], body: bytes, redact: Redact = str
 ) -> Outcome:
     """Read a chat completion, or an error that the server sent in its place."""
-    load: Kind = "other"
+    result: Kind = "other"
     if 200 <= status < 300:
         answer, failure = read_completion(body, redact)
         if failure is None or answer is not None:
             return Outcome(answer, failure, body, "answered")
         kind, words = failure.kind, failure.message
     else:
-        kind, load = _STATUSES.get(status, ("server_error" if status >= 500 else "rejected", load))
-        words = find_words(body, redact) or f"status {status}"
+        default: FailureKind = "server_error" if status >= 500 else "rejected"
+        kind, result = _STATUSES.get(status, (default, result))
+        words = error_message(body, redact) or f"status {status}"
     if is_redirect := 300 <= status < 400:
         words = f"redirected to {one_line(redact(headers.get('location', 'nowhere')))}"
     wish = headers.get("x-should-retry", "").strip().lower()
@@ -92,7 +93,7 @@ def read_outcome(
         retry, after = False, None
     return Outcome(
         failure=Failure(kind, words, status),
-        load=load,
+        result=result,
         retry=retry,
         retry_after=after,
         denied=status in _DENIALS or is_redirect,
@@ -106,7 +107,7 @@ def read_no_reply(error: NoReply) -> Outcome:
     is_stale = error.cause == "stale"
     return Outcome(
         failure=Failure(error.kind, error.message),
-        load="other" if error.cause == "stale" else error.cause,
+        result="other" if error.cause == "stale" else error.cause,
         retry=True,
         retry_after=0.0 if is_stale else None,
         denied=error.cause == "hopeless",

@@ -117,7 +117,7 @@ class Files:
         if not overwrite and (self.output.exists() or self.output.has_leftover):
             there = self.output.path if self.output.exists() else self.output.partial
             words = "Move it away, or replace it with --overwrite"
-            raise ConfigError(f"{there} exists, but its journal does not. {words}")
+            raise ConfigError(f"{there} exists, but this run has no journal of it. {words}")
 
     def start(self) -> None:
         """Begin empty partial files; finished files of an earlier run stay until ``commit``."""

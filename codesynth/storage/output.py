@@ -163,7 +163,9 @@ class Output:
         except BrokenPipeError:
             raise
         except OSError as exc:
-            raise OutputError(f"cannot {verb} {self.name}: {exc.strerror}") from exc
+            is_lost = isinstance(exc, FileNotFoundError)
+            why = "its folder does not exist" if is_lost else exc.strerror
+            raise OutputError(f"cannot {verb} {self.name}: {why}") from exc
 
 
 def _is_special(path: str) -> bool:

@@ -9,6 +9,7 @@ import shlex
 import zlib
 from collections.abc import Iterator, Sequence
 from functools import partial
+from json import JSONDecodeError
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
@@ -117,7 +118,8 @@ def parse_record(index: int, raw: bytes, line: int, source: str) -> Record:
     try:
         fields = loads(raw)
     except ValueError as exc:
-        error = Failure("invalid_json", f"not JSON: {exc}")
+        why = f"{exc.msg}, column {exc.colno}" if isinstance(exc, JSONDecodeError) else exc
+        error = Failure("invalid_json", f"not JSON: {why}")
         return Record(index, raw, {}, line, source, error=error)
     if not isinstance(fields, dict):
         found = _JSON_TYPES.get(type(fields), "a scalar")
@@ -137,11 +139,11 @@ def _refuse_other_formats(path: str, first: bytes) -> None:
         return
     source = "" if path == STANDARD else f" < {shlex.quote(path)}"
     rows = "[print(json.dumps(row)) for row in csv.DictReader(sys.stdin{})]"
-    command = f'python -c "import csv, json, sys; {rows}"{source} > rows.jsonl'
+    command = f'python3 -c "import csv, json, sys; {rows}"{source} > rows.jsonl'
     if first.startswith(b"PAR1") and re.search(rb"[\x00-\x08\x0e-\x1f]", first):
         kind, read = "a parquet file", f"read_parquet({shlex.quote(path)!r})"
         write = "to_json('rows.jsonl', orient='records', lines=True)"
-        command = f'python -c "import pandas; pandas.{read}.{write}"'
+        command = f'python3 -c "import pandas; pandas.{read}.{write}"'
     elif re.match(rb"\[\s*(\{|$)", first):
         kind, command = "a JSON array", f"jq -c '.[]'{source} > rows.jsonl"
     elif re.search(r"\.tsv(\.gz)?$", path):

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
@@ -47,7 +48,7 @@ SANDBOX_FIX = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxSettings:
-    """How rows are run.
+    """How rows are run; ``inside/server.py`` enforces the limits of time and memory.
 
     Attributes:
         python: the interpreter, 3.9 or newer.
@@ -152,7 +153,9 @@ def _mounts(python: str) -> tuple[str, list[str]]:
     for folder, target in ((base, base), (prefix, f"{HOME}/python")):
         sources |= {f"{target}/{part}": f"{folder}/{part}" for part in PYTHON_PARTS}
     sources |= dict(zip(targets, packages, strict=True)) | {f"{HOME}/inside": str(INSIDE)}
-    parents = [str(folder) for folder in reversed(Path(base).parents)][1:]
+    links = _links_elsewhere(Path(executable), (prefix, base, *SYSTEM))
+    inner = (Path(base), *links)
+    parents = [str(folder) for path in inner for folder in reversed(path.parents)]
     options = ["--proc", "/proc", "--tmpfs", "/tmp", "--tmpfs", "/dev"]
     for folder in (*parents, base, "/etc", "/opt", HOME, f"{HOME}/python"):
         options += ["--dir", folder]  # without this, only root could open the folder
@@ -160,9 +163,20 @@ def _mounts(python: str) -> tuple[str, list[str]]:
         options += ["--ro-bind-try", source, target]
     for name in DEVICES:
         options += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
+    for link in links:
+        options += ["--symlink", str(link.resolve()), str(link)]
     options += ["--symlink", "/tmp", "/dev/shm", "--symlink", "/proc/self/fd", "/dev/fd"]
     options += ["--remount-ro", "/dev", "--setenv", "PYTHONPATH", ":".join(targets)]
     return f"{HOME}/python/bin/{Path(executable).name}" if prefix != base else executable, options
+
+
+def _links_elsewhere(path: Path, folders: Sequence[str]) -> list[Path]:
+    """Find the link to an executable that is in none of the folders, such as ~/bin/python3."""
+    while path.is_symlink():
+        if not any(path.is_relative_to(folder) for folder in folders):
+            return [path]
+        path = path.parent / path.readlink()
+    return []
 
 
 def _describe(python: str) -> tuple[str, str, str, list[str]]:

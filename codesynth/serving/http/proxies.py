@@ -61,8 +61,8 @@ def create_transport(
             return httpx.AsyncHTTPTransport(verify=create_ssl_context())
         ssl_context = create_ssl_context() if url.scheme == "https" else None
     except OSError as exc:
-        path = os.environ.get("SSL_CERT_FILE")
-        raise ConfigError(f"SSL_CERT_FILE: {path}: cannot be read as certificates: {exc}") from exc
+        path, why = os.environ.get("SSL_CERT_FILE"), exc.strerror or exc
+        raise ConfigError(f"SSL_CERT_FILE: {path}: cannot be read as certificates: {why}") from exc
     except ImportError as exc:  # socks5 needs another package
         raise ConfigError(f"the proxy for {url.host}: {exc}") from exc
     except (httpx.InvalidURL, ValueError) as exc:  # not in the message: it may quote a password

@@ -14,16 +14,16 @@ from codesynth.errors import LimitReached
 from codesynth.models import Usage
 from codesynth.serving.limits.budget import Budget
 from codesynth.serving.limits.concurrency import Kind
-from codesynth.serving.limits.rates import Cap, TokenCap
+from codesynth.serving.limits.rates import RateLimit, TokenRateLimit
 from codesynth.serving.limits.replicas import Replica, Replicas
 
 MAXIMUM = 1024
 """Most requests in flight where the user names no number."""
 _BYTES_PER_TOKEN = 4
-"""Where the endpoint tells no usage."""
+"""An estimate, where the endpoint does not tell the usage."""
 _LONGEST_GAP = 120.0
-"""Seconds between two failures that count as an outage; the rest of a longer gap may be an idle
-input, or slow answers."""
+"""Of the seconds between two failures, so many count as an outage at most: in a longer gap the
+input may have been idle, or the answers slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class AttemptResult:
     """What an attempt brought.
 
     Attributes:
-        kind: ``answered``; ``overload`` (429); ``busy`` (503, 529, no more files); ``down``
+        kind: ``answered``; ``overload`` (429); ``busy`` (503, 529, too many open files); ``down``
             (other 5xx, a broken connection); ``unreachable`` (no connection was made);
             ``timeout``; ``denied`` (the key, the model or the path is refused); ``hopeless``
             (unknown host, untrusted certificate; after an answer it counts as
@@ -67,7 +67,7 @@ class Advice(NamedTuple):
     Attributes:
         stop: no other request can succeed.
         elsewhere: ask another replica at once; this one was left out of the run.
-        is_outage: nobody was there; the attempt does not use up a retry.
+        is_outage: the endpoint could not be reached; the attempt does not use up a retry.
     """
 
     stop: bool = False
@@ -89,7 +89,7 @@ class Admission:
     It lives on one event loop and does no I/O.
 
     Args:
-        names: of the replicas, for people.
+        names: names of the replicas, for messages.
         concurrency: most requests in flight; None finds out what each replica takes.
         rpm: most requests in any minute.
         tpm: most tokens in any minute.
@@ -113,8 +113,8 @@ class Admission:
     ) -> None:
         self._most = concurrency or MAXIMUM
         self._replicas = Replicas(names, self._most, fixed=concurrency is not None)
-        self._requests = Cap(rpm) if rpm is not None else None
-        self._tokens = TokenCap(tpm) if tpm is not None else None
+        self._requests = RateLimit(rpm) if rpm is not None else None
+        self._tokens = TokenRateLimit(tpm) if tpm is not None else None
         self._budget, self._clock = budget, clock
         self._max_outage, self._outage = max_outage, 0.0  # seconds
         self._failed_at: float | None = None
@@ -131,12 +131,12 @@ class Admission:
 
     @property
     def workers(self) -> int:
-        """Requests that can be made use of at a time: in flight soon, or pausing."""
+        """How many requests to work on at a time: those in flight and those in a pause."""
         return self._workers
 
     @property
     def max_unfinished(self) -> int:
-        """Unfinished requests worth holding: some wait for the caller, some for a permit."""
+        """How many unfinished requests to hold: some wait for the caller, some for a permit."""
         return self._workers + self._replicas.limit + 64
 
     @property
@@ -163,8 +163,8 @@ class Admission:
         if not self._waiting and (permit := self._take(body, avoid)[0]) is not None:
             return permit
         future: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
-        # The last to fail goes first. So while nothing is answered, one row after another uses up
-        # its attempts; and as these are few, fresh rows have their turn.
+        # A request that has just failed goes first. So while nothing is answered, one row after the
+        # other uses up its attempts. They are few, so other rows get their turn too.
         if avoid is None:
             self._waiting.append((future, body, avoid))
         else:
@@ -178,7 +178,7 @@ class Admission:
             raise
 
     def _take(self, body: bytes, avoid: int | None) -> tuple[Permit | None, float]:
-        """Take a permit; or return the seconds after which to look again (inf: when one ends)."""
+        """Take a permit, or tell in how many seconds to try again (inf: when a request ends)."""
         now = self._clock()
         if self._in_flight >= self._most:
             return None, math.inf
@@ -205,14 +205,14 @@ class Admission:
         return Permit(chosen, number, now, tokens, reserved, body), 0.0
 
     def _reserve(self, body: bytes) -> float | None:
-        """Set money aside; None where others may give some back."""
+        """Set money aside; None if other requests must give some back first."""
         if self._budget is None:
             return 0.0
         reserved = self._budget.reserve(body)
         if reserved is None and self._budget.is_idle:
             raise LimitReached(
                 f"--max-cost {self._budget.limit:g}: {self._budget.spent:.4g} are spent, and the "
-                "next request could cost more than what is left"
+                "next request could cost more than what is left. Run again with a higher one"
             )
         return reserved
 
@@ -323,7 +323,7 @@ class Admission:
 
 
 def _usage_of(permit: Permit, result: AttemptResult | None) -> Usage | None:
-    """Tell the tokens of an attempt; a number that an answer came without is estimated by bytes."""
+    """Tell the tokens of an attempt; a number that an answer lacks is estimated from bytes."""
     if result is None or (result.usage is None and result.kind != "answered"):
         return None
     usage = result.usage or Usage()

@@ -11,15 +11,14 @@ _MARGIN = 1.5
 class Budget:
     """Sets money aside for each request, and gives back what it did not use.
 
-    A request's prompt is reckoned from its bytes, with half more than the most tokens a byte so
-    far. Its answer is reckoned as ``max_tokens``, which the endpoint keeps; without it, as half
-    more than the longest answer so far, and until there is one, a single request is let through.
+    What a request may cost is estimated. Prompt: its bytes, at 1.5 times the most tokens per byte
+    so far. Answer: ``max_tokens``, which the endpoint enforces; without it, 1.5 times the longest
+    answer so far, and before the first answer only one request is sent at a time.
 
     Args:
-        price: of tokens.
-        limit: currency units; None only counts.
-        earlier: what earlier runs of the job have used.
-        max_tokens: of an answer, where the requests name it.
+        limit: most that may be spent, in currency units; None only counts.
+        earlier: tokens that earlier runs of the job have used.
+        max_tokens: most tokens of an answer, if the requests name it.
     """
 
     def __init__(
@@ -41,11 +40,11 @@ class Budget:
 
     @property
     def is_idle(self) -> bool:
-        """Tell whether nothing is set aside, so nothing can be given back."""
+        """Tell whether no money is set aside, so that none can be given back."""
         return self._open == 0
 
     def reserve(self, body: bytes) -> float | None:
-        """Set aside what a request may cost; return that, or None where it is too much now."""
+        """Set aside what a request may cost and return it; None if not enough is left now."""
         cost = self._estimate(body)
         if self.limit is not None:
             unknown = self._max_tokens is None and not self._longest
@@ -67,8 +66,8 @@ class Budget:
         """Count what a request has cost.
 
         Args:
-            usage: None where the endpoint did not tell; then all that was set aside is spent.
-            billed: False where it cost nothing: it was never sent, or it was refused.
+            usage: None if the endpoint did not tell; then all that was set aside counts as spent.
+            billed: False if it cost nothing: it was never sent, or it was refused.
         """
         self._open -= 1
         self._reserved = self._reserved - reserved if self._open else 0.0

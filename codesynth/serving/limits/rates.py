@@ -1,32 +1,31 @@
-"""Caps that the user sets: most requests, or tokens, in a minute."""
+"""The limits that the user sets: ``--rpm``, requests in a minute, and ``--tpm``, tokens."""
 
 import math
 
 CATCH_UP_SECONDS = 0.25
-"""By which a late send may be caught up with."""
-MARGIN = 0.995
-"""Part of a cap that is aimed at, so that no minute has more though late sends are caught up with:
-60.25 seconds at 99.5 % are less than 60 at 100 %."""
-GUESSED = 0.97
-"""Part of a cap on tokens that is aimed at, as what is in flight is guessed."""
+"""So much earlier than planned a request may be sent, because the one before it was sent late."""
+USED_SHARE = 0.995
+"""Share of a limit that is used. CATCH_UP_SECONDS can put the requests of 60.25 seconds into one
+minute: at 99.5 % of the limit these are fewer than it allows."""
+USED_SHARE_OF_TOKENS = 0.97
+"""Share of a limit on tokens that is used: the tokens of requests in flight are only estimated."""
 
 
-class Cap:
-    """Spreads what is used evenly over each minute.
+class RateLimit:
+    """Spreads what is used evenly, so that no 60 seconds have more than the limit.
 
-    So a minute holds no more than the cap, except by the part of one amount that is not a whole
-    number of times in it.
+    Amounts are not divided: with large ones, a minute may have less than one amount more.
 
-    >>> cap = Cap(60.0)
-    >>> cap.wait(0.0)
+    >>> limit = RateLimit(60.0)
+    >>> limit.wait(0.0)
     0.0
-    >>> cap.take(0.0, 1.0)
-    >>> round(cap.wait(0.25), 2)
+    >>> limit.take(0.0, 1.0)
+    >>> round(limit.wait(0.25), 2)
     0.51
     """
 
     def __init__(self, per_minute: float) -> None:
-        self._seconds = 60.0 / (per_minute * MARGIN)
+        self._seconds = 60.0 / (per_minute * USED_SHARE)  # for one request or token
         self._next = -math.inf
 
     def wait(self, now: float) -> float:
@@ -34,40 +33,40 @@ class Cap:
         return max(0.0, self._next - CATCH_UP_SECONDS - now)
 
     def take(self, now: float, amount: float) -> None:
-        """Use so much."""
+        """Use this amount now."""
         self._next = max(self._next, now) + amount * self._seconds
 
     def correct(self, amount: float) -> None:
-        """Add so much (or less than nothing) to what was used."""
+        """Add to the amount that was used, or subtract from it if ``amount`` is negative."""
         self._next += amount * self._seconds
 
 
-class TokenCap:
-    """A cap on tokens, which are known only after the answer.
+class TokenRateLimit:
+    """A limit on tokens, whose number is known only after the answer.
 
-    Until then a request counts with the mean of the answers so far; before the first, with the
-    caller's estimate.
+    Until then a request counts as many as the mean of the answers so far; before the first answer,
+    as many as the caller's estimate.
     """
 
     def __init__(self, per_minute: float) -> None:
-        self._cap = Cap(per_minute * GUESSED)
+        self._limit = RateLimit(per_minute * USED_SHARE_OF_TOKENS)
         self._mean = 0.0
         self._answers = 0
 
     def wait(self, now: float) -> float:
         """Tell the seconds until a request may be sent."""
-        return self._cap.wait(now)
+        return self._limit.wait(now)
 
     def take(self, now: float, estimate: int) -> float:
-        """Send one; return the tokens that are reserved for it."""
+        """Reserve tokens for a request that is sent now; return how many."""
         reserved = self._mean if self._answers else max(1.0, estimate)
-        self._cap.take(now, reserved)
+        self._limit.take(now, reserved)
         return reserved
 
     def settle(self, reserved: float, used: int | None) -> None:
-        """Put what one really used in place of that; None where it is not known."""
+        """Count the tokens that were used in place of those reserved; None: they are not known."""
         if used is not None:
-            self._cap.correct(used - reserved)
+            self._limit.correct(used - reserved)
         if used:
             self._answers += 1
             self._mean += (used - self._mean) / min(100, self._answers)

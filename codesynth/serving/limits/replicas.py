@@ -10,15 +10,15 @@ from codesynth.serving.limits.concurrency import Concurrency
 
 _log = logging.getLogger(__name__)
 DENIALS_IN_A_ROW = 10
-"""Refusals of the key or the model in a row, after answers, that are not the rows' fault."""
+"""So many refusals in a row of the key or the model are not the rows' fault, even after answers."""
 ERRORS_IN_A_ROW = 3
 """Server errors in a row after which a replica is down; one or two may be a row's fault."""
 REST_SECONDS = 30.0
-"""A replica that is down is tried once in so long, while others answer."""
+"""Pause between two requests to a replica that is down, while other replicas answer."""
 
 
 class Replica:
-    """One endpoint of several that answer alike."""
+    """One of several endpoints that serve the same model."""
 
     def __init__(self, name: str, concurrency: Concurrency | None) -> None:
         self.name, self.concurrency = name, concurrency
@@ -39,7 +39,7 @@ class Replica:
         return self.in_flight / max(limit, 1.0)
 
     def wait(self, now: float) -> float:
-        """Tell the seconds until it may be sent a request; inf: when one ends."""
+        """Tell the seconds until it may get a request; inf: when one of its requests ends."""
         return self.concurrency.wait(now) if self.concurrency is not None else 0.0
 
     def answered(self) -> None:
@@ -51,7 +51,7 @@ class Replica:
         self._denials = self._errors = 0
 
     def failed(self, now: float, why: str, *, unreachable: bool) -> None:
-        """Let it rest where it is down."""
+        """Note a failure; a replica that is down gets a pause."""
         self._denials = 0
         self._errors += 1
         if not unreachable and self._errors < ERRORS_IN_A_ROW:
@@ -62,12 +62,12 @@ class Replica:
             self.rests_until = now + REST_SECONDS
 
     def denied(self) -> bool:
-        """Tell whether it refuses everybody, not only this row."""
+        """Note a refusal; tell whether it refuses all requests, not only this row's."""
         self._denials += 1
         return not self.has_answered or self._denials >= DENIALS_IN_A_ROW
 
     def leave_out(self, why: str) -> None:
-        """Use it no more in this run."""
+        """Do not use it any more in this run."""
         if not self.left_out:
             self.left_out = True
             _log.warning("%s is left out: %s", self.name, why)
@@ -77,9 +77,9 @@ class Replicas:
     """The endpoints of a run.
 
     Args:
-        names: for people.
-        maximum: most requests in flight.
-        fixed: ``maximum`` is what the user wants; else each replica's limit is found.
+        names: for messages.
+        maximum: most requests in flight, at all replicas together.
+        fixed: the user chose ``maximum``; else a limit is found for each replica.
     """
 
     def __init__(self, names: Sequence[str], maximum: int, *, fixed: bool) -> None:
@@ -102,10 +102,10 @@ class Replicas:
         return any(not each.left_out for each in self._all if each is not replica)
 
     def choose(self, now: float, avoid: int | None) -> tuple[int | None, float]:
-        """Choose the one with the most room; a row that has failed tries none that was down.
+        """Choose the replica with the most room; a request that has failed gets none that is down.
 
         Returns:
-            its number, or None and the seconds after which to ask again.
+            the number of the replica and 0; or None and the seconds after which to try again.
         """
         if len(self._all) == 1:
             wait = self._all[0].wait(now)

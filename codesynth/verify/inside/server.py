@@ -88,7 +88,7 @@ class Server:
         os.dup2(self._null, 2)
         os.closerange(3, 64)
         os.chdir(self._scratch)
-        # data that is only reserved counts too
+        # DATA counts reserved memory too, so it may be more; ``_wait`` looks at what is used.
         kernel.limit(DATA=2 * self._memory, FSIZE=self._memory, CPU=int(self._timeout) + 2)
         kernel.limit(NPROC=PROCESSES, NOFILE=256)
         if self._confined:

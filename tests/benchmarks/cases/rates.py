@@ -39,4 +39,4 @@ def tables(folder: Path, quick: bool) -> Iterator[Table]:
                     verdict(most, 1.0),
                 ]
             )
-    yield Table(f"Rate caps, {seconds} s", rows, ["answers after 200 ms; -j auto"])
+    yield Table(f"Rate limits, {seconds} s", rows, ["answers after 200 ms; -j auto"])
