@@ -126,6 +126,7 @@ class Concurrency:
         self._refused_at = math.inf  # limit at the last refusal
         self._peak = 0.0  # highest limit since the last judgement
         self._counted_from, self._refused, self._full = 0, 0, False
+        self._last_known = 0  # number of the last request of which the result is known
         self._outdated = 0  # requests up to this number were sent at a higher limit
         self._next_comparison, self._doubted = 0.0, False
         self._kind: Kind = "overload"
@@ -163,7 +164,7 @@ class Concurrency:
     ) -> None:
         """Take the result of a request."""
         self.in_flight -= 1
-        if refused_it := kind in _WORDS:
+        if is_refused := kind in _WORDS:
             self._kind = kind
             self._refused_one(now, number, latency, retry_after)
         elif kind in ("answered", "denied"):  # a refusal of the key says that there is room
@@ -172,8 +173,10 @@ class Concurrency:
             return
         if self._breaker.is_open:
             return
-        refused = self._refused
-        last = number if refused_it else self._number
+        self._last_known = max(self._last_known, number)
+        last, refused = number if is_refused else self._number, self._refused
+        if self._comparison is not None:
+            last = self._last_known  # those sent later may be refused still
         sent = max(last - self._counted_from, refused, 1)
         if self._comparison is not None:
             self._judge_comparison(now, self._comparison, sent, refused)
