@@ -56,10 +56,12 @@ LAWS = {
     "200 in flight": Law(in_flight(0.3, 200), 40, (200,)),
     "a queue with 8 slots": Law(lambda seed: queue(lognormal(0.2, seed), 8), 40, (8, 16)),
     "a queue with 1 slot": Law(lambda seed: queue(lognormal(0.2, seed), 1), 40, (1, 2)),
-    "60 a second": Law(lambda seed: token_bucket(lognormal(0.3, seed), 60, 10), 40, (18, 24)),
+    "60 a second": Law(
+        lambda seed: token_bucket(lognormal(0.3, seed), 60, 10), 40, (18, 24), refused=0.055
+    ),
     "300 in 10 s": Law(lambda seed: windows(lognormal(0.3, seed), 300, 10), 120, (12, 16)),
     "5 % at random": Law(in_flight(0.3, 128, 0.05), 40, (128,), 0.05),
-    "20 % at random": Law(in_flight(0.3, 128, 0.2), 40, (128,), 0.2),
+    "20 % at random": Law(in_flight(0.3, 128, 0.2), 40, (128,), 0.2, refused=0.06),
     "30 % at random": Law(in_flight(0.3, 128, 0.3), 40, (128,), 0.3),
     "capacity falls and returns": Law(in_flight(0.3, [(0, 64), (12, 8), (24, 64)]), 40, (8, 64)),
     "capacity moves twice": Law(in_flight(0.3, [(0, 48), (12, 12), (24, 48)]), 40, (12, 48)),
@@ -68,11 +70,11 @@ LAWS = {
     "an outage of 8 s": Law(in_flight(0.3, 64, outages=((10.0, 18.0),)), 40, (64,)),
     "bursts of refusals": Law(in_flight(0.3, 64, outages=BURSTS), 60, (64,)),
     "short bursts of refusals": Law(
-        in_flight(0.3, 64, outages=SHORT_BURSTS), 60, (64,), 0.0, 0.86, 0.06
+        in_flight(0.3, 64, outages=SHORT_BURSTS), 60, (64,), ratio=0.88
     ),
     "2 in flight": Law(in_flight(0.5, 2), 40, (2,), refused=0.13),
     "5 a second": Law(
-        lambda seed: token_bucket(lognormal(0.3, seed), 5, 5), 60, (1, 2), refused=0.22
+        lambda seed: token_bucket(lognormal(0.3, seed), 5, 5), 60, (1, 2), refused=0.35
     ),
 }
 
