@@ -65,8 +65,7 @@ def open_run(settings: AskSettings) -> Iterator[tuple[Run, LLMServing]]:
         journal = open_journal(settings, files, _journal_path(settings, files), stack)
         budget = _budget(settings, journal)
         online = make_online_serving(settings, budget)
-        noted = journal.get_note("model") if journal is not None else None
-        assumed = noted if settings.model is None and not settings.offline else None
+        assumed = None if settings.model or settings.offline else _earlier_model(journal)
         if assumed is not None:
             online.assume_model(assumed)
         spec = prepare(settings, lambda: online.model, journal)
@@ -99,6 +98,12 @@ def _journal_path(settings: AskSettings, files: Files) -> str | None:
     if files.journal_path is None and needed:
         raise ConfigError(f"{files.output.name} is no regular file. Name a --journal PATH")
     return files.journal_path
+
+
+def _earlier_model(journal: Journal | None) -> str | None:
+    """Read which model gave the journal's answers; None if that was the practice endpoint."""
+    noted = journal.get_note("model") if journal is not None and journal.answers else None
+    return noted if noted != OFFLINE_MODEL else None
 
 
 def _budget(settings: AskSettings, journal: Journal | None) -> Budget | None:
@@ -214,7 +219,7 @@ def _collect(
     opened = len(BatchLog(journal).open())
     held, words = batches.collect(cancel=settings.cancel)
     if settings.cancel:
-        done = f"{opened} batches were cancelled. Run without --cancel to ask for the rest"
+        done = f"batches cancelled: {opened}. Run without --cancel to ask for the rest"
         return SkippingServing(online, lambda _: True, words or done)
     return SkippingServing(online, held, words)
 
@@ -223,7 +228,7 @@ def _say_open_batches(run: Run) -> None:
     """Name the batches that still run at the endpoint."""
     opened = BatchLog(run.journal).open() if run.journal is not None else ()
     if ids := [batch.id for batch in opened if batch.id]:
-        words = f"{len(ids)} batches go on: {one_line(', '.join(ids))}"
+        words = f"open batches: {one_line(', '.join(ids))}"
         run.say(f"{words}. Run again to collect them, or with --cancel to end them")
 
 

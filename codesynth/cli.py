@@ -169,7 +169,7 @@ def complain(text: str, command: str = "") -> None:
 
 
 @contextlib.contextmanager
-def _log_to_stderr(settings: command_settings.AskSettings) -> Iterator[None]:
+def _log_to_stderr(settings: AskSettings) -> Iterator[None]:
     """Print warnings; with ``--verbose`` also retries and changes of the concurrency."""
     import logging
 

@@ -121,7 +121,6 @@ def _prepare_instructions(
         total=lambda: total,
         filters=filters if quota is None else [quota],
         remarks=lambda: [f"seed {seed}"],
-        findings=tuple if quota is None else quota.findings,
         not_joinable=None if quota is None else "--accepted",
     )
 

@@ -136,7 +136,7 @@ class Run:
         return rows
 
     def _refusal(self, before: int, now: int) -> ConfigError:
-        words = f"{self.files.output.path} has {before} rows, this run only {now}"
+        words = f"{self.files.output.path} has {before} rows, but this run would write only {now}"
         return ConfigError(f"{words}. {_FIX}")
 
     def say(self, text: str, count: int | bool = True) -> None:

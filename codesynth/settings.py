@@ -1,7 +1,8 @@
 """The settings of the commands that ask a model.
 
 The command line, the help and the README's tables are made of these classes; a new option goes
-here, or into ``local_settings``, and nowhere else. After a change run tests/update_help.py.
+here, or into ``local_settings``, and is used in ``asking`` or ``commands``. After a
+change run tests/update_help.py.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ class FileSettings(Settings, heading=_FILES):
         -o, --output PATH  File for the rows (PATH.partial until complete). Default: stdout.
         --failures PATH    File for rows that failed or were rejected, with the reason. Default
                            with -o a.jsonl: a.failures.jsonl.
-        --overwrite        Replace the file of -o, whatever it holds.
+        --overwrite        Replace the output file in any case. Answers in the journal are still
+                           used.
     """
     inputs: list[str] = option()
     output: str | None = None
@@ -70,9 +72,9 @@ class _RequestOptions(Settings, heading="What to ask"):
         --max-tokens N              Most tokens in an answer. Default: not sent.
         --extra-body JSON           JSON object to merge into the body of each request.
         --decontaminate FILE        Reject rows that overlap with this benchmark (JSONL or text).
-        --ngram N                   With --decontaminate: consecutive words in common that count as
-                                    an overlap.
-        --estimate N                Ask for N rows from all over the input, print the tokens, time
+        --ngram N                   With --decontaminate: how many words in a row, found in both,
+                                    count as an overlap.
+        --estimate N                Ask for N rows, spread over the input, print the tokens, time
                                     and money that all rows would take, and stop. The journal keeps
                                     the answers.
         --dry-run                   Send nothing: print the requests as OpenAI batch lines on
@@ -168,7 +170,8 @@ class _JournalOptions(PriceOptions, heading="Stop and resume"):
         --no-journal         Keep no journal: a later run asks and pays again.
         --also-journal PATH  Use answers of this journal too; they are copied into the run's own.
         --max-cost C         Stop cleanly and exit 5 before the answers in the journal cost more
-                             than C in total. Only --max-tokens makes the limit exact.
+                             than C in total. Without --max-tokens, what an answer will cost is only
+                             estimated.
     """
     journal: str | None = None
     no_journal: bool = option(excludes="--journal")
@@ -192,7 +195,8 @@ class AskSettings(
         --answer-key KEY     Keep the whole answer in this column.
         --messages-key KEY   Write the row as a chat (user, assistant) in this column.
         --meta               Add the column _codesynth: model, tokens, attempts and more.
-        -v, --verbose        Print each retry, and each change of the concurrency, with the reason.
+        -v, --verbose        Print each retry, and each change of the limit of -j auto, with the
+                             reason.
         --log-json PATH      Append one JSON line per second to this file: rows, failures, tokens,
                              cost.
     """
@@ -310,7 +314,7 @@ class GenSettings(AskSettings, command="gen"):
     usage = """
         --output-key KEY       Column for the answer.
         --json                 Read the answer as a JSON object; its fields become columns.
-        --prefix TEXT          With --json: TEXT begins each new column's name.
+        --prefix TEXT          With --json: text in front of each new column's name.
         --require NAME[:TYPE]  With --json: rows without this field fail (bad_json). TYPE is string,
                                integer, number, boolean, list or object.
     """

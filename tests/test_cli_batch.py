@@ -141,7 +141,7 @@ def test_cancelled_rows_are_asked_online_afterwards(job: BatchJob) -> None:
     job.server.faults = [Fault(polls=9, answered=0.5)]
     job.run("--batch", "--no-wait", code=5)
     done = job.run("--cancel", code=5)
-    assert "3 rows have no answer yet. 1 batches were cancelled" in done.err
+    assert "3 rows have no answer yet. batches cancelled: 1" in done.err
     assert job.server.chats == []
     job.run()
     assert sorted(job.server.chats) == TASKS[3:]
@@ -172,7 +172,7 @@ def test_a_stop_does_not_wait_for_batches_and_says_how_to_collect(
     job.server.faults = [Fault(polls=10**9)]
     run_out_of_time(monkeypatch, lambda: job.server.calls["GET /batches/*"] > 0)
     done = job.run("--batch", "--max-time", 1000, code=5)
-    assert "1 batches go on: batch_0. Run again to collect them, or with --cancel" in done.err
+    assert "open batches: batch_0. Run again to collect them, or with --cancel" in done.err
 
 
 def test_kills_at_random_moments_lose_no_batch_and_double_none(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_a_rerun_repeats_quietly_but_not_with_fewer_rows(tmp_path: Path) -> None
     for _ in range(2):
         assert codesynth("verify", "-o", out, stdin=lines(GOOD, BAD)).code == 0
     done = codesynth("verify", "-o", out, stdin=lines(GOOD))
-    assert (done.code, "has 2 rows, this run only 1" in done.err) == (2, True)
+    assert (done.code, "has 2 rows, but this run would write only 1" in done.err) == (2, True)
     assert (len(rows_of(out)), len(rows_of(tmp_path / "out.jsonl.partial"))) == (2, 1)
     assert codesynth("verify", "-o", out, "--overwrite", stdin=lines(GOOD)).code == 0
     assert len(rows_of(out)) == 1

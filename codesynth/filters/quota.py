@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from codesynth.filters.contamination import ContaminationFilter
 from codesynth.filters.novelty import NoveltyFilter
 from codesynth.models import Failure, Row
 
+_log = logging.getLogger(__name__)
 _LAST, _LEAST = 200, 2
 """Of the last ``_LAST`` rows at least ``_LEAST`` must be accepted; else the run gives up."""
 
@@ -72,15 +74,6 @@ class Quota:
         """Count a row that failed."""
         self._note(accepted=False)
 
-    def findings(self) -> Iterator[str]:
-        """Say for people why it gave up, if it did."""
-        if self.exhausted:
-            yield (
-                f"{self.accepted} of {self.wanted} rows accepted, and fewer than {_LEAST} of the "
-                f"last {_LAST}: the pool is exhausted. Add examples, or raise --temperature or "
-                "--novelty"
-            )
-
     def _note(self, *, accepted: bool) -> None:
         with self._changed:
             if self._bad:
@@ -89,7 +82,13 @@ class Quota:
             self._under_way -= 1
             self.accepted += accepted
             self._last.append(accepted)
-            self.exhausted = len(self._last) == _LAST and sum(self._last) < _LEAST
+            if len(self._last) == _LAST and sum(self._last) < _LEAST and not self.exhausted:
+                self.exhausted = True
+                _log.warning(
+                    "%d of %d rows accepted, and fewer than %d of the last %d: the pool is "
+                    "exhausted. Add examples, or raise --temperature or --novelty",
+                    *(self.accepted, self.wanted, _LEAST, _LAST),
+                )
             self._changed.notify_all()
 
     def _is_full(self) -> bool:

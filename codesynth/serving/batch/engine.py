@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from codesynth.errors import EndpointError, LimitReached
 from codesynth.journal import BatchLog, OpenBatch
-from codesynth.models import Request, Response
+from codesynth.models import Failure, Request, Response
 from codesynth.serving.batch.client import BatchClient, CallError
 from codesynth.serving.batch.rows import BatchRows
 from codesynth.serving.batch.shapes import BatchState
@@ -107,8 +107,11 @@ class BatchEngine:
         for item in items:
             if isinstance(item, Response):
                 yield item
-            else:
+                continue
+            try:
                 self._rows.add(item)
+            except RecursionError:  # it cannot be written to the temporary file
+                yield Response(item, error=Failure("invalid_json", "the row is nested too deeply"))
         with self._turn, self._client.connected():
             self._adopt()
             yield from self._go_on()

@@ -261,7 +261,7 @@ class Concurrency:
             self._random.guess(sent, refused)
             self._count()
         elif self.limit >= NOTEWORTHY * self._logged:
-            self._note(self._logged, "answers, and few refusals")
+            self._note(self._logged, "nearly all are answered")
 
     def _judge_steady(self, now: float, sent: int, refused: int) -> None:
         """Begin a comparison where the limit has fallen, or the last one is long ago."""

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 
-MEMORY = 300
+MEMORY = 600
 """Requests that the share is a mean of."""
-MARGIN = 0.012
-"""Added to the share, so that an error of it does not push the limit down."""
 TOLERATED = 0.03
 """Part of the requests that may be refused beyond the share before it counts as exceeded."""
 LEAST_SHARE, MOST_SHARE = 0.01, 0.9
 """A smaller share is none, and a higher one is not believed."""
 DEVIATIONS = 2.5
 """Standard deviations from the expected number that are no chance any more."""
+FEWER = 0.5
+"""Part of the expected number below which the share was wrong."""
 FEW = 3
 """Refusals that mean nothing, however few requests there were."""
 
@@ -40,8 +40,8 @@ class RandomRefusals:
     def learn(self, sent: int, refused: int) -> None:
         """Add a sample at low load; one that differs much from the earlier ones replaces them."""
         expected = self.share * sent
-        differs = abs(refused - expected) > DEVIATIONS * math.sqrt(expected) + FEW
-        if differs or not self.is_measured:
+        is_more = refused > expected + DEVIATIONS * math.sqrt(expected) + FEW
+        if refused < FEWER * expected or is_more or not self.is_measured:
             self._sent = self._refused = 0.0
         self.is_measured = True
         self._add(sent, refused)
@@ -49,12 +49,15 @@ class RandomRefusals:
     def _add(self, sent: int, refused: int) -> None:
         keep = min(1.0, MEMORY / max(self._sent, 1))
         self._sent, self._refused = self._sent * keep + sent, self._refused * keep + refused
-        share = min(MOST_SHARE, self._refused / self._sent) if self._refused >= FEW else 0.0
-        self.share = share + MARGIN if share >= LEAST_SHARE else 0.0
+        share = self._refused / self._sent if self._refused >= FEW else 0.0
+        # One standard deviation more: too low a share pushes the limit down and down, one that is
+        # too high only wastes as many requests.
+        share += math.sqrt(share * (1 - share) / self._sent)
+        self.share = min(MOST_SHARE, share) if share >= LEAST_SHARE else 0.0
 
     def are_exceeded(self, sent: int, refused: int) -> bool:
         """Tell whether that many refusals are not of chance alone."""
-        share = (self._refused + 1) / (self._sent + 4) + TOLERATED
+        share = max(self.share, (self._refused + 1) / (self._sent + 4)) + TOLERATED
         return is_beyond(min(MOST_SHARE, share), sent, refused)
 
 
