@@ -170,8 +170,7 @@ class _JournalOptions(PriceOptions, heading="Stop and resume"):
         --no-journal         Keep no journal: a later run asks and pays again.
         --also-journal PATH  Use answers of this journal too; they are copied into the run's own.
         --max-cost C         Stop cleanly and exit 5 before the answers in the journal cost more
-                             than C in total. Without --max-tokens, what an answer will cost is only
-                             estimated.
+                             than C in total. It is exact only with --max-tokens.
     """
     journal: str | None = None
     no_journal: bool = option(excludes="--journal")
