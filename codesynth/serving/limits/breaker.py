@@ -6,7 +6,7 @@ import math
 
 IN_A_ROW = 8
 """Refusals in a row after which nothing is accepted any more."""
-MOSTLY = 0.9
+LEAST_REFUSED_PART = 0.9
 """Least part of the requests since the first refusal in a row that must have been refused."""
 FIRST_PAUSE = 0.1
 """Seconds from the opening to the first trial, and the shortest pause between two."""
@@ -19,11 +19,11 @@ PATIENCE = 3.0
 """Times as long as a refusal takes: a trial that is not back then has been accepted."""
 LEAST_PATIENCE = 0.05
 """Seconds; the same for refusals that take no time."""
-LONGEST_WISH = 60.0
+LONGEST_RETRY_AFTER = 60.0
 """Seconds; a server that asks for more is tried nevertheless."""
-APART = 1.0
+HEADER_GAP = 1.0
 """Seconds between two Retry-After headers that are compared."""
-AGREEMENT = 1.1
+MOMENT_TOLERANCE = 1.1
 """Seconds by which they may name different moments, as they are rounded up."""
 
 
@@ -42,7 +42,7 @@ class Breaker:
         self._next, self._trial = -math.inf, math.inf  # moments: of the next trial, of the last
         self._patience = 0.0
         self._first, self._refused = 0, 0  # number of the first refused in a row; how many are
-        self._moment, self._heard = -math.inf, -math.inf
+        self._window_end, self._header_at = -math.inf, -math.inf
 
     def restart(self) -> None:
         """Count the refusals in a row anew."""
@@ -61,7 +61,7 @@ class Breaker:
             self._first = number
         self._refused += 1
         if self._refused >= (IN_A_ROW if retry_after else least):
-            if self._refused >= MOSTLY * (number - self._first + 1):
+            if self._refused >= LEAST_REFUSED_PART * (number - self._first + 1):
                 return True
             self.restart()
         return bool(self.in_window and retry_after)
@@ -79,7 +79,7 @@ class Breaker:
         self._next, self._trial = now + FIRST_PAUSE, math.inf
         self.restart()
         if retry_after is not None:
-            self._heard, self._moment = now, now + retry_after
+            self._header_at, self._window_end = now, now + retry_after
         self._listen(now, retry_after)
 
     def wait(self, now: float) -> float:
@@ -110,8 +110,8 @@ class Breaker:
         if retry_after is None:
             return
         moment = now + retry_after
-        if now - self._heard >= APART:
-            self.in_window = abs(moment - self._moment) < AGREEMENT
-            self._heard, self._moment = now, moment
+        if now - self._header_at >= HEADER_GAP:
+            self.in_window = abs(moment - self._window_end) < MOMENT_TOLERANCE
+            self._header_at, self._window_end = now, moment
         if self.in_window:
-            self._next = max(self._next, now + min(LONGEST_WISH, retry_after + FIRST_PAUSE))
+            self._next = max(self._next, now + min(LONGEST_RETRY_AFTER, retry_after + FIRST_PAUSE))
