@@ -6,6 +6,9 @@ import math
 
 MEMORY = 600
 """Requests that the share is a mean of."""
+MARGIN = 0.005
+"""Added to the share, with one standard deviation of it: too low a share pushes the limit down and
+down, one that is too high only wastes as many requests."""
 TOLERATED = 0.03
 """Part of the requests that may be refused beyond the share before it counts as exceeded."""
 LEAST_SHARE, MOST_SHARE = 0.01, 0.9
@@ -50,10 +53,8 @@ class RandomRefusals:
         keep = min(1.0, MEMORY / max(self._sent, 1))
         self._sent, self._refused = self._sent * keep + sent, self._refused * keep + refused
         share = self._refused / self._sent if self._refused >= FEW else 0.0
-        # One standard deviation more: too low a share pushes the limit down and down, one that is
-        # too high only wastes as many requests.
-        share += math.sqrt(share * (1 - share) / self._sent)
-        self.share = min(MOST_SHARE, share) if share >= LEAST_SHARE else 0.0
+        share += MARGIN + math.sqrt(share * (1 - share) / self._sent)
+        self.share = min(MOST_SHARE, share) if share >= LEAST_SHARE + MARGIN else 0.0
 
     def are_exceeded(self, sent: int, refused: int) -> bool:
         """Tell whether that many refusals are not of chance alone."""
