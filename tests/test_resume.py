@@ -217,6 +217,21 @@ def test_a_model_that_was_swapped_is_told_before_the_first_new_request(job: Job)
     assert job.asked() == "ade"
 
 
+def test_practice_answers_do_not_pass_for_a_models(job: Job) -> None:
+    job.run("--offline")
+    assert "these differ: model" in job.run(code=2).err
+    job.run("--overwrite")
+    assert job.asked() == "".join(ABC)
+
+
+def test_a_model_that_never_answered_is_not_assumed(job: Job) -> None:
+    job.endpoint.plan = lambda _: error(404)
+    job.run("--model", "mistyped", code=1)
+    job.endpoint.plan = echo
+    job.run()
+    assert job.texts() == ABC
+
+
 def test_an_output_without_its_journal_is_refused(job: Job) -> None:
     job.out.write_text("precious\n")
     before = job.files()
