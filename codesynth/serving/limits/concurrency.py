@@ -247,14 +247,16 @@ class Concurrency:
 
     def _judge_slow_start(self, now: float, sent: int, refused: int) -> None:
         """End slow start at refusals beyond chance; before, guess what the share of chance is."""
-        if self._random.are_exceeded(sent, refused):
+        full = sent >= START and self._answers >= FEW_ANSWERS
+        too_many = full and refused > (MOST_RANDOM + self._random.share) * sent
+        if too_many or self._random.are_exceeded(sent, refused):
             accepted = max(1.0, self.in_flight / (1 - self._random.share))
             limit = self._peak = min(self.limit, accepted)
             if now < self._next_comparison:
                 self._hold(now, limit, self._words(sent, refused))
             else:
                 self._compare(now, limit, sent, refused)
-        elif sent >= max(START, self.limit) and self._answers >= FEW_ANSWERS:
+        elif full and sent >= self.limit:
             self._random.guess(sent, refused)
             self._count()
         elif self.limit >= NOTEWORTHY * self._logged:
