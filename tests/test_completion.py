@@ -223,6 +223,40 @@ def test_what_is_no_completion_is_a_bad_response(data: bytes, words: str) -> Non
     assert failure.message.startswith(words)
 
 
+NO_COMPLETIONS = [
+    *(b" \r\n", OPENAI * 2, b"data: " + OPENAI + b"\n\ndata: [DONE]\n\n"),
+    *(OPENAI.replace(b"print", odd) for odd in (b"\xff\xfe", b"\xed\xa0\x80", b"\x00\x07")),
+    *(OPENAI.replace(b": 133", odd) for odd in (b": NaN", b": -Infinity")),
+    *(b"[" * 200_000, b'{"choices":' * 200_000, b"[%s]" % OPENAI, b"null", b'"hello"', b"42"),
+    *(b'{"choices": %s}' % odd for odd in (b"[]", b"null", b"{}", b'"none"', b"[null]", b'["x"]')),
+    *(b'{"choices": [%s]}' % odd for odd in (b"{}", b'{"message": null}', b'{"message": "x"}')),
+    *(body({"content": "x"}, error=odd) for odd in ({"message": "upstream"}, "upstream is gone")),
+    b'{"choices": [{"delta": {"content": "a"}, "finish_reason": null}]}',
+    body({"content": True}),
+    body({"content": {"text": "x"}}),
+]
+
+
+@pytest.mark.parametrize("data", NO_COMPLETIONS, ids=range(len(NO_COMPLETIONS)))
+def test_nothing_else_is_taken_for_a_completion(data: bytes) -> None:
+    answer, failure = failure_of(data)
+    assert (answer, failure.kind) == (None, "bad_response")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"choices": [{"message": {"content": "print(1)"}}]}',
+        body(error=None, model=None, id=None),
+        body(finish=None),
+        body(finish="eos_token"),
+        b"\r\n\t  " + OPENAI + b"\n\n",
+    ],
+)
+def test_what_is_left_out_or_unknown_does_no_harm(data: bytes) -> None:
+    assert answer_of(data).text == "print(1)"
+
+
 def test_byte_order_mark_is_ignored() -> None:
     assert answer_of(b"\xef\xbb\xbf" + OPENAI) == answer_of(OPENAI)
 

@@ -193,10 +193,13 @@ async def test_redirect_on_the_same_host_is_followed(status: int, asked: int) ->
 
 @pytest.mark.parametrize(
     "location",
-    ["http://127.0.0.2:1/moved", "http://127.0.0.1:1/moved", "ftp://127.0.0.1/", "//", "http://[:"],
+    [
+        *("http://127.0.0.2:1/moved", "http://127.0.0.1:1/moved", "ftp://127.0.0.1/", "//"),
+        *("http://[:", "file:///etc/hostname", "/v1/chat/completions"),
+    ],
 )
 @in_loop
-async def test_redirect_elsewhere_is_the_reply(location: str) -> None:
+async def test_redirect_elsewhere_or_in_a_circle_is_the_reply(location: str) -> None:
     async with Endpoint(redirecting(307, location)) as endpoint:
         assert await post(client(endpoint.base_url, "key")) == 307
 
