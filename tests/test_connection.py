@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.asking import ask, in_loop
 from support.endpoint import OK, Endpoint, Script, read_request, says
@@ -351,18 +351,15 @@ def cut(raw: bytes, places: list[int]) -> list[bytes]:
     return [raw[a:b] for a, b in pairwise(ends)]
 
 
-UNTIMED = settings(deadline=None, max_examples=50)  # a busy machine is no failure
 PLACES = st.lists(st.integers(0, 300))
 FRAMED = st.sampled_from([OK, CHUNKED_OK, INTERIM + OK, INTERIM + CHUNKED_OK])
 
 
-@UNTIMED
 @given(raw=FRAMED, places=PLACES)
 def test_answer_is_the_same_in_any_pieces(raw: bytes, places: list[int]) -> None:
     assert fed(cut(raw, places)) == (200, b"{}")
 
 
-@UNTIMED
 @given(raw=FRAMED, places=PLACES, data=st.data())
 def test_every_beginning_of_an_answer_is_an_error(
     raw: bytes, places: list[int], data: st.DataObject
@@ -371,7 +368,6 @@ def test_every_beginning_of_an_answer_is_an_error(
     assert isinstance(fed(cut(beginning, places)), httpx.TransportError)
 
 
-@UNTIMED
 @given(raw=FRAMED, at=st.integers(0, 300), junk=st.binary(max_size=20), places=PLACES)
 def test_no_bytes_raise_anything_but_transport_errors(
     raw: bytes, at: int, junk: bytes, places: list[int]

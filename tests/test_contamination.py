@@ -4,7 +4,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from codesynth.errors import InputError
@@ -94,7 +94,6 @@ def test_n_words_in_a_row_are_evidence_and_fewer_are_not() -> None:
 
 
 @given(st.data())
-@settings(max_examples=50, deadline=None)
 def test_a_run_is_found_wherever_it_is(data: st.DataObject) -> None:
     items = data.draw(st.lists(st.lists(st.sampled_from("abcd"), max_size=12), min_size=1))
     text = data.draw(st.lists(st.sampled_from("abcde"), max_size=12))
@@ -177,7 +176,6 @@ def test_lines_that_are_no_json_are_taken_for_text() -> None:
 
 
 @given(st.text())
-@settings(max_examples=50, deadline=None)
 def test_any_text_can_be_judged(text: str) -> None:
     assert message(SEEDS_FILTER, text) is None
 

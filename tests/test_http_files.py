@@ -14,7 +14,7 @@ from support.endpoint import Endpoint, Received, Reply
 from codesynth import models
 from codesynth.serving.http import EndpointClient, NoReply
 
-LINES = b"".join(b'{"line": %d}\n' % number for number in range(100_000))
+LINES = b"".join(b'{"line": %d}\n' % number for number in range(20_000))
 
 
 def client(endpoint: Endpoint) -> EndpointClient:

@@ -128,7 +128,7 @@ def test_a_rerun_asks_nothing_and_reads_the_same_from_the_stored_bodies(path: Pa
 
 
 @given(st.lists(st.text("ab", max_size=2)), st.lists(st.text("ab", max_size=2)))
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_lines_added_removed_moved_or_doubled_are_known_by_what_they_ask(
     first: list[str], then: list[str]
 ) -> None:

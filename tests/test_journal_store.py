@@ -73,7 +73,7 @@ with Journal(sys.argv[1], clock=lambda: 1000.0) as journal:
 
 
 @given(st.binary(), st.integers(0, 2**31), st.floats(0, 1e6), st.floats(1, 1e10))
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 def test_an_answer_comes_back_as_it_was(
     body: bytes, attempts: int, seconds: float, when: float
 ) -> None:
@@ -358,13 +358,11 @@ def damaged(data: bytes, at: float, kind: str, seed: int) -> bytes:
 
 KINDS = st.sampled_from(["flip", "garbage", "zeros", "page", "cut"])
 PLACES = st.floats(0, 1, exclude_max=True) | st.floats(0, 0.001)
-FUZZ = settings(deadline=None, max_examples=40)
 
 
 @given(PLACES, KINDS, st.integers(0, 255))
 @example(0.0, "flip", 0)
 @example(68.1 / 32768, "flip", 0)
-@FUZZ
 def test_damage_to_a_journal_is_told_and_left_as_it_is(at: float, kind: str, seed: int) -> None:
     data = damaged(written()["finished"][""], at, kind, seed)
     with tempfile.TemporaryDirectory() as folder:

@@ -3,7 +3,7 @@ import random
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from codesynth.errors import ConfigError
@@ -93,7 +93,6 @@ def test_all_and_only_what_brute_force_finds_is_rejected(threshold: float) -> No
     assert 0 < expected.count(None) < len(texts)
 
 
-@settings(max_examples=50, deadline=None)
 @given(
     st.lists(st.lists(st.sampled_from("abcd"), max_size=9).map(" ".join), max_size=12, unique=True),
     st.sampled_from([0.1, 0.3, 0.5, 0.6, 2 / 3, 0.7, 0.8, 1.0]),
@@ -240,13 +239,11 @@ def test_long_texts_are_compared_by_their_beginning() -> None:
     assert judge([long, f"{long} and more", "short"], 0.9) == [None, (1.0, 0), None]
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 5), max_size=80), st.lists(st.integers(0, 5), max_size=80))
 def test_the_common_subsequence_is_as_long_as_in_the_table(a: list[int], b: list[int]) -> None:
     assert common_subsequence(a)(b) == table([*map(str, a)], [*map(str, b)])
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.text())
 def test_any_text_is_judged(text: str) -> None:
     first, second = reasons(NoveltyFilter(0.5), [text, text])

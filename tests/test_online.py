@@ -110,7 +110,7 @@ def _no_thread_is_left() -> Iterator[None]:
 
 
 @given(st.integers(0, 60), st.integers(1, 9), st.sets(st.integers(0, 59)))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_each_item_has_one_response(count: int, concurrency: int, known: set[int]) -> None:
     server = Server()
     items = (ready(i) if i in known else request(i) for i in range(count))

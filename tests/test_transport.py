@@ -4,7 +4,6 @@ import asyncio
 import os
 import resource
 import socket
-import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,7 +14,6 @@ from support.endpoint import (
     AUTHORITY,
     OK,
     Endpoint,
-    closed_port,
     read_request,
     says,
     server_tls,
@@ -144,23 +142,6 @@ async def test_cancelled_request_makes_no_connection(monkeypatch: pytest.MonkeyP
 
 
 @in_loop
-async def test_refused_port_is_a_connect_error_with_its_cause() -> None:
-    with closed_port() as reserved:
-        async with Transport() as transport:
-            with pytest.raises(httpx.ConnectError) as caught:
-                await ask(transport, f"http://127.0.0.1:{reserved.getsockname()[1]}/")
-        assert isinstance(caught.value.__cause__, ConnectionRefusedError)
-
-
-@pytest.mark.parametrize("host", ["a" * 64 + ".example", "a..b"])
-@in_loop
-async def test_name_that_cannot_be_is_a_connect_error(host: str) -> None:
-    async with Transport() as transport:
-        with pytest.raises(httpx.ConnectError):
-            await ask(transport, f"http://{host}/")
-
-
-@in_loop
 async def test_too_many_open_files_is_told_by_the_cause() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     async with Endpoint(script=says(OK)) as peer, Transport() as transport:
@@ -272,16 +253,6 @@ async def test_own_authority_is_trusted_through_ssl_cert_file() -> None:
         assert await ask(transport, peer.url, bytes(3_000_000)) == (200, b"{}")
         assert await ask(transport, peer.url) == (200, bytes(1_000_000))
     assert protocols == ["http/1.1"]
-
-
-@in_loop
-async def test_unknown_authority_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
-    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
-    async with Endpoint(script=says(OK), tls=server_tls()) as peer, Transport() as transport:
-        with pytest.raises(httpx.ConnectError) as caught:
-            await ask(transport, peer.url)
-        assert isinstance(caught.value.__cause__, ssl.SSLCertVerificationError)
 
 
 @pytest.mark.usefixtures("trusted")
