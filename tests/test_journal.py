@@ -167,17 +167,15 @@ def test_an_unusable_answer_is_an_answer(path: Path, body: bytes, kind: str) -> 
 
 
 @pytest.mark.parametrize(
-    "response",
+    ("body", "failure"),
     [
-        Response(Request(Record(0, b"", {}), 0, b""), error=Failure("timeout", "no", None, 1)),
-        Response(
-            Request(Record(0, b"", {}), 0, b""), b"<html>", error=Failure("bad_response", "no", 200)
-        ),
-        Response(Request(Record(0, b"", {}), 0, b""), b"{}", error=Failure("rejected", "no", 400)),
+        (b"", Failure("timeout", "no", None, 1)),
+        (b"<html>", Failure("bad_response", "no", 200)),
+        (b"{}", Failure("rejected", "no", 400)),
     ],
 )
-def test_what_was_not_answered_is_asked_again(path: Path, response: Response) -> None:
-    run(path, "a", Asked(lambda request: replace(response, request=request)))
+def test_what_was_not_answered_is_asked_again(path: Path, body: bytes, failure: Failure) -> None:
+    run(path, "a", Asked(lambda request: Response(request, body, error=failure)))
     assert newly_asked(path, "a") == ["a"]
 
 

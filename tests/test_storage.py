@@ -23,14 +23,14 @@ from codesynth.models import META_KEY, Failure, Record, Row
 from codesynth.storage import Pool, Reorder, check_inputs, read_records, records, row_line
 from codesynth.storage.columns import read_text
 
-TEXT = st.text(st.characters(exclude_categories=[]), max_size=20)
+TEXT = st.text(st.characters(exclude_categories=[]), max_size=9)
 NUMBER = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 VALUE: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | NUMBER | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
-    max_leaves=8,
+    max_leaves=4,
 )
-ROW = st.dictionaries(TEXT, VALUE, max_size=4)
+ROW = st.dictionaries(TEXT, VALUE, max_size=3)
 SPACE = st.text(" \t", max_size=3)
 LINE = (
     st.binary(max_size=30)
