@@ -43,31 +43,6 @@ async def test_the_concurrency_asked_for_is_that_of_all_replicas_together() -> N
 
 
 @in_loop
-async def test_a_single_denial_after_an_answer_is_the_rows_and_ten_in_a_row_stop() -> None:
-    admission = Admission(["a"])
-    await send(admission, OK)
-    for _ in range(9):
-        assert (await send(admission, DENIED))[1] == Advice()
-    await send(admission, OK)
-    advice = [(await send(admission, DENIED))[1].stop for _ in range(10)]
-    assert advice == [False] * 9 + [True]
-
-
-@in_loop
-async def test_a_denial_before_any_answer_stops() -> None:
-    assert (await send(Admission(["a"]), DENIED))[1].stop
-
-
-@in_loop
-async def test_a_replica_that_refuses_the_key_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
-    admission = Admission(["a", "b"], concurrency=8)
-    assert await send(admission, DENIED) == (0, Advice(elsewhere=True))
-    for avoid in (None, 0, 1):
-        assert (await send(admission, OK, avoid))[0] == 1
-    assert "a is left out: wrong key" in caplog.text
-
-
-@in_loop
 async def test_a_key_revoked_at_one_replica_is_found_out_while_the_other_answers() -> None:
     admission = Admission(["a", "b"], concurrency=8)
     advice = []
@@ -109,8 +84,7 @@ async def test_one_server_error_does_not_make_a_replica_rest() -> None:
 @in_loop
 async def test_an_unknown_host_stops_at_once_but_is_an_outage_after_an_answer() -> None:
     hopeless = AttemptResult("hopeless", "unknown host", billed=False)
-    admission = Admission(["a"])
-    assert (await send(admission, hopeless))[1].stop
+    assert (await send(Admission(["a"]), hopeless))[1].stop
     admission = Admission(["a"])
     await send(admission, OK)
     assert (await send(admission, hopeless))[1] == Advice(is_outage=True)

@@ -238,10 +238,7 @@ def test_what_surrounds_an_instruction_goes_and_it_stays_exact(form: str) -> Non
 )
 def test_an_instruction_with_a_fence_in_it_stays_whole(text: str) -> None:
     assert extract_instruction(text) == text
-
-
-def test_a_label_before_an_instruction_goes() -> None:
-    assert extract_instruction("**New Instruction:** **Sort** it.") == "**Sort** it."
+    assert extract_instruction(f"**New Instruction:** {text}") == text
 
 
 @pytest.mark.parametrize(
