@@ -230,17 +230,6 @@ def test_a_restart_of_the_endpoint_costs_no_row(endpoint: Endpoint) -> None:
     assert len(unanswered) <= 2  # those that were in flight when it died
 
 
-def test_generate_from_input_keeps_the_order_and_tells_failures_apart(endpoint: Endpoint) -> None:
-    endpoint.plan = lambda request: error(422, "no") if request.prompt == "b" else echo(request)
-    answers = serving(endpoint, model="test-model").generate_from_input(
-        ["a", "b", "c"], system_prompt="Be brief."
-    )
-    assert answers == [text_for("a"), None, text_for("c")]
-    assert {request.json["messages"][0]["content"] for request in endpoint.received} == {
-        "Be brief."
-    }
-
-
 @pytest.mark.parametrize("padding", range(19_900, 20_010, 7))
 def test_no_part_of_a_key_is_shown_where_a_long_page_is_cut(padding: int) -> None:
     page = b"<p>" + b" " * padding + b"sk-abcdefghijklmnopqrstuvwxyz</p>" + b"x" * 300

@@ -32,10 +32,11 @@ class Clock:
         return self.now
 
 
-def shown(stats: Stats, stream: io.StringIO, *, bar: bool = True, total: int | None = 10) -> str:
+def shown(stats: Stats, stream: io.StringIO, *, bar: bool = True) -> str:
     """Run a progress over ``stats`` for 2 seconds and say one line."""
     clock = Clock()
-    progress = Progress(stats, lambda: total, name="demo", bar=bar, stream=stream, clock=clock)
+    progress = Progress(stats, lambda: 10, name="demo", bar=bar, stream=stream, clock=clock)
+    progress.status = lambda: "0 of 4 in flight, no answers: [429] slow down"
     with progress:
         clock.now += 2.0
         progress.tick()
@@ -44,12 +45,15 @@ def shown(stats: Stats, stream: io.StringIO, *, bar: bool = True, total: int | N
     return stream.getvalue()
 
 
-def test_a_bar_tells_rows_rate_and_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "120")
+def test_a_bar_tells_rows_rate_tokens_and_what_the_endpoint_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.setenv("TERM", "xterm")
     stats = Stats(rows=9, ok=6, failures=Counter(empty=2), answered=8, used=Usage(1500))
     text = shown(stats, Terminal())
     assert "6 ok, 2 failed, 4.0 rows/s, 1.5k tokens" in text
+    assert "0 of 4 in flight, no answers: [429] slow down" in text
     assert "demo: a [bold]line[/] :smile: xxxxxxxxxx" in text
     assert text.rstrip().endswith("demo: done")
 
@@ -116,18 +120,6 @@ def test_rejected_rows_and_reasoning_are_told() -> None:
         "10 in: 6 ok, 3 rejected, 1 failed, 5.0k tokens "
         "(75 % of the answers reasoning, 50 % of the prompts cached), "
     )
-
-
-def test_a_bar_says_what_the_endpoint_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "160")
-    monkeypatch.setenv("TERM", "xterm")
-    clock, stream = Clock(), Terminal()
-    progress = Progress(Stats(), lambda: 5, name="demo", bar=True, stream=stream, clock=clock)
-    progress.status = lambda: "0 of 4 in flight, no answers: [429] slow down"
-    with progress:
-        clock.now += 1.0
-        progress.tick()
-    assert "0 of 4 in flight, no answers: [429] slow down" in stream.getvalue()
 
 
 def test_in_a_pipe_of_two_commands_the_second_keeps_the_bar(

@@ -4,7 +4,6 @@ import asyncio
 import os
 import resource
 import socket
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -128,11 +127,9 @@ async def test_cancelled_request_makes_no_connection(monkeypatch: pytest.MonkeyP
     found = asyncio.Event()
     resolve_to(monkeypatch, "127.0.0.1", when=found)
     async with Endpoint(script=says(OK)) as peer, Transport() as transport:
-        asking = asyncio.create_task(ask(transport, peer.url))
-        await asyncio.sleep(0.01)
-        asking.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await asking
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await ask(transport, peer.url)
         found.set()
         await asyncio.sleep(0.02)
         assert peer.connections == 0
@@ -193,46 +190,20 @@ async def test_address_that_does_not_answer_costs_little(monkeypatch: pytest.Mon
 
 @in_loop
 async def test_request_arrives_as_it_was_made() -> None:
-    got = b""
+    got: list[bytes] = []
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal got
-        got = await read_request(reader)
+        got.append(await read_request(reader))
         writer.write(OK)
 
     async with Endpoint(script=script) as peer, Transport() as transport:
-        request = httpx.Request(
-            "POST", f"{peer.url}?a=b%20c", headers={"X-Case": "Kept"}, content=b"{}"
+        url, headers = f"{peer.url}?a=b%20c", {"X-Case": "Kept"}
+        await transport.handle_async_request(
+            httpx.Request("POST", url, headers=headers, content="{}")
         )
-        await transport.handle_async_request(request)
-        assert got.split(b"\r\n") == [
-            b"POST /v1/chat/completions?a=b%20c HTTP/1.1",
-            b"Host: localhost:%d" % peer.port,
-            b"X-Case: Kept",
-            b"content-length: 2",
-            b"",
-            b"{}",
-        ]
-
-
-async def pieces() -> AsyncIterator[bytes]:
-    yield b"{}"
-
-
-@pytest.mark.parametrize(
-    "request_",
-    [
-        httpx.Request("POST", "http://localhost/", headers={"x": "a\r\nb: c"}, content=b""),
-        httpx.Request("POST", "http://localhost/", headers={"x": "a\nb: c"}, content=b""),
-        httpx.Request("POST", "http://localhost/", content=pieces()),
-    ],
-    ids=["line_break", "line_feed", "stream"],
-)
-@in_loop
-async def test_request_that_cannot_be_sent_is_a_local_error(request_: httpx.Request) -> None:
-    async with Transport() as transport:
-        with pytest.raises(httpx.LocalProtocolError):
-            await transport.handle_async_request(request_)
+    host = b"Host: localhost:%d" % peer.port
+    first = b"POST /v1/chat/completions?a=b%20c HTTP/1.1"
+    assert got[0].split(b"\r\n") == [first, host, b"X-Case: Kept", b"content-length: 2", b"", b"{}"]
 
 
 # TLS.

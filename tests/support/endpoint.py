@@ -57,6 +57,8 @@ class Endpoint:
         keep: False keeps no request in ``received``, for large runs; the counts go on.
         tls: speak TLS with this certificate; see ``server_tls``.
         port: chosen at the first ``start`` and kept, so that a restart is the same address.
+        received: the chat requests (every POST) so far; ``times`` is when each came, by
+            ``time.monotonic``; ``others`` are the requests that are no POST.
         connections: accepted so far.
         in_flight: requests that have come and are not answered to the end; ``max_in_flight`` the
             most there were at once.
@@ -80,9 +82,9 @@ class Endpoint:
         self.connections = self.in_flight = self.max_in_flight = 0
         self.authorizations: set[str] = set()
         self.changed = threading.Condition()
-        self._received: list[Received] = []
-        self._others: list[Received] = []
-        self._times: list[float] = []
+        self.received: list[Received] = []
+        self.others: list[Received] = []
+        self.times: list[float] = []
         self._counts: Counter[str] = Counter()
         self._attempts: Counter[bytes] = Counter()
         self._thread: threading.Thread | None = None
@@ -102,24 +104,6 @@ class Endpoint:
         return f"{self.base_url.replace('127.0.0.1', 'localhost')}/chat/completions"
 
     @property
-    def received(self) -> list[Received]:
-        """The chat requests (every POST) so far."""
-        with self.changed:
-            return list(self._received)
-
-    @property
-    def others(self) -> list[Received]:
-        """The requests so far that are no POST."""
-        with self.changed:
-            return list(self._others)
-
-    @property
-    def times(self) -> list[float]:
-        """When each chat request came, by ``time.monotonic``."""
-        with self.changed:
-            return list(self._times)
-
-    @property
     def counts(self) -> Counter[str]:
         """How many chat requests came for each prompt."""
         with self.changed:
@@ -129,7 +113,7 @@ class Endpoint:
         """Wait until ``condition(self)`` holds; TimeoutError when it does not come to that."""
         with self.changed:
             if not self.changed.wait_for(lambda: condition(self), timeout):
-                raise TimeoutError(f"not after {timeout} s; {len(self._times)} requests came")
+                raise TimeoutError(f"not after {timeout} s; {len(self.times)} requests came")
 
     # Starting and stopping.
 
@@ -257,15 +241,15 @@ class Endpoint:
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
         self.authorizations.update({request.headers.get("authorization", "")} - {""})
         if request.method != "POST":
-            self._others.append(request)
+            self.others.append(request)
             return
-        self._times.append(request.time)
-        request.n = len(self._times)
+        self.times.append(request.time)
+        request.n = len(self.times)
         digest = blake2b(request.body, digest_size=16).digest()
         self._attempts[digest] += 1
         request.attempt = self._attempts[digest]
         if self.keep:
-            self._received.append(request)
+            self.received.append(request)
         with contextlib.suppress(ValueError, LookupError, StopIteration):  # no chat request
             self._counts[request.prompt] += 1
 

@@ -35,7 +35,6 @@ HTML = b"<!DOCTYPE html><html><body><h1>502 Bad Gateway</h1></body></html>"
 OK_CHUNKED = (
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
 )
-STOLEN = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
 TIMED_OUT = b"HTTP/1.1 408 Request Time-out\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -172,15 +171,11 @@ WIRE = {
     "reset_before_head": broken(wire(cut=0, end="reset")),
     "reset_mid_body": broken(wire(cut=-60, end="reset")),
     "close_before_head": broken(wire(cut=0)),
-    "close_in_head": broken(wire(cut=20)),
     "cut_body": broken(wire(cut=-60)),
     "close_delimited": usable(wire(framing="close")),
     "close_delimited_cut": bad(wire(framing="close", cut=-60)),
-    "close_delimited_reset": broken(wire(framing="close", end="reset")),
     "http10": usable(wire(version="HTTP/1.0", framing="close")),
     "close_unsaid": usable(wire(end="close")),
-    "close_said": usable(wire(headers={"connection": "close"}, end="close")),
-    "close_said_not_done": usable(wire(headers={"connection": "close"})),
     "stale_keep_alive": usable(
         lambda request: replace(echo(request), cut=0 if request.on_connection > 1 else None)
     ),
@@ -191,8 +186,6 @@ WIRE = {
     "wrong_length_hang": silent(wire(length=5000, end="hang")),
     "body_too_long": bad(wire(length=200), "connection"),
     "trailing_garbage": usable(wire(trailer=b"\r\n\r\ngarbage")),
-    "second_answer": usable(wire(trailer=STOLEN)),
-    "second_answer_late": usable(raw(lambda head, body: [head + body, 0.02, STOLEN], "keep")),
     "unasked_408": usable(wire(trailer=TIMED_OUT, end="close")),
     "chunked": usable(wire(framing="chunked")),
     "chunked_cut": broken(wire(framing="chunked", cut=-5)),
@@ -200,7 +193,6 @@ WIRE = {
     "other_protocol": broken(raw(lambda head, body: [b"SSH-2.0-OpenSSH_9.2\r\n"])),
     "endless_header": broken(endless(b"HTTP/1.1 200 OK\r\nx: ", b"y" * 6000)),
     "100_continue_first": usable(wire(interim=b"HTTP/1.1 100 Continue\r\n\r\n")),
-    "content_type_text": usable(wire(headers={"content-type": "text/plain; charset=latin-1"})),
     "never_answer": silent(always(Reply(raw=(), end="hang"))),
     "hang_mid_body": silent(wire(cut=-60, end="hang")),
     "drip": silent(wire(drip=(1, 0.05))),
@@ -211,7 +203,6 @@ WIRE = {
         lambda request: Reply(raw=blanks(b"HTTP/1.1 100 Continue\r\n\r\n"), end="hang"),
         "connection",
     ),
-    "late_pieces": usable(wire(drip=(100, 0.02))),
     "blank_lines_first": usable(blank_lines_first),
 }
 
@@ -262,9 +253,6 @@ STATUS = {
     "retry_after_ms": Fault(
         always(Reply(429, headers={"retry-after-ms": "200", "retry-after": "119"})),
         *(("rate_limited",), True, 429),
-    ),
-    "x_should_retry_false": Fault(
-        always(Reply(503, headers={"x-should-retry": "false"})), ("server_error",), False, 503
     ),
     "redirect_other_host": Fault(
         always(Reply(307, headers={"location": "http://localhost:9/moved"})),
