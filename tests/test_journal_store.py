@@ -87,28 +87,17 @@ def test_an_answer_comes_back_as_it_was(
             assert list(journal.times()) == [(when, seconds)]
 
 
-def test_the_later_of_two_answers_counts(path: Path) -> None:
-    with Journal(str(path)) as journal:
-        for body in (b"old", b"new"):
-            journal.put(StoredAnswer(key_of(i), body) for i in range(10))
-    assert bodies(path, 10) == [b"new"] * 10
-
-
-def test_tokens_are_summed_over_all_runs(path: Path) -> None:
-    for used in (Usage(10, 1), Usage(30, 3, 99, 99)):
-        with Journal(str(path)) as journal:
-            journal.put([StoredAnswer(b"%d" % used.prompt_tokens, b"", used=used)])
-    with Journal(str(path)) as journal:
-        assert (journal.spent(), journal.answers) == (Usage(40, 4), 2)
-
-
-def test_notes_are_remembered_and_replaced(path: Path) -> None:
+def test_the_later_answer_and_note_count_and_tokens_are_summed_over_all_runs(path: Path) -> None:
     with Journal(str(path)) as journal:
         assert journal.get_note("seed") is None
-        journal.set_note("seed", "1")
-        journal.set_note("seed", "zwei \u2028")
+    for number, used in enumerate((Usage(10, 1), Usage(30, 3, 99, 99))):
+        with Journal(str(path)) as journal:
+            journal.put(StoredAnswer(key_of(i), b"%d" % number, used=used) for i in range(10))
+            journal.set_note("seed", f"{number} \u2028")
     with Journal(str(path)) as journal:
-        assert journal.get_note("seed") == "zwei \u2028"
+        assert (journal.spent(), journal.answers) == (Usage(400, 40), 20)
+        assert journal.get_note("seed") == "1 \u2028"
+    assert bodies(path, 10) == [b"1"] * 10
 
 
 def test_a_transaction_that_fails_leaves_nothing(path: Path) -> None:
@@ -122,24 +111,20 @@ def test_a_transaction_that_fails_leaves_nothing(path: Path) -> None:
 
 
 def test_two_threads_may_read_and_write_at_once(path: Path) -> None:
+    def write() -> None:
+        for i in range(120):
+            journal.put([StoredAnswer(key_of(i), key_of(i))])
+
     with Journal(str(path)) as journal:
-
-        def write() -> None:
-            for i in range(120):
-                journal.put([StoredAnswer(key_of(i), key_of(i))])
-
         writer = threading.Thread(target=write)
         writer.start()
-        while writer.is_alive():
-            there = journal.answers
+        is_over = False
+        while not is_over:
+            is_over = not writer.is_alive()
+            keys = [key_of(i) for i in range(0, journal.answers, 7)]
             journal.refresh()
-            found = [journal.get(key_of(i)) for i in range(0, there, 7)]
-            assert [answer and answer.body for answer in found] == [
-                key_of(i) for i in range(0, there, 7)
-            ]
-        writer.join()
-        journal.refresh()
-        assert all(journal.get(key_of(i)) for i in reversed(range(120)))
+            assert [answer and answer.body for answer in map(journal.get, keys)] == keys
+    assert len(keys) == 18
 
 
 def test_answers_are_found_in_any_order(path: Path) -> None:
@@ -148,9 +133,7 @@ def test_answers_are_found_in_any_order(path: Path) -> None:
     random.Random(1).shuffle(order)
     with Journal(str(path)) as journal:
         for i in [*order, *range(1500), *reversed(range(1500))]:
-            answer = journal.get(key_of(i))
-            assert answer is not None
-            assert answer.body == b"%d" % i
+            assert journal.get(key_of(i)) == StoredAnswer(key_of(i), b"%d" % i)
 
 
 def test_no_more_is_read_ahead_than_fits_into_some_megabytes(path: Path) -> None:
@@ -295,17 +278,13 @@ def test_a_kill_while_it_is_made_leaves_no_ruin(tmp_path: Path) -> None:
 SIZES = (10, 500, 3000, 17_000)
 ANSWERS = [b"x" * SIZES[i % 4] + b"%d" % i for i in range(20)]
 NOTES = {"seed": "123", "model": "m" * 40}
-State = tuple[list[tuple[bytes, int] | None], dict[str, str | None]]
+WHOLE = (ANSWERS, NOTES)
 
 
-def state(path: Path) -> State:
+def state(path: Path) -> tuple[list[bytes | None], dict[str, str | None]]:
+    found = bodies(path, 20)
     with Journal(str(path)) as journal:
-        found = [journal.get(key_of(i)) for i in range(20)]
-        notes = {name: journal.get_note(name) for name in NOTES}
-    return [answer and (answer.body, answer.attempts) for answer in found], notes
-
-
-WHOLE: State = ([(body, 3) for body in ANSWERS], dict(NOTES))  # type: ignore[assignment]  # a list is invariant
+        return found, {name: journal.get_note(name) for name in NOTES}
 
 
 @functools.cache
@@ -317,8 +296,7 @@ def written() -> dict[str, dict[str, bytes]]:
             for name, value in NOTES.items():
                 journal.set_note(name, value)
             for i in range(0, 20, 2):
-                pair = (StoredAnswer(key_of(n), ANSWERS[n], 3) for n in (i, i + 1))
-                journal.put(pair)
+                journal.put(StoredAnswer(key_of(n), ANSWERS[n], 3) for n in (i, i + 1))
             killed = {suffix: Path(f"{path}{suffix}").read_bytes() for suffix in ("", "-wal")}
         return {"finished": {"": path.read_bytes()}, "killed": killed}
 
@@ -334,14 +312,11 @@ def damaged(data: bytes, at: float, kind: str, seed: int) -> bytes:
     start = int(at * len(data))
     if kind == "cut":
         return data[:start]
-    length = {"flip": 1, "garbage": 200, "zeros": 200, "page": 32768}[kind]
-    end = min(start + length, len(data))
     if kind == "flip":
-        middle = bytes([data[start] ^ 1 << seed % 8])
-    else:
-        zeros = bytes(end - start)
-        middle = zeros if kind != "garbage" else random.Random(seed).randbytes(end - start)
-    return data[:start] + middle + data[end:]
+        return data[:start] + bytes([data[start] ^ 1 << seed % 8]) + data[start + 1 :]
+    length = min({"garbage": 200, "zeros": 200, "page": 32768}[kind], len(data) - start)
+    middle = random.Random(seed).randbytes(length) if kind == "garbage" else bytes(length)
+    return data[:start] + middle + data[start + length :]
 
 
 KINDS = st.sampled_from(["flip", "garbage", "zeros", "page", "cut"])

@@ -142,9 +142,6 @@ def test_an_earlier_step_s_object_becomes_the_input_of_the_new_one(
     whole = dict(members)
     line, _ = row_line(Record(0, spaced(whole, space), whole), {META_KEY: {"n": 1}})
     assert json.loads(line) == {**row, META_KEY: {"n": 1, "input": value}}
-
-
-def test_all_but_an_earlier_step_s_object_keeps_its_bytes() -> None:
     raw = b'{"a":1.00,"_codesynth":{"n":12,"x":[0.1,1.5]},"b":"}{"}'
     line, _ = row_line(Record(0, raw, loads(raw)), {META_KEY: {"n": 1}})
     assert line == (b'{"a":1.00,"b":"}{","_codesynth":{"n":1,"input":{"n":12,"x":[0.1,1.5]}}}')
@@ -225,16 +222,10 @@ def test_another_format_is_refused_with_a_command_that_converts_it(
     if command.startswith("jq") and shutil.which("jq") is None:
         pytest.skip("jq is not installed")
     subprocess.run(["bash", "-c", command], check=True)
-    assert [str(record.fields["prompt"])[0] for record in read_records(["rows.jsonl"])] == [
-        "a",
-        "b",
-    ]
-
-
-def test_parquet_is_known_by_its_first_bytes(tmp_path: Path) -> None:
-    (tmp_path / "rows").write_bytes(b"PAR1\x00\x00")
+    assert [str(each.fields["prompt"])[0] for each in read_records(["rows.jsonl"])] == ["a", "b"]
+    Path("rows").write_bytes(b"PAR1\x00\x00")
     with pytest.raises(ConfigError, match="is a parquet file"):
-        list(read_records([str(tmp_path / "rows")]))
+        list(read_records(["rows"]))
 
 
 def test_a_line_without_end_is_a_failure_and_the_next_is_read(
