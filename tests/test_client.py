@@ -121,6 +121,21 @@ def test_pauses_grow_exponentially_with_full_jitter(
     assert min(pauses[8:]) < 15 < max(pauses[8:])
 
 
+def test_a_dead_endpoint_stops_the_run_after_the_retries_of_one_row_of_many(
+    endpoint: Endpoint, pauses: list[float]
+) -> None:
+    endpoint.plan = FAULTS["status_503"].plan
+    with pytest.raises(EndpointError, match="answers 503: words of the server"):
+        list(serving(endpoint, concurrency=None).generate(many(164)))
+    assert max(endpoint.counts.values()) == 6
+    assert len(endpoint.received) <= 30
+    endpoint.stop()
+    pauses.clear()
+    with pytest.raises(EndpointError, match="connection refused"):
+        list(serving(endpoint, concurrency=None).generate(many(164)))
+    assert len(pauses) <= 30
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

@@ -14,11 +14,7 @@ from hypothesis import strategies as st
 from support.asking import ask, in_loop
 from support.endpoint import OK, Endpoint, Script, read_request, says
 
-from codesynth.serving.http.connection import (
-    Connection,
-    ResponseTooLarge,
-    StaleConnection,
-)
+from codesynth.serving.http.connection import Connection, ResponseTooLarge, StaleConnection
 from codesynth.serving.http.transport import Transport
 
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"

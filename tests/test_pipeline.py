@@ -11,17 +11,7 @@ from hypothesis import strategies as st
 
 from codesynth import pipeline
 from codesynth.errors import EndpointError, OutputError, RunError
-from codesynth.models import (
-    Answer,
-    Failure,
-    Question,
-    Record,
-    Request,
-    Response,
-    Row,
-    Stats,
-    Usage,
-)
+from codesynth.models import Answer, Failure, Question, Record, Request, Response, Row, Stats, Usage
 from codesynth.pipeline import Stop, make_requests
 from codesynth.serving import LLMServing, ResponseStream
 from codesynth.serving.stream import IteratorStream

@@ -9,15 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from support.asking import ask, in_loop
-from support.endpoint import (
-    AUTHORITY,
-    OK,
-    Endpoint,
-    read_request,
-    says,
-    server_tls,
-    unanswering,
-)
+from support.endpoint import AUTHORITY, OK, Endpoint, read_request, says, server_tls, unanswering
 
 from codesynth.serving.http import transport as module
 from codesynth.serving.http.proxies import create_transport
