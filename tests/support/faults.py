@@ -35,6 +35,7 @@ HTML = b"<!DOCTYPE html><html><body><h1>502 Bad Gateway</h1></body></html>"
 OK_CHUNKED = (
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
 )
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 TIMED_OUT = b"HTTP/1.1 408 Request Time-out\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -115,9 +116,9 @@ def endless(head: bytes, piece: bytes) -> Plan:
     return lambda request: Reply(raw=chain([head], repeat(piece)), end="close")
 
 
-def blanks(piece: bytes) -> Iterator[Step]:
-    """Send a piece every 20 ms, for ever: enough to keep any time limit on silence from ending."""
-    return chain.from_iterable(repeat((0.02, piece)))
+def dripping(pieces: Iterable[bytes]) -> Iterator[Step]:
+    """Send a piece every 20 ms: enough to keep any time limit on silence from ending."""
+    return chain.from_iterable((0.02, piece) for piece in pieces)
 
 
 def blank_lines_first(request: Received) -> Reply:
@@ -185,23 +186,22 @@ WIRE = {
     "wrong_length": broken(wire(length=5000, end="close")),
     "wrong_length_hang": silent(wire(length=5000, end="hang")),
     "body_too_long": bad(wire(length=200), "connection"),
-    "trailing_garbage": usable(wire(trailer=b"\r\n\r\ngarbage")),
-    "unasked_408": usable(wire(trailer=TIMED_OUT, end="close")),
+    "trailing_garbage": usable(raw(lambda head, body: [head + body + b"\r\n\r\ngarbage"], "keep")),
+    "unasked_408": usable(raw(lambda head, body: [head + body + TIMED_OUT])),
     "chunked": usable(wire(framing="chunked")),
     "chunked_cut": broken(wire(framing="chunked", cut=-5)),
     "chunked_cut_hang": silent(wire(framing="chunked", cut=-5, end="hang")),
     "other_protocol": broken(raw(lambda head, body: [b"SSH-2.0-OpenSSH_9.2\r\n"])),
     "endless_header": broken(endless(b"HTTP/1.1 200 OK\r\nx: ", b"y" * 6000)),
-    "100_continue_first": usable(wire(interim=b"HTTP/1.1 100 Continue\r\n\r\n")),
+    "100_continue_first": usable(raw(lambda head, body: [CONTINUE + head + body], "keep")),
     "never_answer": silent(always(Reply(raw=(), end="hang"))),
     "hang_mid_body": silent(wire(cut=-60, end="hang")),
-    "drip": silent(wire(drip=(1, 0.05))),
+    "drip": silent(raw(lambda head, body: chain([head], dripping(b"%c" % byte for byte in body)))),
     "drip_chunks": silent(
-        lambda request: Reply(raw=chain([OK_CHUNKED], blanks(chunk(b"\n"))), end="hang")
+        raw(lambda head, body: chain([OK_CHUNKED], dripping(repeat(chunk(b"\n")))), "hang")
     ),
     "endless_100_continue": silent(
-        lambda request: Reply(raw=blanks(b"HTTP/1.1 100 Continue\r\n\r\n"), end="hang"),
-        "connection",
+        raw(lambda head, body: dripping(repeat(CONTINUE)), "hang"), "connection"
     ),
     "blank_lines_first": usable(blank_lines_first),
 }
