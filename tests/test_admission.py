@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from support.asking import in_loop
+from support.asking import Clock, in_loop
 
 from codesynth.errors import LimitReached
 from codesynth.models import Price, Usage
@@ -13,14 +13,6 @@ OK = AttemptResult("answered", usage=Usage(10, 20))
 DENIED = AttemptResult("denied", "wrong key")
 DOWN = AttemptResult("down", "status 500")
 UNREACHABLE = AttemptResult("unreachable", "connection refused", billed=False)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 async def send(

@@ -113,11 +113,6 @@ def test_a_block_quoted_from_the_instruction_is_not_the_answer() -> None:
     assert code_of(fence("return y"), asked) == "return y"
 
 
-def test_blocks_are_counted_and_the_one_taken_is_named() -> None:
-    found = extract_code(f"```\n```\n```sh\nls\n```\n```py\n{F}\n```", "", None)
-    assert found == ExtractedCode(F, blocks=3, taken=2, language="python")
-
-
 def test_a_readme_stays_whole() -> None:
     inner = "# T\n\n```bash\nls\n```\n\nIt is done."
     for tag in ("markdown", "README.md", "", "text"):

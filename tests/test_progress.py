@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from support.asking import Clock
 
 from codesynth.models import Stats, Usage
 from codesynth.progress import Progress, duration, tokens
@@ -24,13 +25,6 @@ class Terminal(io.StringIO):
         if self.broken:
             raise OSError(5, "Input/output error")
         return super().write(text)
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def shown(stats: Stats, stream: io.StringIO, *, bar: bool = True) -> str:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from support.files import files_limited_to
 
 from codesynth.codec import loads
-from codesynth.errors import ConfigError, InputError, OutputError, RunError
+from codesynth.errors import ConfigError, InputError, OutputError
 from codesynth.models import META_KEY, Failure, Record, Row
 from codesynth.storage import Pool, Reorder, check_inputs, read_records, records, row_line
 from codesynth.storage.columns import read_text
@@ -168,23 +168,6 @@ def test_rows_come_out_in_order_whatever_came_first(
     assert out == [row(i) for i in range(12) if i != missing]
     for i, rows in zip(came, put, strict=True):
         assert not rows or rows[0] == row(i)
-
-
-def test_what_waits_beyond_its_memory_is_on_the_disk_and_is_used_again() -> None:
-    reorder = Reorder(memory=0)
-    for start in (0, 100, 200):
-        for i in range(start + 99, start, -1):
-            assert not list(reorder.put(i, row(i)))
-        assert list(reorder.put(start, row(start))) == [row(i) for i in range(start, start + 100)]
-
-
-def test_a_row_answered_twice_is_a_bug() -> None:
-    reorder = Reorder()
-    assert len(list(reorder.put(0, row(0)))) == 1
-    assert not list(reorder.put(2, row(2)))
-    for position in (0, 2):
-        with pytest.raises(RunError, match=f"row {position} was answered twice"):
-            list(reorder.put(position, row(position)))
 
 
 def test_a_full_temporary_folder_is_told(tmp_path: Path) -> None:
