@@ -280,35 +280,32 @@ class Wire(asyncio.Transport):
 
     def __init__(self) -> None:
         super().__init__()
-        self.written: list[bytes] = []
-        self.socket, self.peer = socket.socketpair()
-        self.socket.setblocking(False)
+        self.socket = socket.socket()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return self.socket if name == "socket" else default
+        return self.socket
 
     def get_write_buffer_size(self) -> int:
         return 0
 
     def write(self, data: Any) -> None:
-        self.written.append(bytes(data))
+        pass
 
     def abort(self) -> None:
         self.socket.close()
-        self.peer.close()
 
 
-def connect() -> tuple[Connection, Wire]:
-    connection, wire = Connection(memoryview(bytearray(4096)), 1 << 20, set()), Wire()
-    connection.connection_made(wire)
-    return connection, wire
+def connect() -> Connection:
+    connection = Connection(memoryview(bytearray(4096)), 1 << 20, set())
+    connection.connection_made(Wire())
+    return connection
 
 
 def fed(pieces: Iterable[bytes]) -> tuple[int, bytes] | httpx.TransportError:
     """Give an exchange these pieces and then the end."""
 
     async def exchange() -> tuple[int, bytes] | httpx.TransportError:
-        connection, _ = connect()
+        connection = connect()
         for piece in pieces:
             connection.get_buffer(-1)[: len(piece)] = piece
             connection.buffer_updated(len(piece))
@@ -351,7 +348,7 @@ def test_no_bytes_raise_anything_but_transport_errors(
 
 @in_loop
 async def test_error_that_nobody_waits_for_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    connection, _ = connect()
+    connection = connect()
     connection.connection_lost(ConnectionResetError())
     del connection
     gc.collect()
