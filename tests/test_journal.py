@@ -176,6 +176,8 @@ def test_an_unusable_answer_is_an_answer(path: Path, body: bytes, kind: str) -> 
 )
 def test_what_was_not_answered_is_asked_again(path: Path, body: bytes, failure: Failure) -> None:
     run(path, "a", Asked(lambda request: Response(request, body, error=failure)))
+    with Journal(str(path)) as journal:
+        assert journal.answers == 0
     assert newly_asked(path, "a") == ["a"]
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import random
 import sqlite3
 import subprocess
@@ -92,12 +93,13 @@ def test_the_later_answer_and_note_count_and_tokens_are_summed_over_all_runs(pat
         assert journal.get_note("seed") is None
     for number, used in enumerate((Usage(10, 1), Usage(30, 3, 99, 99))):
         with Journal(str(path)) as journal:
-            journal.put(StoredAnswer(key_of(i), b"%d" % number, used=used) for i in range(10))
+            for i, body in itertools.product(range(10), (b"old", b"new")):
+                journal.put([StoredAnswer(key_of(i), body, used=used)])
             journal.set_note("seed", f"{number} \u2028")
     with Journal(str(path)) as journal:
-        assert (journal.spent(), journal.answers) == (Usage(400, 40), 20)
+        assert (journal.spent(), journal.answers) == (Usage(800, 80), 40)
         assert journal.get_note("seed") == "1 \u2028"
-    assert bodies(path, 10) == [b"1"] * 10
+    assert bodies(path, 10) == [b"new"] * 10
 
 
 def test_a_transaction_that_fails_leaves_nothing(path: Path) -> None:
@@ -127,13 +129,16 @@ def test_two_threads_may_read_and_write_at_once(path: Path) -> None:
     assert len(keys) == 18
 
 
-def test_answers_are_found_in_any_order(path: Path) -> None:
-    store(path, *(b"%d" % i for i in range(1500)))
+def test_answers_are_found_in_any_order_also_where_some_were_replaced(path: Path) -> None:
+    newest = [b"new" if i % 3 == 0 else b"%d" % i for i in range(1500)]
     order = list(range(1500))
     random.Random(1).shuffle(order)
     with Journal(str(path)) as journal:
+        journal.put(StoredAnswer(key_of(i), b"%d" % i) for i in range(1500))
+        journal.put(StoredAnswer(key_of(i), b"new") for i in range(0, 1500, 3))
+        journal.refresh()
         for i in [*order, *range(1500), *reversed(range(1500))]:
-            assert journal.get(key_of(i)) == StoredAnswer(key_of(i), b"%d" % i)
+            assert journal.get(key_of(i)) == StoredAnswer(key_of(i), newest[i])
 
 
 def test_no_more_is_read_ahead_than_fits_into_some_megabytes(path: Path) -> None:
