@@ -180,11 +180,6 @@ def test_an_instruction_that_is_rewritten_stays_the_same_problem() -> None:
         assert [*read(stub)] == [problem]
 
 
-def test_what_is_unknown_gets_code_that_is_left_open() -> None:
-    code = fenced(answer(CODE.format(HUMAN_STUB)))
-    assert code == "def solution(*args, **kwargs):\n    raise NotImplementedError\n"
-
-
 @given(st.text() | st.text(alphabet="\\\"'`\r\n\x00\ud800é :()defx JSON"))
 def test_any_prompt_gets_an_answer(prompt: str) -> None:
     assert ast.parse(fenced(answer(prompt)))

@@ -277,24 +277,3 @@ def test_a_rejected_row_goes_to_the_failures_as_it_came_and_is_no_failure() -> N
         b'{"input":{"n": 1.0, "x":"a"},"line":2,"error":{"kind":"duplicate","message":"again",'
         b'"attempts":0},"answer":"a"}'
     )
-
-
-class LastOfThree:
-    """Keeps the last of three rows."""
-
-    def __init__(self) -> None:
-        self.held: list[Row] = []
-
-    def put(self, row: Row) -> list[tuple[Row, Failure | None]]:
-        self.held.append(row)
-        return self.rest() if len(self.held) == 3 else []
-
-    def rest(self) -> list[tuple[Row, Failure | None]]:
-        held, self.held = self.held, []
-        reason = Failure("not_kept", "not the last")
-        return [(row, None if row is held[-1] else reason) for row in held]
-
-
-def test_a_window_decides_about_rows_together() -> None:
-    sink, stats = run(Echo(), *"abcd", window=LastOfThree())
-    assert (sink.texts, stats.rejected) == (["c", "d"], 2)

@@ -138,7 +138,7 @@ class Endpoint:
     def __exit__(self, kind: object, *_: object) -> None:
         if self._thread is not None and self._thread.is_alive():
             self.stop()
-        self._end(kind)
+        self._leave(kind)
 
     async def __aenter__(self) -> Self:
         self.loop = asyncio.get_running_loop()
@@ -150,9 +150,9 @@ class Endpoint:
     async def __aexit__(self, kind: object, *_: object) -> None:
         self.stopping.set()
         await self._serving
-        self._end(kind)
+        self._leave(kind)
 
-    def _end(self, kind: object) -> None:
+    def _leave(self, kind: object) -> None:
         if self._reserved is not None:
             self._reserved.close()
         if self.errors and kind is None:
