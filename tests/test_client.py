@@ -97,7 +97,7 @@ def test_each_fault_becomes_what_the_contract_says(name: str, endpoint: Endpoint
 
 def test_an_attempt_that_takes_too_long_is_a_timeout_and_is_retried(endpoint: Endpoint) -> None:
     endpoint.plan = good_or(lambda request: FAULTS[request.prompt].plan(request))
-    answers = ask(endpoint, "good", *SLOW, timeout=0.8, max_retries=1, concurrency=20)
+    answers = ask(endpoint, "good", *SLOW, timeout=1.5, max_retries=1, concurrency=20)
     assert text_of(answers.pop("good")) == text_for("good")
     for name, response in answers.items():
         assert failure_of(response).kind in FAULTS[name].kinds
