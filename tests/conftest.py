@@ -10,7 +10,11 @@ from support.endpoint import Endpoint
 
 # A slow or busy machine is no failure, and a run finds what the run before it has found.
 settings.register_profile(
-    "codesynth", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    "codesynth",
+    deadline=None,
+    derandomize=True,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("codesynth")
 

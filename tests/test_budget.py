@@ -32,20 +32,15 @@ def test_what_is_in_flight_counts() -> None:
     assert budget.reserve(BODY) is not None
 
 
-def test_a_request_that_was_refused_costs_nothing() -> None:
-    budget = Budget(PRICE, 1.0)
-    reserved = budget.reserve(BODY)
-    assert reserved is not None
-    budget.settle(reserved, BODY, None, billed=False)
-    assert (budget.spent, budget.is_idle) == (0.0, True)
-
-
-def test_a_request_of_unknown_cost_spends_all_that_was_set_aside() -> None:
+def test_a_refused_request_costs_nothing_and_one_of_unknown_cost_what_was_set_aside() -> None:
     budget = Budget(PRICE, 1.0, max_tokens=1000)
-    reserved = budget.reserve(BODY)
-    assert reserved is not None
-    budget.settle(reserved, BODY, None, billed=True)
-    assert budget.spent == reserved > 0.004
+    for billed in (False, True):
+        reserved = budget.reserve(BODY)
+        assert reserved is not None
+        budget.settle(reserved, BODY, None, billed=billed)
+        assert budget.spent == (reserved if billed else 0.0)
+        assert budget.is_idle
+    assert budget.spent > 0.004
 
 
 def test_earlier_runs_of_the_job_count() -> None:

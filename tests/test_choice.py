@@ -32,26 +32,18 @@ def row(group: str, letters: str, number: int = 0, status: str = "") -> Row:
     return Row(line, subject=subject, raw_bytes=len(raw), number=number)
 
 
-def limited(window: GroupWindow, **limits: int) -> GroupWindow:
-    vars(window).update(limits)
-    return window
-
-
 def through(
     decide: Callable[[Sequence[VerifiedRow]], None], rows: Sequence[Row], **limits: int
 ) -> list[tuple[int, str | None, Any]]:
     """Send rows through a window; return number, reason and line of each in their order."""
-    window = limited(GroupWindow(decide), **limits)
+    window = GroupWindow(decide)
+    vars(window).update(limits)
     found = [each for one in rows for each in window.put(one)] + [*window.rest()]
     return [(r.number, why.message if why else None, json.loads(r.line)) for r, why in found]
 
 
 def kept(found: Sequence[tuple[int, str | None, Any]]) -> list[int]:
     return [number for number, why, _ in found if why is None]
-
-
-def best_of(*rows: Row, **limits: int) -> list[int]:
-    return kept(through(Agreement("verification", best=True), rows, **limits))
 
 
 # Keeping statuses.
@@ -102,16 +94,19 @@ def test_a_test_that_every_answer_fails_counts_for_nothing_and_is_named() -> Non
     assert first[2]["verification"]["reason"] == words
 
 
-def test_code_that_interferes_with_its_tests_passed_none() -> None:
-    assert best_of(row("a", "..", 1, "error"), row("a", "..", 2, "error"), row("a", "..", 3)) == [3]
-
-
-def test_an_answer_without_another_is_kept_only_if_it_passed_everything() -> None:
-    assert best_of(row("a", "...F", 1), row("b", "....", 2), row("c", "", 3, "no_tests")) == [2]
-
-
-def test_no_answer_is_kept_where_none_passed_a_test() -> None:
-    assert best_of(row("a", "FF", 1), row("a", "EE", 2), row("a", "", 3, "syntax_error")) == []
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([row("a", "..", 1, "error"), row("a", "..", 2, "error"), row("a", "..", 3)], [3]),
+        ([row("a", "...F", 1), row("b", "....", 2), row("c", "", 3, "no_tests")], [2]),
+        ([row("a", "FF", 1), row("a", "EE", 2), row("a", "", 3, "syntax_error")], []),
+    ],
+    ids=["interferes with its tests", "single", "none passed a test"],
+)
+def test_an_answer_is_kept_only_if_it_has_passed_tests(
+    rows: list[Row], expected: list[int]
+) -> None:
+    assert kept(through(Agreement("verification", best=True), rows)) == expected
 
 
 # The window.
@@ -135,7 +130,8 @@ def test_rows_keep_their_order_and_their_bytes_where_groups_are_mixed() -> None:
 
 @pytest.mark.parametrize("limits", [{"most_rows": 10}, {"most_bytes": 1_500}])
 def test_the_window_holds_a_bounded_number_of_rows_and_bytes(limits: dict[str, int]) -> None:
-    window = limited(GroupWindow(Agreement("verification", best=True)), **limits)
+    window = GroupWindow(Agreement("verification", best=True))
+    vars(window).update(limits)
     held = 0
     for i in range(1_000):
         held += 1 - len([*window.put(row(f"{i % 500}", "..", i))])

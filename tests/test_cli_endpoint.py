@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from support.command import KEY, bare, codesynth, instructions
 from support.endpoint import Endpoint
-from support.faults import FAULTS
-from support.faults.fault import always
+from support.faults import FAULTS, always
 from support.replies import Reply, code_for, completion, error, healing
 
 

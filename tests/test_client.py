@@ -2,19 +2,22 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 
 import httpx
 import pytest
 from support.endpoint import Endpoint, Reply, completion, echo, error, healing, in_order, text_for
-from support.faults import FAULTS
-from support.replies import Received, held
+from support.faults import ENDLESS, FAULTS
+from support.replies import Plan, held
 
 from codesynth import models
 from codesynth.errors import EndpointError
-from codesynth.models import Record, Request, Response
-from codesynth.serving import attempts
+from codesynth.models import Failure, Record, Request, Response
 from codesynth.serving.client import APILLMServing
+from codesynth.serving.http.transport import Transport
+from codesynth.serving.limits import Admission
+
+PAUSE = Admission.pause
 
 
 def request(position: int, prompt: str, model: str = "test-model") -> Request:
@@ -46,59 +49,91 @@ def ask(endpoint: Endpoint, *prompts: str, **options: object) -> dict[str, Respo
     return {r.request.messages[-1]["content"]: r for r in responses}
 
 
+def failure_of(response: Response) -> Failure:
+    assert response.error is not None
+    return response.error
+
+
+def messages_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records]
+
+
+def good_or(plan: Plan) -> Plan:
+    """Answer the prompt "good", and follow ``plan`` for the others."""
+    return lambda request: (echo if request.prompt == "good" else plan)(request)
+
+
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Note the pauses before retries in place of waiting."""
+    noted: list[float] = []
+
+    async def pause(self: Admission, seconds: float, *, outage: bool = False) -> None:
+        noted.append(seconds)
+
+    monkeypatch.setattr(Admission, "pause", pause)
+    return noted
+
+
 SLOW = [name for name, fault in FAULTS.items() if fault.slow]
 
 
 @pytest.mark.parametrize("name", [name for name in FAULTS if name not in SLOW])
-def test_each_fault_becomes_what_the_contract_says(
-    name: str, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(attempts, "_BACKOFF", lambda state: 0.0)
+def test_each_fault_becomes_what_the_contract_says(name: str, endpoint: Endpoint) -> None:
     fault = FAULTS[name]
-    endpoint.plan = lambda request: (
-        echo(request) if request.prompt == "good" else fault.plan(request)
-    )
-    answered = serving(endpoint, max_retries=1, concurrency=1)
-    if name.startswith("insufficient_quota"):
-        with pytest.raises(EndpointError, match="quota is exhausted"):
-            list(answered.generate(requests("good", "bad")))
-        return
-    responses = {r.request.position: r for r in answered.generate(requests("good", "bad"))}
-    assert text_of(responses[0]) == text_for("good")
-    response = responses[1]
-    kind = response.error.kind if response.error else "ok"
-    assert kind in fault.kinds
+    endpoint.plan = good_or(fault.plan)
+    answers = ask(endpoint, "good", "bad", max_retries=1, concurrency=1)
+    assert text_of(answers["good"]) == text_for("good")
+    response = answers["bad"]
     if response.error is None:
-        assert text_of(response) == fault.text("bad")
+        assert ("ok", text_of(response)) == (fault.kinds[0], fault.text("bad"))
     else:
+        assert response.error.kind in fault.kinds
         assert fault.says in response.error.message
         assert fault.status in (None, response.error.status)
-    if name.startswith("stale_keep_alive"):
-        assert (endpoint.counts["bad"], response.attempts) == (2, 2)
-    elif fault.retried is not None:
-        assert endpoint.counts["bad"] == response.attempts == 1 + fault.retried
+    attempts = 2 if fault.retried or name.startswith("stale_keep_alive") else 1
+    assert endpoint.counts["bad"] == response.attempts == attempts
 
 
-def test_an_attempt_that_takes_too_long_is_a_timeout_and_is_retried(
-    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(attempts, "_BACKOFF", lambda state: 0.0)
-    endpoint.plan = lambda request: (
-        echo(request) if request.prompt == "good" else FAULTS[request.prompt].plan(request)
-    )
+def test_an_attempt_that_takes_too_long_is_a_timeout_and_is_retried(endpoint: Endpoint) -> None:
+    endpoint.plan = good_or(lambda request: FAULTS[request.prompt].plan(request))
     answers = ask(endpoint, "good", *SLOW, timeout=1.5, max_retries=1, concurrency=20)
     assert text_of(answers.pop("good")) == text_for("good")
     for name, response in answers.items():
-        assert response.error is not None
-        assert response.error.kind in FAULTS[name].kinds
+        assert failure_of(response).kind in FAULTS[name].kinds
         assert response.attempts == 2
-    endpoint.wait_until(lambda e: all(e.counts[name] == 2 for name in SLOW))
 
 
-def test_a_row_meets_one_dead_connection_at_most(endpoint: Endpoint) -> None:
-    endpoint.plan = FAULTS["stale_keep_alive"].plan
-    answers = ask(endpoint, *map(str, range(20)), concurrency=1, max_retries=1)
-    assert {r.error for r in answers.values()} == {None}
+def test_an_answer_without_end_is_a_bad_response_once_it_is_too_large(endpoint: Endpoint) -> None:
+    endpoint.plan = good_or(ENDLESS)
+    transport = Transport(max_response_bytes=1 << 20)
+    answers = ask(endpoint, "good", "bad", max_retries=0, concurrency=1, transport=transport)
+    assert failure_of(answers["bad"]).kind == "bad_response"
+
+
+def test_pauses_grow_exponentially_with_full_jitter(
+    endpoint: Endpoint, pauses: list[float]
+) -> None:
+    endpoint.plan = good_or(FAULTS["status_500"].plan)
+    ask(endpoint, "good", "bad", max_retries=40, concurrency=1)
+    assert len(set(pauses)) == 40
+    assert all(0 <= pause <= min(0.5 * 2**n, 30) for n, pause in enumerate(pauses))
+    assert min(pauses[8:]) < 15 < max(pauses[8:])
+
+
+def test_a_dead_endpoint_stops_the_run_after_the_retries_of_one_row_of_many(
+    endpoint: Endpoint, pauses: list[float]
+) -> None:
+    endpoint.plan = FAULTS["status_503"].plan
+    with pytest.raises(EndpointError, match="answers 503: words of the server"):
+        list(serving(endpoint, concurrency=None).generate(many(164)))
+    assert max(endpoint.counts.values()) == 6
+    assert len(endpoint.received) <= 30
+    endpoint.stop()
+    pauses.clear()
+    with pytest.raises(EndpointError, match="connection refused"):
+        list(serving(endpoint, concurrency=None).generate(many(164)))
+    assert len(pauses) <= 30
 
 
 @pytest.mark.parametrize(
@@ -107,7 +142,6 @@ def test_a_row_meets_one_dead_connection_at_most(endpoint: Endpoint) -> None:
         ("status_401", "OPENAI_API_KEY"),
         ("status_403", "OPENAI_API_KEY"),
         ("status_404", "--model"),
-        ("insufficient_quota", "quota"),
         ("redirect_other_host", "--base-url"),
     ],
 )
@@ -116,6 +150,16 @@ def test_what_no_row_can_help_stops_the_run(name: str, words: str, endpoint: End
     with pytest.raises(EndpointError, match=words):
         list(serving(endpoint).generate(requests(*map(str, range(100)))))
     assert len(endpoint.received) <= 8
+
+
+@pytest.mark.parametrize("where", [{"code": "insufficient_quota"}, {"kind": "insufficient_quota"}])
+def test_an_exhausted_quota_stops_the_run_also_after_answers(
+    where: dict[str, str], endpoint: Endpoint
+) -> None:
+    endpoint.plan = good_or(lambda request: error(429, "no more", **where))
+    with pytest.raises(EndpointError, match="quota is exhausted"):
+        list(serving(endpoint, concurrency=1).generate(requests("good", "bad", "worse")))
+    assert len(endpoint.received) == 2
 
 
 def test_ten_denials_in_a_row_after_an_answer_stop_the_run(endpoint: Endpoint) -> None:
@@ -145,8 +189,8 @@ def test_a_400_for_a_model_that_is_not_listed_stops_the_run(endpoint: Endpoint) 
 
 def test_a_400_for_a_listed_model_is_the_rows_own(endpoint: Endpoint) -> None:
     endpoint.plan = lambda request: error(400, "too long")
-    answers = ask(endpoint, "a", "b", model="test-model")
-    assert {r.error.kind for r in answers.values() if r.error} == {"rejected"}
+    answers = ask(endpoint, "a", "b")
+    assert [failure_of(answers[name]).kind for name in "ab"] == ["rejected"] * 2
     assert len(endpoint.others) == 1
 
 
@@ -154,38 +198,32 @@ def test_a_400_for_a_listed_model_is_the_rows_own(endpoint: Endpoint) -> None:
 def test_a_400_is_the_rows_own_where_models_are_not_listed(endpoint: Endpoint, status: int) -> None:
     endpoint.models = None
     endpoint.plan = lambda request: error(400 if request.method == "POST" else status, "no")
-    answers = ask(endpoint, "a", model="test-model")
-    assert answers["a"].error is not None
-    assert answers["a"].error.kind == "rejected"
+    assert failure_of(ask(endpoint, "a")["a"]).kind == "rejected"
 
 
 def test_the_key_is_sent_and_taken_out_of_messages(endpoint: Endpoint) -> None:
     endpoint.plan = lambda request: error(422, "no luck with sk-test")
-    answers = ask(endpoint, "a", model="test-model")
+    failure = failure_of(ask(endpoint, "a")["a"])
     assert endpoint.authorizations == {"Bearer sk-test"}
-    assert answers["a"].error is not None
-    assert answers["a"].error.message == "no luck with [secret]"
+    assert failure.message == "no luck with [secret]"
 
 
-def test_a_request_waits_as_long_as_the_server_says(endpoint: Endpoint) -> None:
-    endpoint.plan = lambda request: (
-        error(429, "later", retry_after=1) if request.attempt == 1 else echo(request)
-    )
-    answers = ask(endpoint, "a")
-    assert answers["a"].attempts == 2
-    first, second = endpoint.times
-    assert second - first >= 1.0
+def test_a_request_waits_as_long_as_the_server_says(
+    endpoint: Endpoint, pauses: list[float]
+) -> None:
+    endpoint.plan = in_order(error(429, "later", retry_after=1), error(503, retry_after=119.5))
+    assert ask(endpoint, "a")["a"].attempts == 3
+    assert pauses == [1.0, 119.5]
 
 
-def test_a_pause_frees_its_place(endpoint: Endpoint) -> None:
-    endpoint.plan = lambda request: (
-        error(429, "later", retry_after=1)
-        if request.prompt == "0" and request.attempt == 1
-        else echo(request)
-    )
-    responses = serving(endpoint, concurrency=1).generate(requests(*map(str, range(5))))
-    order = [r.request.messages[-1]["content"] for r in responses]
-    assert order.index("1") < order.index("0")
+def test_a_pause_frees_its_place(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    def until_the_next_answer(self: Admission, seconds: float, outage: bool) -> Awaitable[None]:
+        return PAUSE(self, 300.0, outage=True)
+
+    monkeypatch.setattr(Admission, "pause", until_the_next_answer)
+    endpoint.plan = in_order(error(429, "later"))
+    ask(endpoint, "0", "1", concurrency=1)
+    assert [request.prompt for request in endpoint.received] == ["0", "1", "0"]
 
 
 def test_no_more_requests_are_in_flight_than_allowed(endpoint: Endpoint) -> None:
@@ -207,17 +245,6 @@ def test_a_restart_of_the_endpoint_costs_no_row(endpoint: Endpoint) -> None:
     assert len(unanswered) <= 2  # those that were in flight when it died
 
 
-def test_generate_from_input_keeps_the_order_and_tells_failures_apart(endpoint: Endpoint) -> None:
-    endpoint.plan = lambda request: error(422, "no") if request.prompt == "b" else echo(request)
-    answers = serving(endpoint, model="test-model").generate_from_input(
-        ["a", "b", "c"], system_prompt="Be brief."
-    )
-    assert answers == [text_for("a"), None, text_for("c")]
-    assert {request.json["messages"][0]["content"] for request in endpoint.received} == {
-        "Be brief."
-    }
-
-
 @pytest.mark.parametrize("padding", range(19_900, 20_010, 7))
 def test_no_part_of_a_key_is_shown_where_a_long_page_is_cut(padding: int) -> None:
     page = b"<p>" + b" " * padding + b"sk-abcdefghijklmnopqrstuvwxyz</p>" + b"x" * 300
@@ -226,16 +253,7 @@ def test_no_part_of_a_key_is_shown_where_a_long_page_is_cut(padding: int) -> Non
     )
     at = models.Endpoint("http://host/v1", "sk-abcdefghijklmnopqrstuvwxyz")
     [response] = APILLMServing(at, "m", transport=transport).generate(requests("a"))
-    assert response.error is not None
-    assert "sk-abc" not in response.error.message
-
-
-def test_values_of_headers_are_taken_out_of_messages(endpoint: Endpoint) -> None:
-    endpoint.plan = lambda request: error(422, f"bad {request.headers['api-key']}")
-    at = models.Endpoint(endpoint.base_url, "", {"api-key": "azure-1234"})
-    [response] = APILLMServing(at, "test-model").generate(requests("a"))
-    assert response.error is not None
-    assert response.error.message == "bad [secret]"
+    assert "sk-abc" not in failure_of(response).message
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
@@ -255,19 +273,13 @@ def test_a_denial_that_never_ends_stops_the_run_though_it_asks_for_retries(
     assert len(endpoint.received) == 2
 
 
-def test_a_list_of_models_after_a_byte_order_mark_is_read() -> None:
-    body = b'\xef\xbb\xbf{"data": [{"id": "m7"}]}'
-    transport = httpx.MockTransport(lambda request: httpx.Response(200, content=body))
-    assert APILLMServing("http://host/v1", transport=transport).model == "m7"
-
-
 def test_retries_are_numbered_by_those_that_count(
     endpoint: Endpoint, caplog: pytest.LogCaptureFixture
 ) -> None:
     endpoint.plan = healing(lambda request: Reply(503, headers={"retry-after": "0"}), 2)
     with caplog.at_level(logging.INFO, "codesynth.serving.attempts"):
         ask(endpoint, "a", max_retries=2)
-    numbers = [each.getMessage().partition("; ")[2][:14] for each in caplog.records]
+    numbers = [each.partition("; ")[2][:14] for each in messages_of(caplog)]
     assert numbers == ["attempt 2 of 3", "attempt 3 of 3"]
 
 
@@ -296,13 +308,13 @@ def test_an_unknown_host_stops_the_run_at_once(caplog: pytest.LogCaptureFixture)
     nobody = APILLMServing(models.Endpoint("http://a..b/v1", ""), "m")
     with caplog.at_level(logging.INFO), pytest.raises(EndpointError, match="cannot connect to"):
         list(nobody.generate(requests("a", "b")))
-    assert not [each for each in caplog.records if "attempt" in each.getMessage()]
+    assert not [each for each in messages_of(caplog) if "attempt" in each]
 
 
 def test_an_answer_is_given_with_its_body_and_its_time(endpoint: Endpoint) -> None:
     endpoint.plan = lambda request: completion("x", delay=0.05)
     response = ask(endpoint, "a")["a"]
-    assert json.loads(response.body)["choices"][0]["message"]["content"] == "x"
+    assert json.loads(response.body) == completion("x").body
     assert response.seconds >= 0.05
 
 
@@ -322,8 +334,8 @@ def test_a_replica_that_refuses_the_key_is_left_out_with_a_warning(
         responses = list(both(refusing.base_url, endpoint.base_url).generate(many(60)))
     assert [r.error for r in responses] == 60 * [None]
     assert len(refusing.received) <= 8
-    warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
-    assert [each for each in warnings if refusing.base_url in each and "not for you" in each]
+    told = [each for each in messages_of(caplog) if refusing.base_url in each]
+    assert "not for you" in told[0]
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/v1", "http://a..b/v1", "https://127.0.0.1:9"])
@@ -332,7 +344,7 @@ def test_a_replica_that_cannot_be_reached_is_left_out_with_a_warning(
 ) -> None:
     responses = list(both(url, endpoint.base_url).generate(many(60)))
     assert [r.error for r in responses] == 60 * [None]
-    assert [each for each in caplog.records if url in each.getMessage()]
+    assert [each for each in messages_of(caplog) if url in each]
 
 
 def test_a_replica_that_dies_costs_no_row(endpoint: Endpoint) -> None:
@@ -345,9 +357,7 @@ def test_a_replica_that_dies_costs_no_row(endpoint: Endpoint) -> None:
 
 
 def test_replicas_that_all_refuse_the_key_stop_the_run() -> None:
-    def plan(request: Received) -> Reply:
-        return error(401, "no")
-
+    plan = FAULTS["status_401"].plan
     with Endpoint(plan) as one, Endpoint(plan) as other:
         with pytest.raises(EndpointError, match="refused the key"):
             list(both(one.base_url, other.base_url).generate(many(60)))

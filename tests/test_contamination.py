@@ -4,7 +4,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from codesynth.errors import InputError
@@ -94,7 +94,6 @@ def test_n_words_in_a_row_are_evidence_and_fewer_are_not() -> None:
 
 
 @given(st.data())
-@settings(max_examples=50, deadline=None)
 def test_a_run_is_found_wherever_it_is(data: st.DataObject) -> None:
     items = data.draw(st.lists(st.lists(st.sampled_from("abcd"), max_size=12), min_size=1))
     text = data.draw(st.lists(st.sampled_from("abcde"), max_size=12))
@@ -164,20 +163,14 @@ def test_one_array_over_many_lines_is_read_by_its_elements() -> None:
         assert found.startswith('shared with bench:2 (9): "')
 
 
-def test_runs_go_over_the_lines_of_a_text() -> None:
-    text = f"# Title\n\n{letters(0, 6)}\n{letters(6, 13)}\n{letters(13, 21)}\n"
+def test_lines_that_are_no_json_are_one_text() -> None:
+    text = f'{{"a": 1}}\n{{"text": "{letters(0, 6)} \udcff\n{letters(6, 13)}\n{letters(13, 21)}\n'
     contamination = ContaminationFilter(of_text(text))
-    across = message(contamination, f"well, {letters(1, 14)}")
-    assert across == f'shared with bench:1: "{letters(1, 14)}"'
-
-
-def test_lines_that_are_no_json_are_taken_for_text() -> None:
-    text = '{"a": 1}\n{"text": "' + letters(0, 14) + " \udcff\n{}\n"
-    assert message(ContaminationFilter(of_text(text)), letters(0, 14))
+    across = message(contamination, f"well, {letters(7, 20)}")
+    assert across == f'shared with bench:2: "{letters(7, 20)}"'
 
 
 @given(st.text())
-@settings(max_examples=50, deadline=None)
 def test_any_text_can_be_judged(text: str) -> None:
     assert message(SEEDS_FILTER, text) is None
 

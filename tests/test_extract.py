@@ -113,11 +113,6 @@ def test_a_block_quoted_from_the_instruction_is_not_the_answer() -> None:
     assert code_of(fence("return y"), asked) == "return y"
 
 
-def test_blocks_are_counted_and_the_one_taken_is_named() -> None:
-    found = extract_code(f"```\n```\n```sh\nls\n```\n```py\n{F}\n```", "", None)
-    assert found == ExtractedCode(F, blocks=3, taken=2, language="python")
-
-
 def test_a_readme_stays_whole() -> None:
     inner = "# T\n\n```bash\nls\n```\n\nIt is done."
     for tag in ("markdown", "README.md", "", "text"):
@@ -238,10 +233,7 @@ def test_what_surrounds_an_instruction_goes_and_it_stays_exact(form: str) -> Non
 )
 def test_an_instruction_with_a_fence_in_it_stays_whole(text: str) -> None:
     assert extract_instruction(text) == text
-
-
-def test_a_label_before_an_instruction_goes() -> None:
-    assert extract_instruction("**New Instruction:** **Sort** it.") == "**Sort** it."
+    assert extract_instruction(f"**New Instruction:** {text}") == text
 
 
 @pytest.mark.parametrize(
@@ -317,7 +309,7 @@ def test_work_grows_with_the_text_and_not_faster(
 ) -> None:
     few, many = (count_steps(function, part * (size // len(part))) for size in (1_000, 8_000))
     assert many < 10 * few + 1_000
-    function(part * (500_000 // len(part)))  # and a long one ends
+    function(part * (100_000 // len(part)))  # and a long one ends
 
 
 def test_few_blocks_and_lines_are_parsed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from support.endpoint import Endpoint, Received, Reply
 from codesynth import models
 from codesynth.serving.http import EndpointClient, NoReply
 
-LINES = b"".join(b'{"line": %d}\n' % number for number in range(100_000))
+LINES = b"".join(b'{"line": %d}\n' % number for number in range(20_000))
 
 
 def client(endpoint: Endpoint) -> EndpointClient:
@@ -70,16 +70,16 @@ def test_a_form_has_the_fields_and_the_file(endpoint: Endpoint) -> None:
     assert request.headers["authorization"] == f"Bearer {KEY}"
 
 
-def test_a_file_is_received(endpoint: Endpoint) -> None:
-    endpoint.plan = lambda _: Reply(body=LINES, framing="chunked")
-    file = io.BytesIO()
-    assert download(endpoint, file) == 200
-    assert file.read() == LINES
-
-
-def test_a_packed_file_is_unpacked(endpoint: Endpoint) -> None:
-    packed = gzip.compress(LINES)
-    endpoint.plan = lambda _: Reply(body=packed, headers={"content-encoding": "gzip"})
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(body=LINES, framing="chunked"),
+        Reply(body=gzip.compress(LINES), headers={"content-encoding": "gzip"}),
+    ],
+    ids=["chunked", "packed"],
+)
+def test_a_file_is_received_unpacked(endpoint: Endpoint, reply: Reply) -> None:
+    endpoint.plan = lambda _: reply
     file = io.BytesIO()
     assert download(endpoint, file) == 200
     assert file.read() == LINES

@@ -76,7 +76,7 @@ def test_the_first_error_in_python_is_found(code: str, line: int | None) -> None
     "unit", ["(", "[", "-", "not ", "f(", "lambda:", "a+", "a.", "x if y else "]
 )
 def test_nothing_is_nested_too_deeply_to_be_asked_about(unit: str) -> None:
-    for length in (90, 3_000, 10_000):
+    for length in (90, 5_000):
         text = unit * (length // len(unit)) + "1"
         assert first_error(f"x = {text}") in (None, 0)
         assert first_error(text + ")" * text.count("(")) in (None, 0)
@@ -120,7 +120,4 @@ def test_the_extra_checks_other_languages(name: str) -> None:
     assert not language.is_valid(f"{code} )(")
     assert not language.is_valid(code + "\n" * 20_000)
     assert language.is_valid(f"{code} \ud800") in (True, False)
-
-
-def test_without_a_parser_nothing_is_valid() -> None:
-    assert not find_language("zig").is_valid("const x = 1;")
+    assert not find_language("zig").is_valid("const x = 1;")  # there is no parser for it

@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from support.asking import Clock
 from support.command import codesynth
 from support.endpoint import Endpoint
 from support.parts import Parts
@@ -16,15 +17,8 @@ from codesynth.notes import FIGURES, RunNotes
 from codesynth.serving.limits import Budget
 
 
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def test_one_line_a_second(tmp_path: Path) -> None:
-    log, clock, stats = tmp_path / "log.jsonl", Clock(), Stats()
+    log, clock, stats = tmp_path / "log.jsonl", Clock(1000.0), Stats()
     log.write_text('{"of": "an earlier run"}\n')
     notes = RunNotes(stats, lambda: 9, path=str(log), clock=clock)
     for tenth in range(31):
@@ -38,7 +32,7 @@ def test_one_line_a_second(tmp_path: Path) -> None:
 
 
 def test_the_journal_is_left_alone_while_nothing_happens(tmp_path: Path) -> None:
-    clock, stats = Clock(), Stats(rows=1)
+    clock, stats = Clock(1000.0), Stats(rows=1)
     with Journal(str(tmp_path / "out.journal")) as journal:
         notes = RunNotes(stats, lambda: None, journal, clock=clock)
         told = []

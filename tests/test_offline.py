@@ -57,20 +57,22 @@ def body(prompt: str, **parameters: Any) -> bytes:
     return json.dumps({"model": "any", "messages": messages, **parameters}).encode()
 
 
-async def send(endpoint: PracticeEndpoint, request: bytes, key: bytes = b"") -> httpx.Response:
-    response = await endpoint.handle_async_request(
-        httpx.Request("POST", URL, content=request, extensions={"key": key})
-    )
-    await response.aread()
-    return response
+def ask(endpoint: PracticeEndpoint, body: bytes, key: bytes = b"") -> httpx.Response:
+    async def send() -> httpx.Response:
+        request = httpx.Request("POST", URL, content=body, extensions={"key": key})
+        response = await endpoint.handle_async_request(request)
+        await response.aread()
+        return response
+
+    return asyncio.run(send())
 
 
-def ask(endpoint: PracticeEndpoint, request: bytes, key: bytes = b"") -> httpx.Response:
-    return asyncio.run(send(endpoint, request, key))
+def failing(faults: str) -> PracticeEndpoint:
+    return PracticeEndpoint(read_faults(faults))
 
 
 def answer(prompt: str, faults: str = "", key: bytes = b"") -> str:
-    reply = ask(PracticeEndpoint(read_faults(faults)), body(prompt), key)
+    reply = ask(failing(faults), body(prompt), key)
     assert reply.status_code == 200
     text = reply.json()["choices"][0]["message"]["content"]
     assert isinstance(text, str)
@@ -89,14 +91,6 @@ def function(code: str, problem: Problem) -> Any:
     return names[problem.name]
 
 
-def statuses(endpoint: PracticeEndpoint, requests: list[bytes]) -> list[int]:
-    async def gather() -> list[int]:
-        replies = await asyncio.gather(*(send(endpoint, each) for each in requests))
-        return [reply.status_code for reply in replies]
-
-    return asyncio.run(gather())
-
-
 def test_an_answer_is_a_whole_chat_completion() -> None:
     reply = ask(PracticeEndpoint(), body(FEW_SHOT.format(HUMAN_STUB)))
     completion = reply.json()
@@ -113,9 +107,9 @@ def test_an_answer_is_a_whole_chat_completion() -> None:
     assert characters / 5 < usage["prompt_tokens"] < characters / 3
 
 
-def test_200_stubs_are_200_different_ones_and_their_doctests_hold_under_the_code_for_them() -> None:
-    stubs = {answer(FEW_SHOT.format(HUMAN_STUB), key=b"%d" % n) for n in range(200)}
-    assert len(stubs) == 200
+def test_stubs_are_different_ones_and_their_doctests_hold_under_the_code_for_them() -> None:
+    stubs = {answer(FEW_SHOT.format(HUMAN_STUB), key=b"%d" % n) for n in range(100)}
+    assert len(stubs) == 100
     for stub in stubs:
         names: dict[str, Any] = {}
         exec(fenced(answer(CODE.format(stub))), names)
@@ -126,8 +120,8 @@ def test_200_stubs_are_200_different_ones_and_their_doctests_hold_under_the_code
 
 def test_examples_in_plain_words_give_instructions_in_plain_words() -> None:
     prompt = FEW_SHOT.format("Write a class RunningMedian with the methods add and median.")
-    made = {answer(prompt, key=b"%d" % n) for n in range(200)}
-    assert len(made) == 200
+    made = {answer(prompt, key=b"%d" % n) for n in range(100)}
+    assert len(made) == 100
     for words in made:
         [problem] = read(words)
         right = function(fenced(answer(CODE.format(words))), problem)
@@ -151,17 +145,13 @@ def test_an_answer_depends_on_the_body_and_the_key_alone() -> None:
     [
         (FEW_SHOT.format(HUMAN_STUB), "stub"),
         (FEW_SHOT.format("Write 3 tests for a parser."), "plain"),
-        ("Like these:\n\n```\nSort a list.\n```\n\nCreate another programming task.", "plain"),
         (f"You are tasked with generating a NEW programming instruction.\n{HUMAN_STUB}", "stub"),
         ("Rewrite the programming task below as a new one. Make it harder.\n\nSort.", "plain"),
         ("Take the code below as inspiration for a new programming task.\n\nx = 1", "plain"),
         ("Analyze the code and generate a single, concise, natural instruction.\nx = 1", "plain"),
         (CODE.format(HUMAN_STUB), "code"),
         (CODE.format("Write a task scheduler."), "code"),
-        ("Your response must contain ONLY the code.\n\nRequest: create a new task.", "code"),
         ("Solve the problem below with a new task queue: write the task.", "code"),
-        ("Write Python for the following problem: add two numbers.", "code"),
-        ("Sum in Rust.", "code"),
         ("", "code"),
         (TESTS.format(PLAIN[0]), "tests"),
         (TESTS.format("Write a new instruction."), "no tests"),
@@ -188,11 +178,6 @@ def test_an_instruction_that_is_rewritten_stays_the_same_problem() -> None:
         stub = answer(ENHANCE.format(plain))
         assert stub.startswith(f"{problem.signature}:\n")
         assert [*read(stub)] == [problem]
-
-
-def test_what_is_unknown_gets_code_that_is_left_open() -> None:
-    code = fenced(answer(CODE.format(HUMAN_STUB)))
-    assert code == "def solution(*args, **kwargs):\n    raise NotImplementedError\n"
 
 
 @given(st.text() | st.text(alphabet="\\\"'`\r\n\x00\ud800é :()defx JSON"))
@@ -231,29 +216,25 @@ def run_tests(text: str, code: str) -> list[bool]:
     return passed
 
 
-def test_tests_are_as_many_as_asked_for_and_hold_under_the_code() -> None:
-    for stub, plain in zip(STUBS, PLAIN, strict=True):
-        for instruction in (stub, plain):
-            code = fenced(answer(CODE.format(instruction)))
-            assert run_tests(answer(TESTS.format(instruction)), code) == [True] * 12
-
-
 def test_a_share_of_the_code_is_wrong_on_demand() -> None:
     right = []
-    for n in range(400):
+    for n in range(200):
         problem = PROBLEMS[n % 40]
         text = answer(CODE.format(PLAIN[n % 40]), "wrong_code=0.25", b"%d" % n)
         solution = function(fenced(text), problem)
         arguments = problem.arguments(Random(n), 12)
         right.append(all(solution(each) == problem.run(each) for each in arguments))
-    assert 70 <= right.count(False) <= 125
+    assert 30 <= right.count(False) <= 65
 
 
-def test_a_share_of_the_tests_is_wrong_on_demand() -> None:
-    passed = []
-    for n in range(40):
-        code = fenced(answer(CODE.format(PLAIN[n])))
-        passed += run_tests(answer(TESTS.format(PLAIN[n]), "wrong_tests=0.25"), code)
+def test_tests_are_as_many_as_asked_for_and_a_share_is_wrong_on_demand() -> None:
+    right, passed = list[bool](), list[bool]()
+    for stub, plain in zip(STUBS, PLAIN, strict=True):
+        for instruction in (stub, plain):
+            code = fenced(answer(CODE.format(instruction)))
+            right += run_tests(answer(TESTS.format(instruction)), code)
+        passed += run_tests(answer(TESTS.format(plain), "wrong_tests=0.25"), code)
+    assert right == [True] * 12 * 2 * len(PLAIN)
     assert 90 <= passed.count(False) <= 150
 
 
@@ -282,10 +263,6 @@ def test_a_request_that_cannot_be_used_is_400(request_body: bytes) -> None:
 REQUESTS = [body(f"Examples of seed {number}") for number in range(400)]
 
 
-def failing(faults: str) -> PracticeEndpoint:
-    return PracticeEndpoint(read_faults(faults))
-
-
 def test_an_answer_that_is_cut_is_cut_each_time() -> None:
     cutting, reasons = failing("cut=0.5"), []
     for request in REQUESTS[:30]:
@@ -310,10 +287,10 @@ def test_a_fault_that_cannot_be_used_is_named(pair: str) -> None:
 
 def test_shares_of_faults_are_as_told_and_asking_again_gets_through() -> None:
     endpoint = failing("429=0.3,500=0.2")
-    counted = statuses(endpoint, REQUESTS)
-    assert 90 <= counted.count(429) <= 150
-    assert 50 <= counted.count(500) <= 110
-    assert 200 in statuses(endpoint, REQUESTS[:1] * 20)
+    statuses = [ask(endpoint, request).status_code for request in REQUESTS]
+    assert 90 <= statuses.count(429) <= 150
+    assert 50 <= statuses.count(500) <= 110
+    assert any(ask(endpoint, REQUESTS[0]).status_code == 200 for _ in range(20))
 
 
 def test_faults_speak_as_openai_does() -> None:

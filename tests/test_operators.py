@@ -134,9 +134,8 @@ def test_columns_are_the_callers_and_never_overwritten(key: str) -> None:
 def test_a_serving_of_ours_plugs_in_there(endpoint: Endpoint) -> None:
     endpoint.plan = lambda request: completion(None if request.prompt == "b" else request.prompt)
     serving = api(endpoint)
-    assert serving.generate_from_input(["a", "b", "c"], system_prompt="Be brief.") == [
-        *("a", None, "c")
-    ]
+    answers = serving.generate_from_input(["a", "b", "c"], system_prompt="Be brief.")
+    assert answers == ["a", None, "c"]
     assert serving.generate_from_input([]) == []
     serving.generate_from_input(user_inputs=["d"], json_schema={"type": "object"})
     assert endpoint.received[-1].json["response_format"]["type"] == "json_schema"
@@ -237,11 +236,17 @@ def test_a_column_that_no_row_has_is_told_before_anything_is_asked() -> None:
 # With ours.
 
 
-def test_ours_stream_through_files(endpoint: Endpoint, tmp_path: Path) -> None:
+def test_ours_stream_through_files_also_inside_a_running_event_loop(
+    endpoint: Endpoint, tmp_path: Path
+) -> None:
     (tmp_path / "in.jsonl").write_bytes(b'{"n":1.0,"instruction":"a"}\n[]\n' + instructions("b"))
     storage = JSONLStorage(str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl"))
     operator = CodeInstructionToCodeGenerator(api(endpoint), "{instruction}")
-    assert operator.run(storage) == ["generated_code"]
+
+    async def notebook() -> Any:
+        return operator.run(storage)
+
+    assert asyncio.run(notebook()) == ["generated_code"]
     rows = (tmp_path / "out.jsonl").read_bytes().splitlines()
     assert rows[0].startswith(b'{"n":1.0,"instruction":"a","generated_code":')
     assert [json.loads(row)["generated_code"] for row in rows] == [code_for("a"), code_for("b")]
@@ -260,16 +265,6 @@ def test_both_steps_follow_one_another_without_a_network(tmp_path: Path) -> None
     assert [list(row) for row in rows] == [["generated_instruction", "generated_code"]] * 5
     failed = json.loads((tmp_path / "new.failures.jsonl").read_bytes())
     assert (failed["line"], failed["error"]["kind"]) == (2, "missing_key")
-
-
-def test_operators_work_inside_a_running_event_loop(endpoint: Endpoint) -> None:
-    storage = ForeignStorage({"instruction": "a"}, {"instruction": "b"})
-
-    async def notebook() -> list[str]:
-        return CodeInstructionToCodeGenerator(api(endpoint), "{instruction}").run(storage)
-
-    assert asyncio.run(notebook()) == ["generated_code"]
-    assert [row["generated_code"] for row in storage.written] == [code_for("a"), code_for("b")]
 
 
 def test_an_endpoint_that_refuses_everyone_is_raised(endpoint: Endpoint, tmp_path: Path) -> None:

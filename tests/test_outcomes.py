@@ -21,7 +21,7 @@ def test_answer_is_kept_with_its_body() -> None:
 @pytest.mark.parametrize(
     ("status", "kind", "retry"),
     [
-        *((s, "rejected", False) for s in (400, 401, 402, 403, 404, 405, 410, 413, 422, 425, 451)),
+        *((s, "rejected", False) for s in (400, 401, 402, 403, 404, 406, 410, 413, 422, 425, 451)),
         (429, "rate_limited", True),
         *((s, "server_error", True) for s in (408, 409, 500, 502, 503, 504, 520, 529, 599)),
     ],
@@ -34,10 +34,44 @@ def test_status_decides_the_kind(status: int, kind: str, retry: bool) -> None:
     assert outcome.denied == (status in (401, 402, 403, 404))
 
 
-def test_redirect_elsewhere_is_a_denial_that_names_the_place() -> None:
-    outcome = read_outcome(307, {"location": "https://else\nwhere/"}, b"")
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"error": "why"}', "why"),
+        (b'{"detail": "why"}', "why"),
+        (b'{"detail": [{"loc": ["body", "messages"], "msg": "why"}]}', "why"),
+        (b'{"detail": {"error": "why"}}', "why"),
+        (b'{"object": "error", "message": "why", "code": 40303}', "why"),
+        (b'[{"error": {"code": 400, "message": "why", "status": "INVALID"}}]', "why"),
+        (b'{"errors": [{"message": "why", "code": 7003}], "success": false}', "why"),
+        (b'{"error": {"message": "why", "metadata": {"raw": "{}"}}}', "why"),
+        (b'{"error": {"message": {"text": "x"}, "code": "why"}}', "why"),
+        (b'{"error": {"message": "why\\n\\u001b[31mTraceback\\r\\n  x"}}', "why [31mTraceback x"),
+        (b'"why"', "why"),
+        (b"why", "why"),
+        (b"\xff\xfe why", "\ufffd\ufffd why"),
+        (b"<html><body><h1>why</h1></body></html>", "why"),
+        (b'{"error": {"message": "why', '{"error": {"message": "why'),
+        (b'{"error": null}', '{"error": null}'),
+        (b"", "status 400"),
+    ],
+)
+def test_words_of_an_error_are_found_whatever_its_shape(body: bytes, words: str) -> None:
+    outcome = read_outcome(400, {}, body)
     assert outcome.failure is not None
-    assert outcome.failure.message == "redirected to https://else where/"
+    assert outcome.failure.message == words
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "place"),
+    [(307, {"location": "https://else\nwhere/"}, "https://else where/"), (304, {}, "nowhere")],
+)
+def test_redirect_elsewhere_is_a_denial_that_names_the_place(
+    status: int, headers: dict[str, str], place: str
+) -> None:
+    outcome = read_outcome(status, headers, b"")
+    assert outcome.failure is not None
+    assert outcome.failure.message == f"redirected to {place}"
     assert outcome.denied
 
 

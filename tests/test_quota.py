@@ -1,5 +1,6 @@
 import threading
 from collections.abc import Iterator
+from itertools import islice
 
 import pytest
 from support.parts import wait_for
@@ -10,10 +11,6 @@ from codesynth.models import Row
 
 def row(text: str) -> Row:
     return Row(b"{}", subject=text)
-
-
-def pull(numbers: Iterator[int], count: int) -> list[int]:
-    return [next(numbers) for _ in range(count)]
 
 
 class Puller:
@@ -60,12 +57,12 @@ def test_it_counts_what_the_other_filters_accept() -> None:
     quota = Quota(2)
     quota.filters = [NoveltyFilter(None, ["a"]), NoveltyFilter(None)]
     numbers = quota.numbers()
-    assert pull(numbers, 2) == [0, 1]
+    assert [next(numbers), next(numbers)] == [0, 1]
     rejected = quota.reject(row("A"))
     assert rejected is not None
     assert rejected.message == "the same as pool row 1: a"
     assert quota.reject(row("b")) is None
-    assert pull(numbers, 1) == [2]
+    assert next(numbers) == 2
     assert quota.reject(row("c")) is None
     assert quota.accepted == 2
     assert [*numbers] == []
@@ -90,7 +87,7 @@ def test_after_200_rows_with_hardly_one_accepted_it_gives_up(
 def test_unusable_rows_of_the_pool_are_not_counted() -> None:
     quota = Quota(1)
     numbers = quota.numbers(bad=2)
-    assert pull(numbers, 1) == [0]
+    assert next(numbers) == 0
     quota.note_failed()
     quota.note_failed()
     assert quota.reject(row("a")) is None
@@ -100,7 +97,7 @@ def test_unusable_rows_of_the_pool_are_not_counted() -> None:
 def test_only_the_rows_of_the_own_shard_are_waited_for() -> None:
     quota = Quota(2)
     numbers = quota.numbers(bad=1, shard=(0, 3))  # rows 0, 3, 6, ...: row 0 is the bad one
-    assert pull(numbers, 6) == [0, 1, 2, 3, 4, 5]  # of their rows 1 to 6, 3 and 6 are its own
+    assert [*islice(numbers, 6)] == [0, 1, 2, 3, 4, 5]  # of their rows 1 to 6, 3 and 6 are its own
     puller = Puller(numbers)
     assert puller.waits(0)
     quota.note_failed()

@@ -26,12 +26,9 @@ def template(text: str, required: str | None = None) -> Template:
     return Template.parse(text, "t.txt", required)
 
 
-def test_placeholders_are_filled_and_doubled_braces_halved() -> None:
+def test_placeholders_are_filled_with_texts_or_json_that_are_never_looked_at_again() -> None:
     filled = template("{{{a}}} {my column}{a}\r\n{{}}").fill({"a": "x", "my column": "y", "c": "z"})
     assert filled == "{x} yx\r\n{}"
-
-
-def test_values_are_never_looked_at_again_and_what_is_no_text_is_written_as_json() -> None:
     assert template("{a}|{b}").fill({"a": "{b}{{", "b": "}"}) == "{b}{{|}"
     values = {"list": [1, "é"], "none": None, "float": 1.5, "big": 2**70}
     filled = template("{list} {none} {float} {big}").fill(values)

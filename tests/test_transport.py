@@ -4,23 +4,12 @@ import asyncio
 import os
 import resource
 import socket
-import ssl
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 from support.asking import ask, in_loop
-from support.endpoint import (
-    AUTHORITY,
-    OK,
-    Endpoint,
-    closed_port,
-    read_request,
-    says,
-    server_tls,
-    unanswering,
-)
+from support.endpoint import AUTHORITY, OK, Endpoint, read_request, says, server_tls, unanswering
 
 from codesynth.serving.http import transport as module
 from codesynth.serving.http.proxies import create_transport
@@ -130,34 +119,15 @@ async def test_cancelled_request_makes_no_connection(monkeypatch: pytest.MonkeyP
     found = asyncio.Event()
     resolve_to(monkeypatch, "127.0.0.1", when=found)
     async with Endpoint(script=says(OK)) as peer, Transport() as transport:
-        asking = asyncio.create_task(ask(transport, peer.url))
-        await asyncio.sleep(0.01)
-        asking.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await asking
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await ask(transport, peer.url)
         found.set()
         await asyncio.sleep(0.02)
         assert peer.connections == 0
 
 
 # Failing to connect.
-
-
-@in_loop
-async def test_refused_port_is_a_connect_error_with_its_cause() -> None:
-    with closed_port() as reserved:
-        async with Transport() as transport:
-            with pytest.raises(httpx.ConnectError) as caught:
-                await ask(transport, f"http://127.0.0.1:{reserved.getsockname()[1]}/")
-        assert isinstance(caught.value.__cause__, ConnectionRefusedError)
-
-
-@pytest.mark.parametrize("host", ["a" * 64 + ".example", "a..b"])
-@in_loop
-async def test_name_that_cannot_be_is_a_connect_error(host: str) -> None:
-    async with Transport() as transport:
-        with pytest.raises(httpx.ConnectError):
-            await ask(transport, f"http://{host}/")
 
 
 @in_loop
@@ -212,46 +182,20 @@ async def test_address_that_does_not_answer_costs_little(monkeypatch: pytest.Mon
 
 @in_loop
 async def test_request_arrives_as_it_was_made() -> None:
-    got = b""
+    got: list[bytes] = []
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal got
-        got = await read_request(reader)
+        got.append(await read_request(reader))
         writer.write(OK)
 
     async with Endpoint(script=script) as peer, Transport() as transport:
-        request = httpx.Request(
-            "POST", f"{peer.url}?a=b%20c", headers={"X-Case": "Kept"}, content=b"{}"
+        url, headers = f"{peer.url}?a=b%20c", {"X-Case": "Kept"}
+        await transport.handle_async_request(
+            httpx.Request("POST", url, headers=headers, content="{}")
         )
-        await transport.handle_async_request(request)
-        assert got.split(b"\r\n") == [
-            b"POST /v1/chat/completions?a=b%20c HTTP/1.1",
-            b"Host: localhost:%d" % peer.port,
-            b"X-Case: Kept",
-            b"content-length: 2",
-            b"",
-            b"{}",
-        ]
-
-
-async def pieces() -> AsyncIterator[bytes]:
-    yield b"{}"
-
-
-@pytest.mark.parametrize(
-    "request_",
-    [
-        httpx.Request("POST", "http://localhost/", headers={"x": "a\r\nb: c"}, content=b""),
-        httpx.Request("POST", "http://localhost/", headers={"x": "a\nb: c"}, content=b""),
-        httpx.Request("POST", "http://localhost/", content=pieces()),
-    ],
-    ids=["line_break", "line_feed", "stream"],
-)
-@in_loop
-async def test_request_that_cannot_be_sent_is_a_local_error(request_: httpx.Request) -> None:
-    async with Transport() as transport:
-        with pytest.raises(httpx.LocalProtocolError):
-            await transport.handle_async_request(request_)
+    host = b"Host: localhost:%d" % peer.port
+    first = b"POST /v1/chat/completions?a=b%20c HTTP/1.1"
+    assert got[0].split(b"\r\n") == [first, host, b"X-Case: Kept", b"content-length: 2", b"", b"{}"]
 
 
 # TLS.
@@ -272,16 +216,6 @@ async def test_own_authority_is_trusted_through_ssl_cert_file() -> None:
         assert await ask(transport, peer.url, bytes(3_000_000)) == (200, b"{}")
         assert await ask(transport, peer.url) == (200, bytes(1_000_000))
     assert protocols == ["http/1.1"]
-
-
-@in_loop
-async def test_unknown_authority_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
-    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
-    async with Endpoint(script=says(OK), tls=server_tls()) as peer, Transport() as transport:
-        with pytest.raises(httpx.ConnectError) as caught:
-            await ask(transport, peer.url)
-        assert isinstance(caught.value.__cause__, ssl.SSLCertVerificationError)
 
 
 @pytest.mark.usefixtures("trusted")

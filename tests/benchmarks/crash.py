@@ -27,7 +27,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 
 from support.command import COMMAND, bare, environment, instructions
 from support.endpoint import Endpoint
-from support.faults.mixed import Mixed
+from support.faults import Mixed
 from support.replies import Received
 
 from codesynth.models import UNUSABLE_ANSWERS

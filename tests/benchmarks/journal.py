@@ -1,32 +1,26 @@
-"""What the journal costs: time a row, rows a second with it and without, and bytes on the disk.
+"""What the journal costs by itself: time a row, and bytes on the disk.
 
     python tests/benchmarks/journal.py
 
-The endpoint answers at once, so nothing hides behind its latency: with a real one the journal's
-share is smaller by as much as that is slower. Sizes are those of the file after a run; while one
-lasts, up to 32 MB of log are beside it. It takes about two minutes. TMPDIR chooses the disk.
-``--store`` measures the store alone.
+What it costs a whole run shows the case ``cpu``. Sizes are those of the file after a run; while one
+lasts, up to 32 MB of log are beside it. TMPDIR chooses the disk.
 """
 
 import argparse
 import tempfile
 import time
 from collections.abc import Iterator
-from functools import partial
-from itertools import islice
 from pathlib import Path
 from random import Random
-from statistics import median
 
-from measure import Server, Table, gen_code, interleave, spend, spread, verdict, write_rows
+from measure import Table, verdict
 from server import completion
 
 from codesynth.journal import Journal, JournaledServing, StoredAnswer
 from codesynth.models import Record, Request
 from codesynth.serving.stream import Channel, EngineStream
 
-THROUGHPUT, BYTES = 0.9, 1.3
-CONCURRENCIES = (64, 256)
+BYTES = 1.3
 SIZES = (300, 1_200, 2_100, 4_200, 8_400)
 
 
@@ -84,36 +78,6 @@ def store(folder: Path, count: int) -> Table:
     return Table(f"The store alone, {count:,} answers of {len(body):,} bytes", table)
 
 
-def speed(folder: Path, count: int, runs: int) -> Table:
-    """Compare the whole command, start-up and all, with and without a journal."""
-    rows = write_rows(folder / "rows.jsonl", count)
-    table = [["", "rows/s", "without", "ratio", "goal", "CPU ratio"]]
-    with Server() as server:
-        for most in CONCURRENCIES:
-            with_it = gen_code(rows, server.url, "-j", most)
-            trials = {"with": with_it, "without": [*with_it, "--no-journal"]}
-            found = interleave(
-                {name: partial(spend, command) for name, command in trials.items()},
-                runs,
-                f"-j {most}",
-            )
-            speeds = {name: [count / used.wall for used in each] for name, each in found.items()}
-            ratio = median(speeds["with"]) / median(speeds["without"])
-            cpu = median(used.cpu for used in found["with"])
-            cpu /= median(used.cpu for used in found["without"])
-            cells = [f"{median(each):,.0f} {spread(each)}" for each in speeds.values()]
-            goal = verdict(ratio, THROUGHPUT, at_least=True)
-            table.append([f"-j {most}", *cells, f"{ratio:.2f}", goal, f"{cpu:.2f}"])
-    return Table(f"Throughput with a journal, {count:,} rows", table)
-
-
-def command_bytes(folder: Path) -> tuple[float, float]:
-    """Weigh the journal that the last run left: bytes of an answer's body, bytes for it."""
-    out = folder / "out.jsonl"
-    rows = out.read_bytes().count(b"\n")
-    return len(completion().payload), out.with_suffix(".journal").stat().st_size / rows
-
-
 def file_bytes(folder: Path, sizes: list[int]) -> float:
     """Store answers of these sizes; return what a row takes on disk."""
     path = folder / "sizes.journal"
@@ -139,7 +103,6 @@ def size(folder: Path, count: int) -> Table:
             [name, f"{answer:,.0f}", f"{kept:,.0f}", f"{ratio:.2f}", verdict(ratio, BYTES)]
         )
 
-    add("of the run above", *command_bytes(folder))
     for each in SIZES:
         add("all of one size", each, file_bytes(folder, [each] * count))
     add("lognormal", sum(mixed) / count, file_bytes(folder, mixed))
@@ -149,18 +112,15 @@ def size(folder: Path, count: int) -> Table:
 def tables(folder: Path, quick: bool) -> Iterator[Table]:
     """Measure all."""
     yield store(folder, 20_000 if quick else 100_000)
-    yield speed(folder, 5_000 if quick else 20_000, 3 if quick else 5)
     yield size(folder, 2_000 if quick else 10_000)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure what the journal costs.")
     parser.add_argument("--quick", action="store_true", help="fewer rows")
-    parser.add_argument("--store", action="store_true", help="the store alone")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="codesynth-journal-") as folder:
-        found = tables(Path(folder), options.quick)
-        for table in islice(found, 1 if options.store else None):
+        for table in tables(Path(folder), options.quick):
             print(table, flush=True)
 
 

@@ -196,24 +196,8 @@ def print_requests(url: str) -> None:
         print(f"{name:25}" + "".join(row))
 
 
-def print_imports() -> None:
-    """Print what importing costs, over an interpreter that imports nothing."""
-
-    def seconds(code: str) -> float:
-        def once() -> float:
-            start = time.perf_counter()
-            subprocess.run([sys.executable, "-c", code], check=True)
-            return time.perf_counter() - start
-
-        return statistics.median(once() for _ in range(7))
-
-    nothing = seconds("pass")
-    for module in ("asyncio", "httptools", "httpx", "codesynth.serving.http"):
-        print(f"import {module:28} {(seconds(f'import {module}') - nothing) * 1e3:6.0f} ms")
-
-
 def main() -> None:
-    """Print both tables."""
+    """Print the table."""
     command = [sys.executable, str(Path(__file__).with_name("server.py"))]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
@@ -222,7 +206,6 @@ def main() -> None:
         finally:
             server.terminate()
             server.communicate()
-    print_imports()
 
 
 if __name__ == "__main__":

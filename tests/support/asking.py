@@ -1,4 +1,4 @@
-"""Tests in an event loop, and asking one thing of a transport."""
+"""Tests in an event loop or at a time that is given, and asking one thing of a transport."""
 
 import asyncio
 import functools
@@ -22,6 +22,16 @@ def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
         asyncio.run(bounded())
 
     return run
+
+
+class Clock:
+    """A clock that goes on when a test says so."""
+
+    def __init__(self, now: float = 0.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
 
 
 async def ask(

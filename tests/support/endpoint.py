@@ -24,10 +24,9 @@ from contextlib import closing, contextmanager
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TypeAlias, cast
 
-from support.replies import (
+from support.replies import (  # noqa: F401 - tests find all that an endpoint takes here
     FOREVER,
     Plan,
     Received,
@@ -40,30 +39,6 @@ from support.replies import (
     in_order,
     text_for,
 )
-
-__all__ = [
-    "AUTHORITY",
-    "FOREVER",
-    "OK",
-    "Endpoint",
-    "Plan",
-    "Received",
-    "Reply",
-    "Script",
-    "closed_port",
-    "code_for",
-    "completion",
-    "echo",
-    "error",
-    "healing",
-    "in_order",
-    "read_request",
-    "reset",
-    "says",
-    "server_tls",
-    "text_for",
-    "unanswering",
-]
 
 TLS = Path(__file__).parents[1] / "data" / "tls"
 AUTHORITY = str(TLS / "authority.pem")
@@ -79,14 +54,14 @@ class Endpoint:
         plan: how chat requests are answered; may be changed while it runs.
         script: plays each connection by hand, in place of a plan; it is closed then.
         models: what ``GET /v1/models`` lists; None leaves that question to the plan.
-        accept: says of the n-th connection (from 1) whether it is served or closed at once.
         keep: False keeps no request in ``received``, for large runs; the counts go on.
         tls: speak TLS with this certificate; see ``server_tls``.
         port: chosen at the first ``start`` and kept, so that a restart is the same address.
+        received: the chat requests (every POST) so far; ``times`` is when each came, by
+            ``time.monotonic``; ``others`` are the requests that are no POST.
         connections: accepted so far.
         in_flight: requests that have come and are not answered to the end; ``max_in_flight`` the
             most there were at once.
-        abandoned: requests whose client went away, or that a ``stop`` met, before the reply's end.
         errors: what went wrong in the plan or in reading a request; leaving ``with`` raises it.
         authorizations: every Authorization header seen, on any path.
     """
@@ -99,18 +74,17 @@ class Endpoint:
         host: str = "127.0.0.1",
         port: int = 0,
         models: Sequence[str] | None = ("test-model",),
-        accept: Callable[[int], bool] = lambda connection: True,
         keep: bool = True,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self.plan, self.script, self.models, self.accept = plan, script, models, accept
+        self.plan, self.script, self.models = plan, script, models
         self.keep, self.host, self.port, self.tls = keep, host, port, tls
-        self.connections = self.in_flight = self.max_in_flight = self.abandoned = 0
+        self.connections = self.in_flight = self.max_in_flight = 0
         self.authorizations: set[str] = set()
         self.changed = threading.Condition()
-        self._received: list[Received] = []
-        self._others: list[Received] = []
-        self._times: list[float] = []
+        self.received: list[Received] = []
+        self.others: list[Received] = []
+        self.times: list[float] = []
         self._counts: Counter[str] = Counter()
         self._attempts: Counter[bytes] = Counter()
         self._thread: threading.Thread | None = None
@@ -130,24 +104,6 @@ class Endpoint:
         return f"{self.base_url.replace('127.0.0.1', 'localhost')}/chat/completions"
 
     @property
-    def received(self) -> list[Received]:
-        """The chat requests (every POST) so far."""
-        with self.changed:
-            return list(self._received)
-
-    @property
-    def others(self) -> list[Received]:
-        """The requests so far that are no POST."""
-        with self.changed:
-            return list(self._others)
-
-    @property
-    def times(self) -> list[float]:
-        """When each chat request came, by ``time.monotonic``."""
-        with self.changed:
-            return list(self._times)
-
-    @property
     def counts(self) -> Counter[str]:
         """How many chat requests came for each prompt."""
         with self.changed:
@@ -157,7 +113,7 @@ class Endpoint:
         """Wait until ``condition(self)`` holds; TimeoutError when it does not come to that."""
         with self.changed:
             if not self.changed.wait_for(lambda: condition(self), timeout):
-                raise TimeoutError(f"not after {timeout} s; {len(self._times)} requests came")
+                raise TimeoutError(f"not after {timeout} s; {len(self.times)} requests came")
 
     # Starting and stopping.
 
@@ -179,17 +135,10 @@ class Endpoint:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         if self._thread is not None and self._thread.is_alive():
             self.stop()
-        self._free_port()
-        if self.errors and exc is None:
-            raise self.errors[0]
+        self._leave(kind)
 
     async def __aenter__(self) -> Self:
         self.loop = asyncio.get_running_loop()
@@ -198,16 +147,15 @@ class Endpoint:
         await asyncio.sleep(0)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, kind: object, *_: object) -> None:
         self.stopping.set()
         await self._serving
-        self._free_port()
-        if self.errors and exc is None:
+        self._leave(kind)
+
+    def _leave(self, kind: object) -> None:
+        if self._reserved is not None:
+            self._reserved.close()
+        if self.errors and kind is None:
             raise self.errors[0]
 
     def _listen(self) -> socket.socket:
@@ -216,10 +164,6 @@ class Endpoint:
             self._reserved = closed_port(self.host, self.port)
             self.port = self._reserved.getsockname()[1]
         return socket.create_server((self.host, self.port), family=family, backlog=4096)
-
-    def _free_port(self) -> None:
-        if self._reserved is not None:
-            self._reserved.close()
 
     def _run(self, listener: socket.socket) -> None:
         with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
@@ -284,8 +228,6 @@ class Endpoint:
                 self._count(request)
                 self.changed.notify_all()
             path = request.path.partition("?")[0]
-            if request.method == "GET" and path == "/stats":
-                return Reply(body=self.stats())
             if request.method == "GET" and path.endswith("/models") and self.models is not None:
                 data = [{"id": name, "object": "model", "created": 1} for name in self.models]
                 return Reply(body={"object": "list", "data": data})
@@ -299,26 +241,17 @@ class Endpoint:
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
         self.authorizations.update({request.headers.get("authorization", "")} - {""})
         if request.method != "POST":
-            self._others.append(request)
+            self.others.append(request)
             return
-        self._times.append(request.time)
-        request.n = len(self._times)
+        self.times.append(request.time)
+        request.n = len(self.times)
         digest = blake2b(request.body, digest_size=16).digest()
         self._attempts[digest] += 1
         request.attempt = self._attempts[digest]
         if self.keep:
-            self._received.append(request)
+            self.received.append(request)
         with contextlib.suppress(ValueError, LookupError, StopIteration):  # no chat request
             self._counts[request.prompt] += 1
-
-    def stats(self) -> dict[str, int]:
-        """Sum up, as ``GET /stats`` does."""
-        return {
-            "requests": len(self._times),
-            "connections": self.connections,
-            "max_in_flight": self.max_in_flight,
-            "abandoned": self.abandoned,
-        }
 
 
 class Connection(asyncio.Protocol):
@@ -345,8 +278,6 @@ class Connection(asyncio.Protocol):
         self.endpoint.open.add(self)
         if self.endpoint.stopping.is_set():
             self.reset()
-        elif not self.endpoint.accept(self.number):
-            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.endpoint.open.discard(self)
@@ -407,21 +338,16 @@ class Connection(asyncio.Protocol):
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self.endpoint.errors.append(error)
-        self.sent(request, reply, cancelled=task.cancelled(), failed=error is not None)
+        self.sent(request, reply, whole=not task.cancelled() and error is None)
 
-    def sent(
-        self, request: Received, reply: Reply, *, cancelled: bool = False, failed: bool = False
-    ) -> None:
+    def sent(self, request: Received, reply: Reply, *, whole: bool = True) -> None:
         """End the request, and the connection as the reply says."""
         with self.endpoint.changed:
             self.endpoint.in_flight -= 1
-            self.endpoint.abandoned += cancelled
-            if not cancelled and not failed:
+            if whole:
                 request.finished = time.monotonic()
             self.endpoint.changed.notify_all()
-        if cancelled:
-            return
-        if failed or reply.ending == "reset":
+        if not whole or reply.ending == "reset":
             self.reset()
         elif reply.ending == "close":
             self.transport.close()

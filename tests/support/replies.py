@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from http.client import responses
-from typing import Any, Literal, TypeAlias
+from itertools import chain
+from typing import Any, Literal, TypeAlias, cast
 
 Step: TypeAlias = bytes | float
 """Bytes to send, or seconds of silence."""
@@ -64,9 +65,6 @@ class Reply:
         framing: how the client is told where the body ends.
         length: what Content-Length says in place of the truth.
         delay: seconds of silence before the first byte.
-        interim: bytes before the head, such as a 103.
-        trailer: bytes after the end of the body.
-        drip: send the body in pieces of so many bytes, each after so many seconds.
         cut: stop after so many bytes, head included; a negative number counts from the end.
         end: then "keep" the connection, "close" it without having said so, "reset" it, or "hang"
             until the client goes. By default "close" after a cut or with the framing "close".
@@ -80,9 +78,6 @@ class Reply:
     framing: Literal["length", "chunked", "close"] = "length"
     length: int | str | None = None
     delay: float = 0.0
-    interim: bytes = b""
-    trailer: bytes = b""
-    drip: tuple[int, float] | None = None
     cut: int | None = None
     end: Literal["keep", "close", "reset", "hang"] | None = None
     raw: Iterable[Step] | None = None
@@ -110,14 +105,14 @@ class Reply:
             usual["content-length"] = str(known if self.length is None else self.length)
         lines = [f"{self.version} {self.status} {responses.get(self.status, 'Unknown')}"]
         lines += [f"{k}: {v}" for k, v in {**usual, **self.headers}.items() if v is not None]
-        return self.interim + "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
+        return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
 
     @cached_property
     def wire(self) -> bytes | None:
         """All that is sent, where that is one piece at one time."""
-        if self.raw is None and self.drip is None and isinstance(self.payload, bytes):
+        if self.raw is None and isinstance(self.payload, bytes):
             body = chunked(self.payload) if self.framing == "chunked" else self.payload
-            return (self.head() + body + self.trailer)[: self.cut]
+            return (self.head() + body)[: self.cut]
         return None
 
     def steps(self) -> Iterator[Step]:
@@ -126,16 +121,11 @@ class Reply:
             yield self.wire
         elif self.raw is not None:
             yield from self.raw
-        elif isinstance(self.payload, bytes):
-            assert self.drip is not None
-            head = self.head()
-            body = chunked(self.payload) if self.framing == "chunked" else self.payload
-            yield head
-            yield from dripping((head + body + self.trailer)[: self.cut][len(head) :], *self.drip)
         else:
             yield self.head()
-            yield from map(chunk, self.payload) if self.framing == "chunked" else self.payload
-            yield (chunk(b"") if self.framing == "chunked" else b"") + self.trailer
+            is_chunked = self.framing == "chunked"
+            pieces = cast("Iterator[bytes]", self.payload)
+            yield from map(chunk, chain(pieces, [b""])) if is_chunked else pieces
 
 
 Plan: TypeAlias = Callable[[Received], Reply]
@@ -151,13 +141,6 @@ def chunked(data: bytes, size: int = 1000) -> bytes:
     """Frame a whole body as chunks."""
     pieces = [chunk(data[start : start + size]) for start in range(0, len(data), size)]
     return b"".join([*pieces, chunk(b"")])
-
-
-def dripping(data: bytes, size: int, pause: float) -> Iterator[Step]:
-    """Send ``size`` bytes after each ``pause``."""
-    for start in range(0, len(data), size):
-        yield pause
-        yield data[start : start + size]
 
 
 def completion(

@@ -13,17 +13,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from measure import (
-    HERE,
-    Server,
-    Table,
-    gen_code,
-    interleave,
-    spend,
-    spread,
-    verdict,
-    write_rows,
-)
+from measure import HERE, Server, Table, gen_code, interleave, spend, spread, verdict, write_rows
 from peers import PEERS
 from server import Limits, Options
 
