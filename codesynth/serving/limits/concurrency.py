@@ -56,8 +56,9 @@ FALLEN, COMPARISON = 0.8, 0.7
 compare, it is the second part."""
 SAMPLES, LEAST_SENT, LONGEST_COMPARISON = 200, 20, 2.0
 """Requests that a comparison takes; or so few at least, after so many seconds (or latencies)."""
-CLEAN = 5.0
-"""Refusals expected; if there is none instead, their cause was load, and the comparison ends."""
+CLEAN, CLEAN_SECONDS = 5.0, 0.25
+"""Refusals expected; if there is none after so many seconds, load was their cause, and the
+comparison ends."""
 FREQUENT, MOST_RANDOM = 0.7, 0.4
 """Part of the expected refusals from which they are as frequent as before, and part of the requests
 above which that is no chance."""
@@ -175,7 +176,7 @@ class Concurrency:
             return
         self._last_known = max(self._last_known, number)
         last, refused = number if is_refused else self._number, self._refused
-        if self._comparison is not None:
+        if self._comparison is not None and refused:
             last = self._last_known  # those sent later may be refused still
         sent = max(last - self._counted_from, refused, 1)
         if self._comparison is not None:
@@ -286,7 +287,9 @@ class Concurrency:
         share, expected = self._random.share, sent * before.refused / before.sent
         longest = LONGEST_COMPARISON * max(1.0, self._latency)
         is_late = sent >= LEAST_SENT and now - before.since > longest
-        is_clean = not share and not refused and expected >= CLEAN
+        is_clean = expected >= CLEAN and not (
+            share or refused or now < before.since + CLEAN_SECONDS
+        )
         if is_beyond(MOST_RANDOM, sent, refused):
             self._hold(now, self.limit, why)  # the load has not fallen yet
         elif sent >= SAMPLES or is_late or is_clean:
