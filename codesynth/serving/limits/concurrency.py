@@ -130,7 +130,7 @@ class Concurrency:
         self._last_known = 0  # number of the last request of which the result is known
         self._outdated = 0  # requests up to this number were sent at a higher limit
         self._next_comparison, self._doubted = 0.0, False
-        self._kind: Kind = "overload"
+        self._how: set[str] = set()  # requests were refused since the last judgement, in words
 
     def wait(self, now: float) -> float:
         """Tell the seconds until a request may be sent; inf: when one ends."""
@@ -166,7 +166,7 @@ class Concurrency:
         """Take the result of a request."""
         self.in_flight -= 1
         if is_refused := kind in _WORDS:
-            self._kind = kind
+            self._how.add(_WORDS[kind])
             self._refused_one(now, number, latency, retry_after)
         elif kind in ("answered", "denied"):  # a refusal of the key says that there is room
             self._answered(now, number, latency)
@@ -239,7 +239,7 @@ class Concurrency:
         elif self._random.share:
             least = math.inf
         if self._breaker.should_open(number, latency, after, least=least):
-            self._log(f"all requests {_WORDS[self._kind]}: one trial at a time")
+            self._log(f"all requests {' or '.join(sorted(self._how))}: one trial at a time")
             self._breaker.open(now, self._number, after)
             return
         self._refused += 1
@@ -308,6 +308,7 @@ class Concurrency:
 
     def _count(self) -> None:
         self._counted_from, self._refused, self._full = self._number, 0, False
+        self._how.clear()
 
     def _clip(self, limit: float) -> float:
         return max(min(1.0, max(1e-3, self._latency / SLOWEST)), min(limit, self._maximum))
@@ -334,7 +335,8 @@ class Concurrency:
         self._logged = self.limit
 
     def _words(self, sent: int, refused: int) -> str:
-        return f"{refused} of the last {sent} requests {_WORDS[self._kind]}"
+        how = " or ".join(sorted(self._how)) or "refused"
+        return f"{refused} of the last {sent} requests {how}"
 
     def _close(self, now: float, in_flight: int) -> None:
         """Go on from where it was, unless those in flight (with the trial) show what is taken.
