@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         CodeInstructionToCodeGenerator,
         PromptedGenerator,
     )
-    from codesynth.ray_data import BatchCommand
+    from codesynth.scale.ray_data import BatchCommand
     from codesynth.serving.client import APILLMServing
     from codesynth.serving.offline import PracticeEndpoint
     from codesynth.settings import CodeSettings
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "APILLMServing": "codesynth.serving.client",
-    "BatchCommand": "codesynth.ray_data",
+    "BatchCommand": "codesynth.scale.ray_data",
     "CodeSettings": "codesynth.settings",
     "CodeCodeToInstructionGenerator": "codesynth.operators.dataflow",
     "CodeEnhancementInstructionGenerator": "codesynth.operators.dataflow",

@@ -27,7 +27,7 @@ def job_note(output: str) -> str:
     return f"finished {Path(output).name}"
 
 
-def fates_note(output: str) -> str:
+def destinations_note(output: str) -> str:
     """Name the journal's note of where each row of a finished job went."""
     return f"rows of {Path(output).name}"
 

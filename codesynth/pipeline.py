@@ -27,7 +27,7 @@ TICK_SECONDS = 0.1
 class Task(Protocol):
     """What a command asks about a row, and how it reads the response. It does no I/O."""
 
-    def ask(self, record: Record) -> Question | Failure:
+    def make_question(self, record: Record) -> Question | Failure:
         """Say what to ask for a row, or why it cannot be asked."""
 
     def columns(self, response: Response) -> dict[str, Any] | Failure:
@@ -91,7 +91,7 @@ def make_requests(
     for number, record in enumerate(records):
         if stop.triggered:
             return
-        question = record.error or task.ask(record)
+        question = record.error or task.make_question(record)
         key = b""
         if isinstance(question, Question):
             key = blake2b(question.identity, digest_size=16).digest()
@@ -196,7 +196,7 @@ def run(
         EndpointError: no request can succeed; what was answered is written first.
         RunError: a row was lost or written twice.
     """
-    lines = _Lines(files, stats, Reorder() if ordered else None, window, filters)
+    lines = _RowWriter(files, stats, Reorder() if ordered else None, window, filters)
     filtered = bool(filters) or window is not None
     requests = make_requests(records, task, stats, stop, chosen)
     stream = responses(serving.generate(requests), stop, tick)
@@ -229,7 +229,7 @@ def run(
 
 
 @dataclass(slots=True)
-class _Lines:
+class _RowWriter:
     """Puts rows in order, asks the window and the filters, and writes the rows to the files."""
 
     files: Files

@@ -18,14 +18,14 @@ from codesynth.codec import dumps, loads
 from codesynth.errors import CodesynthError, ConfigError
 from codesynth.journal import Journal
 from codesynth.models import Record, Stats
-from codesynth.notes import Load, RunNotes, fates_note, job_note
+from codesynth.notes import Load, RunNotes, destinations_note, job_note
 from codesynth.pipeline import RowFilter, RowWindow, Stop, Task
 from codesynth.process import EXIT_FAILED_ROWS, EXIT_LIMIT, EXIT_OK
 from codesynth.progress import Progress
 from codesynth.serving import LLMServing
 from codesynth.serving.limits import Budget
 from codesynth.settings import RowSettings
-from codesynth.storage import Files, pack_fates
+from codesynth.storage import Files, pack_destinations
 
 _LOOK_SECONDS = 1.0
 _DRAIN_SECONDS = 3.0
@@ -256,9 +256,9 @@ class Run:
             "requests": self.stats.requests,
             "rows": self.stats.rows,
             "checksums": files.checksums,
-            "fates": pack_fates(files.fates),
+            "fates": pack_destinations(files.destinations),
         }
-        journal.set_note(fates_note(name), dumps(about).decode())
+        journal.set_note(destinations_note(name), dumps(about).decode())
         journal.set_note(job_note(name), self.job)
 
     def _summarize(self, *, is_complete: bool = True) -> None:

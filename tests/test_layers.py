@@ -16,7 +16,6 @@ ALLOWED: dict[str, set[str]] = {
     "verifying": {"run", "local_settings", "filters", "storage", "verify"},
     "run": {"settings", "pipeline", "process", "progress", "journal", "storage"}
     | {"notes", "serving", "serving.limits"},
-    "ray_data": {"asking", "commands", "pipeline", "settings", "journal"},
     "notes": {"journal", "serving.limits"},
     "commands": {"run", "settings", "operators", "filters", "journal", "storage"},
     "settings": {"options", "readers"},
@@ -48,7 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     "storage": {"storage"},
     "estimate": {"progress"},
     "scale": {"scale", "journal", "storage", "settings", "local_settings", "process"}
-    | {"progress", "run", "asking", "notes", "ray_data"},
+    | {"progress", "run", "asking", "notes", "commands", "pipeline"},
     "report": {"report", "filters", "journal", "storage", "local_settings"},
 }
 """The rooms that each room may import, beside what all may."""

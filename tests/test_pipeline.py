@@ -22,7 +22,7 @@ from codesynth.storage.columns import read_text
 class Copy:
     """Asks with column x, writes the answer to column y; " " is no answer."""
 
-    def ask(self, record: Record) -> Question | Failure:
+    def make_question(self, record: Record) -> Question | Failure:
         text = read_text(record, "x")
         body = text if isinstance(text, Failure) else text.encode("utf-8", "surrogatepass")
         return body if isinstance(body, Failure) else Question(body, body)

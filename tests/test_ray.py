@@ -18,8 +18,8 @@ from support.parts import wait_for
 from support.replies import Received, Reply, code_for, completion, echo, error, held, text_for
 
 from codesynth.errors import ConfigError, EndpointError
-from codesynth.ray_data import BatchCommand
 from codesynth.scale.ray import divide
+from codesynth.scale.ray_data import BatchCommand
 from codesynth.settings import CodeSettings
 
 # Ray leaves sockets, files and deprecated calls behind.

@@ -203,7 +203,7 @@ from codesynth.models import Record, Request
 from codesynth.verify import SandboxServing, SandboxSettings, VerifyTask
 record = Record(0, b"", {"generated_code": "import time; time.sleep(600)"})
 serving = SandboxServing(SandboxSettings(timeout=671.25), jobs=1)
-request = Request(record, 0, VerifyTask().ask(record).body)
+request = Request(record, 0, VerifyTask().make_question(record).body)
 with serving.generate([request]) as stream:
     print("started", flush=True)
     list(stream)

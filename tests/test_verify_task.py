@@ -11,7 +11,7 @@ VERDICT = b'{"status":"failed","tests_run":1,"tests_passed":0,"message":"no","re
 
 
 def asked(task: VerifyTask, **fields: Any) -> Any:
-    ask = task.ask(Record(0, b"", fields))
+    ask = task.make_question(Record(0, b"", fields))
     return loads(ask.body) if isinstance(ask, Question) else ask.kind
 
 

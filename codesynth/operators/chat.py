@@ -84,7 +84,7 @@ class ChatTask:
     messages_key: str | None = None
     meta: Mapping[str, Any] | None = None
 
-    def ask(self, record: Record) -> Question | Failure:
+    def make_question(self, record: Record) -> Question | Failure:
         """Write the request of a row, or say why it cannot be asked."""
         extra = (self.reasoning_key, self.answer_key, self.messages_key)
         if (failure := _find_existing(record, (*self.operator.columns, *extra))) is not None:

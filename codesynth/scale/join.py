@@ -14,8 +14,8 @@ from codesynth.codec import loads
 from codesynth.errors import ConfigError, InputError
 from codesynth.journal import Journal, open_to_read
 from codesynth.local_settings import JoinSettings
-from codesynth.notes import fates_note, job_note
-from codesynth.storage import Files, open_stream, read_fates, sibling_path
+from codesynth.notes import destinations_note, job_note
+from codesynth.storage import Files, open_stream, read_destinations, sibling_path
 
 _FAILURES = ".failures.jsonl"
 
@@ -60,7 +60,9 @@ def read_part(path: str) -> FinishedPart:
     if not Journal.exists(journal_path):
         raise ConfigError(f"{path} cannot be joined without its journal, {journal_path}")
     with open_to_read(journal_path) as journal:
-        job, rows = (loads(journal.get_note(name(path)) or "{}") for name in (job_note, fates_note))
+        job, rows = (
+            loads(journal.get_note(name(path)) or "{}") for name in (job_note, destinations_note)
+        )
     if not job or not rows:
         raise ConfigError(f"{path} is not finished. Run its command again")
     if rows["disorder"] is not None:
@@ -109,7 +111,7 @@ def _read_rows(part: FinishedPart) -> Iterator[tuple[int, bytes]]:
             for path in paths
         ]
         try:
-            for ok in read_fates(part.rows["fates"]):
+            for ok in read_destinations(part.rows["fates"]):
                 line = streams[ok].readline().removesuffix(b"\n")
                 sums[ok] = zlib.crc32(line, sums[ok])
                 yield ok, line

@@ -20,9 +20,9 @@ from codesynth.errors import CodesynthError, ConfigError, JournalError, RunError
 from codesynth.journal import Journal, open_to_read
 from codesynth.notes import FIGURES
 from codesynth.process import EXIT_FAILED_ROWS, EXIT_LIMIT, EXIT_OK
-from codesynth.ray_data import when_free
 from codesynth.run import Run
 from codesynth.scale.join import in_order, merge, read_part
+from codesynth.scale.ray_data import when_free
 from codesynth.settings import AskSettings, InstructionsSettings
 from codesynth.storage import sibling_path
 

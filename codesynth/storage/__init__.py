@@ -1,6 +1,12 @@
 """JSONL lines <-> records: files, ``-``, gzip, partial + rename, lock."""
 
-from codesynth.storage.files import Files, JSONLStorage, pack_fates, read_fates, sibling_path
+from codesynth.storage.files import (
+    Files,
+    JSONLStorage,
+    pack_destinations,
+    read_destinations,
+    sibling_path,
+)
 from codesynth.storage.lines import failure_line, rejection_line, row_line
 from codesynth.storage.output import Output
 from codesynth.storage.pool import Pool
@@ -24,9 +30,9 @@ __all__ = [
     "count_lines",
     "failure_line",
     "open_stream",
-    "pack_fates",
+    "pack_destinations",
     "parse_record",
-    "read_fates",
+    "read_destinations",
     "read_lines",
     "read_records",
     "rejection_line",

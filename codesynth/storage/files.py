@@ -30,17 +30,17 @@ def sibling_path(out: str, suffix: str) -> str:
     return str(Path(out).with_suffix(suffix))
 
 
-def pack_fates(fates: bytes | bytearray) -> str:
-    """Write ``Files.fates`` as a short text; ``join`` needs it to put the rows in order.
+def pack_destinations(destinations: bytes | bytearray) -> str:
+    """Write ``Files.destinations`` as a short text; ``join`` needs it to put the rows in order.
 
-    >>> list(read_fates(pack_fates(bytes([1, 0, 1]))))
+    >>> list(read_destinations(pack_destinations(bytes([1, 0, 1]))))
     [1, 0, 1]
     """
-    return b64encode(zlib.compress(fates)).decode()
+    return b64encode(zlib.compress(destinations)).decode()
 
 
-def read_fates(text: str) -> bytes:
-    """Read what ``pack_fates`` wrote."""
+def read_destinations(text: str) -> bytes:
+    """Read what ``pack_destinations`` wrote."""
     return zlib.decompress(b64decode(text))
 
 
@@ -53,7 +53,7 @@ class Files:
             with standard output writes no failure lines.
 
     Attributes:
-        fates: one byte for each row so far, in order: 1 if it is in the output, 0 if in the
+        destinations: one byte for each row so far, in order: 1 if it is in the output, 0 if in the
             failures.
         checksums: CRC-32 of the lines of the failures and of the output.
 
@@ -65,7 +65,7 @@ class Files:
 
     def __init__(self, out: str | None, failures: str | None = None) -> None:
         self.output = Output(out)
-        self.failed, self.fates, self.checksums = 0, bytearray(), [0, 0]
+        self.failed, self.destinations, self.checksums = 0, bytearray(), [0, 0]
         self._named = failures is not None
         try:
             self.failures = self._open_failures(failures)
@@ -126,14 +126,14 @@ class Files:
 
     def write(self, line: bytes) -> None:
         """Write a row, given as a line without its newline."""
-        self.fates.append(1)
+        self.destinations.append(1)
         self.checksums[1] = zlib.crc32(line, self.checksums[1])
         self.output.write(line)
 
     def fail(self, line: bytes) -> None:
         """Write a failure line."""
         self.failed += 1
-        self.fates.append(0)
+        self.destinations.append(0)
         self.checksums[0] = zlib.crc32(line, self.checksums[0])
         self.failures.write(line)
 

@@ -38,7 +38,7 @@ class VerifyTask:
     statuses: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(STATUSES, 0)))
     absent: Counter[str] = field(default_factory=Counter)
 
-    def ask(self, record: Record) -> Question | Failure:
+    def make_question(self, record: Record) -> Question | Failure:
         """Write the trial of a row; see ``inside.trial.run``."""
         row, code = record.fields, read_text(record, self.code_key)
         if isinstance(code, Failure):

@@ -49,7 +49,7 @@ def verify(code: str, test: str, count: int) -> tuple[float, float]:
     """Run equal rows in one sandbox; return seconds of CPU and of wall time."""
     task = VerifyTask(test_key="test")
     record = Record(0, b"{}", {"generated_code": code, "test": test})
-    body = task.ask(record).body  # type: ignore[union-attr]  # the row is sound
+    body = task.make_question(record).body  # type: ignore[union-attr]  # the row is sound
     measured = threading.Event()
 
     def requests() -> Iterator[Request]:

@@ -32,7 +32,7 @@ def verify(
 
 def _numbered(rows: Iterable[Mapping[str, Any]], task: VerifyTask) -> tuple[Any, Any]:
     records = [Record(number, b"{}", row) for number, row in enumerate(rows)]
-    return records, [task.ask(record) for record in records]
+    return records, [task.make_question(record) for record in records]
 
 
 def _request(record: Record, ask: Any) -> Request | Response:
