@@ -123,8 +123,8 @@ async def test_key_of_the_environment_is_sent_unless_one_was_given(
 @in_loop
 async def test_user_and_password_of_the_url_are_sent_as_basic() -> None:
     async with Endpoint() as endpoint:
-        await post(client(endpoint.base_url.replace("//", "//user:pass@"), "unused"))
-    assert sent(endpoint)["authorization"] == "Basic dXNlcjpwYXNz"
+        await post(client(endpoint.base_url.replace("//", "//user:p%40s%3As@"), "unused"))
+    assert sent(endpoint)["authorization"] == "Basic dXNlcjpwQHM6cw=="  # user:p@s:s
 
 
 @pytest.mark.parametrize("key", ["sk-\n1", "sk-é", "sk-\x7f"])

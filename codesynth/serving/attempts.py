@@ -155,7 +155,7 @@ class Asker:
             return outcome
         if asked.attempts == 1:
             self._failing += 1
-        if advice.stop and self._answered and not outcome.denied:
+        if advice.stop and not (outcome.denied or outcome.quota):
             raise explain_outage(outcome)
         if advice.stop or (outcome.quota and not advice.elsewhere):
             raise explain(endpoint, outcome, asked.model)

@@ -19,6 +19,8 @@ _CAUSES = {
     403: "endpoint denies access (403): {words}. Is OPENAI_API_KEY right for {name}?",
     404: "endpoint does not know the model or the path (404): {words}. "
     "Check --model {model} and --base-url {name}{hint}",
+    407: "the proxy refuses (407): {words}. Name user and password in HTTP_PROXY or ALL_PROXY: "
+    "http://USER:PASSWORD@HOST:PORT",
 }
 
 

@@ -28,7 +28,7 @@ _STATUSES: dict[int, tuple[FailureKind, Kind]] = {
     409: ("server_error", "other"),
 }
 """The failure that a status is for a row, and what it says of the endpoint's load."""
-_DENIALS = frozenset({401, 402, 403, 404})
+_DENIALS = frozenset({401, 402, 403, 404, 407})
 _QUOTA = "insufficient_quota"
 
 

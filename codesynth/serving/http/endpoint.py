@@ -222,7 +222,8 @@ def _make_headers(url: httpx.URL, key: str, own: Mapping[str, str]) -> httpx.Hea
     """Make the headers of all requests; the user's headers replace equal ones."""
     headers = httpx.Headers(_HEADERS)
     if url.userinfo:
-        headers["authorization"] = "Basic " + base64.b64encode(url.userinfo).decode()
+        credentials = f"{url.username}:{url.password}".encode()
+        headers["authorization"] = "Basic " + base64.b64encode(credentials).decode()
     elif key:
         if not _is_printable(key):
             raise ConfigError("OPENAI_API_KEY has a character that a header cannot carry")
