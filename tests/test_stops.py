@@ -96,6 +96,12 @@ def test_a_second_signal_ends_it_at_once(job: Job) -> None:
         assert ended(process)[0] == 130
 
 
+def test_an_interrupt_while_modules_are_loaded_prints_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")
+    done = finished("gen-code", "--offline", env={"PYTHONPATH": str(tmp_path)})
+    assert (done.code, done.out, done.err) == (130, b"", "")
+
+
 def test_neither_a_hanging_endpoint_nor_a_stuck_reader_outlasts_a_signal(job: Job) -> None:
     """The one that takes seconds: what is in flight gets three, the process five."""
     job.endpoint.plan = lambda request: (
