@@ -47,6 +47,7 @@ async def failure(endpoint: EndpointClient) -> NoReply:
         "http://",
         "http://[::1",
         "http://x:port/v1",
+        "http://xn--/v1",
     ],
 )
 def test_url_that_cannot_be_used_is_a_config_error(url: str) -> None:
@@ -193,7 +194,14 @@ async def test_redirect_on_the_same_host_is_followed(status: int, asked: int) ->
 
 @pytest.mark.parametrize(
     "location",
-    ["http://127.0.0.2:1/moved", "http://127.0.0.1:1/moved", "ftp://127.0.0.1/", "//", "http://[:"],
+    [
+        "http://127.0.0.2:1/moved",
+        "http://127.0.0.1:1/moved",
+        "ftp://127.0.0.1/",
+        "//",
+        "http://[:",
+        "//xn--/",
+    ],
 )
 @in_loop
 async def test_redirect_elsewhere_is_the_reply(location: str) -> None:

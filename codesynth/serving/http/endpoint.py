@@ -208,9 +208,10 @@ def _parse_url(text: str) -> httpx.URL:
     shown = re.sub(r"^([a-z+.-]*:?//)?.*@", r"\1", text.partition("?")[0], flags=re.IGNORECASE)
     try:
         url = httpx.URL(text)
-    except httpx.InvalidURL:  # not in the message: it may quote a password
-        url = httpx.URL()
-    if url.scheme not in ("http", "https") or not url.host:
+        host = url.host
+    except (httpx.InvalidURL, ValueError):  # not in the message: it may quote a password
+        url, host = httpx.URL(), ""
+    if url.scheme not in ("http", "https") or not host:
         example = "Example: http://localhost:8000/v1"
         raise ConfigError(f"base URL {shown} is not an http or https URL. {example}")
     if url.port is not None and not 0 < url.port < 65536:
@@ -248,8 +249,9 @@ def _redirect_target(url: httpx.URL, reply: Reply) -> httpx.URL | None:
         return None
     try:
         target = url.join(location)
-    except httpx.InvalidURL:
+        is_same_host = target.host == url.host
+    except (httpx.InvalidURL, ValueError):
         return None
-    same = target.host == url.host and target.scheme == url.scheme and target.port == url.port
-    upgrade = target.host == url.host and (url.scheme, target.scheme) == ("http", "https")
+    same = is_same_host and target.scheme == url.scheme and target.port == url.port
+    upgrade = is_same_host and (url.scheme, target.scheme) == ("http", "https")
     return target if same or upgrade else None
