@@ -357,6 +357,16 @@ def test_a_replica_that_dies_costs_no_row(endpoint: Endpoint) -> None:
     assert [r.error for r in done] == 400 * [None]
 
 
+def test_a_replica_whose_quota_is_used_up_among_answers_costs_no_row(endpoint: Endpoint) -> None:
+    def plan(request: Received) -> Reply:
+        used_up = error(429, "pay", code="insufficient_quota")
+        return echo(request) if request.n <= 20 else used_up
+
+    with Endpoint(plan) as poor:
+        responses = list(both(poor.base_url, endpoint.base_url).generate(many(100)))
+    assert [r.error for r in responses] == 100 * [None]
+
+
 def test_replicas_that_all_refuse_the_key_stop_the_run() -> None:
     def plan(request: Received) -> Reply:
         return error(401, "no")
