@@ -278,6 +278,18 @@ async def test_proxy_that_refuses_a_tunnel_is_blamed(monkeypatch: pytest.MonkeyP
 
 
 @in_loop
+async def test_an_error_of_httpx_without_words_names_the_endpoint() -> None:
+    def break_off(request: httpx.Request) -> httpx.Response:
+        raise httpx.ReadError("")
+
+    broken = EndpointClient(
+        "http://host/v1", connect_timeout=60.0, transport=httpx.MockTransport(break_off)
+    )
+    error = await failure(broken)
+    assert (error.message, error.cause) == ("the connection to http://host/v1 broke", "down")
+
+
+@in_loop
 async def test_slow_response_is_a_timeout() -> None:
     async with Endpoint(lambda request: Reply(end="hang", raw=())) as endpoint:
         at = client(endpoint.base_url)

@@ -186,7 +186,7 @@ class EndpointClient:
 
     def _explain(self, error: httpx.HTTPError | TimeoutError, timeout: float) -> NoReply:
         """Turn an error of the transport into ours."""
-        words = self.secrets.hide(str(error)) or type(error).__name__
+        words = self.secrets.hide(str(error)) or f"the connection to {self.name} broke"
         if isinstance(error, TimeoutError):
             return NoReply("timeout", f"no whole response within {timeout:g} s", "timeout")
         if isinstance(error, httpx.ConnectTimeout):
