@@ -365,7 +365,7 @@ def test_an_endpoint_that_refuses_everything_ends_the_run(job: Job) -> None:
     job.endpoint.plan = late(0.02, lambda request: error(503, "overloaded"))
     job.write([str(i) for i in range(10_000)])
     done = job.run("--max-outage", 0.5, "-j", 4, code=1)
-    assert "answers 503: overloaded" in done.err
+    assert "answers 503: overloaded. No request has succeeded for --max-outage" in done.err
     assert len(job.endpoint.times) < 200
 
 

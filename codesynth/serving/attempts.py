@@ -156,7 +156,7 @@ class Asker:
         if asked.attempts == 1:
             self._failing += 1
         if advice.stop and not (outcome.denied or outcome.quota):
-            raise explain_outage(outcome)
+            raise explain_outage(endpoint, outcome)
         if advice.stop:
             raise explain(endpoint, outcome, asked.model)
         asked.avoid, asked.outage = permit.replica, advice.is_outage

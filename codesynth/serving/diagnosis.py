@@ -157,7 +157,8 @@ def explain(endpoint: EndpointClient, outcome: Outcome, model: str = "") -> Endp
     return EndpointError(text)
 
 
-def explain_outage(outcome: Outcome) -> EndpointError:
-    """Say that the answers have stopped for too long."""
-    words = f"{outcome.words}. No request has succeeded for --max-outage seconds"
+def explain_outage(endpoint: EndpointClient, outcome: Outcome) -> EndpointError:
+    """Say that there has been no answer for too long."""
+    where = f"{endpoint.name} answers {outcome.status}: " if outcome.status else ""
+    words = f"{where}{outcome.words}. No request has succeeded for --max-outage seconds"
     return EndpointError(f"{words}. Run again to resume")
