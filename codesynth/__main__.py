@@ -9,7 +9,13 @@ import errno
 import os
 import sys
 
-from codesynth.process import EXIT_PIPE, EXIT_USAGE, occupy_standard_streams, redirect_to_devnull
+from codesynth.process import (
+    EXIT_INTERRUPTED,
+    EXIT_PIPE,
+    EXIT_USAGE,
+    occupy_standard_streams,
+    redirect_to_devnull,
+)
 from codesynth.version import __version__
 
 
@@ -32,6 +38,8 @@ def main() -> None:
     except BrokenPipeError:
         redirect_to_devnull(1)
         sys.exit(EXIT_PIPE)
+    except KeyboardInterrupt:  # while modules are loaded
+        sys.exit(EXIT_INTERRUPTED)
     except OSError as exc:
         from codesynth.cli import complain
 

@@ -56,6 +56,7 @@ DENIED = {
     "wrong key": (error(401, f"bad key {KEY}"), "endpoint refused the key (401): "),
     "no access": (error(403, "not for you"), "endpoint denies access (403): not for you"),
     "wrong model": (error(404, "no model m"), "does not know the model or the path (404): "),
+    "wrong proxy password": (error(407, "who?"), "the proxy refuses (407): who?. Name user"),
     "no quota": (error(429, "pay", code="insufficient_quota"), "the quota is exhausted (429): pay"),
 }
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from support.endpoint import Endpoint, Reply, completion, echo, error, healing, in_order, text_for
 from support.faults import ENDLESS, FAULTS
-from support.replies import Plan, held
+from support.replies import Plan, Received, held
 
 from codesynth import models
 from codesynth.errors import EndpointError
@@ -298,10 +298,23 @@ def test_a_429_for_the_list_of_models_is_retried(endpoint: Endpoint) -> None:
     assert serving(endpoint).model == "served"
 
 
-def test_a_model_is_asked_of_the_first_endpoint_that_can_be_asked(endpoint: Endpoint) -> None:
+def test_a_model_is_asked_of_the_first_endpoint_that_can_be_asked(
+    endpoint: Endpoint, caplog: pytest.LogCaptureFixture
+) -> None:
     dead = models.Endpoint("http://127.0.0.1:9/v1", "")
-    both = APILLMServing([dead, endpoint.base_url], max_retries=0)
-    assert both.model == "test-model"
+    with caplog.at_level(logging.INFO):
+        assert APILLMServing([dead, endpoint.base_url]).model == "test-model"
+    assert not caplog.records  # the dead one was asked once
+
+
+def test_a_pause_that_would_outlast_max_outage_ends_the_asking_for_the_model(
+    endpoint: Endpoint,
+) -> None:
+    endpoint.models = None
+    endpoint.plan = lambda request: Reply(503, headers={"retry-after": "100"})
+    with pytest.raises(EndpointError, match="/models answers 503"):
+        serving(endpoint, max_outage=60.0).model  # noqa: B018 - reading it asks the endpoint
+    assert len(endpoint.others) == 1
 
 
 def test_an_unknown_host_stops_the_run_at_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -354,6 +367,16 @@ def test_a_replica_that_dies_costs_no_row(endpoint: Endpoint) -> None:
         dying.stop()
         done += list(responses)
     assert [r.error for r in done] == 400 * [None]
+
+
+def test_a_replica_whose_quota_is_used_up_among_answers_costs_no_row(endpoint: Endpoint) -> None:
+    def plan(request: Received) -> Reply:
+        used_up = error(429, "pay", code="insufficient_quota")
+        return echo(request) if request.n <= 20 else used_up
+
+    with Endpoint(plan) as poor:
+        responses = list(both(poor.base_url, endpoint.base_url).generate(many(100)))
+    assert [r.error for r in responses] == 100 * [None]
 
 
 def test_replicas_that_all_refuse_the_key_stop_the_run() -> None:

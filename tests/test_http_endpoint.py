@@ -41,7 +41,10 @@ async def failure(endpoint: EndpointClient) -> NoReply:
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        *((each, "Example: http://localhost:8000/v1") for each in ("", "host:80", "http://")),
+        *(
+            (each, "Example: http://localhost:8000/v1")
+            for each in ("", "host:80", "http://", "http://xn--/v1")
+        ),
         *((f"http://u:hunter2@{each}", "Example: ") for each in ("[::1", "host:port/v1")),
         *((f"{each}u:hunter2@host/v1", "Example: ") for each in ("", "ftp://")),
         *((f"http://host:{each}/v1", f"port {each} is not between") for each in (0, 65536)),
@@ -103,8 +106,8 @@ async def test_key_of_the_environment_is_sent_unless_one_was_given(
 @in_loop
 async def test_user_and_password_of_the_url_are_sent_as_basic() -> None:
     async with Endpoint() as endpoint:
-        await post(client(endpoint.base_url.replace("//", "//user:pass@"), "unused"))
-    assert sent(endpoint)["authorization"] == "Basic dXNlcjpwYXNz"
+        await post(client(endpoint.base_url.replace("//", "//user:p%40s%3As@"), "unused"))
+    assert sent(endpoint)["authorization"] == "Basic dXNlcjpwQHM6cw=="  # user:p@s:s
 
 
 @pytest.mark.parametrize(

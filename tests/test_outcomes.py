@@ -31,7 +31,7 @@ def test_status_decides_the_kind(status: int, kind: str, retry: bool) -> None:
     assert outcome.failure is not None
     assert (outcome.failure.kind, outcome.failure.message) == (kind, "why")
     assert (outcome.failure.status, outcome.retry, outcome.billed) == (status, retry, False)
-    assert outcome.denied == (status in (401, 402, 403, 404))
+    assert outcome.denied == (status in (401, 402, 403, 404, 407))
 
 
 @pytest.mark.parametrize(

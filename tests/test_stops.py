@@ -97,6 +97,12 @@ def test_a_second_signal_ends_it_at_once(job: Job) -> None:
         assert ended(process)[0] == 130
 
 
+def test_an_interrupt_while_modules_are_loaded_prints_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")
+    done = finished("gen-code", "--offline", env={"PYTHONPATH": str(tmp_path)})
+    assert (done.code, done.out, done.err) == (130, b"", "")
+
+
 def test_neither_a_hanging_endpoint_nor_a_stuck_reader_outlasts_a_signal(job: Job) -> None:
     """The one that takes seconds: what is in flight gets three, the process five."""
     job.endpoint.plan = lambda request: (
@@ -361,7 +367,7 @@ def test_an_endpoint_that_refuses_everything_ends_the_run(job: Job) -> None:
     job.endpoint.plan = late(0.02, lambda request: error(503, "overloaded"))
     job.write([str(i) for i in range(10_000)])
     done = job.run("--max-outage", 0.5, "-j", 4, code=1)
-    assert "answers 503: overloaded" in done.err
+    assert "answers 503: overloaded. No request has succeeded for --max-outage" in done.err
     assert len(job.endpoint.times) < 200
 
 

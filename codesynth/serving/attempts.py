@@ -156,9 +156,9 @@ class Asker:
             return outcome
         if asked.attempts == 1:
             self._failing += 1
-        if advice.stop and self._answered and not outcome.denied:
-            raise explain_outage(outcome)
-        if advice.stop or (outcome.quota and not advice.elsewhere):
+        if advice.stop and not (outcome.denied or outcome.quota):
+            raise explain_outage(endpoint, outcome)
+        if advice.stop:
             raise explain(endpoint, outcome, asked.model)
         asked.avoid, asked.outage = permit.replica, advice.is_outage
         if advice.elsewhere:
@@ -195,7 +195,13 @@ class Asker:
         is_last = not outcome.retry or asked.counted > self._max_retries
         if outcome.quota or (outcome.denied and is_last and kind != "hopeless"):
             kind = "denied"
-        return AttemptResult(kind, outcome.words, retry_after=after, billed=outcome.billed)
+        return AttemptResult(
+            kind,
+            outcome.words,
+            retry_after=after,
+            billed=outcome.billed,
+            quota=outcome.quota,
+        )
 
     def _is_endpoint_down(self, failure: Failure) -> bool:
         """Tell whether no request can succeed, after one has used up its attempts.

@@ -77,7 +77,7 @@ class APILLMServing:
         self._model = model
         self._assumed: str | None = None
         self.params = params or SamplingParams()
-        self._timeout, self._max_retries = timeout, max_retries
+        self._timeout, self._max_retries, self._max_outage = timeout, max_retries, max_outage
         self._new_admission = partial(
             Admission,
             [each.name for each in self._endpoints],
@@ -178,7 +178,9 @@ class APILLMServing:
 
         async def ask() -> str:
             try:
-                return await discover_model(self._endpoints, self._timeout, self._max_retries)
+                return await discover_model(
+                    self._endpoints, self._timeout, self._max_retries, self._max_outage
+                )
             finally:
                 await thread.leave()
 

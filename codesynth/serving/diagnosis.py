@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
@@ -11,6 +12,7 @@ from codesynth.serving.answers import read_json
 from codesynth.serving.http import EndpointClient, NoReply, Reply
 from codesynth.serving.outcomes import Outcome, read_outcome
 
+_log = logging.getLogger(__name__)
 _UNLISTED = frozenset({404, 405, 501})
 """Statuses of endpoints that do not list models at all."""
 _CAUSES = {
@@ -19,11 +21,25 @@ _CAUSES = {
     403: "endpoint denies access (403): {words}. Is OPENAI_API_KEY right for {name}?",
     404: "endpoint does not know the model or the path (404): {words}. "
     "Check --model {model} and --base-url {name}{hint}",
+    407: "the proxy refuses (407): {words}. Name user and password in HTTP_PROXY or ALL_PROXY: "
+    "http://USER:PASSWORD@HOST:PORT",
 }
 
 
+class _NotYet(EndpointError):  # noqa: N818 - no error if it succeeds later
+    """The endpoint may list its models later: it may be just starting.
+
+    Attributes:
+        retry_after: seconds that the server asks us to wait.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 async def discover_model(
-    endpoints: Sequence[EndpointClient], timeout: float, max_retries: int
+    endpoints: Sequence[EndpointClient], timeout: float, max_retries: int, max_outage: float
 ) -> str:
     """Return the only model that the first endpoint that answers ``GET /models`` lists.
 
@@ -31,37 +47,46 @@ async def discover_model(
         ConfigError: the endpoint lists no model, or several.
         EndpointError: no endpoint can be asked, or they refuse the key.
     """
-    errors: list[EndpointError] = []
-    for endpoint in endpoints:
-        try:
-            names = await _list_models(endpoint, timeout, max_retries)
-        except EndpointError as exc:
-            errors.append(exc)
-            continue
-        if len(names) == 1:
-            return names[0]
-        listed = f"{len(names)} models: {one_line(', '.join(names))}" if names else "no model"
-        hint = "" if names else _hint(endpoint)
-        fix = f"Choose one with --model or CODESYNTH_MODEL{hint}"
-        raise ConfigError(f"{endpoint.name} lists {listed}. {fix}")
-    raise errors[0]
+    end = asyncio.get_running_loop().time() + max_outage
+    errors = dict[EndpointClient, EndpointError]()
+    left = list(endpoints)
+    for attempt in range(max_retries + 1):
+        pause = min(0.5 * 2**attempt, 8)  # seconds
+        for endpoint in [*left]:
+            try:
+                return _choose_model(endpoint, await _list_models(endpoint, timeout))
+            except _NotYet as exc:
+                errors[endpoint] = exc
+                pause = max(pause, exc.retry_after or 0)
+            except EndpointError as exc:
+                errors[endpoint] = exc
+                left.remove(endpoint)
+        is_last = not left or attempt == max_retries
+        if is_last or asyncio.get_running_loop().time() + pause > end:
+            break
+        for error in errors.values():
+            _log.info("%s; asking for the model again in %.1f s", error, pause)
+        await asyncio.sleep(pause)
+    raise errors[endpoints[0]]
 
 
-async def _list_models(endpoint: EndpointClient, timeout: float, max_retries: int) -> list[str]:
-    """List the models of an endpoint, with retries: it may be just starting."""
-    for retries_left in range(max_retries, -1, -1):
-        try:
-            reply = await endpoint.request("GET", "/models", b"", timeout=timeout)
-        except NoReply as exc:
-            if not retries_left or exc.cause == "hopeless":
-                raise EndpointError(exc.message) from exc
-        else:
-            is_busy = reply.status >= 500 or reply.status == 429
-            if not (retries_left and is_busy) or _read(endpoint, reply).quota:
-                fix = "Are OPENAI_API_KEY and --base-url right? With --model, no list is needed"
-                return _read_names(endpoint, reply, fix)
-        await asyncio.sleep(min(0.5 * 2 ** (max_retries - retries_left), 8))
-    raise AssertionError
+def _choose_model(endpoint: EndpointClient, names: list[str]) -> str:
+    if len(names) == 1:
+        return names[0]
+    listed = f"{len(names)} models: {one_line(', '.join(names))}" if names else "no model"
+    hint = "" if names else _hint(endpoint)
+    fix = f"Choose one with --model or CODESYNTH_MODEL{hint}"
+    raise ConfigError(f"{endpoint.name} lists {listed}. {fix}")
+
+
+async def _list_models(endpoint: EndpointClient, timeout: float) -> list[str]:
+    try:
+        reply = await endpoint.request("GET", "/models", b"", timeout=timeout)
+    except NoReply as exc:
+        error = EndpointError if exc.cause == "hopeless" else _NotYet
+        raise error(exc.message) from exc
+    fix = "Are OPENAI_API_KEY and --base-url right? With --model, no list is needed"
+    return _read_names(endpoint, reply, fix)
 
 
 async def confirm_model(
@@ -103,7 +128,8 @@ def _read_names(endpoint: EndpointClient, reply: Reply, fix: str) -> list[str]:
     if outcome.denied or outcome.quota:
         raise explain(endpoint, outcome)
     said = f"answers {reply.status}: {outcome.words}".removesuffix(f": status {reply.status}")
-    raise EndpointError(f"{endpoint.name}/models {said}. {fix}")
+    text = f"{endpoint.name}/models {said}. {fix}"
+    raise _NotYet(text, outcome.retry_after) if outcome.retry else EndpointError(text)
 
 
 def _read(endpoint: EndpointClient, reply: Reply) -> Outcome:
@@ -131,7 +157,8 @@ def explain(endpoint: EndpointClient, outcome: Outcome, model: str = "") -> Endp
     return EndpointError(text)
 
 
-def explain_outage(outcome: Outcome) -> EndpointError:
-    """Say that the answers have stopped for too long."""
-    words = f"{outcome.words}. No request has succeeded for --max-outage seconds"
+def explain_outage(endpoint: EndpointClient, outcome: Outcome) -> EndpointError:
+    """Say that there has been no answer for too long."""
+    where = f"{endpoint.name} answers {outcome.status}: " if outcome.status else ""
+    words = f"{where}{outcome.words}. No request has succeeded for --max-outage seconds"
     return EndpointError(f"{words}. Run again to resume")

@@ -28,7 +28,7 @@ _STATUSES: dict[int, tuple[FailureKind, Kind]] = {
     409: ("server_error", "other"),
 }
 """What a status means: the kind of the row's failure, and the kind of result for the limits."""
-_DENIALS = frozenset({401, 402, 403, 404})
+_DENIALS = frozenset({401, 402, 403, 404, 407})
 _QUOTA = "insufficient_quota"
 
 

@@ -75,7 +75,8 @@ class BatchEngine:
         self._rows = BatchRows(client, log.journal, options.budget, options.max_retries)
         self._open: list[OpenBatch] = []
         self._size, self._most_open = options.size, sys.maxsize
-        self._started = self._succeeded = options.clock()
+        self._started = options.clock()
+        self._succeeded: float | None = None  # when the last call succeeded
         self._stopped, self._finished = threading.Event(), threading.Event()
         self._sleep = options.sleep or self._stopped.wait
 
@@ -138,17 +139,17 @@ class BatchEngine:
 
     def _go_on(self) -> Iterator[Response]:
         """Work in rounds until nothing is left to do."""
-        attempt, self._succeeded = 0, self._options.clock()
+        attempt, self._started = 0, self._options.clock()
         while not self._stopped.is_set():
             before = [(each.number, each.id) for each in self._open]
-            delay = min(2.0 ** min(attempt, 6), _MAX_PAUSE)
+            delay = min(2.0 ** min(attempt - 1, 6), _MAX_PAUSE)
             try:
                 yield from self._go_round()
             except CallError as exc:
-                outage = self._options.clock() - self._succeeded
-                if exc.after is None or outage >= self._options.max_outage:
+                if exc.after is None or self._is_endpoint_down(exc, attempt):
                     raise
                 delay = max(delay, exc.after)
+                _log.info("%s; attempt %d in %.1f s", exc, attempt + 2, delay)
             else:
                 waits = self._options.wait or any(each.looks for each in self._open)
                 if not (self._open and waits):
@@ -158,6 +159,14 @@ class BatchEngine:
                     continue
             self._sleep(delay)
             attempt += 1
+
+    def _is_endpoint_down(self, error: CallError, retries: int) -> bool:
+        """Tell whether the endpoint was down from the start, or is for too long."""
+        options = self._options
+        if self._succeeded is None and error.status != 429 and retries >= options.max_retries:
+            return True
+        since = self._started if self._succeeded is None else self._succeeded
+        return options.clock() - since >= options.max_outage
 
     def _go_round(self) -> Iterator[Response]:
         """Take each open batch one step further, and make new ones."""

@@ -186,7 +186,7 @@ class EndpointClient:
 
     def _explain(self, error: httpx.HTTPError | TimeoutError, timeout: float) -> NoReply:
         """Turn an error of the transport into ours."""
-        words = self.secrets.hide(str(error)) or type(error).__name__
+        words = self.secrets.hide(str(error)) or f"the connection to {self.name} broke"
         if isinstance(error, TimeoutError):
             return NoReply("timeout", f"no whole response within {timeout:g} s", "timeout")
         if isinstance(error, httpx.ConnectTimeout):
@@ -208,9 +208,10 @@ def _parse_url(text: str) -> httpx.URL:
     shown = re.sub(r"^([a-z+.-]*:?//)?.*@", r"\1", text.partition("?")[0], flags=re.IGNORECASE)
     try:
         url = httpx.URL(text)
-    except httpx.InvalidURL:  # not in the message: it may quote a password
-        url = httpx.URL()
-    if url.scheme not in ("http", "https") or not url.host:
+        host = url.host
+    except (httpx.InvalidURL, ValueError):  # not in the message: it may quote a password
+        url, host = httpx.URL(), ""
+    if url.scheme not in ("http", "https") or not host:
         example = "Example: http://localhost:8000/v1"
         raise ConfigError(f"base URL {shown} is not an http or https URL. {example}")
     if url.port is not None and not 0 < url.port < 65536:
@@ -222,7 +223,8 @@ def _make_headers(url: httpx.URL, key: str, own: Mapping[str, str]) -> httpx.Hea
     """Make the headers of all requests; the user's headers replace equal ones."""
     headers = httpx.Headers(_HEADERS)
     if url.userinfo:
-        headers["authorization"] = "Basic " + base64.b64encode(url.userinfo).decode()
+        credentials = f"{url.username}:{url.password}".encode()
+        headers["authorization"] = "Basic " + base64.b64encode(credentials).decode()
     elif key:
         if not _is_printable(key):
             raise ConfigError("OPENAI_API_KEY has a character that a header cannot carry")
@@ -247,8 +249,9 @@ def _redirect_target(url: httpx.URL, reply: Reply) -> httpx.URL | None:
         return None
     try:
         target = url.join(location)
-    except httpx.InvalidURL:
+        is_same_host = target.host == url.host
+    except (httpx.InvalidURL, ValueError):
         return None
-    same = target.host == url.host and target.scheme == url.scheme and target.port == url.port
-    upgrade = target.host == url.host and (url.scheme, target.scheme) == ("http", "https")
+    same = is_same_host and target.scheme == url.scheme and target.port == url.port
+    upgrade = is_same_host and (url.scheme, target.scheme) == ("http", "https")
     return target if same or upgrade else None

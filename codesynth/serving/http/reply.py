@@ -14,6 +14,9 @@ from codesynth.models import FailureKind
 from codesynth.serving.http.connect_errors import Cause
 from codesynth.serving.http.connection import ResponseTooLarge
 
+_UNPACKED = frozenset({"gzip", "x-gzip", "deflate"})
+_NOT_UNPACKED = frozenset({"br", "zstd", "compress", "x-compress"})
+
 
 @dataclass(slots=True)
 class Reply:
@@ -64,7 +67,7 @@ async def read_reply(response: httpx.Response, limit: int) -> Reply:
     for name, value in response.headers.raw:  # cheaper than to ask httpx for it
         if name.lower() == b"content-encoding" and body:
             try:
-                body = _unpack(body, value.decode("latin-1").strip().lower(), limit)
+                body = _unpack(body, value.decode("latin-1"), limit)
             except httpx.DecodingError:
                 if response.is_success:
                     raise
@@ -86,17 +89,37 @@ async def _collect(stream: httpx.AsyncByteStream, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def _unpack(data: bytes, coding: str, limit: int) -> bytes:
-    """Unpack gzip or deflate, which some servers send although we do not ask for it."""
-    if coding == "identity":
-        return data
-    ways = (32 + zlib.MAX_WBITS, -zlib.MAX_WBITS)  # gzip or zlib; deflate without a head
-    for bits in ways if coding in ("gzip", "x-gzip", "deflate") else ():
-        unpacker = zlib.decompressobj(bits)
+def _unpack(data: bytes, codings: str, limit: int) -> bytes:
+    """Unpack gzip or deflate, which some servers send although we do not ask for it.
+
+    Words that name no compression, such as ``utf-8``, are ignored, as httpx and browsers do.
+    """
+    for coding in reversed(codings.lower().split(",")):
+        if coding.strip() in _UNPACKED:
+            data = _inflate(data, limit)
+        elif coding.strip() in _NOT_UNPACKED:
+            raise httpx.DecodingError(f"the response is packed with {coding.strip()!r}")
+    return data
+
+
+def _inflate(data: bytes, limit: int) -> bytes:
+    for bits in (32 + zlib.MAX_WBITS, -zlib.MAX_WBITS):  # gzip or zlib; deflate without a head
         with contextlib.suppress(zlib.error):
-            unpacked = unpacker.decompress(data, limit + 1)
-            if len(unpacked) > limit:
-                raise ResponseTooLarge(f"the response unpacks to more than {limit} bytes")
-            if unpacker.eof and not unpacker.unused_data:
-                return unpacked
-    raise httpx.DecodingError(f"the response cannot be unpacked; content-encoding is {coding!r}")
+            return _inflate_members(data, bits, limit)
+    raise httpx.DecodingError("the response cannot be unpacked: it is damaged or cut")
+
+
+def _inflate_members(data: bytes, bits: int, limit: int) -> bytes:
+    """Unpack members that follow each other (RFC 1952, section 2.2)."""
+    parts = []
+    while True:
+        unpacker = zlib.decompressobj(bits)
+        parts.append(unpacker.decompress(data, limit + 1))
+        limit -= len(parts[-1])
+        if limit < 0:
+            raise ResponseTooLarge("the response has too many bytes when it is unpacked")
+        if not unpacker.eof:
+            raise zlib.error("its end is missing")
+        data = unpacker.unused_data
+        if not data:
+            return b"".join(parts)

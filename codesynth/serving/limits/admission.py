@@ -40,6 +40,7 @@ class AttemptResult:
         retry_after: seconds that the server asks to wait.
         usage: tokens; without numbers they are estimated from bytes.
         billed: it may have cost something.
+        quota: the account is exhausted, so a denial is not this row's fault.
     """
 
     kind: Kind
@@ -48,6 +49,7 @@ class AttemptResult:
     usage: Usage | None = None
     answer_bytes: int = 0
     billed: bool = True
+    quota: bool = False
 
 
 class Permit(NamedTuple):
@@ -253,8 +255,7 @@ class Admission:
         if replica.concurrency is not None:
             after = result.retry_after if result is not None else None
             replica.concurrency.result(now, permit.number, now - permit.sent, kind, after)
-        message = result.message if result is not None else ""
-        advice = self._judge(now, replica, kind, message)
+        advice = self._judge(now, replica, kind, result or AttemptResult(kind))
         self._resize()
         if self._waiting:
             self._admit_waiting()
@@ -269,16 +270,17 @@ class Admission:
             used = usage.prompt_tokens + usage.completion_tokens if usage is not None else None
             self._tokens.settle(permit.tokens, used if billed else 0)
 
-    def _judge(self, now: float, replica: Replica, kind: Kind, message: str) -> Advice:
+    def _judge(self, now: float, replica: Replica, kind: Kind, result: AttemptResult) -> Advice:
         if kind == "answered":
             self._note_answer(replica)
             return Advice()
         if kind == "other":
             return Advice()
+        message = result.message
         self._last_error = message or kind
         others = self._replicas.has_others(replica)
         if kind in ("denied", "hopeless"):
-            if not replica.denied():
+            if not replica.denied() and not result.quota:
                 return Advice()
             if others:
                 replica.leave_out(message)
