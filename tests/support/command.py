@@ -52,24 +52,32 @@ def environment(endpoint: Endpoint | None, **more: str) -> dict[str, str]:
 
 def codesynth(
     *args: object,
-    stdin: bytes = b"",
+    stdin: bytes | int = b"",
+    stdout: int | None = None,
+    stderr: int | None = None,
     endpoint: Endpoint | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Finished:
-    """Run the command line in this process; its standard streams are files meanwhile."""
+    """Run the command line in this process, with files or these descriptors for its streams."""
     with ExitStack() as stack:
         files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(3)]
-        files[0].write(stdin)
+        files[0].write(stdin if isinstance(stdin, bytes) else b"")
         files[0].seek(0)
+        given = (stdin if isinstance(stdin, int) else None, stdout, stderr)
+        fds = [file.fileno() if fd is None else fd for file, fd in zip(files, given, strict=True)]
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.setattr(sys, "argv", ["codesynth", *map(str, args)])
         for name, value in environment(endpoint, **(env or {})).items():
             patch.setenv(name, value)
-        with _streams(*(file.fileno() for file in files)):
+        with _streams(*fds):
             code = _exit_code()
-            _join_threads()
-        out, err = (_content(file) for file in files[1:])
-    return Finished(code, out, err.decode())
+            # a late feeder would read the standard input of the next run
+            for thread in threading.enumerate():
+                if thread.name.startswith("codesynth"):
+                    thread.join(300)
+        for file in files:
+            file.seek(0)
+        return Finished(code, files[1].read(), files[2].read().decode())
 
 
 def _exit_code() -> int:
@@ -78,18 +86,6 @@ def _exit_code() -> int:
     except SystemExit as exc:
         return int(exc.code or 0)
     return 0
-
-
-def _join_threads() -> None:
-    """Wait for the threads of a run, or a late feeder would read the next run's standard input."""
-    for thread in threading.enumerate():
-        if thread.name.startswith("codesynth"):
-            thread.join(300)
-
-
-def _content(file: Any) -> bytes:
-    file.seek(0)
-    return bytes(file.read())
 
 
 @contextmanager
@@ -137,18 +133,12 @@ def started(
             process.kill()
 
 
-def finished(
-    *args: object,
-    stdin: bytes | int = b"",
-    endpoint: Endpoint | None = None,
-    env: Mapping[str, str] | None = None,
-    **more: Any,
-) -> Finished:
+def finished(*args: object, stdin: bytes | int = b"", **more: Any) -> Finished:
     """Run the command as a process to its end; ``stdin`` is what it reads, or a descriptor."""
     data = stdin if isinstance(stdin, bytes) else None
     if data is None:
         more["stdin"] = stdin
-    with started(*args, endpoint=endpoint, env=env, **more) as process:
+    with started(*args, **more) as process:
         out, err = process.communicate(data, timeout=600)
         return Finished(process.returncode, out or b"", (err or b"").decode())
 
