@@ -158,3 +158,17 @@ def bare(folder: Path, text: str = "{instruction}") -> Path:
     path = folder / "bare.txt"
     path.write_text(text)
     return path
+
+
+ONE = instructions("a")
+POOL = lines(*({"prompt": f"prompt {i}"} for i in range(10)))
+
+
+def gen_code(endpoint: Endpoint | None, *options: object, stdin: bytes = ONE) -> Finished:
+    """Run ``gen-code`` in this process."""
+    return codesynth("gen-code", *options, stdin=stdin, endpoint=endpoint)
+
+
+def gen_instructions(endpoint: Endpoint | None, *options: object, stdin: bytes = POOL) -> Finished:
+    """Run ``gen-instructions`` in this process."""
+    return codesynth("gen-instructions", *options, stdin=stdin, endpoint=endpoint)
