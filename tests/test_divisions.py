@@ -9,6 +9,8 @@ from support.endpoint import Endpoint
 from support.parts import Parts, wait_for
 from support.replies import FOREVER, completion, echo
 
+from codesynth.scale.status import read_status
+
 
 @pytest.fixture
 def job(tmp_path: Path, endpoint: Endpoint) -> Parts:
@@ -45,7 +47,7 @@ def test_an_answer_that_is_used_is_copied(job: Parts) -> None:
     assert paid(job) == bought
 
 
-def test_a_killed_run_gives_its_answers(tmp_path: Path, endpoint: Endpoint) -> None:
+def test_a_killed_run_has_stopped_and_gives_its_answers(tmp_path: Path, endpoint: Endpoint) -> None:
     """The last of them are in the log beside its journal."""
     rows, first = tmp_path / "rows.jsonl", tmp_path / "first.jsonl"
     rows.write_bytes(instructions(*(str(i) for i in range(50)), "slow"))
@@ -55,7 +57,9 @@ def test_a_killed_run_gives_its_answers(tmp_path: Path, endpoint: Endpoint) -> N
     with started(*command, first, endpoint=endpoint) as process:
         endpoint.wait_until(lambda e: len(e.counts) == 51)
         wait_for(lambda: first.with_suffix(".jsonl.partial").read_bytes().count(b"\n") == 50)
+        assert read_status(str(first))["state"] == "running"
         process.kill()
+    assert read_status(str(first))["state"] == "stopped"
     endpoint.plan = echo
     done = codesynth(*command, tmp_path / "second.jsonl", *also([first]), endpoint=endpoint)
     assert "50 from the journal" in done.err
