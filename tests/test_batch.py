@@ -331,18 +331,6 @@ def test_rows_may_be_added_and_left_out_while_a_batch_is_open(bench: Bench) -> N
     assert bench.sizes() == [7, 3]
 
 
-def test_batches_are_cancelled_and_what_they_did_is_kept(bench: Bench) -> None:
-    bench.server.faults = [Fault(polls=9, answered=0.5), Fault(polls=9, answered=0.0)]
-    bench.submit(size=5)
-    with bench.opened() as (journal, serving):
-        _, words = serving.collect(cancel=True)
-        assert words == ""
-        assert journal.answers == 2
-    assert [batch.status for batch in bench.server.batches] == ["cancelled", "cancelled"]
-    bench.texts()
-    assert bench.sizes() == [5, 5, 8]
-
-
 def test_a_batch_that_nobody_knows_any_more_is_given_up_by_cancelling(bench: Bench) -> None:
     bench.submit()
     bench.server.batches.clear()

@@ -142,7 +142,7 @@ def test_cancelled_rows_are_asked_online_afterwards(job: BatchJob) -> None:
     job.run("--batch", "--no-wait", code=5)
     done = job.run("--cancel", code=5)
     assert "3 rows have no answer yet. 1 batches were cancelled" in done.err
-    assert job.server.chats == []
+    assert (job.server.batches[0].status, job.server.chats) == ("cancelled", [])
     job.run()
     assert sorted(job.server.chats) == TASKS[3:]
     assert job.codes() == [code_for(task) for task in TASKS]
