@@ -18,7 +18,6 @@ from support.command import (
     instructions,
     lines,
     run_out_of_time,
-    started,
 )
 from support.endpoint import Endpoint
 from support.job import ABC, Job
@@ -305,7 +304,7 @@ def test_kills_amid_requests_change_neither_the_output_nor_the_bill(job: Job) ->
     job.write([*map(str, range(30)), "truncated", "rejected", "empty", *map(str, range(30, 60))])
     random, written = Random(3), Counter[str]()
     for _ in range(4):
-        with started(*job.args("-j", 4), endpoint=job.endpoint) as process:
+        with job.started("-j", 4) as process:
             more = len(job.endpoint.times) + random.randrange(1, 14)
             job.endpoint.wait_until(lambda endpoint, more=more: len(endpoint.times) >= more)
             time.sleep(random.uniform(0, 0.03))
@@ -326,7 +325,7 @@ def test_a_second_run_on_one_of_the_files_ends_at_once(job: Job) -> None:
     job.endpoint.plan = lambda request: (
         echo(request) if request.prompt == "a" else replace(echo(request), delay=3600)
     )
-    with started(*job.args(), endpoint=job.endpoint) as process:
+    with job.started() as process:
         job.endpoint.wait_until(lambda endpoint: endpoint.counts["c"] == 1)
         while job.partial.stat().st_size == 0:
             time.sleep(0.005)
