@@ -6,15 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.batches import BatchServer, Fault
-from support.command import (
-    KEY,
-    Finished,
-    bare,
-    codesynth,
-    instructions,
-    run_out_of_time,
-    started,
-)
+from support.command import KEY, Finished, bare, codesynth, instructions, run_out_of_time, started
 from support.files import rows_of
 from support.parts import wait_for
 from support.replies import USAGE, code_for

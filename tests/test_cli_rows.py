@@ -205,9 +205,7 @@ def test_the_summary_counts_rows_failures_and_tokens(endpoint: Endpoint, tmp_pat
     assert done.code == 3
 
 
-def test_600_rows_on_a_bad_day_end_once_each_in_order_with_the_right_kinds(
-    tmp_path: Path,
-) -> None:
+def test_600_rows_on_a_bad_day_end_once_each_in_order_with_the_right_kinds(tmp_path: Path) -> None:
     day = Mixed(seed=7, latency=0.002, hanging=0, stubborn=0.02)
     prompts = [f"row {i}" for i in range(600)]
     out = tmp_path / "out.jsonl"

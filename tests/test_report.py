@@ -135,10 +135,7 @@ def test_the_page_tells_what_became_of_the_rows(tmp_path: Path) -> None:
         "Lines of the code": {"2 to 4": "1,200 (100.0%)"},
         "Tokens of an answer": {"50 to 99": "1,200 (100.0%)"},
         "Tests run": {"2 to 4": "1,200 (100.0%)"},
-        "Tests passed, % of a row's tests": {
-            "20 to 29": "300 (25.0%)",
-            "100": "900 (75.0%)",
-        },
+        "Tests passed, % of a row's tests": {"20 to 29": "300 (25.0%)", "100": "900 (75.0%)"},
         "Agreement, % of the answers to an instruction": {"50 to 59": "1,200 (100.0%)"},
     }.items()
     heads = " ".join(page.texts["b"])

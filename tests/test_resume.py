@@ -10,15 +10,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from support.command import (
-    KEY,
-    bare,
-    codesynth,
-    gen_code,
-    instructions,
-    lines,
-    run_out_of_time,
-)
+from support.command import KEY, bare, codesynth, gen_code, instructions, lines, run_out_of_time
 from support.endpoint import Endpoint
 from support.job import ABC, Job
 from support.replies import Received, Reply, completion, echo, error

@@ -104,10 +104,7 @@ def test_neither_a_hanging_endpoint_nor_a_stuck_reader_outlasts_a_signal(job: Jo
         completion("x" * 10_000) if request.prompt < "3" else replace(echo(request), delay=3600)
     )
     writing = ("gen-code", job.rows, "-t", job.template, "-j", 40)
-    with (
-        job.started("-j", 40) as hanging,
-        started(*writing, endpoint=job.endpoint) as stuck,
-    ):
+    with job.started("-j", 40) as hanging, started(*writing, endpoint=job.endpoint) as stuck:
         job.endpoint.wait_until(has_come(80))
         wait_for(lambda: job.partial.read_bytes().count(b"\n") >= 3)
         hanging.send_signal(signal.SIGTERM)
