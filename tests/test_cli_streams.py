@@ -9,7 +9,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, cast
+from typing import Any
 
 import pytest
 from support.command import COMMAND, bare, codesynth, finished, instructions, lines, started
@@ -19,14 +19,15 @@ from support.replies import FOREVER, Received, Reply, completion, echo, healing,
 from support.terminal import on_a_terminal
 
 
-def written(process: "subprocess.Popen[bytes]", data: bytes) -> None:
-    stdin = cast("IO[bytes]", process.stdin)
-    stdin.write(data)
-    stdin.flush()
+def written(process: Any, data: bytes) -> None:
+    process.stdin.write(data)
+    process.stdin.flush()
 
 
-def read_line(process: "subprocess.Popen[bytes]") -> bytes:
-    return cast("IO[bytes]", process.stdout).readline()
+def feed(process: Any, data: bytes) -> None:
+    with suppress(BrokenPipeError):
+        written(process, data)
+        process.stdin.close()
 
 
 # Standard input.
@@ -36,7 +37,7 @@ def test_an_idle_stdin_holds_back_no_finished_row(endpoint: Endpoint) -> None:
     with started("gen-code", endpoint=endpoint) as process:
         for text in ("a", "b"):
             written(process, instructions(text))
-            assert json.loads(read_line(process))["instruction"] == text
+            assert json.loads(process.stdout.readline())["instruction"] == text
         written(process, b'{"instruction": ')
         assert process.poll() is None
         out, err = process.communicate(b'"c"}', timeout=300)
@@ -57,7 +58,7 @@ def test_an_endpoint_that_refuses_everyone_ends_a_run_on_an_idle_stdin(endpoint:
     with started("gen-code", endpoint=endpoint) as process:
         written(process, instructions("a"))
         assert process.wait(timeout=300) == 1
-        assert cast("IO[bytes]", process.stderr).read().count(b"\n") == 1
+        assert process.stderr.read().count(b"\n") == 1
 
 
 @pytest.mark.parametrize("command", ["gen-code", "gen-instructions"])
@@ -111,21 +112,15 @@ def test_a_closed_pipe_exits_141_at_once_and_stops_asking(endpoint: Endpoint) ->
     with started("gen-code", "-j", 4, endpoint=endpoint) as process:
         feeder = threading.Thread(target=feed, args=(process, rows))
         feeder.start()
-        assert read_line(process)
+        assert process.stdout.readline()
         endpoint.wait_until(lambda e: len(e.times) == 24)
-        cast("IO[bytes]", process.stdout).close()
+        process.stdout.close()
         gone.set()
         assert process.wait(timeout=300) == 141
         feeder.join()
-        err = cast("IO[bytes]", process.stderr).read().decode()
+        err = process.stderr.read().decode()
     assert "Traceback" not in err
     assert len(endpoint.received) <= 28
-
-
-def feed(process: "subprocess.Popen[bytes]", data: bytes) -> None:
-    with suppress(BrokenPipeError):
-        written(process, data)
-        cast("IO[bytes]", process.stdin).close()
 
 
 def test_a_reader_that_goes_while_nothing_is_answered_ends_the_run(endpoint: Endpoint) -> None:
@@ -134,40 +129,38 @@ def test_a_reader_that_goes_while_nothing_is_answered_ends_the_run(endpoint: End
     )
     with started("gen-code", endpoint=endpoint) as process:
         written(process, instructions("a", "b", "c"))
-        assert read_line(process)
-        cast("IO[bytes]", process.stdout).close()
+        assert process.stdout.readline()
+        process.stdout.close()
         assert process.wait(timeout=300) == 141
 
 
 @pytest.mark.parametrize("options", [(), ("--dry-run",)])
 def test_a_full_device_exits_1_with_one_line(options: tuple[str, ...], endpoint: Endpoint) -> None:
+    stdin = instructions("a")
     with open("/dev/full", "wb") as full:
-        done = finished(
-            "gen-code", "-q", *options, stdin=instructions("a"), endpoint=endpoint, stdout=full
-        )
+        done = finished("gen-code", "-q", *options, stdin=stdin, endpoint=endpoint, stdout=full)
     assert done.code == 1
     assert done.err == "codesynth gen-code: cannot write <stdout>: No space left on device\n"
 
 
-@pytest.mark.parametrize("stdout", ["full", "closed pipe"])
 @pytest.mark.parametrize("option", ["--help", "--version"])
-def test_words_that_cannot_be_written_are_told_on_one_line(stdout: str, option: str) -> None:
+@pytest.mark.parametrize(
+    ("stdout", "code", "words"),
+    [
+        (">/dev/full", 1, "codesynth: cannot write <stdout>: No space left on device\n"),
+        (">&-", 1, "codesynth: cannot write <stdout>: Bad file descriptor\n"),
+        ("", 141, ""),  # a pipe that nobody reads
+    ],
+)
+def test_words_that_cannot_be_written_are_told_on_one_line(
+    option: str, stdout: str, code: int, words: str
+) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    fd = os.open("/dev/full", os.O_WRONLY) if stdout == "full" else writer
-    done = finished(option, stdout=fd)
-    words = "codesynth: cannot write <stdout>: No space left on device\n"
-    assert (done.code, done.err) == ((1, words) if stdout == "full" else (141, ""))
-    for each in {fd, writer}:
-        os.close(each)
-
-
-@pytest.mark.parametrize("option", ["--help", "--version"])
-def test_a_closed_stdout_is_told_on_one_line(option: str) -> None:
-    line = f"exec {shlex.join([*COMMAND, option])} >&-"
-    done = subprocess.run(["sh", "-c", line], stderr=subprocess.PIPE, check=False)
-    words = b"codesynth: cannot write <stdout>: Bad file descriptor\n"
-    assert (done.returncode, done.stderr) == (1, words)
+    line = f"{shlex.join([*COMMAND, option])} {stdout}"
+    with open(writer, "wb") as pipe:
+        done = subprocess.run(["bash", "-c", line], stdout=pipe, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr.decode()) == (code, words)
 
 
 def test_a_slow_reader_slows_the_sending(endpoint: Endpoint) -> None:
@@ -176,9 +169,9 @@ def test_a_slow_reader_slows_the_sending(endpoint: Endpoint) -> None:
     with started("gen-code", "-j", 8, endpoint=endpoint) as process:
         feeder = threading.Thread(target=feed, args=(process, rows))
         feeder.start()
-        assert read_line(process)
+        assert process.stdout.readline()
         came = settled(endpoint)
-        rest = sum(1 for _ in cast("IO[bytes]", process.stdout))
+        rest = sum(1 for _ in process.stdout)
         feeder.join()
         assert process.wait(timeout=300) == 0
     assert (came < 200, rest) == (True, 299)
@@ -215,14 +208,11 @@ def test_a_stderr_that_takes_nothing_ends_no_run(
 ) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    fd = os.open("/dev/full", os.O_WRONLY) if stderr == "full" else writer
-    out = tmp_path / "out.jsonl"
-    rows = instructions("a") + b"bad\n"
-    done = finished("gen-code", "-o", out, stdin=rows, endpoint=endpoint, stderr=fd)
+    out, rows = tmp_path / "out.jsonl", instructions("a") + b"bad\n"
+    with open("/dev/full", "wb") as full, open(writer, "wb") as pipe:
+        where = {"endpoint": endpoint, "stderr": full if stderr == "full" else pipe}
+        done = finished("gen-code", "-o", out, stdin=rows, **where)
     assert (done.code, json.loads(out.read_bytes())["instruction"]) == (3, "a")
-    if stderr == "full":
-        os.close(fd)
-    os.close(writer)
 
 
 def test_a_terminal_sees_a_bar_and_a_summary_and_stdout_stays_clean(endpoint: Endpoint) -> None:
@@ -230,15 +220,9 @@ def test_a_terminal_sees_a_bar_and_a_summary_and_stdout_stays_clean(endpoint: En
     endpoint.plan = lambda request: held(
         echo(request), lambda: request.n < 3 or b"2 ok, 0 failed" in screen
     )
+    given = {"stdin": instructions(*"abcd"), "endpoint": endpoint, "env": {"TERM": "xterm"}}
     command = ("gen-code", "-j", 1)
-    done, shown = on_a_terminal(
-        *command,
-        streams=("stderr",),
-        screen=screen,
-        stdin=instructions(*"abcd"),
-        endpoint=endpoint,
-        env={"TERM": "xterm"},
-    )
+    done, shown = on_a_terminal(*command, streams=("stderr",), screen=screen, **given)
     assert (done.code, len(done.rows), b"rows/s" in shown) == (0, 4, True)
     last = shown.decode().rstrip().splitlines()[-1]
     assert "codesynth gen-code: 4 in: 4 ok, 0 failed, 72 tokens, " in last
