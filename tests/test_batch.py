@@ -131,28 +131,27 @@ def failure_of_last(bench: Bench, **options: Any) -> Failure:
 
 
 UNANSWERED = "batch_2 is expired without an answer to this row"
+EXPIRED = Fault(status="expired", answered=0.9, code=None)
+
+
+def refusing(status: int) -> Fault:
+    return Fault(answered=0.9, status_code=status)
 
 
 @pytest.mark.parametrize(
-    ("fault", "message", "status"),
+    ("fault", "failure", "sizes"),
     [
-        (Fault(answered=0.9, status_code=500), "refused by the test", 500),
-        (Fault(status="expired", answered=0.9, code=None), UNANSWERED, None),
+        (refusing(500), Failure("server_error", "refused by the test", 500, 3), [10, 1, 1]),
+        (EXPIRED, Failure("server_error", UNANSWERED, None, 3), [10, 1, 1]),
+        (refusing(400), Failure("rejected", "refused by the test", 400, 1), [10]),
     ],
 )
-def test_a_row_is_sent_again_max_retries_times(
-    bench: Bench, fault: Fault, message: str, status: int | None
+def test_a_row_is_sent_again_max_retries_times_unless_it_is_refused(
+    bench: Bench, fault: Fault, failure: Failure, sizes: list[int]
 ) -> None:
     bench.server.faults = [fault, Fault(status="expired", answered=0), fault, Fault()]
-    failure = failure_of_last(bench, max_retries=2)
-    assert failure == Failure("server_error", message, status, 3)
-    assert bench.sizes() == [10, 1, 1]
-
-
-def test_a_row_that_is_refused_is_not_sent_again(bench: Bench) -> None:
-    bench.server.faults = [Fault(answered=0.9, status_code=400)]
-    assert failure_of_last(bench) == Failure("rejected", "refused by the test", 400, 1)
-    assert bench.sizes() == [10]
+    assert failure_of_last(bench, max_retries=2) == failure
+    assert bench.sizes() == sizes
 
 
 BILLING = Fault(status="failed", errors=(("billing", "limit reached"),))
@@ -317,7 +316,7 @@ def test_late_files_are_waited_for_where_nobody_waits(bench: Bench) -> None:
 
 
 def test_rows_that_always_fail_fail_in_the_end_where_nobody_waits(bench: Bench) -> None:
-    bench.server.faults = [Fault(answered=0.9, status_code=500)] * 9
+    bench.server.faults = [refusing(500)] * 9
     for _ in range(3):
         bench.submit(max_retries=2)
     assert failure_of_last(bench, wait=False, max_retries=2).attempts == 3

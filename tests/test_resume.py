@@ -71,15 +71,6 @@ def test_what_was_paid_for_is_not_asked_again_and_what_was_not_is(job: Job, kind
     assert job.texts() == (["a", kind, "b"] if is_asked_again else ["a", "b"])
 
 
-def test_bad_rows_of_a_pool_cost_no_answer(tmp_path: Path, endpoint: Endpoint) -> None:
-    pool = tmp_path / "pool.jsonl"
-    pool.write_bytes(b"no json\n" * 5 + lines(*({"prompt": str(i)} for i in range(9))))
-    args = ("gen-instructions", pool, "-n", 20, "--seed", 1, "-o", tmp_path / "out.jsonl")
-    for _ in range(2):
-        assert codesynth(*args, endpoint=endpoint).code == 3
-        assert len(endpoint.received) == 20
-
-
 @pytest.mark.parametrize(
     ("then", "new"),
     [("abcd", "d"), ("bc", ""), ("cdab", "d"), ("aabbc", "ab"), ("xyz", "xyz"), ("", "")],

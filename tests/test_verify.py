@@ -101,12 +101,6 @@ def test_the_first_instruction_column_is_taken_unless_one_is_named() -> None:
     assert (first["status"], named["status"]) == ("passed", "failed")
 
 
-def test_a_shard_and_a_limit_are_parts_of_the_same_rows() -> None:
-    stdin = lines(*[{**GOOD, "n": n} for n in range(6)])
-    done = verify("--shard", "1/2", "--limit", 5, stdin=stdin)
-    assert [row["n"] for row in done.rows] == [1, 3]
-
-
 def test_a_rerun_repeats_quietly_but_not_with_fewer_rows(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     for _ in range(2):
@@ -157,8 +151,8 @@ def test_a_rerun_that_chooses_among_answers_repeats_quietly(
 
 def test_parts_are_joined_in_the_order_of_the_whole(tmp_path: Path) -> None:
     whole, joined = tmp_path / "whole.jsonl", tmp_path / "joined.jsonl"
-    stdin = lines(*[{**each, "n": n} for n in range(3) for each in (GOOD, BAD)], {"code": 1})
-    keep = ("--keep", "passed", "-o")
+    rows = [{"code": 1}, *[{**each, "n": n} for n in range(3) for each in (GOOD, BAD)]]
+    stdin, keep = lines(*rows, BROKEN, GOOD), ("--keep", "passed", "--limit", 7, "-o")
     assert verify(*keep, whole, stdin=stdin).code == 3
     parts = [tmp_path / f"part{i}.jsonl" for i in range(2)]
     for i, part in enumerate(parts):

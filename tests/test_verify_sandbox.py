@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.programs import programs
-from support.verify import commands_with, verify
+from support.verify import commands_with, programs, verify
 
 from codesynth.errors import ConfigError
 from codesynth.verify import SandboxServing, SandboxSettings

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.programs import programs
-from support.verify import verify
+from support.verify import programs, verify
 
 ADD = "def add(a, b):\n    return a + b\n"
 SUM = "a, b = map(int, input().split())\nprint(a + b)\n"

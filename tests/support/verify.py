@@ -1,5 +1,9 @@
-"""Run rows through ``verify``'s task and sandboxes, without the command line."""
+"""Run rows through ``verify``'s task and sandboxes, without the command line; rows to run.
 
+Rows are written as text, so that nothing imports them: some are hostile.
+"""
+
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -11,6 +15,8 @@ import pytest
 from codesynth.errors import ConfigError
 from codesynth.models import Failure, Record, Request, Response
 from codesynth.verify import SandboxServing, SandboxSettings, VerifyTask
+
+DATA = Path(__file__).parents[1] / "data" / "verify"
 
 
 def verify(
@@ -45,3 +51,13 @@ def commands_with(text: str) -> list[str]:
         with suppress(OSError):
             found.append((process / "cmdline").read_bytes().decode("utf-8", "replace"))
     return [command for command in found if text in command]
+
+
+def programs(name: str) -> dict[str, dict[str, str]]:
+    """Read rows by their names: ``### name``, the code, then columns as ``--- column``."""
+    titles = re.split(r"(?m)^### (.+)\n", (DATA / name).read_text(encoding="utf-8"))
+    rows = {}
+    for title, body in zip(titles[1::2], titles[2::2], strict=True):
+        columns = re.split(r"(?m)^--- (\w+)\n", f"--- generated_code\n{body}")
+        rows[title] = {k: v.rstrip("\n") for k, v in zip(columns[1::2], columns[2::2], strict=True)}
+    return rows
