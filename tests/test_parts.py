@@ -79,10 +79,12 @@ def test_gaps_and_overlaps_are_refused(job: Parts) -> None:
     assert "different divisions" in refusal(job, first, job.divide(2)[1])
 
 
-def test_parts_of_different_jobs_are_refused(job: Parts) -> None:
+def test_parts_of_different_jobs_and_parts_without_order_are_refused(job: Parts) -> None:
     first, second = job.divide(2)
     job.run("hot.jsonl", "--shard", "1/2", "--temperature", 1)
     assert "different parameters" in refusal(job, first, job.folder / "hot.jsonl")
+    job.run("loose.jsonl", "--shard", "1/2", "--unordered")
+    assert "was made with --unordered" in refusal(job, first, job.folder / "loose.jsonl")
     with job.rows.open("ab") as file:
         file.write(instructions("one more"))
     job.run("longer.jsonl", "--shard", "1/2")
@@ -90,7 +92,7 @@ def test_parts_of_different_jobs_are_refused(job: Parts) -> None:
     assert codesynth("join", first, second).code == 0
 
 
-def test_a_part_that_is_not_finished_is_refused(job: Parts) -> None:
+def test_a_part_that_is_not_finished_or_has_no_journal_is_refused(job: Parts) -> None:
     first, second = job.divide(2)
     job.endpoint.plan = lambda request: replace(fates(request), delay=0.3)
     job.run("early.jsonl", "--shard", "1/2", "--max-time", 0, "-j", 1, code=5)
@@ -99,34 +101,20 @@ def test_a_part_that_is_not_finished_is_refused(job: Parts) -> None:
     assert "cannot be joined without its journal" in refusal(job, first, second)
 
 
-def test_a_part_without_order_is_refused(job: Parts) -> None:
+def test_a_file_that_was_changed_is_refused_and_no_part_is_overwritten(job: Parts) -> None:
     first, second = job.divide(2)
-    job.run(second.name, "--shard", "1/2", "--unordered")
-    assert "was made with --unordered" in refusal(job, first, second)
-    job.run(second.name, "--shard", "1/2")
-    assert codesynth("join", first, second).code == 0
-
-
-@pytest.mark.parametrize("suffix", [".jsonl", ".failures.jsonl"])
-def test_a_file_that_was_changed_is_refused(job: Parts, suffix: str) -> None:
-    first, second = job.divide(2)
-    changed = second.with_suffix(suffix)
-    before = changed.read_bytes()
-    for after in (before + b"{}\n", before[: before.rindex(b"\n", 0, -1) + 1], b"", None):
-        changed.unlink() if after is None else changed.write_bytes(after)
-        done = codesynth("join", first, second, "--overwrite", "-o", job.folder / "joined.jsonl")
-        assert (done.code, "was changed or is missing" in done.err) == (1, True)
-    changed.write_bytes(before.replace(b"row", b"Row"))
-    assert "was changed" in codesynth("join", first, second).err
-
-
-def test_no_part_is_overwritten(job: Parts) -> None:
-    parts = job.divide(2)
-    before = [part.read_bytes() for part in parts]
-    assert codesynth("join", *parts, "-o", parts[0], "--overwrite").code == 2
-    assert codesynth("join", *parts, "-o", job.rows).code == 2
-    assert codesynth("join", "-").code == 2
-    assert [part.read_bytes() for part in parts] == before
+    for changed in (second, second.with_suffix(".failures.jsonl")):
+        before = changed.read_bytes()
+        for after in (before + b"{}\n", before[: before.rindex(b"\n", 0, -1) + 1], b"", None):
+            changed.unlink() if after is None else changed.write_bytes(after)
+            assert "was changed or is missing" in refusal(job, first, second, "--overwrite")
+        changed.write_bytes(before.replace(b"row", b"Row"))
+        assert "was changed" in codesynth("join", first, second).err
+        changed.write_bytes(before)
+    before = first.read_bytes()
+    for options in ((first, second, "-o", first, "--overwrite"), (first, "-o", job.rows), ("-",)):
+        assert codesynth("join", *options).code == 2
+    assert first.read_bytes() == before
 
 
 # A job that is divided anew: nothing is bought again.
