@@ -7,6 +7,7 @@ assert (done.code, len(done.rows)) == (0, 1)
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -69,6 +70,8 @@ def codesynth(
         patch.setattr(sys, "argv", ["codesynth", *map(str, args)])
         for name, value in environment(endpoint, **(env or {})).items():
             patch.setenv(name, value)
+        # a pager is started with Ctrl-C ignored, which would last
+        stack.callback(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT))
         with _streams(*fds):
             code = _exit_code()
             # a late feeder would read the standard input of the next run
