@@ -1,7 +1,7 @@
 """Batches behind a journal, against a loopback server that goes wrong in every known way."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
@@ -40,6 +40,10 @@ def request(position: int, prompt: str) -> Request:
     return Request(record, position, body, blake2b(body, digest_size=16).digest())
 
 
+def requests(prompts: Iterable[str] = PROMPTS) -> Iterator[Request]:
+    return (request(i, prompt) for i, prompt in enumerate(prompts))
+
+
 class Bench:
     """A journal in a folder, and runs over it."""
 
@@ -57,8 +61,8 @@ class Bench:
         """Run to the end; each request has its response."""
         with self.opened(**options) as (journal, serving):
             journaled = JournaledServing(journal, serving)
-            requests = (request(i, prompt) for i, prompt in enumerate(prompts))
-            responses = sorted(journaled.generate(requests), key=lambda r: r.request.position)
+            stream = journaled.generate(requests(prompts))
+            responses = sorted(stream, key=lambda r: r.request.position)
             assert [each.request.position for each in responses] == list(range(len(prompts)))
             assert not BatchLog(journal).open()
             return responses
@@ -69,6 +73,11 @@ class Bench:
             assert response.error is None
             assert response.answer is not None
             assert response.answer.text == text_for(prompt)
+
+    def submit(self, prompts: list[str] = PROMPTS, **options: Any) -> None:
+        """Run without waiting for the batches."""
+        with pytest.raises(LimitReached):
+            self.run(prompts, wait=False, **options)
 
     def sizes(self) -> list[int]:
         return [len(batch.requests) for batch in self.server.batches]
@@ -121,40 +130,37 @@ def failure_of_last(bench: Bench, **options: Any) -> Failure:
     return last.error
 
 
+UNANSWERED = "batch_2 is expired without an answer to this row"
+EXPIRED = Fault(status="expired", answered=0.9, code=None)
+
+
+def refusing(status: int) -> Fault:
+    return Fault(answered=0.9, status_code=status)
+
+
 @pytest.mark.parametrize(
-    ("fault", "failure"),
+    ("fault", "failure", "sizes"),
     [
-        (
-            Fault(answered=0.9, status_code=500),
-            Failure("server_error", "refused by the test", 500, 3),
-        ),
-        (
-            Fault(status="expired", answered=0.9, code=None),
-            Failure("server_error", "batch_2 is expired without an answer to this row", None, 3),
-        ),
+        (refusing(500), Failure("server_error", "refused by the test", 500, 3), [10, 1, 1]),
+        (EXPIRED, Failure("server_error", UNANSWERED, None, 3), [10, 1, 1]),
+        (refusing(400), Failure("rejected", "refused by the test", 400, 1), [10]),
     ],
 )
-def test_a_row_is_sent_again_max_retries_times(
-    bench: Bench, fault: Fault, failure: Failure
+def test_a_row_is_sent_again_max_retries_times_unless_it_is_refused(
+    bench: Bench, fault: Fault, failure: Failure, sizes: list[int]
 ) -> None:
     bench.server.faults = [fault, Fault(status="expired", answered=0), fault, Fault()]
     assert failure_of_last(bench, max_retries=2) == failure
-    assert bench.sizes() == [10, 1, 1]
+    assert bench.sizes() == sizes
 
 
-def test_a_row_that_is_refused_is_not_sent_again(bench: Bench) -> None:
-    bench.server.faults = [Fault(answered=0.9, status_code=400)]
-    assert failure_of_last(bench) == Failure("rejected", "refused by the test", 400, 1)
-    assert bench.sizes() == [10]
+BILLING = Fault(status="failed", errors=(("billing", "limit reached"),))
 
 
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        (
-            Fault(status="failed", errors=(("billing", "limit reached"),)),
-            "batch_0 has failed: billing: limit reached",
-        ),
+        (BILLING, "batch_0 has failed: billing: limit reached"),
         (Fault(answered=0.0, status_code=401), "batch_0: requests are refused: refused by th"),
     ],
 )
@@ -170,7 +176,7 @@ def test_a_batch_that_is_refused_as_a_whole_stops_the_run(
 def test_the_rows_beside_a_refused_one_are_handed_on_before_the_run_stops(bench: Bench) -> None:
     bench.server.faults = [Fault(answered=0.5, status_code=429, code="insufficient_quota")]
     with bench.opened() as (_, serving):
-        stream = serving.generate(request(i, prompt) for i, prompt in enumerate(PROMPTS))
+        stream = serving.generate(requests())
         for _ in range(len(PROMPTS) // 2):
             assert next(stream).error is None
         with pytest.raises(EndpointError, match="requests are refused: refused by the test"):
@@ -187,10 +193,8 @@ def test_a_list_of_batches_without_an_end_is_left() -> None:
         assert client.find("file-y", "uuid") is None
 
 
-TOO_LARGE = Fault(
-    status="failed",
-    errors=(("token_limit_exceeded", "Enqueued token limit reached for gpt in organization"),),
-)
+ENQUEUED = ("token_limit_exceeded", "Enqueued token limit reached for gpt in organization")
+TOO_LARGE = Fault(status="failed", errors=(ENQUEUED,))
 
 
 def test_too_many_tokens_are_tried_again_in_smaller_batches_after_a_pause(
@@ -307,52 +311,28 @@ def test_without_waiting_a_run_sends_all_and_a_later_one_collects(bench: Bench) 
 
 def test_late_files_are_waited_for_where_nobody_waits(bench: Bench) -> None:
     bench.server.faults = [Fault(late=2)]
-    with pytest.raises(LimitReached):
-        bench.run(wait=False)
+    bench.submit()
     bench.texts(wait=False)
     assert bench.sizes() == [10]
 
 
 def test_rows_that_always_fail_fail_in_the_end_where_nobody_waits(bench: Bench) -> None:
-    bench.server.faults = [Fault(answered=0.9, status_code=500)] * 9
+    bench.server.faults = [refusing(500)] * 9
     for _ in range(3):
-        with pytest.raises(LimitReached):
-            bench.run(wait=False, max_retries=2)
+        bench.submit(max_retries=2)
     assert failure_of_last(bench, wait=False, max_retries=2).attempts == 3
     assert bench.sizes() == [10, 1, 1]
 
 
-def test_rows_that_are_asked_no_longer_go_into_the_journal(bench: Bench) -> None:
-    with pytest.raises(LimitReached):
-        bench.run(wait=False)
+def test_rows_may_be_added_and_left_out_while_a_batch_is_open(bench: Bench) -> None:
+    bench.submit(PROMPTS[:7])
     bench.texts(PROMPTS[:2])
     bench.texts(PROMPTS[::-1])
-    assert bench.sizes() == [10]
-
-
-def test_rows_that_were_added_go_into_another_batch(bench: Bench) -> None:
-    with pytest.raises(LimitReached):
-        bench.run(PROMPTS[:7], wait=False)
-    bench.texts()
     assert bench.sizes() == [7, 3]
 
 
-def test_batches_are_cancelled_and_what_they_did_is_kept(bench: Bench) -> None:
-    bench.server.faults = [Fault(polls=9, answered=0.5), Fault(polls=9, answered=0.0)]
-    with pytest.raises(LimitReached):
-        bench.run(size=5, wait=False)
-    with bench.opened() as (journal, serving):
-        _, words = serving.collect(cancel=True)
-        assert words == ""
-        assert journal.answers == 2
-    assert [batch.status for batch in bench.server.batches] == ["cancelled", "cancelled"]
-    bench.texts()
-    assert bench.sizes() == [5, 5, 8]
-
-
 def test_a_batch_that_nobody_knows_any_more_is_given_up_by_cancelling(bench: Bench) -> None:
-    with pytest.raises(LimitReached):
-        bench.run(wait=False)
+    bench.submit()
     bench.server.batches.clear()
     with pytest.raises(EndpointError, match=r"no such batch: batch_0\. Run with --cancel"):
         bench.run()
@@ -364,10 +344,10 @@ def test_a_batch_that_nobody_knows_any_more_is_given_up_by_cancelling(bench: Ben
 def make_intent(bench: Bench, *, is_made: bool, is_uploaded: bool = True) -> None:
     """Leave a journal as a kill leaves it just before the id of a batch is noted."""
     with bench.opened() as (journal, _):
-        log, requests = BatchLog(journal), [request(i, text) for i, text in enumerate(PROMPTS)]
-        batch = log.add("the-uuid", {each.key: 0 for each in requests})
+        log = BatchLog(journal)
+        batch = log.add("the-uuid", {each.key: 0 for each in requests()})
         if is_uploaded:
-            lines = [BatchShape().line(each.key, each.body) for each in requests]
+            lines = [BatchShape().line(each.key, each.body) for each in requests()]
             bench.server.files["file-a"] = b"".join(lines)
             log.note(batch, file="file-a")
     if is_made:
@@ -408,8 +388,7 @@ def test_a_batch_that_was_not_made_is_not_made_to_be_cancelled(bench: Bench) -> 
 def test_a_run_that_ends_amid_the_results_takes_the_others_later(bench: Bench) -> None:
     prompts = [f"task {i}" for i in range(3000)]
     with bench.opened() as (journal, serving):
-        requests = (request(i, prompt) for i, prompt in enumerate(prompts))
-        with JournaledServing(journal, serving).generate(requests) as stream:
+        with JournaledServing(journal, serving).generate(requests(prompts)) as stream:
             taken = [next(stream) for _ in range(700)]
         assert journal.answers == 3000
     assert all(each.error is None for each in taken)
@@ -423,14 +402,12 @@ def test_a_stop_does_not_wait_for_batches_and_the_bar_shows_them(bench: Bench) -
     bench.server.faults = [Fault(polls=10**9)] * 2
     with bench.opened(size=6) as (journal, serving):
         assert serving.status() == ""
-        requests = (request(i, prompt) for i, prompt in enumerate(PROMPTS))
-        stream = JournaledServing(journal, serving).generate(requests)
+        stream = JournaledServing(journal, serving).generate(requests())
         while not serving.status().startswith("2 batches for "):
             stream.wait(0.01)
         assert serving.status().endswith(" min: 0 of 10 requests done")
         stream.drain(None)
         assert list(stream) == []
-    bench.server.faults = []
     for batch in bench.server.batches:
         batch.fault = Fault()
     bench.texts()
@@ -440,13 +417,13 @@ def test_a_stop_does_not_wait_for_batches_and_the_bar_shows_them(bench: Bench) -
 def test_a_stop_does_not_wait_for_requests(bench: Bench) -> None:
     pulled, go_on = threading.Event(), threading.Event()
 
-    def requests() -> Iterator[Request]:
+    def idle() -> Iterator[Request]:
         yield request(0, "task")
         pulled.set()
         go_on.wait(300)
 
     with bench.opened() as (journal, serving):
-        stream = JournaledServing(journal, serving).generate(requests())
+        stream = JournaledServing(journal, serving).generate(idle())
         pulled.wait(300)
         stream.drain(None)
         assert list(stream) == []
@@ -456,20 +433,16 @@ def test_a_stop_does_not_wait_for_requests(bench: Bench) -> None:
 
 def test_a_second_stream_works_after_the_first(bench: Bench) -> None:
     with bench.opened(size=4) as (journal, serving):
-        streams = [
-            JournaledServing(journal, serving).generate(
-                request(i, prompt) for i, prompt in enumerate(prompts)
-            )
-            for prompts in (PROMPTS, ["another"])
-        ]
+        journaled = JournaledServing(journal, serving)
+        streams = [journaled.generate(requests(prompts)) for prompts in (PROMPTS, ["another"])]
         assert [len(list(stream)) for stream in streams] == [10, 1]
 
 
 def test_a_failing_source_of_rows_ends_the_stream_with_its_error(bench: Bench) -> None:
-    def requests() -> Iterator[Request]:
+    def torn() -> Iterator[Request]:
         yield request(0, "task")
         raise InputError("the input ends in the middle of a line")
 
     with bench.opened() as (journal, serving), pytest.raises(InputError, match="in the middle"):
-        list(JournaledServing(journal, serving).generate(requests()))
+        list(JournaledServing(journal, serving).generate(torn()))
     assert bench.server.batches == []

@@ -1,26 +1,25 @@
 """Batches on the command line: what is said, asked and written, and the exit codes."""
 
-import json
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from benchmarks.batch_crash import BatchCrash
 from support.batches import BatchServer, Fault
-from support.command import (
-    KEY,
-    Finished,
-    bare,
-    codesynth,
-    instructions,
-    run_out_of_time,
-    started,
-)
+from support.command import KEY, Finished, bare, codesynth, instructions, run_out_of_time, started
+from support.files import rows_of
+from support.parts import wait_for
 from support.replies import USAGE, code_for
 
+from codesynth.serving.batch import engine
+
 TASKS = [f"task {i}" for i in range(6)]
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_MAX_PAUSE", "_LISTED_SECONDS"):
+        monkeypatch.setattr(engine, name, 0.05)
 
 
 class BatchJob:
@@ -28,19 +27,13 @@ class BatchJob:
 
     def __init__(self, folder: Path, server: BatchServer) -> None:
         self.folder, self.server = folder, server
-        self.rows, self.out, self.template = (
-            folder / "rows.jsonl",
-            folder / "out.jsonl",
-            bare(folder),
-        )
+        self.rows, self.out = folder / "rows.jsonl", folder / "out.jsonl"
+        self.template = bare(folder)
+        self.env = {"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": KEY}
         self.write(TASKS)
 
     def write(self, texts: list[str]) -> None:
         self.rows.write_bytes(instructions(*texts))
-
-    @property
-    def env(self) -> dict[str, str]:
-        return {"OPENAI_BASE_URL": self.server.base_url, "OPENAI_API_KEY": KEY}
 
     def args(self, *options: object) -> tuple[object, ...]:
         return ("gen-code", self.rows, "-o", self.out, "-t", self.template, *options)
@@ -51,7 +44,7 @@ class BatchJob:
         return done
 
     def codes(self) -> list[str]:
-        return [json.loads(line)["generated_code"] for line in self.out.read_bytes().splitlines()]
+        return [row["generated_code"] for row in rows_of(self.out)]
 
     def batches(self) -> list[list[str]]:
         """The prompts of each batch."""
@@ -81,17 +74,16 @@ def test_a_batch_writes_the_same_bytes_as_asking_online(job: BatchJob) -> None:
 def test_the_practice_endpoint_answers_the_same_in_batches(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_bytes(instructions(*TASKS, *TASKS))
+    env = {"TMPDIR": str(tmp_path), "CODESYNTH_OFFLINE": "expired=0.2,cut=0.1"}
     outputs = []
-    for options in ([], ["--batch", "--batch-size", "5"]):
+    for options in ((), ("--batch", "--batch-size", 5)):
         out = tmp_path / f"out{len(outputs)}.jsonl"
-        env = {"TMPDIR": str(tmp_path), "CODESYNTH_OFFLINE": "expired=0.2,cut=0.1"}
         done = codesynth("gen-code", rows, "--offline", "-o", out, "--meta", *options, env=env)
         assert done.code in (0, 3), done.err
-        outputs.append([json.loads(line) for line in out.read_bytes().splitlines()])
-    for online, batched in zip(*outputs, strict=True):
-        online["_codesynth"].pop("attempts")
-        batched["_codesynth"].pop("attempts")
-        assert online == batched
+        outputs.append(rows_of(out))
+        for row in outputs[-1]:
+            del row["_codesynth"]["attempts"]
+    assert outputs[0] == outputs[1] != []
 
 
 def test_a_row_is_asked_online_or_in_a_batch_and_never_in_both(job: BatchJob) -> None:
@@ -151,7 +143,7 @@ def test_cancelled_rows_are_asked_online_afterwards(job: BatchJob) -> None:
     job.run("--batch", "--no-wait", code=5)
     done = job.run("--cancel", code=5)
     assert "3 rows have no answer yet. batches cancelled: 1" in done.err
-    assert job.server.chats == []
+    assert (job.server.batches[0].status, job.server.chats) == ("cancelled", [])
     job.run()
     assert sorted(job.server.chats) == TASKS[3:]
     assert job.codes() == [code_for(task) for task in TASKS]
@@ -166,8 +158,7 @@ def test_cancelling_a_batch_that_is_done_finishes_the_run(job: BatchJob) -> None
 def test_ctrl_c_leaves_the_batches_to_a_later_run(job: BatchJob) -> None:
     job.server.faults = [Fault(polls=10**9)]
     with started(*job.args("--batch"), env=job.env) as process:
-        while not job.server.calls["GET /batches/*"]:
-            time.sleep(0.01)
+        wait_for(lambda: job.server.calls["GET /batches/*"] > 0)
         process.send_signal(signal.SIGINT)
         assert process.wait(300) == 130
     job.server.batches[0].fault = Fault()
@@ -184,12 +175,19 @@ def test_a_stop_does_not_wait_for_batches_and_says_how_to_collect(
     assert "open batches: batch_0. Run again to collect them, or with --cancel" in done.err
 
 
-def test_kills_at_random_moments_lose_no_batch_and_double_none(tmp_path: Path) -> None:
-    crash = BatchCrash(tmp_path, longest=1.0, seed=3, delays=(0.0, 0.05, 0.1))
-    report = crash.run(kills=2, seconds=20)
-    assert report.jobs, report
-    assert not report.other_bytes, report
-    assert not report.doubled, report
+@pytest.mark.parametrize(
+    "call", ["POST /files", "POST /batches", "GET /batches/*", "GET /files/*/content"]
+)
+def test_a_kill_during_any_call_loses_no_batch_and_doubles_none(job: BatchJob, call: str) -> None:
+    options = ("--batch", "--batch-size", 4)
+    job.server.delay = lambda: 0.5 if job.server.now == call else 0.0
+    with started(*job.args(*options), env=job.env) as process:
+        wait_for(lambda: job.server.calls[call] > 0)
+        process.kill()
+    job.server.delay = lambda: 0.0
+    job.run(*options)
+    assert job.codes() == [code_for(task) for task in TASKS]
+    assert job.batches() == [TASKS[:4], TASKS[4:]]
 
 
 PRICED = ("--price", "1000000,1000000", "--max-tokens", USAGE["completion_tokens"])
@@ -221,25 +219,20 @@ def test_an_open_batch_counts_against_the_budget(job: BatchJob) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--no-journal", "--batch"], "--batch and --no-journal exclude each other"),
-        (["--no-journal", "--cancel"], "--cancel and --no-journal exclude each other"),
-        (["--no-wait"], "--no-wait needs --batch or --cancel"),
-        (["--batch", "--estimate", "2"], "--estimate and --batch exclude each other"),
-        (
-            ["--batch", "--base-url", "http://a/v1", "--base-url", "http://b/v1"],
-            "give one --base-u",
-        ),
-        (["--batch", "--price", "1,1", "--max-cost", "1"], "need --max-tokens"),
+        ("--no-journal --batch", "--batch and --no-journal exclude each other"),
+        ("--no-journal --cancel", "--cancel and --no-journal exclude each other"),
+        ("--no-wait", "--no-wait needs --batch or --cancel"),
+        ("--batch --estimate 2", "--estimate and --batch exclude each other"),
+        ("--batch --base-url http://a/v1 --base-url http://b/v1", "give one --base-u"),
+        ("--batch --price 1,1 --max-cost 1", "need --max-tokens"),
     ],
 )
-def test_what_does_not_go_together_is_told(job: BatchJob, options: list[str], words: str) -> None:
-    assert words in job.run(*options, code=2).err
+def test_what_does_not_go_together_is_told(job: BatchJob, options: str, words: str) -> None:
+    assert words in job.run(*options.split(), code=2).err
     assert not job.server.calls
 
 
 def test_accepted_needs_rows_at_once_and_so_no_batch(job: BatchJob) -> None:
-    done = codesynth(
-        "gen-instructions", job.rows, "--batch", "--accepted", 5, "-o", job.out, env=job.env
-    )
-    assert done.code == 2
-    assert "--accepted and --batch exclude each other" in done.err
+    options = ("--batch", "--accepted", 5, "-o", job.out)
+    done = codesynth("gen-instructions", job.rows, *options, env=job.env)
+    assert (done.code, "--accepted and --batch exclude each other" in done.err) == (2, True)

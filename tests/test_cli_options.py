@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.command import Finished, bare, codesynth, instructions, lines
+from support.command import ONE, bare, codesynth, gen_code, gen_instructions, instructions, lines
 from support.endpoint import Endpoint
 from support.faults import FAULTS
-from support.replies import Reply, completion, healing
+from support.replies import completion, healing
 from update_help import help_texts
 
 from codesynth import __version__
@@ -18,16 +18,7 @@ from codesynth.cli import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 TEXTS = help_texts()
-POOL = lines(*({"prompt": f"prompt {i}"} for i in range(10)))
-
-
-def keys(done: Finished) -> list[list[str]]:
-    return [list(row) for row in done.rows]
-
-
-def generate(endpoint: Endpoint | None, *options: object, stdin: bytes = POOL) -> Finished:
-    return codesynth("gen-instructions", *options, stdin=stdin, endpoint=endpoint)
-
+ONE_BAD = ONE + b"bad\n"
 
 # Columns.
 
@@ -35,43 +26,40 @@ def generate(endpoint: Endpoint | None, *options: object, stdin: bytes = POOL) -
 def test_columns_are_named_by_the_options(endpoint: Endpoint, tmp_path: Path) -> None:
     options = ("-t", bare(tmp_path), "--input-key", "task", "--output-key", "solution")
     stdin = lines({"task": "a", "instruction": "x", "generated_code": "old"})
-    done = codesynth("gen-code", *options, stdin=stdin, endpoint=endpoint)
-    assert keys(done) == [["task", "instruction", "generated_code", "solution"]]
+    [row] = gen_code(endpoint, *options, stdin=stdin).rows
+    assert list(row) == ["task", "instruction", "generated_code", "solution"]
     assert endpoint.counts == {"a": 1}
 
 
 def test_gen_code_takes_generated_instruction_where_no_instruction_is(
     endpoint: Endpoint, tmp_path: Path
 ) -> None:
-    stdin = lines(
-        {"generated_instruction": "a"}, {"generated_instruction": "x", "instruction": "b"}
-    )
-    options = ("gen-code", "-t", bare(tmp_path))
-    assert codesynth(*options, stdin=stdin, endpoint=endpoint).code == 0
+    made = {"generated_instruction": "a"}
+    stdin = lines(made, {"generated_instruction": "x", "instruction": "b"})
+    template = ("-t", bare(tmp_path))
+    assert gen_code(endpoint, *template, stdin=stdin).code == 0
     assert endpoint.counts == {"a": 1, "b": 1}
-    named = codesynth(*options, "--input-key", "instruction", stdin=stdin, endpoint=endpoint)
+    named = gen_code(endpoint, *template, "--input-key", "instruction", stdin=stdin)
     assert (named.code, len(named.rows)) == (0, 2)  # to name the default changes nothing
 
 
 def test_a_missing_column_is_told_with_the_one_to_try(endpoint: Endpoint) -> None:
-    done = codesynth("gen-code", stdin=lines({"id": 1, "prompt": "a"}), endpoint=endpoint)
+    done = gen_code(endpoint, stdin=lines({"id": 1, "prompt": "a"}))
     words = '<stdin>:1: missing_key: missing key "instruction"; found "prompt". '
     assert words + "Try --input-key prompt" in done.err
 
 
 def test_words_of_a_row_stay_on_one_line_of_a_terminal(endpoint: Endpoint) -> None:
-    stdin = lines({"a\n\x1b[31mb": "x"})
-    done = codesynth("gen-code", stdin=stdin, endpoint=endpoint)
+    done = gen_code(endpoint, stdin=lines({"a\n\x1b[31mb": "x"}))
     assert (done.code, done.err.count("\n"), "\x1b" in done.err) == (3, 1, False)
     columns = lines({"instruction": "a", "b\n\x1b[31m": "x"})
-    done = codesynth("gen-code", "-t", os.devnull, stdin=columns, endpoint=endpoint)
+    done = gen_code(endpoint, "-t", os.devnull, stdin=columns)
     assert (done.code, done.err.count("\n"), "\x1b" in done.err) == (2, 1, False)
 
 
 @pytest.mark.parametrize("key", ["task", "", "a\nb", "\u00e9"])
 def test_gen_instructions_writes_any_column(key: str, endpoint: Endpoint) -> None:
-    done = generate(endpoint, "-n", 1, "--output-key", key)
-    assert keys(done) == [[key]]
+    assert list(gen_instructions(endpoint, "-n", 1, "--output-key", key).rows[0]) == [key]
 
 
 # Which rows, and in which order.
@@ -81,13 +69,11 @@ def test_the_output_is_in_input_order_and_unordered_as_rows_finish(
     endpoint: Endpoint, tmp_path: Path
 ) -> None:
     texts = [f"{i:02}" for i in range(12)]
-    endpoint.plan = lambda request: Reply(
-        body=completion(request.prompt).body, delay=0.3 - 0.02 * int(request.prompt)
-    )
-    plain = ("gen-code", "-t", bare(tmp_path), "-j", 12)
-    done = codesynth(*plain, stdin=instructions(*texts), endpoint=endpoint)
+    endpoint.plan = lambda request: completion("x", delay=0.3 - 0.02 * int(request.prompt))
+    plain = ("-t", bare(tmp_path), "-j", 12)
+    done = gen_code(endpoint, *plain, stdin=instructions(*texts))
     assert [row["instruction"] for row in done.rows] == texts
-    loose = codesynth(*plain, "--unordered", stdin=instructions(*texts), endpoint=endpoint)
+    loose = gen_code(endpoint, *plain, "--unordered", stdin=instructions(*texts))
     came = [row["instruction"] for row in loose.rows]
     assert came != texts
     assert sorted(came) == texts
@@ -95,19 +81,20 @@ def test_the_output_is_in_input_order_and_unordered_as_rows_finish(
 
 
 def test_limit_takes_the_first_rows(endpoint: Endpoint) -> None:
-    stdin = instructions("a") + b"bad\n" + instructions("c", "d")
-    done = codesynth("gen-code", "--limit", 3, stdin=stdin, endpoint=endpoint)
+    stdin = ONE_BAD + instructions("c", "d")
+    done = gen_code(endpoint, "--limit", 3, stdin=stdin)
     assert [row["instruction"] for row in done.rows] == ["a", "c"]
     assert "3 in: 2 ok, 1 failed" in done.err
-    assert len(generate(endpoint, "--limit", 2).rows) == 2
+    assert len(gen_instructions(endpoint, "--limit", 2).rows) == 2
 
 
 @pytest.mark.parametrize("command", ["gen-code", "gen-instructions"])
 def test_shards_interleaved_equal_the_whole(command: str) -> None:
     def run(*options: object) -> list[bytes]:
-        seed = ("--seed", 1, "-n", 11) if command == "gen-instructions" else ()
-        stdin = POOL if seed else instructions(*"abcdefghijkl")
-        done = codesynth(command, "--offline", *seed, *options, stdin=stdin)
+        if command == "gen-code":
+            done = gen_code(None, "--offline", *options, stdin=instructions(*"abcdefghijkl"))
+        else:
+            done = gen_instructions(None, "--offline", "--seed", 1, "-n", 11, *options)
         assert done.code == 0
         return done.out.splitlines()
 
@@ -122,9 +109,8 @@ def test_meta_tells_how_a_row_was_made_through_both_commands(
 ) -> None:
     endpoint.plan = healing(FAULTS["status_503"].plan)
     seed = 123456789012345678901234567890
-    first = generate(endpoint, "-n", 1, "--meta", "--seed", seed)
-    second = codesynth("gen-code", "--meta", stdin=first.out, endpoint=endpoint)
-    [made], [row] = first.rows, second.rows
+    first = gen_instructions(endpoint, "-n", 1, "--meta", "--seed", seed)
+    [made], [row] = first.rows, gen_code(endpoint, "--meta", stdin=first.out).rows
     counted = {"prompt_tokens": 11, "completion_tokens": 7}
     usage = {**counted, "reasoning_tokens": 0, "cached_tokens": 0}
     about = {"model": "test-model", "finish_reason": "stop", "usage": usage, "attempts": 2}
@@ -141,11 +127,10 @@ def test_an_earlier_steps_object_is_kept_with_its_numbers_and_passes_without_met
     endpoint: Endpoint,
 ) -> None:
     stdin = b'{"_codesynth":{"x": 1.00,"n":12345678901234567890123},"instruction":"a"}\n'
-    done = codesynth("gen-code", "--meta", stdin=stdin, endpoint=endpoint)
+    done = gen_code(endpoint, "--meta", stdin=stdin)
     assert done.out.startswith(b'{"instruction":"a","generated_code":')
     assert done.out.endswith(b'"input":{"x":1.0,"n":12345678901234567890123}}}\n')
-    plain = codesynth("gen-code", stdin=stdin, endpoint=endpoint)
-    assert plain.out.startswith(stdin[:-2])
+    assert gen_code(endpoint, stdin=stdin).out.startswith(stdin[:-2])
 
 
 # Dry run.
@@ -154,46 +139,37 @@ def test_an_earlier_steps_object_is_kept_with_its_numbers_and_passes_without_met
 def test_a_dry_run_prints_openai_batch_lines_and_sends_nothing(
     endpoint: Endpoint, tmp_path: Path
 ) -> None:
-    stdin = instructions("a") + b"bad\n" + instructions("b")
     options = ("-t", bare(tmp_path), "--model", "m", "--dry-run", "--max-tokens", 5)
-    done = codesynth("gen-code", *options, stdin=stdin, endpoint=endpoint)
+    done = gen_code(endpoint, *options, stdin=ONE_BAD + instructions("b"))
     assert (done.code, endpoint.received, endpoint.others) == (3, [], [])
     assert "2 requests, 1 failed" in done.err
     first, second = done.rows
-    assert first == {
-        "custom_id": first["custom_id"],
-        "method": "POST",
-        "url": "/v1/chat/completions",
-        "body": {"model": "m", "messages": [{"role": "user", "content": "a"}], "max_tokens": 5},
-    }
+    body = {"model": "m", "messages": [{"role": "user", "content": "a"}], "max_tokens": 5}
+    line = {"method": "POST", "url": "/v1/chat/completions", "body": body}
+    assert first == {"custom_id": first["custom_id"], **line}
     assert re.fullmatch("[0-9a-f]{32}", first["custom_id"])
     assert second["custom_id"] != first["custom_id"]
 
 
-def test_a_dry_run_names_the_model_or_says_that_it_cannot(endpoint: Endpoint) -> None:
-    done = generate(endpoint, "--dry-run", "-n", 2)
-    assert [row["body"]["model"] for row in done.rows] == ["test-model"] * 2
-    assert "seed " in done.err
-    assert generate(endpoint, "--dry-run", "-n", 2, "-q").err == ""
-    assert endpoint.received == []
-    lost = generate(None, "--dry-run")
-    assert (lost.code, lost.out) == (2, b"")
-    assert "--model" in lost.err
-
-
-def test_a_dry_run_asks_the_bodies_that_a_run_sends(endpoint: Endpoint) -> None:
+def test_a_dry_run_asks_the_bodies_that_a_run_sends_with_the_model_named(
+    endpoint: Endpoint,
+) -> None:
     options = ("-n", 5, "--seed", 3, "--temperature", 0.5)
-    plan = generate(endpoint, *options, "--dry-run", "--model", "test-model")
-    generate(endpoint, *options, "-j", 1)
+    plan = gen_instructions(endpoint, *options, "--dry-run")
+    assert (endpoint.received, "seed 3" in plan.err) == ([], True)
+    gen_instructions(endpoint, *options, "-j", 1)
     assert [row["body"] for row in plan.rows] == [request.json for request in endpoint.received]
+    assert plan.rows[0]["body"]["model"] == "test-model"
+    assert gen_instructions(endpoint, *options, "--dry-run", "-q").err == ""
+    lost = gen_instructions(None, "--dry-run")
+    assert (lost.code, lost.out, "--model" in lost.err) == (2, b"", True)
 
 
 def test_a_dry_run_prints_to_stdout_whatever_o_says(tmp_path: Path) -> None:
-    out = tmp_path / "out.jsonl"
-    options = ("gen-code", "--offline", "-o", out)
-    assert codesynth(*options, stdin=instructions("a")).code == 0
+    options = ("--offline", "-o", tmp_path / "out.jsonl")
+    assert gen_code(None, *options).code == 0
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    done = codesynth(*options, "--dry-run", "--overwrite", stdin=instructions("a"))
+    done = gen_code(None, *options, "--dry-run", "--overwrite")
     assert (done.code, len(done.rows)) == (0, 1)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
@@ -202,13 +178,11 @@ def test_a_dry_run_prints_to_stdout_whatever_o_says(tmp_path: Path) -> None:
 
 
 def test_q_prints_only_what_is_wrong(endpoint: Endpoint) -> None:
-    done = codesynth("gen-code", "-q", stdin=instructions("a"), endpoint=endpoint)
-    assert (done.code, done.err) == (0, "")
-    stdin = instructions("a") + b"bad\n"
-    done = codesynth("gen-code", "-q", stdin=stdin, endpoint=endpoint)
+    assert gen_code(endpoint, "-q").err == ""
+    done = gen_code(endpoint, "-q", stdin=ONE_BAD)
     assert (done.code, done.err.count("\n"), "1 failed" in done.err) == (3, 1, True)
     endpoint.plan = FAULTS["status_401"].plan
-    assert "refused the key" in codesynth("gen-code", "-q", stdin=stdin, endpoint=endpoint).err
+    assert "refused the key" in gen_code(endpoint, "-q").err
 
 
 WRONG = {
@@ -245,7 +219,7 @@ WRONG = {
 def test_a_wrong_option_exits_2_and_sends_nothing(
     options: tuple[str, ...], endpoint: Endpoint
 ) -> None:
-    done = codesynth("gen-code", *options, stdin=instructions("a"), endpoint=endpoint)
+    done = gen_code(endpoint, *options)
     assert (done.code, done.out, endpoint.received) == (2, b"", [])
     assert WRONG[options] in done.err
 
@@ -303,9 +277,3 @@ def test_neither_version_nor_help_loads_the_parser(option: str) -> None:
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     out = subprocess.run(python, check=True, capture_output=True, text=True, env=env).stdout
     assert out.endswith("\n\n")
-
-
-def test_a_seed_may_be_negative() -> None:
-    rows = lines({"prompt": "a"}, {"prompt": "b"}, {"prompt": "c"})
-    done = codesynth("gen-instructions", "-n", 1, "--offline", "--seed", -5, stdin=rows)
-    assert (done.code, "seed -5" in done.err) == (0, True)

@@ -5,32 +5,21 @@ import re
 from pathlib import Path
 
 import pytest
-from support.command import Finished, bare, codesynth, instructions, lines
+from support.command import bare, gen_code, gen_instructions, lines
 from support.endpoint import Endpoint
-
-POOL = lines(*({"prompt": f"prompt {i}"} for i in range(10)))
-
-
-def keys(done: Finished) -> list[list[str]]:
-    return [list(row) for row in done.rows]
-
-
-def generate(endpoint: Endpoint | None, *options: object, stdin: bytes = POOL) -> Finished:
-    return codesynth("gen-instructions", *options, stdin=stdin, endpoint=endpoint)
 
 
 def test_gen_instructions_asks_10_times_with_3_examples(endpoint: Endpoint) -> None:
-    done = generate(endpoint)
-    assert (done.code, len(done.rows)) == (0, 10)
+    done = gen_instructions(endpoint)
+    assert (done.code, len(done.rows), list(done.rows[0])) == (0, 10, ["generated_instruction"])
     assert all(request.prompt.count("### Example") == 3 for request in endpoint.received)
-    assert keys(done)[0] == ["generated_instruction"]
-    assert ", seed " in done.err
 
 
 def test_examples_differ_and_are_a_function_of_seed_and_number(endpoint: Endpoint) -> None:
     def prompts(*options: object) -> list[str]:
-        done = generate(None, "--dry-run", "--model", "m", "-n", 6, "-k", 4, *options)
-        return [row["body"]["messages"][0]["content"] for row in done.rows]
+        options = ("--dry-run", "--model", "m", "-n", 6, "-k", 4, *options)
+        rows = gen_instructions(None, *options).rows
+        return [row["body"]["messages"][0]["content"] for row in rows]
 
     first = prompts("--seed", 5)
     assert prompts("--seed", 5, "-n", 9)[:6] == first
@@ -41,13 +30,18 @@ def test_examples_differ_and_are_a_function_of_seed_and_number(endpoint: Endpoin
 
 
 def test_the_reported_seed_repeats_a_run() -> None:
-    done = generate(None, "--offline", "-n", 3)
-    [seed] = re.findall(r"seed (\d+)", done.err)
-    assert generate(None, "--offline", "-n", 3, "--seed", seed).out == done.out
+    done = gen_instructions(None, "--offline", "-n", 3)
+    [seed] = re.findall(r", seed (\d+)", done.err)
+    assert gen_instructions(None, "--offline", "-n", 3, "--seed", seed).out == done.out
+
+
+def test_a_seed_may_be_negative() -> None:
+    done = gen_instructions(None, "-n", 1, "--offline", "--seed", -5)
+    assert (done.code, "seed -5" in done.err) == (0, True)
 
 
 def test_a_pool_too_small_names_both_numbers(endpoint: Endpoint) -> None:
-    done = generate(endpoint, "-k", 3, stdin=lines({"prompt": "a"}, {"prompt": 1}))
+    done = gen_instructions(endpoint, "-k", 3, stdin=lines({"prompt": "a"}, {"prompt": 1}))
     assert (done.code, done.out, endpoint.received) == (2, b"", [])
     assert "the pool has 1 usable rows, but a prompt takes 3 examples" in done.err
 
@@ -60,7 +54,8 @@ def test_the_pool_is_read_from_files_in_order(packed: bool, tmp_path: Path) -> N
         data = b"\xef\xbb\xbf" + lines({"prompt": f"{i}a"}, {"prompt": f"{i}b"})
         paths[-1].write_bytes(gzip.compress(data) if packed else data)
     template = bare(tmp_path, "{examples}")
-    done = generate(None, *paths, "-n", 1, "-k", 6, "--dry-run", "--model", "m", "-t", template)
+    options = ("-n", 1, "-k", 6, "--dry-run", "--model", "m", "-t", template)
+    done = gen_instructions(None, *paths, *options)
     [row] = done.rows
     examples = re.findall(r"^\d[ab]$", row["body"]["messages"][0]["content"], re.MULTILINE)
     assert sorted(examples) == ["0a", "0b", "1a", "1b", "2a", "2b"]
@@ -69,47 +64,38 @@ def test_the_pool_is_read_from_files_in_order(packed: bool, tmp_path: Path) -> N
 def test_parameters_are_sent_under_openais_names_and_no_others_are(
     endpoint: Endpoint, tmp_path: Path
 ) -> None:
-    plain = ("gen-code", "-t", bare(tmp_path))
-    codesynth(*plain, stdin=instructions("a"), endpoint=endpoint)
+    template = ("-t", bare(tmp_path))
+    gen_code(endpoint, *template)
     options = ("--temperature", 0, "--top-p", 0.5, "--max-tokens", 7, "--model", "m")
     extra = ("--extra-body", '{"top_k": 4, "temperature": 1.5, "stop": ["\\u00e9"]}')
-    codesynth(*plain, *options, *extra, stdin=instructions("a"), endpoint=endpoint)
-    messages = [{"role": "user", "content": "a"}]
+    gen_code(endpoint, *template, *options, *extra)
+    messages = {"messages": [{"role": "user", "content": "a"}]}
     first, second = (request.json for request in endpoint.received)
-    assert first == {"model": "test-model", "messages": messages}
-    assert second == {
-        "model": "m",
-        "messages": messages,
-        "temperature": 1.5,
-        "top_p": 0.5,
-        "max_tokens": 7,
-        "top_k": 4,
-        "stop": ["\u00e9"],
-    }
+    sampling = {"temperature": 1.5, "top_p": 0.5, "max_tokens": 7, "top_k": 4, "stop": ["\u00e9"]}
+    assert first == {"model": "test-model", **messages}
+    assert second == {"model": "m", **messages, **sampling}
 
 
 def test_a_system_prompt_is_text_or_a_file(endpoint: Endpoint, tmp_path: Path) -> None:
     (tmp_path / "system.txt").write_text("Be\nbrief \u00e9.", "utf-8-sig")
     for prompt in ("Be kind.", f"@{tmp_path}/system.txt"):
-        codesynth("gen-code", "--system-prompt", prompt, stdin=instructions("a"), endpoint=endpoint)
+        gen_code(endpoint, "--system-prompt", prompt)
     systems = [request.json["messages"][0] for request in endpoint.received]
-    assert systems == [
-        {"role": "system", "content": "Be kind."},
-        {"role": "system", "content": "Be\nbrief \u00e9."},
-    ]
+    texts = "Be kind.", "Be\nbrief \u00e9."
+    assert systems == [{"role": "system", "content": text} for text in texts]
 
 
 def test_a_template_takes_any_column(endpoint: Endpoint, tmp_path: Path) -> None:
     template = bare(tmp_path, "{{{language}}} {instruction}! {tags}")
     stdin = b'{"instruction":"{x}","language":"Go","tags":["a",1.50]}\n'
-    codesynth("gen-code", "-t", template, stdin=stdin, endpoint=endpoint)
+    gen_code(endpoint, "-t", template, stdin=stdin)
     assert endpoint.received[0].prompt == '{Go} {x}! ["a",1.5]'
 
 
 def test_a_template_has_the_name_of_a_file_in_prompts(endpoint: Endpoint) -> None:
     for name in ("code_instruction_to_code", "code_instruction_to_code.txt"):
-        codesynth("gen-code", "-t", name, stdin=instructions("a"), endpoint=endpoint)
-    codesynth("gen-code", stdin=instructions("a"), endpoint=endpoint)
+        gen_code(endpoint, "-t", name)
+    gen_code(endpoint)
     assert len({request.body for request in endpoint.received}) == 1
 
 
@@ -118,29 +104,25 @@ def test_a_template_has_the_name_of_a_file_in_prompts(endpoint: Endpoint) -> Non
     [
         ("Do {instruction}\nin {language}.", ":2: unknown placeholder {language}; known: "),
         ("Do\n\n{ {instruction}", ':3: lone "{"'),
-        (
-            "Do {instruction.__class__}",
-            ":1: placeholder {instruction.__class__} is not the name of a column",
-        ),
+        ("{instruction.a}", ":1: placeholder {instruction.a} is not the name of a column"),
         ("Do it", ":1: missing placeholder {instruction}"),
     ],
 )
 def test_a_wrong_template_is_told_with_file_and_line_and_nothing_is_sent(
     text: str, words: str, endpoint: Endpoint, tmp_path: Path
 ) -> None:
-    template = bare(tmp_path, text)
-    done = codesynth("gen-code", "-t", template, stdin=instructions("a"), endpoint=endpoint)
+    template, out = bare(tmp_path, text), tmp_path / "out.jsonl"
+    done = gen_code(endpoint, "-t", template, "-o", out)
     assert (done.code, done.out, endpoint.received) == (2, b"", [])
     assert f"codesynth gen-code: {template}{words}" in done.err
+    assert not list(tmp_path.glob("*.partial"))
 
 
 def test_a_row_without_a_column_that_others_have_fails_alone(
     endpoint: Endpoint, tmp_path: Path
 ) -> None:
-    stdin = lines(
-        {"instruction": "a", "x": "1"}, {"instruction": "b"}, {"instruction": "c", "x": 2}
-    )
+    rows = {"instruction": "a", "x": "1"}, {"instruction": "b"}, {"instruction": "c", "x": 2}
     template = bare(tmp_path, "{x} {instruction}")
-    done = codesynth("gen-code", "-t", template, stdin=stdin, endpoint=endpoint)
+    done = gen_code(endpoint, "-t", template, stdin=lines(*rows))
     assert (done.code, [row["instruction"] for row in done.rows]) == (3, ["a", "c"])
     assert "<stdin>:2: missing_key: " in done.err

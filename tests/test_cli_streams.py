@@ -1,33 +1,33 @@
-"""The command among pipes, terminals and full disks: processes, because those are the point."""
+"""The command among pipes, terminals and full disks: mostly processes, because those count."""
 
-import errno
 import json
 import os
-import pty
 import re
 import shlex
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, cast
+from typing import Any
 
 import pytest
-from support.command import COMMAND, bare, finished, instructions, lines, started
+from support.command import COMMAND, bare, codesynth, finished, instructions, lines, started
 from support.endpoint import Endpoint
-from support.replies import FOREVER, Received, Reply, completion, echo, held
+from support.faults import FAULTS
+from support.replies import FOREVER, Received, Reply, completion, echo, healing, held
+from support.terminal import on_a_terminal
 
 
-def written(process: "subprocess.Popen[bytes]", data: bytes) -> None:
-    stdin = cast("IO[bytes]", process.stdin)
-    stdin.write(data)
-    stdin.flush()
+def written(process: Any, data: bytes) -> None:
+    process.stdin.write(data)
+    process.stdin.flush()
 
 
-def read_line(process: "subprocess.Popen[bytes]") -> bytes:
-    return cast("IO[bytes]", process.stdout).readline()
+def feed(process: Any, data: bytes) -> None:
+    with suppress(BrokenPipeError):
+        written(process, data)
+        process.stdin.close()
 
 
 # Standard input.
@@ -37,7 +37,7 @@ def test_an_idle_stdin_holds_back_no_finished_row(endpoint: Endpoint) -> None:
     with started("gen-code", endpoint=endpoint) as process:
         for text in ("a", "b"):
             written(process, instructions(text))
-            assert json.loads(read_line(process))["instruction"] == text
+            assert json.loads(process.stdout.readline())["instruction"] == text
         written(process, b'{"instruction": ')
         assert process.poll() is None
         out, err = process.communicate(b'"c"}', timeout=300)
@@ -46,9 +46,11 @@ def test_an_idle_stdin_holds_back_no_finished_row(endpoint: Endpoint) -> None:
 
 
 def test_limit_waits_for_no_more_than_its_rows(endpoint: Endpoint) -> None:
-    with started("gen-code", "--limit", 2, endpoint=endpoint) as process:
-        written(process, instructions("a", "b"))
-        assert process.wait(timeout=300) == 0
+    reader, writer = os.pipe()
+    os.write(writer, instructions("a", "b"))
+    assert codesynth("gen-code", "--limit", 2, endpoint=endpoint, stdin=reader).code == 0
+    for fd in (reader, writer):
+        os.close(fd)
 
 
 def test_an_endpoint_that_refuses_everyone_ends_a_run_on_an_idle_stdin(endpoint: Endpoint) -> None:
@@ -56,17 +58,16 @@ def test_an_endpoint_that_refuses_everyone_ends_a_run_on_an_idle_stdin(endpoint:
     with started("gen-code", endpoint=endpoint) as process:
         written(process, instructions("a"))
         assert process.wait(timeout=300) == 1
-        assert cast("IO[bytes]", process.stderr).read().count(b"\n") == 1
+        assert process.stderr.read().count(b"\n") == 1
 
 
-def test_a_terminal_on_stdin_prints_the_usage(endpoint: Endpoint) -> None:
-    with terminal() as (_, tty):
-        for command in ("gen-code", "gen-instructions"):
-            done = finished(command, endpoint=endpoint, stdin=tty)
-            assert (done.code, done.out, endpoint.connections) == (2, b"", 0)
-            assert done.err.startswith("Usage: ")
-            assert f"Try 'codesynth {command} -h' for help." in done.err
-            assert "No INPUT, and standard input is a terminal." in done.err
+@pytest.mark.parametrize("command", ["gen-code", "gen-instructions"])
+def test_a_terminal_on_stdin_prints_the_usage(command: str, endpoint: Endpoint) -> None:
+    done, _ = on_a_terminal(command, streams=("stdin",), endpoint=endpoint)
+    assert (done.code, done.out, endpoint.connections) == (2, b"", 0)
+    assert done.err.startswith("Usage: ")
+    assert f"Try 'codesynth {command} -h' for help." in done.err
+    assert "No INPUT, and standard input is a terminal." in done.err
 
 
 @pytest.mark.parametrize(
@@ -107,25 +108,19 @@ def test_a_closed_pipe_exits_141_at_once_and_stops_asking(endpoint: Endpoint) ->
         return held(echo(request), lambda: request.n <= 20 or gone.is_set())
 
     endpoint.plan = plan
-    rows = instructions(*map(str, range(5000)))
+    rows = instructions(*map(str, range(1000)))
     with started("gen-code", "-j", 4, endpoint=endpoint) as process:
         feeder = threading.Thread(target=feed, args=(process, rows))
         feeder.start()
-        assert read_line(process)
+        assert process.stdout.readline()
         endpoint.wait_until(lambda e: len(e.times) == 24)
-        cast("IO[bytes]", process.stdout).close()
+        process.stdout.close()
         gone.set()
         assert process.wait(timeout=300) == 141
         feeder.join()
-        err = cast("IO[bytes]", process.stderr).read().decode()
+        err = process.stderr.read().decode()
     assert "Traceback" not in err
     assert len(endpoint.received) <= 28
-
-
-def feed(process: "subprocess.Popen[bytes]", data: bytes) -> None:
-    with suppress(BrokenPipeError):
-        written(process, data)
-        cast("IO[bytes]", process.stdin).close()
 
 
 def test_a_reader_that_goes_while_nothing_is_answered_ends_the_run(endpoint: Endpoint) -> None:
@@ -134,54 +129,52 @@ def test_a_reader_that_goes_while_nothing_is_answered_ends_the_run(endpoint: End
     )
     with started("gen-code", endpoint=endpoint) as process:
         written(process, instructions("a", "b", "c"))
-        assert read_line(process)
-        cast("IO[bytes]", process.stdout).close()
+        assert process.stdout.readline()
+        process.stdout.close()
         assert process.wait(timeout=300) == 141
 
 
 @pytest.mark.parametrize("options", [(), ("--dry-run",)])
 def test_a_full_device_exits_1_with_one_line(options: tuple[str, ...], endpoint: Endpoint) -> None:
+    stdin = instructions("a")
     with open("/dev/full", "wb") as full:
-        done = finished(
-            "gen-code", "-q", *options, stdin=instructions("a"), endpoint=endpoint, stdout=full
-        )
+        done = finished("gen-code", "-q", *options, stdin=stdin, endpoint=endpoint, stdout=full)
     assert done.code == 1
     assert done.err == "codesynth gen-code: cannot write <stdout>: No space left on device\n"
 
 
-@pytest.mark.parametrize("stdout", ["full", "closed pipe"])
 @pytest.mark.parametrize("option", ["--help", "--version"])
-def test_words_that_cannot_be_written_are_told_on_one_line(stdout: str, option: str) -> None:
+@pytest.mark.parametrize(
+    ("stdout", "code", "words"),
+    [
+        (">/dev/full", 1, "codesynth: cannot write <stdout>: No space left on device\n"),
+        (">&-", 1, "codesynth: cannot write <stdout>: Bad file descriptor\n"),
+        ("", 141, ""),  # a pipe that nobody reads
+    ],
+)
+def test_words_that_cannot_be_written_are_told_on_one_line(
+    option: str, stdout: str, code: int, words: str
+) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    fd = os.open("/dev/full", os.O_WRONLY) if stdout == "full" else writer
-    done = finished(option, stdout=fd)
-    words = "codesynth: cannot write <stdout>: No space left on device\n"
-    assert (done.code, done.err) == ((1, words) if stdout == "full" else (141, ""))
-    for each in {fd, writer}:
-        os.close(each)
-
-
-@pytest.mark.parametrize("option", ["--help", "--version"])
-def test_a_closed_stdout_is_told_on_one_line(option: str) -> None:
-    line = f"exec {shlex.join([*COMMAND, option])} >&-"
-    done = subprocess.run(["sh", "-c", line], stderr=subprocess.PIPE, check=False)
-    words = b"codesynth: cannot write <stdout>: Bad file descriptor\n"
-    assert (done.returncode, done.stderr) == (1, words)
+    line = f"{shlex.join([*COMMAND, option])} {stdout}"
+    with open(writer, "wb") as pipe:
+        done = subprocess.run(["bash", "-c", line], stdout=pipe, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr.decode()) == (code, words)
 
 
 def test_a_slow_reader_slows_the_sending(endpoint: Endpoint) -> None:
     endpoint.plan = lambda request: completion("x" * 10_000)
-    rows = instructions(*map(str, range(1000)))
+    rows = instructions(*map(str, range(300)))
     with started("gen-code", "-j", 8, endpoint=endpoint) as process:
         feeder = threading.Thread(target=feed, args=(process, rows))
         feeder.start()
-        assert read_line(process)
+        assert process.stdout.readline()
         came = settled(endpoint)
-        rest = sum(1 for _ in cast("IO[bytes]", process.stdout))
+        rest = sum(1 for _ in process.stdout)
         feeder.join()
         assert process.wait(timeout=300) == 0
-    assert (came < 400, rest) == (True, 999)
+    assert (came < 200, rest) == (True, 299)
 
 
 def settled(endpoint: Endpoint) -> int:
@@ -199,8 +192,7 @@ def test_a_non_blocking_stdout_gets_every_byte(endpoint: Endpoint) -> None:
     os.set_blocking(writer, False)
     with started("gen-code", endpoint=endpoint, stdout=writer) as process:
         os.close(writer)
-        written(process, instructions("a", "b"))
-        cast("IO[bytes]", process.stdin).close()
+        feed(process, instructions("a", "b"))
         with open(reader, "rb") as out:
             rows = [json.loads(line) for line in out]
         assert process.wait(timeout=300) == 0
@@ -216,111 +208,54 @@ def test_a_stderr_that_takes_nothing_ends_no_run(
 ) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    fd = os.open("/dev/full", os.O_WRONLY) if stderr == "full" else writer
-    out = tmp_path / "out.jsonl"
-    rows = instructions("a") + b"bad\n"
-    done = finished("gen-code", "-o", out, stdin=rows, endpoint=endpoint, stderr=fd)
+    out, rows = tmp_path / "out.jsonl", instructions("a") + b"bad\n"
+    with open("/dev/full", "wb") as full, open(writer, "wb") as pipe:
+        where = {"endpoint": endpoint, "stderr": full if stderr == "full" else pipe}
+        done = finished("gen-code", "-o", out, stdin=rows, **where)
     assert (done.code, json.loads(out.read_bytes())["instruction"]) == (3, "a")
-    if stderr == "full":
-        os.close(fd)
-    os.close(writer)
-
-
-@contextmanager
-def terminal() -> Iterator[tuple[int, int]]:
-    """Open a pseudo-terminal: yields (what a person sees and types at, what a program has)."""
-    person, program = pty.openpty()
-    try:
-        yield person, program
-    finally:
-        for fd in (person, program):
-            with suppress(OSError):
-                os.close(fd)
-
-
-def seen(person: int) -> str:
-    """Read all that was written to a terminal whose other end is closed."""
-    data = b""
-    while True:
-        try:
-            block = os.read(person, 65536)
-        except OSError as exc:
-            if exc.errno != errno.EIO:
-                raise
-            break
-        if not block:
-            break
-        data += block
-    return data.decode()
 
 
 def test_a_terminal_sees_a_bar_and_a_summary_and_stdout_stays_clean(endpoint: Endpoint) -> None:
-    shown = threading.Event()
-    endpoint.plan = lambda request: held(echo(request), lambda: request.n < 3 or shown.is_set())
-    env = {"TERM": "xterm"}
-    with (
-        terminal() as (person, tty),
-        started("gen-code", "-j", 1, endpoint=endpoint, stderr=tty, env=env) as process,
-    ):
-        os.close(tty)
-        written(process, instructions(*"abcd"))
-        text = b""
-        while b"2 ok, 0 failed" not in text:
-            text += os.read(person, 65536)
-        shown.set()
-        out, _ = process.communicate(timeout=300)
-        rest = seen(person)
-    assert (process.returncode, out.count(b"\n")) == (0, 4)
-    assert b"rows/s" in text
-    last = rest.rstrip().splitlines()[-1]
+    screen = bytearray()
+    endpoint.plan = lambda request: held(
+        echo(request), lambda: request.n < 3 or b"2 ok, 0 failed" in screen
+    )
+    given = {"stdin": instructions(*"abcd"), "endpoint": endpoint, "env": {"TERM": "xterm"}}
+    command = ("gen-code", "-j", 1)
+    done, shown = on_a_terminal(*command, streams=("stderr",), screen=screen, **given)
+    assert (done.code, len(done.rows), b"rows/s" in shown) == (0, 4, True)
+    last = shown.decode().rstrip().splitlines()[-1]
     assert "codesynth gen-code: 4 in: 4 ok, 0 failed, 72 tokens, " in last
 
 
-def test_rows_on_a_terminal_are_torn_by_no_bar(endpoint: Endpoint) -> None:
-    endpoint.plan = lambda request: Reply(body=completion("x").body, delay=0.15)
-    with terminal() as (person, tty):
-        done = finished(
-            *("gen-code", "-j", 1),
-            stdin=instructions("a"),
-            endpoint=endpoint,
-            stdout=tty,
-            stderr=tty,
-        )
-        os.close(tty)
-        row, summary = seen(person).splitlines()
-    assert (done.code, json.loads(row)["generated_code"]) == (0, "x")
-    assert summary.startswith("codesynth gen-code: 1 in: 1 ok")
-
-
-def test_no_color_and_quiet_are_honoured_on_a_terminal(endpoint: Endpoint) -> None:
-    endpoint.plan = lambda request: Reply(body=completion("x").body, delay=0.15)
-    for options, env in (((), {"NO_COLOR": "1", "TERM": "xterm"}), (("-q",), {"TERM": "xterm"})):
-        with terminal() as (person, tty):
-            done = finished(
-                *("gen-code", "-j", 1, *options),
-                stdin=instructions("a", "b"),
-                endpoint=endpoint,
-                stderr=tty,
-                env=env,
-            )
-            os.close(tty)
-            text = seen(person)
-        assert done.code == 0
-        assert "\x1b[3" not in text
-        assert (text == "") == bool(options)
+@pytest.mark.parametrize(
+    ("streams", "options", "env"),
+    [
+        (("stdout", "stderr"), (), {}),
+        (("stderr",), (), {"NO_COLOR": "1", "TERM": "xterm"}),
+        (("stderr",), ("-q",), {"TERM": "xterm"}),
+    ],
+)
+def test_a_terminal_for_rows_and_no_color_and_quiet_are_honoured(
+    endpoint: Endpoint, streams: tuple[str, ...], options: tuple[str, ...], env: dict[str, str]
+) -> None:
+    endpoint.plan = lambda request: completion("x", delay=0.15)
+    command = ("gen-code", "-j", 1, *options)
+    stdin = instructions("a")
+    done, shown = on_a_terminal(*command, streams=streams, stdin=stdin, endpoint=endpoint, env=env)
+    assert (done.code, b"\x1b[3" in shown, shown == b"") == (0, False, bool(options))
+    if "stdout" in streams:  # no bar tears the row
+        row, summary = shown.splitlines()
+        assert json.loads(row)["generated_code"] == "x"
+        assert summary.startswith(b"codesynth gen-code: 1 in: 1 ok")
 
 
 def test_v_tells_of_every_retry(endpoint: Endpoint) -> None:
-    attempts: list[Received] = []
-
-    def plan(request: Received) -> Reply:
-        attempts.append(request)
-        return echo(request) if len(attempts) > 2 else Reply(503)
-
-    endpoint.plan = plan
-    done = finished("gen-code", "-v", stdin=instructions("a"), endpoint=endpoint)
-    assert (done.code, len(done.err.splitlines())) == (0, 3)
-    assert done.err.count("503") == 2
+    endpoint.plan = healing(FAULTS["retry_after_ms"].plan, times=2)
+    done = codesynth("gen-code", "-v", stdin=instructions("a"), endpoint=endpoint)
+    first, second, _ = done.err.splitlines()
+    assert "<stdin>:1: words of the server; attempt 2 of 6 in 0.2 s" in first
+    assert "<stdin>:1: words of the server; attempt 3 of 6 in 0.2 s" in second
 
 
 # Memory.
@@ -329,12 +264,12 @@ def test_v_tells_of_every_retry(endpoint: Endpoint) -> None:
 def test_memory_does_not_grow_with_the_input(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     peaks = []
-    for count in (100, 1500):
+    for count in (100, 700):
         row = {"instruction": "a", "more": "x" * 30_000}
         rows.write_bytes(lines(row) * count)
         with Endpoint(keep=False) as plain:
             peaks.append(peak_memory(rows, plain, bare(tmp_path)))
-    assert peaks[1] - peaks[0] < 15 << 20
+    assert peaks[1] - peaks[0] < 8 << 20
 
 
 def peak_memory(rows: Path, endpoint: Endpoint, template: Path) -> int:

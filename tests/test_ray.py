@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -47,11 +48,9 @@ def workers() -> list[int]:
     """List the processes that run a part."""
     found = []
     for process in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
+        with suppress(OSError):  # it has just ended
             if b"ray::run_part" in process.read_bytes():
                 found.append(int(process.parent.name))
-        except OSError:
-            continue  # it has just ended
     return found
 
 
@@ -155,29 +154,25 @@ def test_a_cluster_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
     assert (done.code, "no Ray cluster at RAY_ADDRESS=127.0.0.1:9" in done.err) == (2, True)
 
 
-def test_without_ray_the_command_says_how_to_get_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
-    command = (*numbers(tmp_path, 3), "--offline", "-o", tmp_path / "out.jsonl")
-    done = codesynth(*command, "--ray", 2)
-    assert (done.code, "pip install 'codesynth[ray]'" in done.err) == (2, True)
-
-
 @pytest.mark.parametrize(
-    "options",
+    ("options", "words"),
     [
-        (),
-        ("-o", "out.jsonl", "--no-journal"),
-        ("-o", "out.jsonl", "--unordered"),
-        ("-o", "out.jsonl", "--shard", "0/2"),
-        ("-o", "out.jsonl", "--estimate", 3),
-        ("-o", "out.jsonl", "--batch"),
+        ("-o out.jsonl", "pip install 'codesynth[ray]'"),
+        ("", "--ray needs --output"),
+        ("-o out.jsonl --no-journal", "--ray and --no-journal exclude each other"),
+        ("-o out.jsonl --unordered", "--ray and --unordered exclude each other"),
+        ("-o out.jsonl --shard 0/2", "--ray and --shard exclude each other"),
+        ("-o out.jsonl --estimate 3", "--ray and --estimate exclude each other"),
+        ("-o out.jsonl --batch", "--ray and --batch exclude each other"),
     ],
 )
-def test_what_cannot_be_divided_is_refused(tmp_path: Path, options: tuple[object, ...]) -> None:
-    done = codesynth(*numbers(tmp_path, 3), "--offline", "--ray", 2, *options)
-    assert (done.code, "--ray" in done.err) == (2, True)
+def test_without_ray_or_where_a_job_cannot_be_divided_it_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str, words: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.chdir(tmp_path)
+    done = codesynth(*numbers(tmp_path, 3), "--offline", "--ray", 2, *options.split())
+    assert (done.code, words in done.err) == (2, True)
 
 
 def test_limits_are_divided_among_those_that_run_and_money_among_all() -> None:
@@ -204,17 +199,19 @@ def test_a_batch_gets_new_columns_and_is_bought_once(tmp_path: Path, endpoint: E
     settings = CodeSettings(
         base_urls=[endpoint.base_url], prompt_template=str(bare(tmp_path)), reasoning_key="thoughts"
     )
-    batch = {"id": Column([1, 2, 3]), "instruction": Column(["a", "nothing", "a"])}
+    columns = {"id": [1, 2, 3], "instruction": ["a", "nothing", "a"]}
+    batch = {name: Column(values) for name, values in columns.items()}
     for _ in range(2):  # another process, as after the loss of a node
         found = BatchCommand(settings, str(tmp_path / "made"))(batch)
+        code, nothing, same = found.pop("generated_code")
+        assert (code, nothing, same) == (code_for("a"), None, code_for("a"))
+        fine, error, also_fine = found.pop("error")
+        assert (fine, also_fine) == (None, None)
+        assert error.startswith("empty: the answer has no text")
         assert {name: list(column) for name, column in found.items()} == {
-            "id": [1, 2, 3],
-            "instruction": ["a", "nothing", "a"],
-            "generated_code": [found["generated_code"][0], None, found["generated_code"][2]],
+            **columns,
             "thoughts": [None, None, None],
-            "error": [None, found["error"][1], None],
         }
-        assert found["error"][1].startswith("empty: the answer has no text")
         assert len(endpoint.received) == 3
     other = {"id": Column([4]), "instruction": Column(["a"])}
     BatchCommand(settings, str(tmp_path / "made"))(other)

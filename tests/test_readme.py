@@ -47,12 +47,6 @@ def test_the_first_command_makes_code_from_seeds(tmp_path: Path) -> None:
     assert b"Traceback" not in done.stderr
 
 
-def test_the_test_command_runs_these_tests() -> None:
-    command = printed("test command")
-    assert command.startswith("python3 -m venv .venv && .venv/bin/pip install -q -e '.[dev]' && ")
-    assert command.endswith(" && .venv/bin/python -m pytest -n 2 --dist loadfile")
-
-
 def test_every_option_is_in_the_readme() -> None:
     for path in (ROOT / "codesynth" / "help").glob("*.txt"):
         options = set(re.findall(r"(?<=\s)--[a-z-]+|(?<=  )-[a-zA-Z](?=,)", path.read_text()))

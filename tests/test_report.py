@@ -94,15 +94,15 @@ def test_a_page_runs_its_own_script_alone_and_loads_nothing(tmp_path: Path, bad:
     assert all(each in shown for each in hostile.TEXTS[:4])
 
 
-def test_a_text_of_ten_megabytes_takes_four_thousand_characters(tmp_path: Path) -> None:
-    row = {"instruction": "<b>" * 3_500_000, "generated_code": "x\n" * 5_000_000}
-    error = {"kind": "k" * 10_000_000, "message": "<m>\n" * 2_500_000}
-    verified = {"verification": {"status": "s" * 10_000_000}, "language": "l" * 10_000_000}
-    rows = [row, {"input": row, "line": 1, "error": error, "answer": "<a>" * 3_500_000}, verified]
+def test_a_text_of_a_megabyte_takes_four_thousand_characters(tmp_path: Path) -> None:
+    row = {"instruction": "<b>" * 350_000, "generated_code": "x\n" * 500_000}
+    error = {"kind": "k" * 1_000_000, "message": "<m>\n" * 250_000}
+    verified = {"verification": {"status": "s" * 1_000_000}, "language": "l" * 1_000_000}
+    rows = [row, {"input": row, "line": 1, "error": error, "answer": "<a>" * 350_000}, verified]
     page = made(tmp_path / "a.html", written(tmp_path / "a.jsonl", rows))
     assert (tmp_path / "a.html").stat().st_size < 120_000
-    assert "[... 10,496,000 more characters]" in "".join(page.texts["pre"])
-    assert page.chart("Characters of an instruction") == {"10,000,000 to 19,999,999": "1 (100.0%)"}
+    assert "[... 1,046,000 more characters]" in "".join(page.texts["pre"])
+    assert page.chart("Characters of an instruction") == {"1,000,000 to 1,999,999": "1 (100.0%)"}
     assert max(len(text) for tag in ("th", "b") for text in page.texts[tag]) < 400
 
 
@@ -135,10 +135,7 @@ def test_the_page_tells_what_became_of_the_rows(tmp_path: Path) -> None:
         "Lines of the code": {"2 to 4": "1,200 (100.0%)"},
         "Tokens of an answer": {"50 to 99": "1,200 (100.0%)"},
         "Tests run": {"2 to 4": "1,200 (100.0%)"},
-        "Tests passed, % of a row's tests": {
-            "20 to 29": "300 (25.0%)",
-            "100": "900 (75.0%)",
-        },
+        "Tests passed, % of a row's tests": {"20 to 29": "300 (25.0%)", "100": "900 (75.0%)"},
         "Agreement, % of the answers to an instruction": {"50 to 59": "1,200 (100.0%)"},
     }.items()
     heads = " ".join(page.texts["b"])
@@ -150,9 +147,10 @@ def test_journals_tell_tokens_and_the_pace_over_time(tmp_path: Path) -> None:
     for name, start in ("a.journal", 1_000_000), ("b.journal", 1_000_060):
         now = [start]
         with Journal(str(tmp_path / name), clock=lambda now=now: now[0]) as journal:  # type: ignore[misc]  # the default binds this round's list
-            for i in range(120):
+            for i in range(0, 120, 2):
                 now[0] = start + i // 2
-                journal.put([StoredAnswer(bytes([i]), b"{}", 1, 3.0, Usage(10, 20))])
+                keys = bytes([i]), bytes([i + 1])
+                journal.put([StoredAnswer(key, b"{}", 1, 3.0, Usage(10, 20)) for key in keys])
     files = written(tmp_path / "a.jsonl", [{}]), tmp_path / "a.journal", tmp_path / "b.journal"
     page = made(tmp_path / "a.html", *files)
     assert page.chart("Tokens of the journals") == {
@@ -174,18 +172,17 @@ def test_repeated_texts_are_estimated_from_a_sample_of_bounded_size(
 ) -> None:
     monkeypatch.setattr(figures, "_MOST_TEXTS", 1000)
     texts, largest = figures.Texts(), 0
-    for i in range(40_000):
+    for i in range(20_000):
         texts.add(f"text {i % 10_000}")
         largest = max(largest, len(texts.kept))
-    assert (largest, texts.every, texts.total) == (1000, 16, 40_000)
+    assert (largest, texts.every, texts.total) == (1000, 16, 20_000)
     assert 9_700 < texts.repeats()["different"] < 10_300
 
 
 def test_rows_that_are_kept_are_few_however_many_there_are(tmp_path: Path) -> None:
     rows = [{"verification": {"status": f"s{i % 900}"}} for i in range(3000)]
-    told = figures.Figures(
-        ReportSettings(inputs=[str(written(tmp_path / "a.jsonl", rows))], rows=5)
-    )
+    path = str(written(tmp_path / "a.jsonl", rows))
+    told = figures.Figures(ReportSettings(inputs=[path], rows=5))
     assert max(len(kept) for kept in told._samples.values()) == 5
     assert len(told.sample()) == 5
 
@@ -208,9 +205,10 @@ def test_no_input_is_replaced(tmp_path: Path) -> None:
     assert rows.read_bytes() == b"{}\n"
 
 
-def test_the_page_goes_to_standard_output_by_default(tmp_path: Path) -> None:
-    done = codesynth("report", stdin=b'{"instruction": "Add."}\n')
-    assert (done.code, done.err) == (0, "")
+@pytest.mark.parametrize("args", [(), ("-", "-o", "-")])
+def test_a_page_goes_from_stdin_to_stdout(args: tuple[str, ...]) -> None:
+    done = codesynth("report", *args, stdin=b'{"instruction": "Add."}\n')
+    assert (done.code, done.err, done.out[:9]) == (0, "", b"<!doctype")
     assert Page(done.out.decode()).chart("Rows") == {"ok": "1 (100.0%)"}
 
 
@@ -228,8 +226,3 @@ def test_a_browser_opens_the_page_without_a_complaint(tmp_path: Path, bad: Path)
     page = Page(done.stdout.decode())
     assert page.texts["title"][0] == "codesynth report"
     assert page.tags["details"] == len(hostile.rows())
-
-
-def test_a_page_goes_from_stdin_to_stdout(bad: Path) -> None:
-    done = codesynth("report", "-", "-o", "-", stdin=bad.read_bytes())
-    assert (done.code, done.out[:9]) == (0, b"<!doctype")

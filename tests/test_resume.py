@@ -3,21 +3,14 @@
 import fcntl
 import json
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
-from benchmarks.crash import Crash
-from support.command import (
-    KEY,
-    bare,
-    codesynth,
-    instructions,
-    lines,
-    run_out_of_time,
-    started,
-)
+from support.command import KEY, bare, codesynth, gen_code, instructions, lines, run_out_of_time
 from support.endpoint import Endpoint
 from support.job import ABC, Job
 from support.replies import Received, Reply, completion, echo, error
@@ -70,29 +63,12 @@ def test_what_was_paid_for_is_not_asked_again_and_what_was_not_is(job: Job, kind
     job.run("--max-retries", 0, code=3)
     job.asked()
     job.run("--max-retries", 0, code=3)
-    assert job.asked() == (kind if kind in ("rejected", "server_error") else "")
+    is_asked_again = kind in ("rejected", "server_error")
+    assert (job.asked(), job.failures.exists()) == (kind if is_asked_again else "", True)
     job.endpoint.plan = echo
-    job.run(code=0 if kind in ("rejected", "server_error") else 3)
-
-
-def test_a_row_that_comes_right_leaves_the_failures(job: Job) -> None:
-    job.endpoint.plan = fates
-    job.write(["a", "rejected", "b"])
-    job.run(code=3)
-    assert job.failures.exists()
-    job.endpoint.plan = echo
-    job.run()
-    assert not job.failures.exists()
-    assert job.texts() == ["a", "rejected", "b"]
-
-
-def test_bad_rows_of_a_pool_cost_no_answer(tmp_path: Path, endpoint: Endpoint) -> None:
-    pool = tmp_path / "pool.jsonl"
-    pool.write_bytes(b"no json\n" * 5 + lines(*({"prompt": str(i)} for i in range(9))))
-    args = ("gen-instructions", pool, "-n", 20, "--seed", 1, "-o", tmp_path / "out.jsonl")
-    for _ in range(2):
-        assert codesynth(*args, endpoint=endpoint).code == 3
-        assert len(endpoint.received) == 20
+    job.run(code=0 if is_asked_again else 3)
+    assert job.failures.exists() != is_asked_again
+    assert job.texts() == (["a", kind, "b"] if is_asked_again else ["a", "b"])
 
 
 @pytest.mark.parametrize(
@@ -107,12 +83,12 @@ def test_lines_may_be_added_removed_moved_and_doubled(job: Job, then: str, new: 
     assert (job.asked(), job.texts()) == (new, list(then))
 
 
-def test_an_answer_outlives_a_run_that_did_not_need_it(job: Job) -> None:
+def test_overwrite_keeps_the_journal_and_what_it_did_not_need(job: Job) -> None:
     job.run()
     job.write(["d"])
     job.run("--overwrite")
+    assert (job.asked(), job.texts()) == ("abcd", ["d"])
     job.write(ABC)
-    job.asked()
     job.run()
     assert job.asked() == ""
 
@@ -126,18 +102,21 @@ def test_limits_and_more_generations_go_on(tmp_path: Path, endpoint: Endpoint) -
         assert done.code == 0, done.err
         return out.read_bytes().splitlines()
 
-    first = run("-n", 100, "--limit", 20)  # with a random seed, which the journal remembers
-    assert (len(first), len(endpoint.received)) == (20, 20)
-    all_of_it = run("-n", 100)
-    assert (len(all_of_it), len(endpoint.received)) == (100, 100)
-    twice = run("-n", 200, "--meta")
-    assert (len(twice), len(endpoint.received)) == (200, 200)
-    assert first == all_of_it[:20]
+    first = run("-n", 20, "--limit", 4)  # with a random seed, which the journal remembers
+    assert (len(first), len(endpoint.received)) == (4, 4)
+    all_of_it = run("-n", 20)
+    assert (len(all_of_it), len(endpoint.received)) == (20, 20)
+    twice = run("-n", 40, "--meta")
+    assert (len(twice), len(endpoint.received)) == (40, 40)
+    assert first == all_of_it[:4]
     seed = json.loads(twice[0])["_codesynth"]["seed"]
-    assert run("-n", 200) == run("-n", 200, "--seed", seed)
-    assert len(endpoint.received) == 200
-    run("-n", 200, "--seed", seed + 1, "--overwrite")
-    assert len(endpoint.received) > 300
+    assert run("-n", 40) == run("-n", 40, "--seed", seed)
+    assert len(endpoint.received) == 40
+    run("-n", 40, "--seed", seed + 1, "--overwrite")
+    assert len(endpoint.received) > 60
+
+
+IRRELEVANT = '{"service_tier": "flex", "user": "u", "metadata": {"a": "b"}, "store": true}'
 
 
 def test_another_url_key_or_patience_is_the_same_request(job: Job) -> None:
@@ -146,6 +125,7 @@ def test_another_url_key_or_patience_is_the_same_request(job: Job) -> None:
     with Endpoint() as other:
         done = job.run(
             *("--base-url", other.base_url, "--timeout", 7, "--max-retries", 1, "-j", 3),
+            *("--header", "X: y", "--extra-body", IRRELEVANT),
             OPENAI_API_KEY="another",
         )
         assert (job.asked(), other.received, other.others) == ("", [], [])
@@ -153,16 +133,10 @@ def test_another_url_key_or_patience_is_the_same_request(job: Job) -> None:
 
 
 def test_a_pipe_may_name_a_journal(job: Job) -> None:
-    args = ("gen-code", "--journal", job.journal, "-t", job.template)
-    runs = [
-        codesynth(*args, stdin=instructions(*texts), endpoint=job.endpoint)
-        for texts in ("ab", "abc", "cab")
-    ]
-    assert [[row["instruction"] for row in run.rows] for run in runs] == [
-        ["a", "b"],
-        ["a", "b", "c"],
-        ["c", "a", "b"],
-    ]
+    options = ("--journal", job.journal, "-t", job.template)
+    for texts in ("ab", "abc", "cab"):
+        rows = gen_code(job.endpoint, *options, stdin=instructions(*texts)).rows
+        assert [row["instruction"] for row in rows] == list(texts)
     assert job.asked() == "abc"
 
 
@@ -186,10 +160,6 @@ def test_a_changed_request_is_told_and_asked(job: Job, options: tuple[object, ..
     job.run("--model", "test-model", "--overwrite")
     assert job.asked() == "d"
     assert "have changed" not in job.run().err
-
-
-def test_a_changed_template_is_told(job: Job) -> None:
-    job.run()
     bare(job.folder, "Do: {instruction}")
     assert "have changed" in job.run("--overwrite").err
 
@@ -232,20 +202,14 @@ def test_a_model_that_never_answered_is_not_assumed(job: Job) -> None:
     assert job.texts() == ABC
 
 
-def test_an_output_without_its_journal_is_refused(job: Job) -> None:
-    job.out.write_text("precious\n")
+@pytest.mark.parametrize("name", ["out.jsonl", "out.jsonl.partial"])
+def test_an_output_without_its_journal_is_refused(job: Job, name: str) -> None:
+    (job.folder / name).write_text("precious\n")
     before = job.files()
     told = job.run(code=2).err
-    assert "out.jsonl exists, but this run has no journal of it" in told
+    assert f"{name} exists, but this run has no journal of it" in told
     assert "--overwrite" in told
-    assert job.files() == before
-    assert job.asked() == ""
-
-
-def test_rows_of_a_stopped_run_without_its_journal_are_refused(job: Job) -> None:
-    job.partial.write_text("precious\n")
-    assert "out.jsonl.partial exists" in job.run(code=2).err
-    assert job.partial.read_text() == "precious\n"
+    assert (job.files(), job.asked()) == (before, "")
 
 
 def test_without_a_journal_an_output_is_replaced_on_demand_only(job: Job) -> None:
@@ -255,16 +219,6 @@ def test_without_a_journal_an_output_is_replaced_on_demand_only(job: Job) -> Non
     job.asked()
     job.run("--no-journal", "--overwrite")
     assert job.asked() == "abc"
-
-
-def test_overwrite_keeps_the_journal(job: Job) -> None:
-    job.run()
-    job.asked()
-    job.write(["a"])
-    job.run("--overwrite")
-    assert (job.asked(), job.texts()) == ("", ["a"])
-    job.run()
-    assert job.asked() == ""
 
 
 def test_overwrite_keeps_its_hands_off_what_is_no_journal(job: Job) -> None:
@@ -326,7 +280,7 @@ def test_nothing_that_is_kept_holds_the_key(job: Job) -> None:
 def test_max_time_stops_cleanly_and_a_rerun_goes_on(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    texts = [str(i) for i in range(400)]
+    texts = [str(i) for i in range(40)]
     job.write(texts)
     job.endpoint.plan = lambda request: replace(echo(request), delay=0.3 * (request.n > 6))
     with monkeypatch.context() as patch:
@@ -343,29 +297,42 @@ def test_max_time_stops_cleanly_and_a_rerun_goes_on(
     assert set(job.endpoint.counts.values()) == {1}
 
 
-def test_kills_at_random_moments_change_neither_the_output_nor_the_bill(tmp_path: Path) -> None:
-    report = Crash(tmp_path, rows=120, in_flight=4, longest=0.7, seed=3).run(7, 20)
-    assert report.same, report
-    assert not report.rewritten, report
+def test_kills_amid_requests_change_neither_the_output_nor_the_bill(job: Job) -> None:
+    job.endpoint.plan = lambda request: replace(fates(request), delay=0.02)
+    job.write([*map(str, range(30)), "truncated", "rejected", "empty", *map(str, range(30, 60))])
+    random, written = Random(3), Counter[str]()
+    for _ in range(4):
+        with job.started("-j", 4) as process:
+            more = len(job.endpoint.times) + random.randrange(1, 14)
+            job.endpoint.wait_until(lambda endpoint, more=more: len(endpoint.times) >= more)
+            time.sleep(random.uniform(0, 0.03))
+            process.kill()
+            process.wait()
+        whole_lines = job.partial.read_bytes().split(b"\n")[:-1] if job.partial.exists() else []
+        for text in (json.loads(line)["instruction"] for line in whole_lines):
+            written[text] = job.endpoint.counts[text]
+    job.run(code=3)
+    assert written
+    assert written == Counter({text: job.endpoint.counts[text] for text in written})
+    killed = job.out.read_bytes(), job.failures.read_bytes()
+    job.run("--no-journal", "--overwrite", code=3)
+    assert (job.out.read_bytes(), job.failures.read_bytes()) == killed
 
 
 def test_a_second_run_on_one_of_the_files_ends_at_once(job: Job) -> None:
     job.endpoint.plan = lambda request: (
         echo(request) if request.prompt == "a" else replace(echo(request), delay=3600)
     )
-    with started(*job.args(), endpoint=job.endpoint) as process:
+    with job.started() as process:
         job.endpoint.wait_until(lambda endpoint: endpoint.counts["c"] == 1)
         while job.partial.stat().st_size == 0:
             time.sleep(0.005)
         before = job.files()
         other = ("-o", job.folder / "other.jsonl")
+        same_journal = (*other, "--journal", job.journal)
         for options in (
             *((), ("--overwrite",), ("--no-journal",), ("--journal", job.folder / "mine")),
-            *(
-                (*other, "--journal", job.journal),
-                (*other, "--journal", job.journal, "--overwrite"),
-            ),
-            (*other, "--failures", job.failures),
+            *(same_journal, (*same_journal, "--overwrite"), (*other, "--failures", job.failures)),
         ):
             done = codesynth(*job.args(*options), endpoint=job.endpoint)
             assert done.code == 4, done.err

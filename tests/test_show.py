@@ -1,15 +1,13 @@
 """``codesynth show``: what people read of rows, and what their terminal gets."""
 
-import os
-import pty
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 from support import hostile
-from support.command import COMMAND, codesynth
+from support.command import codesynth
 from support.files import written
+from support.terminal import on_a_terminal
 
 ROWS = [
     {"id": 1, "verification": {"status": "passed"}, "level": "easy"},
@@ -22,23 +20,6 @@ ROWS = [
 def shown(text: bytes) -> list[int]:
     """Number the lines of the file that are shown."""
     return [int(number) for number in re.findall(rb"^===== \S+?:(\d+)", text, re.MULTILINE)]
-
-
-def on_a_terminal(*args: object, pager: str) -> tuple[int, bytes]:
-    """Run the command with a terminal for its standard output; return what that received."""
-    ours, theirs = pty.openpty()
-    env = {**os.environ, "PAGER": pager, "TERM": "xterm-256color"}
-    command = [*COMMAND, *map(str, args)]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=theirs, env=env) as process:
-        os.close(theirs)
-        received = b""
-        try:
-            while data := os.read(ours, 1 << 16):
-                received += data
-        except OSError:  # how a terminal tells that nobody writes to it any more
-            pass
-    os.close(ours)
-    return process.returncode, received
 
 
 @pytest.mark.parametrize(
@@ -108,10 +89,15 @@ def test_reasoning_and_long_texts_are_folded_until_they_are_asked_for(tmp_path: 
     assert b"--- generated_code\n[--full shows it]\n" in named.out
 
 
-def test_a_pipe_gets_nothing_that_a_terminal_would_obey(tmp_path: Path) -> None:
+@pytest.fixture
+def hostile_rows(tmp_path: Path) -> Path:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"\n".join(hostile.rows()))
-    done = codesynth("show", path, "--full")
+    return path
+
+
+def test_a_pipe_gets_nothing_that_a_terminal_would_obey(hostile_rows: Path) -> None:
+    done = codesynth("show", hostile_rows, "--full")
     assert (done.code, done.err) == (0, "")
     assert len(shown(done.out)) == len(hostile.rows())
     odd = {c for c in done.out.decode() if not c.isprintable()}
@@ -119,10 +105,15 @@ def test_a_pipe_gets_nothing_that_a_terminal_would_obey(tmp_path: Path) -> None:
     assert "\\x1b[2J\\x1b]0;ran\\x07\\x9b31m\\x08\\r\\u202egnp.exe" in done.out.decode()
 
 
-def test_a_terminal_gets_colors_and_nothing_else_to_obey(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_bytes(b"\n".join(hostile.rows()))
-    code, received = on_a_terminal("show", path, "--full", pager="cat")
+def on_screen(*args: object, pager: str) -> tuple[int, bytes]:
+    """Show rows on a terminal; return the exit code and what the terminal received."""
+    env = {"PAGER": pager, "TERM": "xterm-256color"}
+    done, received = on_a_terminal("show", *args, streams=("stdout",), env=env)
+    return done.code, received
+
+
+def test_a_terminal_gets_colors_and_nothing_else_to_obey(hostile_rows: Path) -> None:
+    code, received = on_screen(hostile_rows, "--full", pager="cat")
     assert (code, len(shown(re.sub(rb"\x1b\[[\d;]*m", b"", received)))) == (0, len(hostile.rows()))
     assert b"\x1b[1;36m--- generated_code" in received
     rest = re.sub(r"\x1b\[[\d;]*m|\r\n", "", received.decode())
@@ -131,5 +122,5 @@ def test_a_terminal_gets_colors_and_nothing_else_to_obey(tmp_path: Path) -> None
 
 def test_leaving_the_pager_ends_the_command(tmp_path: Path) -> None:
     path = written(tmp_path / "a.jsonl", [{"code": "x\n" * 100}] * 3000)
-    code, received = on_a_terminal("show", path, pager="head -n 1")
+    code, received = on_screen(path, pager="head -n 1")
     assert (code, received.count(b"\n"), b"Traceback" in received) == (0, 1, False)

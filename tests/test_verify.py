@@ -4,12 +4,13 @@ import json
 import re
 import signal
 from pathlib import Path
-from subprocess import Popen
+from typing import Any
 
 import pytest
-from support.command import codesynth, lines, started
+from support.command import Finished, codesynth, lines, started
 from support.files import rows_of
 from support.parts import wait_for
+from support.verify import commands_with
 
 from codesynth.errors import ConfigError
 from codesynth.verify import SandboxServing, SandboxSettings
@@ -30,9 +31,14 @@ def _sandboxed() -> None:
         pytest.skip(str(exc))
 
 
+def verify(*args: object, **more: Any) -> Finished:
+    """Verify with one sandbox, which starts soonest."""
+    return codesynth("verify", "-j", 1, *args, **more)
+
+
 def test_the_column_is_added_and_the_row_passes_byte_for_byte() -> None:
     row = b'{"big": 123456789012345678901234567890, "generated_code":"x = 1" , "f": 1e400}'
-    done = codesynth("verify", stdin=row + b"\n")
+    done = verify(stdin=row + b"\n")
     assert done.code == 0
     assert done.out.startswith(row[:-1] + b',"verification":{"status":"no_tests"')
     assert "1 rows have no tests" in done.err
@@ -42,7 +48,7 @@ def test_the_column_is_added_and_the_row_passes_byte_for_byte() -> None:
 def test_rows_that_are_not_kept_are_rejected_and_not_failed(tmp_path: Path) -> None:
     failures = tmp_path / "failures.jsonl"
     stdin = lines(GOOD, BAD, BROKEN)
-    done = codesynth("verify", "--keep", "passed", "--failures", failures, stdin=stdin)
+    done = verify("--keep", "passed", "--failures", failures, stdin=stdin)
     assert done.code == 0
     assert [row["verification"]["status"] for row in done.rows] == ["passed"]
     wrong, torn = rows_of(failures)
@@ -56,75 +62,68 @@ def test_rows_that_are_not_kept_are_rejected_and_not_failed(tmp_path: Path) -> N
 
 
 def test_best_keeps_the_first_of_each_instruction_that_passed(tmp_path: Path) -> None:
-    other = {
-        "instruction": STUB.replace("one", "uno"),
-        "generated_code": "def uno():\n    return 1",
-    }
-    stdin = lines(BAD, {**GOOD, "n": 1}, {**GOOD, "n": 2}, {**other, "n": 3}, {**other, "n": 4})
+    other = {column: text.replace("one", "uno") for column, text in GOOD.items()}
+    alone = {"generated_code": "x = 1", "generated_tests": "assert x"}  # has no instruction
+    rows = [{**row, "n": n} for n, row in enumerate([BAD, GOOD, GOOD, other, other, alone, alone])]
     failures = tmp_path / "failures.jsonl"
-    done = codesynth("verify", "--best", "--failures", failures, stdin=stdin)
-    assert [row["n"] for row in done.rows] == [1, 3]
+    done = verify("--best", "--failures", failures, stdin=lines(*rows))
+    assert [row["n"] for row in done.rows] == [1, 3, 5, 6]
     assert [row["line"] for row in rows_of(failures)] == [1, 3, 5]
 
 
 def test_bad_lines_are_failures_in_their_place(tmp_path: Path) -> None:
     failures = tmp_path / "failures.jsonl"
-    stdin = b"no json\n" + lines({"code": 1}, {**GOOD, "verification": 1}, GOOD)
-    done = codesynth("verify", "--failures", failures, stdin=stdin)
+    bad = {"code": 1}, {**GOOD, "verification": 1}, {"generated_code": ["x"]}
+    done = verify("--failures", failures, stdin=b"no json\n" + lines(*bad, GOOD))
     assert (done.code, len(done.rows)) == (3, 1)
     kinds = [row["error"]["kind"] for row in rows_of(failures)]
-    assert kinds == ["invalid_json", "missing_key", "existing_key"]
+    assert kinds == ["invalid_json", "missing_key", "existing_key", "not_a_string"]
     assert "first failure: <stdin>:1: invalid_json" in done.err
+    done = verify("--input-key", "generated_cod", stdin=lines(GOOD))
+    assert (done.code, 'missing key "generated_cod"; found "' in done.err) == (3, True)
 
 
-def test_rows_in_another_language_are_told_once() -> None:
+def test_rows_in_another_language_and_a_column_that_no_row_has_are_told_once() -> None:
     row = {"generated_code": "function one() {\n  return 1;\n}"}
-    done = codesynth("verify", stdin=lines(row, row))
+    done = verify("--test-key", "tst", stdin=lines(row, row))
     assert [each["verification"]["status"] for each in done.rows] == ["unsupported"] * 2
     assert done.err.count("2 rows are not Python") == 1
+    assert '2 rows have no column "tst". Is --test-key right?' in done.err
 
 
-def test_a_shard_and_a_limit_are_parts_of_the_same_rows() -> None:
-    stdin = lines(*[{**GOOD, "n": n} for n in range(6)])
-    done = codesynth("verify", "--shard", "1/2", "--limit", 5, stdin=stdin)
-    assert [row["n"] for row in done.rows] == [1, 3]
+def test_the_first_instruction_column_is_taken_unless_one_is_named() -> None:
+    wrong = STUB.replace("    1\n", "    2\n")
+    row = {"code": "def one():\n    return 1", "prompt": wrong, "question": wrong}
+    stdin = lines({**row, "generated_instruction": STUB})
+    command = ("--input-key", "code", "--output-key")
+    first = verify(*command, "checked", stdin=stdin).rows[0]["checked"]
+    named = verify(*command, "v", "--instruction-key", "question", stdin=stdin).rows[0]["v"]
+    assert (first["status"], named["status"]) == ("passed", "failed")
 
 
 def test_a_rerun_repeats_quietly_but_not_with_fewer_rows(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     for _ in range(2):
-        assert codesynth("verify", "-o", out, stdin=lines(GOOD, BAD)).code == 0
-    done = codesynth("verify", "-o", out, stdin=lines(GOOD))
+        assert verify("-o", out, stdin=lines(GOOD, BAD)).code == 0
+    done = verify("-o", out, stdin=lines(GOOD))
     assert (done.code, "has 2 rows, but this run would write only 1" in done.err) == (2, True)
     assert (len(rows_of(out)), len(rows_of(tmp_path / "out.jsonl.partial"))) == (2, 1)
-    assert codesynth("verify", "-o", out, "--overwrite", stdin=lines(GOOD)).code == 0
+    assert verify("-o", out, "--overwrite", stdin=lines(GOOD)).code == 0
     assert len(rows_of(out)) == 1
 
 
-def test_a_column_that_no_row_has_is_told() -> None:
-    done = codesynth("verify", "--test-key", "tst", stdin=lines(GOOD))
-    assert '1 rows have no column "tst". Is --test-key right?' in done.err
-    done = codesynth("verify", "--input-key", "generated_cod", stdin=lines(GOOD))
-    assert done.code == 3
-    assert 'missing key "generated_cod"; found "' in done.err
-
-
-def send_after_the_first_row(process: Popen[bytes], partial: Path, number: int) -> int:
-    """Send a signal when the first row is written; return the exit code."""
-    wait_for(lambda: partial.exists() and partial.stat().st_size > 0)
-    process.send_signal(number)
-    return process.wait(timeout=300)
-
-
-def test_after_a_kill_the_same_command_starts_afresh(tmp_path: Path) -> None:
+def test_a_kill_ends_the_sandboxes_and_the_same_command_starts_afresh(tmp_path: Path) -> None:
     source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_bytes(lines(GOOD, GOOD, SLEEPY))
     partial = out.with_name("out.jsonl.partial")
-    with started("verify", source, "-o", out, "-j", 1, "--timeout", 3000) as process:
-        send_after_the_first_row(process, partial, signal.SIGKILL)
+    with started("verify", source, "-o", out, "-j", 1, "--timeout", 671.25) as process:
+        wait_for(lambda: partial.exists() and partial.stat().st_size > 0)
+        assert commands_with('"timeout": 671.25')
+        process.kill()
+    wait_for(lambda: not commands_with('"timeout": 671.25'))
     assert partial.stat().st_size
     source.write_bytes(lines(GOOD))
-    assert codesynth("verify", source, "-o", out).code == 0
+    assert verify(source, "-o", out).code == 0
     assert (len(rows_of(out)), partial.exists()) == (1, False)
 
 
@@ -133,7 +132,9 @@ def test_an_interrupt_ends_the_rows_that_run(tmp_path: Path) -> None:
     source.write_bytes(lines(GOOD, *[SLEEPY] * 4))
     partial = out.with_name("out.jsonl.partial")
     with started("verify", source, "-o", out, "-j", 2, "--timeout", 3000) as process:
-        assert send_after_the_first_row(process, partial, signal.SIGINT) == 130
+        wait_for(lambda: partial.exists() and partial.stat().st_size > 0)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=300) == 130
     assert (out.exists(), len(rows_of(partial))) == (False, 1)
 
 
@@ -143,19 +144,19 @@ def test_a_rerun_that_chooses_among_answers_repeats_quietly(
 ) -> None:
     out, stdin = tmp_path / "out.jsonl.gz", lines(GOOD, BAD)
     for _ in range(2):
-        assert codesynth("verify", *options, "-o", out, stdin=stdin).code == 0
-    done = codesynth("verify", "-o", out, stdin=stdin)
+        assert verify(*options, "-o", out, stdin=stdin).code == 0
+    done = verify("-o", out, stdin=stdin)
     assert (done.code, "these differ: choice of rows." in done.err) == (2, True)
 
 
 def test_parts_are_joined_in_the_order_of_the_whole(tmp_path: Path) -> None:
     whole, joined = tmp_path / "whole.jsonl", tmp_path / "joined.jsonl"
-    stdin = lines(*[{**each, "n": n} for n in range(3) for each in (GOOD, BAD)], {"code": 1})
-    keep = ("verify", "--keep", "passed", "-o")
-    assert codesynth(*keep, whole, stdin=stdin).code == 3
-    parts = [tmp_path / f"part{i}.jsonl" for i in range(3)]
+    rows = [{"code": 1}, *[{**each, "n": n} for n in range(3) for each in (GOOD, BAD)]]
+    stdin, keep = lines(*rows, BROKEN, GOOD), ("--keep", "passed", "--limit", 7, "-o")
+    assert verify(*keep, whole, stdin=stdin).code == 3
+    parts = [tmp_path / f"part{i}.jsonl" for i in range(2)]
     for i, part in enumerate(parts):
-        codesynth(*keep, part, "--shard", f"{i}/3", stdin=stdin)
+        verify(*keep, part, "--shard", f"{i}/2", stdin=stdin)
     assert codesynth("join", *parts, "-o", joined).code == 0
     for suffix in (".jsonl", ".failures.jsonl"):
         bare = [
@@ -163,23 +164,22 @@ def test_parts_are_joined_in_the_order_of_the_whole(tmp_path: Path) -> None:
             for path in (whole, joined)
         ]
         assert bare[0] == bare[1]
-    best = ("verify", "--best", "-o", parts[0], "--overwrite", "--shard", "0/3")
-    codesynth(*best, stdin=stdin)
+    verify("--best", "-o", parts[0], "--overwrite", "--shard", "0/2", stdin=stdin)
     done = codesynth("join", *parts)
     assert (done.code, "was made with --best" in done.err) == (2, True)
 
 
 def test_without_bubblewrap_it_exits_2_and_says_what_to_install(tmp_path: Path) -> None:
-    done = codesynth("verify", stdin=lines(GOOD), env={"PATH": str(tmp_path)})
+    done = verify(stdin=lines(GOOD), env={"PATH": str(tmp_path)})
     assert (done.code, done.out) == (2, b"")
     assert "Install bubblewrap" in done.err
-    assert codesynth("verify", "--unsafe", stdin=lines(GOOD), env={"PATH": str(tmp_path)}).code == 0
+    assert verify("--unsafe", stdin=lines(GOOD), env={"PATH": str(tmp_path)}).code == 0
 
 
 def test_options_that_exclude_each_other_are_refused() -> None:
     for options in (("--best", "--keep", "failed"), ("--best", "--unordered")):
-        assert codesynth("verify", *options, stdin=b"").code == 2
-    assert codesynth("verify", "--keep", "good", stdin=b"").code == 2
+        assert verify(*options, stdin=b"").code == 2
+    assert verify("--keep", "good", stdin=b"").code == 2
 
 
 def test_the_offline_pipe_yields_only_rows_whose_doctests_pass() -> None:

@@ -1,21 +1,18 @@
 """Hostile programs in the sandbox: none passes, stays or reaches the outside."""
 
 import os
-import signal
 import socket
-import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import chain
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.parts import wait_for
-from support.programs import programs
-from support.verify import verify
+from support.verify import commands_with, programs, verify
 
 from codesynth.errors import ConfigError
 from codesynth.verify import SandboxServing, SandboxSettings
@@ -68,15 +65,22 @@ FORGERS = programs("hostile_verdict.txt")
 """Those that are after the verdict: they meet every kind of test."""
 NAMES = ("files", "memory", "network", "processes")
 PROGRAMS = {k: v for name in NAMES for k, v in programs(f"hostile_{name}.txt").items()} | FORGERS
+MEET_PYTEST = (
+    *("exits_with_zero_when_called", "raises_skip_test"),
+    *("redefines_check", "equals_everything"),
+)
+"""A row with pytest takes half a second, so not all of them meet it."""
+HONEST_ROW = {"generated_code": HONEST, "test": CHECK, "entry_point": "add"}
+SANDBOXES = 4
 
 
 @dataclass
 class Outside:
-    """The world around the sandbox while the programs ran."""
+    """The world around the sandbox while the programs ran; each group ends with an honest row."""
 
     folder: Path
     received: list[object]
-    groups: list[list[dict[str, Any]]]
+    groups: dict[str, list[dict[str, Any]]]
     verdicts: dict[str, list[dict[str, Any]]]
 
 
@@ -102,40 +106,49 @@ def listening(received: list[object]) -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def outside(tmp_path_factory: pytest.TempPathFactory) -> Outside:
-    """Run every program, those after the verdict against every kind of test, and honest rows."""
-    seen = Outside(tmp_path_factory.mktemp("outside"), [], [], {})
+    """Run every program, and an honest row after it in the same sandbox."""
+    seen = Outside(tmp_path_factory.mktemp("outside"), [], {}, {})
     (seen.folder / "secret").write_text(MARKER, encoding="ascii")
-    names = []
-    given = {"instruction": INSTRUCTION, "entry_point": "add"}
-    with listening(seen.received) as port:
+
+    def run(names: Sequence[str]) -> Iterator[dict[str, Any]]:
+        rows = [row for name in names for row in seen.groups[name]]
+        return iter(verify(rows, SandboxSettings(timeout=TIMEOUT, memory_mb=160), jobs=1))
+
+    with listening(seen.received) as port, ThreadPoolExecutor(SANDBOXES) as threads:
         for name, program in PROGRAMS.items():
             code = program["generated_code"].replace("{port}", str(port))
             code = code.replace("{marker}", MARKER).replace("{folder}", str(seen.folder))
-            kinds = (CHECK, UNITTEST, PYTEST, None) if name in FORGERS else (CHECK,)
-            rows = [{"generated_code": code, "test": kind, **given} for kind in kinds]
-            seen.groups.append([*rows, {"generated_code": HONEST, "test": CHECK, **given}])
-            names += [name] * len(kinds) + ["honest"]
-        settings = SandboxSettings(timeout=TIMEOUT, memory_mb=160)
-        for name, verdict in zip(names, verify(chain(*seen.groups), settings), strict=True):
-            seen.verdicts.setdefault(name, []).append(verdict)
+            given = {"generated_code": code, "instruction": INSTRUCTION, "entry_point": "add"}
+            kinds = (CHECK, UNITTEST, None) if name in FORGERS else (CHECK,)
+            seen.groups[name] = [*({**given, "test": kind} for kind in kinds), HONEST_ROW]
+        shares = [list(PROGRAMS)[number::SANDBOXES] for number in range(SANDBOXES)]
+        for names, verdicts in zip(shares, threads.map(run, shares), strict=True):
+            for name in names:
+                seen.verdicts[name] = list(islice(verdicts, len(seen.groups[name])))
     return seen
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_hostile_program_does_not_pass(outside: Outside, name: str) -> None:
-    for verdict in outside.verdicts[name]:
+    for verdict in outside.verdicts[name][:-1]:
         assert verdict["status"] in ("failed", "error", "timeout", "syntax_error"), verdict
         assert "FOUND" not in verdict["message"]
         assert "LEAKED" not in verdict["message"]
 
 
+def test_no_verdict_of_pytest_is_forged() -> None:
+    rows = [{**FORGERS[name], "test": PYTEST} for name in MEET_PYTEST]
+    for verdict in verify(rows, SandboxSettings(timeout=60)):
+        assert verdict["status"] in ("failed", "error"), verdict
+
+
 def test_an_honest_row_after_a_hostile_one_passes(outside: Outside) -> None:
     """On a slow machine it may take too long, and is tried again with more time."""
     patient = SandboxSettings(timeout=20, memory_mb=160)
-    for rows, verdict in zip(outside.groups, outside.verdicts["honest"], strict=True):
+    for name, (*_, verdict) in outside.verdicts.items():
         is_late = verdict["status"] == "timeout"
-        again = verify(rows, patient, jobs=1)[-1] if is_late else verdict
-        assert again["status"] == "passed", again
+        again = verify(outside.groups[name], patient, jobs=1)[-1] if is_late else verdict
+        assert again["status"] == "passed", (name, again)
 
 
 def test_hostile_programs_leave_no_file(outside: Outside) -> None:
@@ -145,21 +158,18 @@ def test_hostile_programs_leave_no_file(outside: Outside) -> None:
     assert (outside.folder / "secret").read_text(encoding="ascii") == MARKER
 
 
-def test_hostile_programs_send_nothing_outside(outside: Outside) -> None:
+def test_hostile_programs_send_nothing_outside_and_leave_no_process(outside: Outside) -> None:
     assert outside.received == []
-
-
-def test_hostile_programs_leave_no_process(outside: Outside) -> None:
     assert commands_with(MARKER) == []
 
 
 def test_memory_counts_what_is_used_and_not_what_is_reserved() -> None:
-    reserve = "import mmap\nspace = mmap.mmap(-1, 1 << 30, flags=mmap.MAP_PRIVATE)\nspace[0] = 1\n"
-    use = "import mmap\nspace = mmap.mmap(-1, 1 << 30)\nspace.write(b'x' * (1 << 29))\n"
-    settings = SandboxSettings(memory_mb=600, timeout=60)
+    reserve = "import mmap\nspace = mmap.mmap(-1, 1 << 28, flags=mmap.MAP_PRIVATE)\nspace[0] = 1\n"
+    use = "space = bytearray(b'x') * (1 << 28)\nimport time\ntime.sleep(60)\n"
+    settings = SandboxSettings(memory_mb=200, timeout=60)
     verdicts = verify([{"generated_code": code} for code in (reserve, use)], settings)
     assert [verdict["status"] for verdict in verdicts] == ["no_tests", "error"]
-    assert verdicts[1]["message"] == "the code used more than 600 MB of memory"
+    assert verdicts[1]["message"] == "the code used more than 200 MB of memory"
 
 
 BOMB = """\
@@ -176,15 +186,14 @@ for _ in range(10_000):
 
 
 def test_ten_thousand_forks_between_two_honest_rows_disturb_neither() -> None:
-    honest = {"generated_code": HONEST, "test": "assert add(1, 2) == 3"}
-    rows = [honest, {"generated_code": BOMB, "test": "assert True"}, honest]
-    verdicts = verify(rows, SandboxSettings(timeout=20), jobs=1)
-    assert [verdicts[0]["status"], verdicts[2]["status"]] == ["passed", "passed"]
+    rows = [HONEST_ROW, {"generated_code": BOMB, "test": "assert True"}, HONEST_ROW]
+    before, _, after = verify(rows, SandboxSettings(timeout=20), jobs=1)
+    assert (before["status"], after["status"]) == ("passed", "passed")
 
 
 def test_unsafe_gives_the_same_verdicts() -> None:
     rows = [
-        {"generated_code": HONEST, "test": "assert add(1, 2) == 3"},
+        HONEST_ROW,
         {"generated_code": HONEST, "test": "assert add(1, 2) == 4"},
         {"generated_code": "open('left', 'w').close()\nimport os\nos._exit(0)"},
         {"generated_code": "import os\nassert os.listdir() == []"},
@@ -195,34 +204,6 @@ def test_unsafe_gives_the_same_verdicts() -> None:
     endless = {"generated_code": "while True:\n    pass"}
     [verdict] = verify([endless], SandboxSettings(unsafe=True, timeout=0.5), jobs=1)
     assert verdict["status"] == "timeout"
-
-
-def test_killing_codesynth_ends_its_sandboxes() -> None:
-    script = """
-from codesynth.models import Record, Request
-from codesynth.verify import SandboxServing, SandboxSettings, VerifyTask
-record = Record(0, b"", {"generated_code": "import time; time.sleep(600)"})
-serving = SandboxServing(SandboxSettings(timeout=671.25), jobs=1)
-request = Request(record, 0, VerifyTask().make_question(record).body)
-with serving.generate([request]) as stream:
-    print("started", flush=True)
-    list(stream)
-"""
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as run:
-        assert run.stdout is not None
-        if run.stdout.readline() != b"started\n":
-            pytest.skip("there is no sandbox")
-        run.send_signal(signal.SIGKILL)
-    wait_for(lambda: not commands_with('"timeout": 671.25'))
-
-
-def commands_with(text: str) -> list[str]:
-    """List the command lines of all processes that hold a text."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            found.append((process / "cmdline").read_bytes().decode("utf-8", "replace"))
-    return [command for command in found if text in command]
 
 
 def test_a_bubblewrap_that_may_not_work_says_why_and_what_to_do(

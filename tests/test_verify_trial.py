@@ -1,12 +1,10 @@
 """What verify says about rows: each form of tests, honest code, and code that plays tricks."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
-from support.programs import programs
-from support.verify import verify
+from support.verify import programs, verify
 
 ADD = "def add(a, b):\n    return a + b\n"
 SUM = "a, b = map(int, input().split())\nprint(a + b)\n"
@@ -71,16 +69,21 @@ FORMS: dict[str, tuple[str, str, object, dict[str, Any]]] = {
     "calls by LiveCodeBench": (".", METHOD, LIVE_CALLS, {"metadata": '{"func_name": "add"}'}),
     "pairs that raise": ("EE", "print(1 / 0)", PAIRS, {}),
 }
-HONEST, STATUSES = programs("honest.txt"), programs("statuses.txt")
-HUMAN_EVAL = Path(__file__).parents[2] / "shared" / "data" / "HumanEval.jsonl"
+HONEST = programs("honest.txt")
+CODES = ("x = '\0'", "x = '\ud800'", "(" * 5000)
+STATUSES = programs("statuses.txt")
+STATUSES |= {f"syntax_error: {code[:9]!a}": {"generated_code": code} for code in CODES}
+ESCAPES = {"generated_code": r"raise ValueError('\x1b[2J\u202epassed\x9b31m\u2028\ud800')"}
+FORMLESS = [{"a": 1}, [1], 7, {"inputs": ["1"], "outputs": []}, [{"input": "1"}]]
 
 
 @pytest.fixture(scope="module")
 def verdicts() -> dict[str, dict[str, Any]]:
-    rows = {
+    rows: dict[str, Any] = {
         name: {"generated_code": c, "test": t, **more} for name, (_, c, t, more) in FORMS.items()
     }
-    rows |= HONEST | STATUSES
+    rows |= HONEST | STATUSES | {"escapes": ESCAPES}
+    rows |= {str(test): {"generated_code": ADD, "test": test} for test in FORMLESS}
     return dict(zip(rows, verify(rows.values()), strict=True))
 
 
@@ -108,11 +111,6 @@ def test_status_of(verdicts: dict[str, Any], name: str) -> None:
     assert verdicts[name]["status"] == name.partition(": ")[0], verdicts[name]
 
 
-def test_code_that_cannot_be_a_program_is_a_syntax_error() -> None:
-    rows = [{"generated_code": code} for code in ("x = '\0'", "x = '\ud800'", "(" * 5000)]
-    assert {verdict["status"] for verdict in verify(rows)} == {"syntax_error"}
-
-
 def test_the_message_quotes_what_failed(verdicts: dict[str, Any]) -> None:
     assert verdicts["asserts"]["message"] == "assert add(1, 1) == 3: AssertionError"
     assert verdicts["calls of what is missing"]["message"].endswith("has no attribute 'add'")
@@ -123,31 +121,10 @@ def test_the_message_quotes_what_failed(verdicts: dict[str, Any]) -> None:
     assert verdicts["input and output (APPS)"]["message"] == words
 
 
-def test_a_message_shows_what_a_terminal_would_obey() -> None:
-    code = r"raise ValueError('\x1b[2J\u202epassed\x9b31m\u2028\ud800')"
-    (verdict,) = verify([{"generated_code": code}])
-    assert verdict["message"] == r"ValueError: \x1b[2J\u202epassed\x9b31m \ud800"
+def test_a_message_shows_what_a_terminal_would_obey(verdicts: dict[str, Any]) -> None:
+    words = r"ValueError: \x1b[2J\u202epassed\x9b31m \ud800"
+    assert verdicts["escapes"]["message"] == words
 
 
-def test_tests_of_no_known_form_are_a_failure_of_the_row() -> None:
-    tests = ({"a": 1}, [1], 7, {"inputs": ["1"], "outputs": []}, [{"input": "1"}])
-    verdicts = verify([{"generated_code": ADD, "test": test} for test in tests])
-    assert {verdict["kind"] for verdict in verdicts} == {"not_a_string"}
-
-
-BODIES = ("None", "0", "True", "[]", "''")
-
-
-@pytest.mark.skipif(not HUMAN_EVAL.exists(), reason="HumanEval is not there")
-def test_all_of_human_eval_passes_and_no_constant_does() -> None:
-    tasks = [json.loads(line) for line in HUMAN_EVAL.read_text(encoding="utf-8").splitlines()]
-    rows, right = [], []
-    for number, task in enumerate(tasks):
-        given = {"instruction": task["prompt"], **{n: task[n] for n in ("test", "entry_point")}}
-        wrong = f"    return {BODIES[number % len(BODIES)]}\n"
-        body = task["canonical_solution"]
-        for code in (body, task["prompt"] + body, wrong):
-            rows.append({"generated_code": code, **given})
-            right.append(code != wrong)
-    passed = [verdict["status"] == "passed" for verdict in verify(rows)]
-    assert passed == right
+def test_tests_of_no_known_form_are_a_failure_of_the_row(verdicts: dict[str, Any]) -> None:
+    assert {verdicts[str(test)]["kind"] for test in FORMLESS} == {"not_a_string"}

@@ -197,12 +197,11 @@ class BatchServer(Endpoint):
         count = int(fault.answered * len(keys) + 1e-9)
         batch.answered, rest = keys[:count], keys[count:]
         answers = [_line(key, 200, _completion(batch.requests[key])) for key in batch.answered]
-        errors = []
+        about: dict[str, Any] = {"code": fault.code, "message": "refused by the test"}
         if fault.status_code is not None:
-            about = {"error": {"message": "refused by the test", "type": "x", "code": fault.code}}
-            errors = [_line(key, fault.status_code, about) for key in rest]
-        elif fault.code is not None:
-            errors = [_line(key, None, {"code": fault.code, "message": "no"}) for key in rest]
+            about = {"error": about}
+        is_told = fault.status_code is not None or fault.code is not None
+        errors = [_line(key, fault.status_code, about) for key in rest if is_told]
         batch.output, batch.error = self._write(fault, answers), self._write(fault, errors)
 
     def _write(self, fault: Fault, lines: list[bytes]) -> str | None:
@@ -224,15 +223,11 @@ def _describe(batch: Batch) -> dict[str, Any]:
     failed = total - len(batch.answered) if batch.error else 0
     described = {
         "id": batch.id,
-        "object": "batch",
-        "endpoint": "/v1/chat/completions",
         "errors": {"object": "list", "data": errors} if batch.status == "failed" else None,
         "input_file_id": batch.input_file,
-        "completion_window": "24h",
         "status": batch.status,
         "output_file_id": None if is_late else batch.output,
         "error_file_id": "" if is_late else batch.error or "",
-        "created_at": 1711471533,
         "metadata": batch.metadata,
     }
     counts = {"total": total, "completed": len(batch.answered), "failed": failed}

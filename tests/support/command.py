@@ -7,6 +7,7 @@ assert (done.code, len(done.rows)) == (0, 1)
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -52,24 +53,34 @@ def environment(endpoint: Endpoint | None, **more: str) -> dict[str, str]:
 
 def codesynth(
     *args: object,
-    stdin: bytes = b"",
+    stdin: bytes | int = b"",
+    stdout: int | None = None,
+    stderr: int | None = None,
     endpoint: Endpoint | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Finished:
-    """Run the command line in this process; its standard streams are files meanwhile."""
+    """Run the command line in this process, with files or these descriptors for its streams."""
     with ExitStack() as stack:
         files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(3)]
-        files[0].write(stdin)
+        files[0].write(stdin if isinstance(stdin, bytes) else b"")
         files[0].seek(0)
+        given = (stdin if isinstance(stdin, int) else None, stdout, stderr)
+        fds = [file.fileno() if fd is None else fd for file, fd in zip(files, given, strict=True)]
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.setattr(sys, "argv", ["codesynth", *map(str, args)])
         for name, value in environment(endpoint, **(env or {})).items():
             patch.setenv(name, value)
-        with _streams(*(file.fileno() for file in files)):
+        # a pager is started with Ctrl-C ignored, which would last
+        stack.callback(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT))
+        with _streams(*fds):
             code = _exit_code()
-            _join_threads()
-        out, err = (_content(file) for file in files[1:])
-    return Finished(code, out, err.decode())
+            # a late feeder would read the standard input of the next run
+            for thread in threading.enumerate():
+                if thread.name.startswith("codesynth"):
+                    thread.join(300)
+        for file in files:
+            file.seek(0)
+        return Finished(code, files[1].read(), files[2].read().decode())
 
 
 def _exit_code() -> int:
@@ -78,18 +89,6 @@ def _exit_code() -> int:
     except SystemExit as exc:
         return int(exc.code or 0)
     return 0
-
-
-def _join_threads() -> None:
-    """Wait for the threads of a run, or a late feeder would read the next run's standard input."""
-    for thread in threading.enumerate():
-        if thread.name.startswith("codesynth"):
-            thread.join(300)
-
-
-def _content(file: Any) -> bytes:
-    file.seek(0)
-    return bytes(file.read())
 
 
 @contextmanager
@@ -137,18 +136,12 @@ def started(
             process.kill()
 
 
-def finished(
-    *args: object,
-    stdin: bytes | int = b"",
-    endpoint: Endpoint | None = None,
-    env: Mapping[str, str] | None = None,
-    **more: Any,
-) -> Finished:
+def finished(*args: object, stdin: bytes | int = b"", **more: Any) -> Finished:
     """Run the command as a process to its end; ``stdin`` is what it reads, or a descriptor."""
     data = stdin if isinstance(stdin, bytes) else None
     if data is None:
         more["stdin"] = stdin
-    with started(*args, endpoint=endpoint, env=env, **more) as process:
+    with started(*args, **more) as process:
         out, err = process.communicate(data, timeout=600)
         return Finished(process.returncode, out or b"", (err or b"").decode())
 
@@ -168,3 +161,17 @@ def bare(folder: Path, text: str = "{instruction}") -> Path:
     path = folder / "bare.txt"
     path.write_text(text)
     return path
+
+
+ONE = instructions("a")
+POOL = lines(*({"prompt": f"prompt {i}"} for i in range(10)))
+
+
+def gen_code(endpoint: Endpoint | None, *options: object, stdin: bytes = ONE) -> Finished:
+    """Run ``gen-code`` in this process."""
+    return codesynth("gen-code", *options, stdin=stdin, endpoint=endpoint)
+
+
+def gen_instructions(endpoint: Endpoint | None, *options: object, stdin: bytes = POOL) -> Finished:
+    """Run ``gen-instructions`` in this process."""
+    return codesynth("gen-instructions", *options, stdin=stdin, endpoint=endpoint)

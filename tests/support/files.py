@@ -1,5 +1,6 @@
 """Files of rows, and a disk that is full."""
 
+import gzip
 import json
 import resource
 from collections.abc import Iterator, Sequence
@@ -7,16 +8,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from support.command import lines
+
 
 def written(path: Path, rows: Sequence[Any]) -> Path:
     """Write rows to a file; return its path."""
-    path.write_bytes(b"".join(json.dumps(row).encode() + b"\n" for row in rows))
+    path.write_bytes(lines(*rows))
     return path
 
 
 def rows_of(path: Path) -> list[Any]:
-    """Read the rows of a file."""
-    return [json.loads(line) for line in path.read_bytes().splitlines()]
+    """Read the rows of a file, which may be gzip."""
+    data = path.read_bytes()
+    data = gzip.decompress(data) if path.suffix == ".gz" else data
+    return [json.loads(line) for line in data.splitlines()]
 
 
 @contextmanager

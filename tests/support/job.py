@@ -3,8 +3,9 @@
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
-from support.command import Finished, bare, codesynth, instructions
+from support.command import Finished, bare, codesynth, instructions, started
 from support.endpoint import Endpoint
 from support.replies import code_for
 
@@ -15,14 +16,11 @@ class Job:
     """One command line; the prompts are the rows' instructions, at first those of ``ABC``."""
 
     def __init__(self, folder: Path, endpoint: Endpoint) -> None:
-        self.endpoint = endpoint
-        self.folder = folder
-        self.rows = folder / "rows.jsonl"
-        self.out = folder / "out.jsonl"
-        self.partial = folder / "out.jsonl.partial"
+        self.endpoint, self.folder = endpoint, folder
+        self.rows, self.journal = folder / "rows.jsonl", folder / "out.journal"
+        self.out, self.partial = folder / "out.jsonl", folder / "out.jsonl.partial"
         self.failures = folder / "out.failures.jsonl"
         self.failed = folder / "out.failures.jsonl.partial"
-        self.journal = folder / "out.journal"
         self.template = bare(folder)
         self._seen: Counter[str] = Counter()
         self.write(ABC)
@@ -39,6 +37,10 @@ class Job:
         done = codesynth(*self.args(*options), endpoint=self.endpoint, env=env)
         assert done.code == code, done.err
         return done
+
+    def started(self, *options: object, **more: Any) -> Any:
+        """Start it as a process; see ``command.started``."""
+        return started(*self.args(*options), endpoint=self.endpoint, **more)
 
     def asked(self) -> str:
         """The prompts asked since the last look, in order, each as often as it was."""

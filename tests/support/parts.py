@@ -27,7 +27,7 @@ class Parts:
         self.benchmark = folder / "benchmark.txt"
         self.benchmark.write_text(BENCHMARK + "\n")
         self.rows = folder / "rows.jsonl"
-        texts = [f"row {i % 19} {('ok', 'empty', 'ok', 'refused', 'ok')[i % 5]}" for i in range(60)]
+        texts = [f"row {i % 19} {('ok', 'empty', 'ok', 'refused', 'ok')[i % 5]}" for i in range(30)]
         texts[7:7] = [BENCHMARK, BENCHMARK]
         self.rows.write_bytes(
             b"no json\n" + instructions(*texts) + lines({"other": 1}) + instructions("last")

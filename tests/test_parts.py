@@ -1,0 +1,260 @@
+"""Parts of a job: ``join`` puts them together, ``--also-journal`` deals them anew, ``status``."""
+
+import random
+import threading
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.command import bare, codesynth, instructions, lines, started
+from support.endpoint import Endpoint
+from support.parts import Parts, fates, wait_for
+from support.replies import FOREVER, completion, echo, held
+
+from codesynth.scale.status import read_status
+
+
+@pytest.fixture
+def job(tmp_path: Path, endpoint: Endpoint) -> Parts:
+    return Parts(tmp_path, endpoint)
+
+
+def refusal(job: Parts, *args: object) -> str:
+    done = codesynth("join", *args, "-o", job.folder / "joined.jsonl")
+    assert done.code in (1, 2)
+    assert not (job.folder / "joined.jsonl").exists()
+    return done.err
+
+
+@pytest.mark.parametrize(("count", "limit"), [(1, 99), (2, 99), (5, 99), (7, 3)])
+def test_parts_become_the_bytes_of_the_undivided_job(job: Parts, count: int, limit: int) -> None:
+    options = ("--samples", 2, "--limit", limit)
+    job.run("whole.jsonl", *options)
+    parts = list(job.divide(count, *options))
+    random.Random(count).shuffle(parts)
+    assert codesynth("join", *parts, "-o", job.folder / "joined.jsonl").code == 0
+    output, failures = job.bytes_of("joined.jsonl")
+    assert (output, failures) == job.bytes_of("whole.jsonl")
+    assert limit < 99 or failures.count(b'"contaminated"') == 4
+    names = [*parts, *(part.with_suffix(".failures.jsonl") for part in parts)]  # as part.*.jsonl
+    assert codesynth("join", *names).out == output
+
+
+def test_answers_to_equal_requests_keep_their_places(tmp_path: Path) -> None:
+    pool, whole = tmp_path / "pool.jsonl", tmp_path / "whole.jsonl"
+    pool.write_bytes(lines({"prompt": "Write a function that adds two numbers."}))
+    options = ("gen-instructions", pool, "-n", 30, "-k", 1, "--seed", 1, "--offline", "-o")
+    assert codesynth(*options, whole).code == 0
+    assert len(set(whole.read_bytes().splitlines())) > 10
+    parts = [tmp_path / f"part{i}.jsonl" for i in range(4)]
+    for i, part in enumerate(parts):
+        assert codesynth(*options, part, "--shard", f"{i}/4").code == 0
+    assert codesynth("join", *parts).out == whole.read_bytes()
+
+
+def test_bad_lines_of_a_pool_come_first(tmp_path: Path, endpoint: Endpoint) -> None:
+    pool = tmp_path / "pool.jsonl"
+    pool.write_bytes(b"no json\n" * 5 + lines(*({"prompt": str(i)} for i in range(9))))
+    args = ("gen-instructions", pool, "-n", 20, "--seed", 1, "-o")
+    for _ in range(2):  # the bad lines cost no answer
+        assert codesynth(*args, tmp_path / "whole.jsonl", endpoint=endpoint).code == 3
+        assert len(endpoint.received) == 20
+    parts = [tmp_path / f"part{i}.jsonl" for i in range(3)]
+    for i, part in enumerate(parts):
+        codesynth(*args, part, "--shard", f"{i}/3", endpoint=endpoint)
+    joined = tmp_path / "joined.jsonl"
+    assert codesynth("join", *parts, "-o", joined).code == 0
+    for suffix in (".jsonl", ".failures.jsonl"):
+        one, other = (tmp_path / f"{name}{suffix}" for name in ("whole", "joined"))
+        assert one.read_bytes() == other.read_bytes()
+
+
+def test_gaps_and_overlaps_are_refused(job: Parts) -> None:
+    first, second, third = job.divide(3)
+    assert "missing: part 1/3" in refusal(job, first, third)
+    assert "missing: part 0/3, part 2/3" in refusal(job, second)
+    assert "are the same part" in refusal(job, first, second, third, second)
+    assert "different divisions" in refusal(job, first, job.divide(2)[1])
+
+
+def test_parts_of_different_jobs_and_parts_without_order_are_refused(job: Parts) -> None:
+    first, second = job.divide(2)
+    job.run("hot.jsonl", "--shard", "1/2", "--temperature", 1)
+    assert "different parameters" in refusal(job, first, job.folder / "hot.jsonl")
+    job.run("loose.jsonl", "--shard", "1/2", "--unordered")
+    assert "was made with --unordered" in refusal(job, first, job.folder / "loose.jsonl")
+    with job.rows.open("ab") as file:
+        file.write(instructions("one more"))
+    job.run("longer.jsonl", "--shard", "1/2")
+    assert "different INPUT" in refusal(job, first, job.folder / "longer.jsonl")
+    assert codesynth("join", first, second).code == 0
+
+
+def test_a_part_that_is_not_finished_or_has_no_journal_is_refused(job: Parts) -> None:
+    first, second = job.divide(2)
+    job.endpoint.plan = lambda request: replace(fates(request), delay=0.3)
+    job.run("early.jsonl", "--shard", "1/2", "--max-time", 0, "-j", 1, code=5)
+    assert "is not finished" in refusal(job, first, job.folder / "early.jsonl")
+    second.with_suffix(".journal").unlink()
+    assert "cannot be joined without its journal" in refusal(job, first, second)
+
+
+def test_a_file_that_was_changed_is_refused_and_no_part_is_overwritten(job: Parts) -> None:
+    first, second = job.divide(2)
+    for changed in (second, second.with_suffix(".failures.jsonl")):
+        before = changed.read_bytes()
+        for after in (before + b"{}\n", before[: before.rindex(b"\n", 0, -1) + 1], b"", None):
+            changed.unlink() if after is None else changed.write_bytes(after)
+            assert "was changed or is missing" in refusal(job, first, second, "--overwrite")
+        changed.write_bytes(before.replace(b"row", b"Row"))
+        assert "was changed" in codesynth("join", first, second).err
+        changed.write_bytes(before)
+    before = first.read_bytes()
+    for options in ((first, second, "-o", first, "--overwrite"), (first, "-o", job.rows), ("-",)):
+        assert codesynth("join", *options).code == 2
+    assert first.read_bytes() == before
+
+
+# A job that is divided anew: nothing is bought again.
+
+
+def also(parts: Iterable[Path]) -> list[object]:
+    return [word for part in parts for word in ("--also-journal", part.with_suffix(".journal"))]
+
+
+def paid(job: Parts) -> int:
+    """Count the requests that were answered: a refused one costs nothing and is asked again."""
+    return sum(not each.prompt.endswith("refused") for each in job.endpoint.received)
+
+
+def test_four_parts_become_six_and_then_one(job: Parts) -> None:
+    four = job.divide(4, "--samples", 2)
+    bought = paid(job)
+    six = job.divide(6, "--samples", 2, *also(four))
+    for part in four:  # what was used is in the journals of the six
+        part.with_suffix(".journal").unlink()
+    job.run("whole.jsonl", "--samples", 2, *also(six))
+    assert paid(job) == bought
+    assert codesynth("join", *six, "-o", job.folder / "joined.jsonl").code == 0
+    assert job.bytes_of("joined.jsonl") == job.bytes_of("whole.jsonl")
+
+
+def test_an_answer_that_is_used_is_copied(job: Parts) -> None:
+    job.run("first.jsonl")
+    bought = paid(job)
+    assert " from the journal" in job.run("second.jsonl", *also([job.folder / "first.jsonl"]))
+    (job.folder / "first.journal").unlink()
+    job.run("second.jsonl")
+    assert paid(job) == bought
+
+
+def test_a_killed_run_has_stopped_and_gives_its_answers(tmp_path: Path, endpoint: Endpoint) -> None:
+    """The last of them are in the log beside its journal."""
+    rows, first = tmp_path / "rows.jsonl", tmp_path / "first.jsonl"
+    rows.write_bytes(instructions(*(str(i) for i in range(50)), "slow"))
+    command = ("gen-code", rows, "-t", bare(tmp_path), "-j", 8, "-o")
+    hold = completion("late", delay=FOREVER)
+    endpoint.plan = lambda request: hold if request.prompt == "slow" else echo(request)
+    with started(*command, first, endpoint=endpoint) as process:
+        endpoint.wait_until(lambda e: len(e.counts) == 51)
+        wait_for(lambda: first.with_suffix(".jsonl.partial").read_bytes().count(b"\n") == 50)
+        assert read_status(str(first))["state"] == "running"
+        process.kill()
+    assert read_status(str(first))["state"] == "stopped"
+    endpoint.plan = echo
+    done = codesynth(*command, tmp_path / "second.jsonl", *also([first]), endpoint=endpoint)
+    assert "50 from the journal" in done.err
+    assert endpoint.counts.total() == 52
+
+
+def test_wrong_further_journals_are_refused(job: Parts) -> None:
+    job.run("first.jsonl")
+    itself = also([job.folder / "first.jsonl"])
+    assert "is the journal of this run itself" in job.run("first.jsonl", *itself, code=2)
+    nothing = ("--also-journal", job.folder / "nothing.journal")
+    assert "cannot read" in job.run("second.jsonl", *nothing, code=1)
+    assert "not a database" in job.run("second.jsonl", "--also-journal", job.rows, code=1)
+    no_own = codesynth("gen-code", job.rows, "--offline", *itself)
+    assert (no_own.code, "--also-journal needs --output or --journal" in no_own.err) == (2, True)
+
+
+# How far parts are.
+
+
+def status(*args: object) -> Any:
+    done = codesynth("status", *args, "--json")
+    assert done.code == 0, done.err
+    return done.rows[0]
+
+
+def test_finished_parts_are_counted_and_added_up(job: Parts) -> None:
+    parts = job.divide(2)
+    found = status(*parts, "--price", "1,2")
+    rows = [part.read_bytes().count(b"\n") for part in parts]
+    assert [each["done"] for each in found["parts"]] == rows
+    total = found["total"]
+    assert (total["done"], total["rejected"], total["pending"]) == (sum(rows), 2, 0)
+    assert total["done"] + total["failed"] + total["rejected"] == 35
+    answered = [each for each in job.endpoint.received if not each.prompt.endswith("refused")]
+    assert total["tokens"] == 18 * len(answered)
+    assert total["cost"] == pytest.approx(len(answered) * (11 * 1 + 7 * 2) / 1e6)
+    assert {each["state"] for each in found["parts"]} == {"finished"}
+    journals = status(*(part.with_suffix(".journal") for part in parts), "--price", "1,2")
+    assert journals["total"] | {"last_change": 0} == total | {"last_change": 0}
+
+
+def test_the_table_has_a_line_for_each_part_and_one_for_all(job: Parts) -> None:
+    part, _ = job.divide(2)
+    table = codesynth("status", part, "nothing.jsonl").out.decode().splitlines()
+    assert table[0].split("  ")[0] == "PART"
+    assert [line.split("  ")[0] for line in table[1:]] == [str(part), "nothing.jsonl", "total of 2"]
+    assert "not begun" in table[2]
+    assert len({len(line) for line in table}) == 1
+
+
+def test_a_running_part_is_counted_and_not_disturbed(tmp_path: Path, endpoint: Endpoint) -> None:
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    rows.write_bytes(instructions(*(str(i) for i in range(40)), "slow"))
+    command = ("gen-code", rows, "-t", bare(tmp_path), "-j", 8, "-o", out)
+    looked = threading.Event()
+    endpoint.plan = lambda request: held(
+        echo(request), lambda: request.prompt != "slow" or looked.is_set()
+    )
+    with started(*command, endpoint=endpoint) as process:
+        wait_for(lambda: read_status(str(out))["pending"] == 1)
+        found = read_status(str(out))
+        assert (found["state"], found["pending"], found["failed"]) == ("running", 1, 0)
+        looked.set()
+        while process.poll() is None:
+            assert read_status(str(out))["done"] in (40, 41)
+        assert process.returncode == 0
+    assert read_status(str(out))["state"] == "finished"
+
+
+def test_an_output_without_journal_is_counted_by_its_lines(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    assert read_status(str(out))["state"] == "not begun"
+    (tmp_path / "out.jsonl.partial").write_bytes(b"{}\n{}\n")
+    assert read_status(str(out)) | {"last_change": 0} == {
+        "part": str(out),
+        "state": "unfinished",
+        "done": 2,
+        **dict.fromkeys(("failed", "rejected", "pending", "tokens", "cost", "rows_per_second")),
+        "last_change": 0,
+    }
+    out.write_bytes(b"{}\n" * 3)
+    assert (read_status(str(out))["state"], read_status(str(out))["done"]) == ("finished", 3)
+
+
+def test_what_has_no_status_is_told_in_one_line(tmp_path: Path) -> None:
+    damaged = tmp_path / "out.journal"
+    damaged.write_bytes(b"x" * 5000)
+    for path, code, words in (
+        (damaged, 1, "damaged"),
+        (".", 2, '"." is not the name'),
+        ("-", 2, ""),
+    ):
+        done = codesynth("status", path)
+        assert (done.code, words in done.err, done.err.count("\n")) == (code, True, 1)
