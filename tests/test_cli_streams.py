@@ -254,8 +254,8 @@ def test_v_tells_of_every_retry(endpoint: Endpoint) -> None:
     endpoint.plan = healing(FAULTS["retry_after_ms"].plan, times=2)
     done = codesynth("gen-code", "-v", stdin=instructions("a"), endpoint=endpoint)
     first, second, _ = done.err.splitlines()
-    assert "<stdin>:1: words of the server; attempt 2 of 6 in 0.2 s" in first
-    assert "<stdin>:1: words of the server; attempt 3 of 6 in 0.2 s" in second
+    assert "<stdin>:1: rate_limited: status 429; attempt 2 of 6 in 0.2 s" in first
+    assert "<stdin>:1: rate_limited: status 429; attempt 3 of 6 in 0.2 s" in second
 
 
 # Memory.

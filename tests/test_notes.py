@@ -81,9 +81,9 @@ def test_the_command_logs_what_became_of_its_rows(tmp_path: Path, endpoint: Endp
     job = Parts(tmp_path, endpoint)
     job.run("out.jsonl", "--log-json", tmp_path / "log.jsonl", "--price", "1,2")
     last = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
-    assert (last["rows"], last["total"], last["complete"]) == (65, 65, True)
-    assert last["failed"] == {"invalid_json": 1, "missing_key": 1, "empty": 12, "rejected": 12}
+    assert (last["rows"], last["total"], last["complete"]) == (35, 35, True)
+    assert last["failed"] == {"invalid_json": 1, "missing_key": 1, "empty": 6, "rejected": 6}
     assert last["rejected"] == {"contaminated": 2}
-    assert last["ok"] == 65 - 26 - 2
-    assert (last["in_flight"], last["tokens"]["prompt_tokens"]) == (0, 11 * last["attempts"] - 132)
-    assert last["cost"] == pytest.approx((last["attempts"] - 12) * (11 + 14) / 1e6)
+    assert last["ok"] == 35 - 14 - 2
+    assert (last["in_flight"], last["tokens"]["prompt_tokens"]) == (0, 11 * last["attempts"] - 66)
+    assert last["cost"] == pytest.approx((last["attempts"] - 6) * (11 + 14) / 1e6)

@@ -303,7 +303,10 @@ class Concurrency:
             if may_differ or share:
                 self._random.learn(sent, refused)
             self._next_comparison = now + REPEAT_SECONDS * max(1.0, self._latency)
-            self._hold(now, before.limit, why)
+            limit = before.limit
+            if self._random.share and refused > FREQUENT * expected:  # load did not lower it
+                limit = max(limit, self._peak)
+            self._hold(now, limit, why)
             self._slow_start = self._random.share > share
 
     def _count(self) -> None:
