@@ -60,8 +60,8 @@ def read_status(path: str, price: Price | None = None) -> PartStatus:
     """
     found: PartStatus = dict.fromkeys(_COLUMNS) | {"part": path, "state": "not begun"}
     journal = path if path.endswith(".journal") else sibling_path(path, ".journal")
-    files = map(Path, (path, f"{path}.partial", journal, f"{journal}-wal"))
-    found["last_change"] = max((f.stat().st_mtime for f in files if f.exists()), default=None)
+    files = (path, f"{path}.partial", journal, f"{journal}-wal")
+    found["last_change"] = max(filter(None, map(_changed_at, files)), default=None)
     if not Journal.exists(journal):
         for name, state in ((path, "finished"), (f"{path}.partial", "unfinished")):
             if found["done"] is None and Path(name).exists():
@@ -77,6 +77,13 @@ def read_status(path: str, price: Price | None = None) -> PartStatus:
         found |= _read_figures(figures)
     state = "finished" if figures.get("complete") else "stopped"
     return found | {"state": "running" if Journal.is_held(journal) else state}
+
+
+def _changed_at(path: str) -> float | None:
+    try:
+        return Path(path).stat().st_mtime
+    except FileNotFoundError:  # perhaps since a moment: a run that ends removes some files
+        return None
 
 
 def _read_figures(figures: dict[str, Any]) -> PartStatus:

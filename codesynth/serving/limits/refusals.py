@@ -6,7 +6,7 @@ import math
 
 MEMORY = 600
 """Requests that the share is a mean of."""
-MARGIN = 0.01
+MARGIN = 0.005
 """Added to the share, with one standard deviation of it: too low a share pushes the limit down and
 down, one that is too high only wastes as many requests."""
 TOLERATED = 0.03
