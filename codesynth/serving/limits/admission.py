@@ -18,12 +18,12 @@ from codesynth.serving.limits.rates import RateLimit, TokenRateLimit
 from codesynth.serving.limits.replicas import Replica, Replicas
 
 MAXIMUM = 1024
-"""Most requests in flight where the user names no number."""
+"""Most requests in flight if the user names no number."""
 _BYTES_PER_TOKEN = 4
-"""An estimate, where the endpoint does not tell the usage."""
+"""An estimate, used if the endpoint does not tell the usage."""
 _LONGEST_GAP = 120.0
-"""Of the seconds between two failures, so many count as an outage at most: in a longer gap the
-input may have been idle, or the answers slow."""
+"""Seconds between two failures that count as an outage, at most: in a longer gap the input may have
+been idle, or the answers slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class AttemptResult:
         retry_after: seconds that the server asks to wait.
         usage: tokens; without numbers they are estimated from bytes.
         billed: it may have cost something.
-        quota: the account is exhausted, so a denial is not this row's fault.
+        quota: the quota is exhausted, so no row can be answered.
     """
 
     kind: Kind
@@ -78,7 +78,7 @@ class Advice(NamedTuple):
 
 
 class Status(NamedTuple):
-    """For the bar."""
+    """What the bar shows."""
 
     in_flight: int
     limit: int
@@ -86,9 +86,9 @@ class Status(NamedTuple):
 
 
 class Admission:
-    """Holds requests back: by concurrency, rates, budget, and while nobody answers.
+    """Holds requests back: by concurrency, rates, budget, and during an outage.
 
-    It lives on one event loop and does no I/O.
+    It belongs to one event loop and does no I/O.
 
     Args:
         names: names of the replicas, for messages.
@@ -133,17 +133,17 @@ class Admission:
 
     @property
     def workers(self) -> int:
-        """How many requests to work on at a time: those in flight and those in a pause."""
+        """Requests to work on at a time: in flight, or in the pause before a retry."""
         return self._workers
 
     @property
     def max_unfinished(self) -> int:
-        """How many unfinished requests to hold: some wait for the caller, some for a permit."""
+        """Unfinished requests to hold: some wait for the caller, some for a permit."""
         return self._workers + self._replicas.limit + 64
 
     @property
     def status(self) -> Status:
-        """What the bar shows; readable from any thread."""
+        """The state of this moment; any thread may read it."""
         return Status(self._in_flight, self._replicas.limit, self._last_error)
 
     def _resize(self) -> None:
@@ -165,8 +165,8 @@ class Admission:
         if not self._waiting and (permit := self._take(body, avoid)[0]) is not None:
             return permit
         future: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
-        # A request that has just failed goes first. So while nothing is answered, one row after the
-        # other uses up its attempts. They are few, so other rows get their turn too.
+        # A request that has failed goes first: if nothing is answered, a row soon uses up its
+        # attempts, and the run can stop. Attempts are few, so other rows get their turn too.
         if avoid is None:
             self._waiting.append((future, body, avoid))
         else:

@@ -7,24 +7,24 @@ import math
 IN_A_ROW = 8
 """Refusals in a row after which nothing is accepted any more."""
 LEAST_REFUSED_PART = 0.9
-"""Least part of the requests since the first refusal in a row that must have been refused."""
+"""Part of the requests since the first of these refusals that must have been refused."""
 FIRST_PAUSE = 0.1
 """Seconds from the opening to the first trial, and the shortest pause between two."""
 PAUSE_GROWTH = 0.2
 """Part of the time since the opening that the next pause lasts: 8 trials in the first second."""
 EARLY_PAUSE = 0.25
-"""Seconds between trials before the first answer, so that a dead endpoint is found out as soon as
-one row has used up its attempts."""
+"""Seconds between trials before the first answer of all: an endpoint that never answers is found as
+soon as one row has used up its attempts."""
 PATIENCE = 3.0
-"""Times as long as a refusal takes: a trial that is not back then has been accepted."""
+"""A trial that takes this many times as long as the last refusal counts as accepted."""
 LEAST_PATIENCE = 0.05
-"""Seconds; the same for refusals that take no time."""
+"""Seconds that it must take at least."""
 LONGEST_RETRY_AFTER = 60.0
-"""Seconds; a server that asks for more is tried nevertheless."""
+"""Seconds; a server that asks for a longer pause gets a trial after this time."""
 HEADER_GAP = 1.0
-"""Seconds between two Retry-After headers that are compared."""
+"""Seconds, at least, between two Retry-After headers that are compared."""
 MOMENT_TOLERANCE = 1.1
-"""Seconds by which they may name different moments, as they are rounded up."""
+"""Seconds by which the moments that they name may differ: servers round up to whole seconds."""
 
 
 class Breaker:
@@ -32,7 +32,7 @@ class Breaker:
 
     Attributes:
         is_open: no more than trials may be sent.
-        in_window: Retry-After headers name the same moment, so a window of time ends then.
+        in_window: the server counts in windows of time: its Retry-After headers name one moment.
     """
 
     def __init__(self) -> None:
@@ -51,10 +51,10 @@ class Breaker:
     def should_open(
         self, number: int, latency: float, retry_after: float | None, *, least: float
     ) -> bool:
-        """Take a refusal; tell whether nothing is accepted.
+        """Take a refusal; tell whether the breaker should open.
 
         Args:
-            least: refusals in a row that are enough if the server does not ask to wait.
+            least: refusals in a row that are enough without a Retry-After header.
         """
         self._patience = PATIENCE * latency
         if not self._refused:
@@ -67,7 +67,7 @@ class Breaker:
         return bool(self.in_window and retry_after)
 
     def answered(self, number: int) -> bool:
-        """Take an answer; tell whether it is that of a trial."""
+        """Take an answer; tell whether it answers a trial."""
         self._ever_answered = True
         if not self.is_open and number > self._first:
             self.restart()
@@ -80,7 +80,7 @@ class Breaker:
         self.restart()
         if retry_after is not None:
             self._header_at, self._window_end = now, now + retry_after
-        self._listen(now, retry_after)
+        self._follow_retry_after(now, retry_after)
 
     def wait(self, now: float) -> float:
         """Tell the seconds until the next trial, or until the one in flight counts as accepted."""
@@ -103,9 +103,9 @@ class Breaker:
         self._patience = PATIENCE * latency
         if number > self._opened_number:
             self._trial = math.inf
-            self._listen(now, retry_after)
+            self._follow_retry_after(now, retry_after)
 
-    def _listen(self, now: float, retry_after: float | None) -> None:
+    def _follow_retry_after(self, now: float, retry_after: float | None) -> None:
         """Wait as the server asks, if it named the same moment before."""
         if retry_after is None:
             return

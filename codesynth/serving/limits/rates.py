@@ -3,7 +3,7 @@
 import math
 
 CATCH_UP_SECONDS = 0.25
-"""So much earlier than planned a request may be sent, because the one before it was sent late."""
+"""Seconds that a request may be sent before its planned time, because an earlier one was late."""
 USED_SHARE = 0.995
 """Share of a limit that is used. CATCH_UP_SECONDS can put the requests of 60.25 seconds into one
 minute: at 99.5 % of the limit these are fewer than it allows."""
@@ -12,9 +12,9 @@ USED_SHARE_OF_TOKENS = 0.97
 
 
 class RateLimit:
-    """Spreads what is used evenly, so that no 60 seconds have more than the limit.
+    """Spreads requests or tokens evenly, so that no 60 seconds have more than the limit.
 
-    Amounts are not divided: with large ones, a minute may have less than one amount more.
+    The tokens of a request are not divided, so a minute may have those of one request more.
 
     >>> limit = RateLimit(60.0)
     >>> limit.wait(0.0)
@@ -42,10 +42,9 @@ class RateLimit:
 
 
 class TokenRateLimit:
-    """A limit on tokens, whose number is known only after the answer.
+    """A limit on tokens. How many a request uses is known only after its answer.
 
-    Until then a request counts as many as the mean of the answers so far; before the first answer,
-    as many as the caller's estimate.
+    Until then it counts the mean of the answers so far or, before the first, the caller's estimate.
     """
 
     def __init__(self, per_minute: float) -> None:

@@ -7,25 +7,25 @@ import math
 MEMORY = 600
 """Requests that the share is a mean of."""
 MARGIN = 0.005
-"""Added to the share, with one standard deviation of it: too low a share pushes the limit down and
-down, one that is too high only wastes as many requests."""
+"""Added to the share, with one standard deviation of it. If the share is too low, the limit falls
+and falls; if it is too high, only this many more requests are refused."""
 TOLERATED = 0.03
 """Part of the requests that may be refused beyond the share before it counts as exceeded."""
 LEAST_SHARE, MOST_SHARE = 0.01, 0.9
 """A smaller share is none, and a higher one is not believed."""
 DEVIATIONS = 2.5
-"""Standard deviations from the expected number that are no chance any more."""
+"""Standard deviations above the expected number from which chance is no explanation."""
 FEWER = 0.5
-"""Part of the expected number below which the share was wrong."""
+"""Below this part of the expected number of refusals, the share was wrong."""
 FEW = 3
-"""Refusals that mean nothing, however few requests there were."""
+"""So many refusals mean nothing, however few requests there were."""
 
 
 class RandomRefusals:
-    """Estimates that share.
+    """Estimates the share of requests that are refused at random.
 
     Attributes:
-        share: 0 where there are none.
+        share: 0 if none are.
         is_measured: it comes from a sample at low load, not from slow start.
     """
 
@@ -34,7 +34,7 @@ class RandomRefusals:
         self._sent = self._refused = 0.0
 
     def guess(self, sent: int, refused: int) -> None:
-        """Add a sample of slow start, unless a better one is known; the first is only a hint."""
+        """Add a sample of slow start, unless the share is measured; the first alone sets none."""
         if not self.is_measured:
             first = not self._sent
             self._add(sent, refused)
@@ -57,7 +57,8 @@ class RandomRefusals:
         self.share = min(MOST_SHARE, share) if share >= LEAST_SHARE + MARGIN else 0.0
 
     def are_exceeded(self, sent: int, refused: int) -> bool:
-        """Tell whether that many refusals are not of chance alone."""
+        """Tell whether the share does not explain so many refusals."""
+        # Few samples may have missed a higher share.
         share = max(self.share, (self._refused + 1) / (self._sent + 4)) + TOLERATED
         return is_beyond(min(MOST_SHARE, share), sent, refused)
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 from codesynth.serving.limits.concurrency import Concurrency
 
 _log = logging.getLogger(__name__)
 DENIALS_IN_A_ROW = 10
-"""So many refusals in a row of the key or the model are not the rows' fault, even after answers."""
+"""After this many refusals in a row of the key or the model, no single row is to blame."""
 ERRORS_IN_A_ROW = 3
-"""Server errors in a row after which a replica is down; one or two may be a row's fault."""
+"""Server errors in a row after which a replica is down; a row may have caused one or two."""
 REST_SECONDS = 30.0
 """Pause between two requests to a replica that is down, while other replicas answer."""
 
@@ -34,7 +35,7 @@ class Replica:
 
     @property
     def load(self) -> float:
-        """Tell how full it is: the part of its limit that is in flight."""
+        """The part of its limit that is in flight."""
         limit = self.concurrency.limit if self.concurrency is not None else 1.0
         return self.in_flight / max(limit, 1.0)
 
@@ -84,9 +85,10 @@ class Replicas:
 
     def __init__(self, names: Sequence[str], maximum: int, *, fixed: bool) -> None:
         self._maximum = maximum
-        self._all = [
-            Replica(name, None if fixed else Concurrency(maximum, _logger(name))) for name in names
-        ]
+        self._all: list[Replica] = []
+        for name in names:
+            control = None if fixed else Concurrency(maximum, partial(_log.info, "%s: %s", name))
+            self._all.append(Replica(name, control))
 
     def __getitem__(self, number: int) -> Replica:
         return self._all[number]
@@ -102,7 +104,7 @@ class Replicas:
         return any(not each.left_out for each in self._all if each is not replica)
 
     def choose(self, now: float, avoid: int | None) -> tuple[int | None, float]:
-        """Choose the replica with the most room; a request that has failed gets none that is down.
+        """Choose the least loaded replica; a request that has failed gets none that is down.
 
         Returns:
             the number of the replica and 0; or None and the seconds after which to try again.
@@ -121,7 +123,3 @@ class Replicas:
         if self._all[best].is_down:
             self._all[best].rests_until = now + REST_SECONDS  # one trial at a time
         return best, 0.0
-
-
-def _logger(name: str) -> Callable[[str], None]:
-    return lambda words: _log.info("%s: %s", name, words)
