@@ -80,8 +80,8 @@ def open_run(settings: AskSettings) -> Iterator[tuple[Run, LLMServing]]:
             load=online.load,
             assumed_model=assumed,
         )
-        words = "the answers come from a built-in practice endpoint, not from a model"
-        run.say(f"--offline: {words}", settings.offline)
+        if settings.offline:
+            run.say("--offline: a built-in practice endpoint answers, not a model")
         serving: LLMServing = online
         if journal is not None:
             _note_job(run, journal)
@@ -173,7 +173,7 @@ def _open_also(
 
 
 def _note_job(run: Run, journal: Journal) -> None:
-    """Store in the journal what is asked, for later runs."""
+    """Store in the journal what is asked, for later runs; say if it has changed."""
     if journal.answers and journal.get_note("job") not in (None, run.job):
         words = f"the requests have changed since {journal.path} was written"
         run.say(f"{words}: its {journal.answers} answers are used where they fit")
@@ -211,7 +211,7 @@ def _make_batches(
 def _collect(
     settings: AskSettings, journal: Journal, online: APILLMServing, batches: BatchServing
 ) -> LLMServing:
-    """Choose what answers the rows that the journal does not know; collect open batches."""
+    """Make the serving for rows that the journal does not know; collect open batches."""
     if settings.batch and not settings.cancel:
         return batches
     from codesynth.serving.batch import SkippingServing
@@ -264,7 +264,7 @@ def _dry_run(settings: AskSettings) -> int:
     with Files(None, settings.failures) as files:
         files.reject_shared_paths(settings.inputs)
         files.start()
-        chosen = settings.is_mine
+        chosen = settings.is_in_shard
         for item in pipeline.make_requests(spec.records, spec.task, stats, Stop(), chosen):
             if isinstance(item, Request):
                 files.write(

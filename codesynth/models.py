@@ -175,9 +175,9 @@ class SamplingParams:
 
     def with_schema(self, json_schema: Mapping[str, Any]) -> SamplingParams:
         """Ask for an answer in JSON that follows a schema, as OpenAI's ``response_format``."""
-        wish = {"name": "answer", "schema": json_schema}
-        form = {"response_format": {"type": "json_schema", "json_schema": wish}}
-        return replace(self, extra_body={**self.extra_body, **form})
+        named = {"name": "answer", "schema": json_schema}
+        extra = {"response_format": {"type": "json_schema", "json_schema": named}}
+        return replace(self, extra_body={**self.extra_body, **extra})
 
     def body(self, model: str, messages: Sequence[Message]) -> dict[str, Any]:
         """Build the body of a chat completion request; ``extra_body`` replaces equal names."""

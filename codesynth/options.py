@@ -19,7 +19,7 @@ class Option:
     """
 
     default: Any = None
-    read: Callable[[str], Any] | None = None  # its ValueError can follow "it", if there is no form
+    read: Callable[[str], Any] | None = None  # its ValueError says what is wrong, after "it"
     form: str | None = None  # what the text must be; shown after "it must be"
     least: float | None = None  # the smallest number allowed; 0 if it is not given
     complete: Callable[[], list[str]] | None = None  # lists the values that a shell offers

@@ -80,14 +80,13 @@ def make_requests(
 ) -> Iterator[Request | Response]:
     """Turn rows into requests; a row that cannot be asked becomes a Response with its failure.
 
-    The journal key is a hash of what is asked. An equal request that comes again gets the number
-    of times it came before in the undivided job, so that its answer is found again even if the
-    job is divided into other parts.
+    The journal key is a hash of what is asked, and how many equal requests the undivided job has
+    before this one: so the answer is found again even if the job is divided into other parts.
 
     Args:
         chosen: tells whether request ``number``, from 0, of the whole job belongs to the run.
     """
-    seen, every = Occurrences(), blake2b(digest_size=16)
+    seen, all_keys = Occurrences(), blake2b(digest_size=16)
     for number, record in enumerate(records):
         if stop.triggered:
             return
@@ -97,7 +96,7 @@ def make_requests(
             key = blake2b(question.identity, digest_size=16).digest()
             if before := seen.count(key):
                 key += before.to_bytes(4, "big")
-        every.update(key or b"bad row")
+        all_keys.update(key or b"bad row")
         if not chosen(number):
             continue
         position = stats.rows
@@ -106,7 +105,7 @@ def make_requests(
             yield Request(record, position, question.body, key, question.messages)
         else:
             yield Response(Request(record, position, b""), error=question)
-    stats.requests = every.hexdigest()
+    stats.requests = all_keys.hexdigest()
     stats.all_read = True
 
 
@@ -196,7 +195,7 @@ def run(
         EndpointError: no request can succeed; what was answered is written first.
         RunError: a row was lost or written twice.
     """
-    lines = _RowWriter(files, stats, Reorder() if ordered else None, window, filters)
+    writer = _RowWriter(files, stats, Reorder() if ordered else None, window, filters)
     filtered = bool(filters) or window is not None
     requests = make_requests(records, task, stats, stop, chosen)
     stream = responses(serving.generate(requests), stop, tick)
@@ -209,18 +208,18 @@ def run(
             row = make_row(response, task, filtered=filtered)
             if row.failure is not None:
                 stats.note_failure(response.request.record, row.failure)
-            lines.put(response.request.position, row)
+            writer.put(response.request.position, row)
     except (OutputError, BrokenPipeError):
         if drain_grace is not None:
             stop.trigger(drain_grace)
             deque(stream, maxlen=0)
         raise
     except RunError:
-        lines.put_rest()
+        writer.put_rest()
         raise
     finally:
         stream.close()
-    lines.put_rest()
+    writer.put_rest()
     if stats.pending and not stop.triggered:
         raise RunError(
             f"{stats.rows} rows in, but {stats.ok} ok, {stats.rejected} rejected and "

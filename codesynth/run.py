@@ -27,9 +27,10 @@ from codesynth.serving.limits import Budget
 from codesynth.settings import RowSettings
 from codesynth.storage import Files, pack_destinations
 
-_LOOK_SECONDS = 1.0
+_CHECK_SECONDS = 1.0
+"""Time between two checks whether the reader of standard output has gone away."""
 _DRAIN_SECONDS = 3.0
-"""After a signal, requests in flight have this long to be answered: they are paid for."""
+"""After a signal, requests in flight have this time to be answered, because they are paid for."""
 _EXIT_SECONDS = 4.5
 """After a signal, a run ends after this time in any case."""
 _FIX = "Choose another -o, or replace it with --overwrite"
@@ -114,7 +115,7 @@ class Run:
         )
         limit = float("inf") if self.settings.max_time is None else self.settings.max_time
         self._deadline = time.monotonic() + limit
-        self._next_look = 0.0
+        self._next_check = 0.0
         self._reader_is_gone = self._out_of_time = False
         self._fewest_rows = self._count_finished()
 
@@ -139,9 +140,9 @@ class Run:
         words = f"{self.files.output.path} has {before} rows, but this run would write only {now}"
         return ConfigError(f"{words}. {_FIX}")
 
-    def say(self, text: str, count: int | bool = True) -> None:
-        """Print a line for people; nothing with ``--quiet`` or where ``count`` is 0."""
-        if count and not self.settings.quiet:
+    def say(self, text: str) -> None:
+        """Print a line for people; nothing with ``--quiet``."""
+        if not self.settings.quiet:
             self.progress.say(text)
 
     @contextlib.contextmanager
@@ -189,7 +190,7 @@ class Run:
                     self.files,
                     stats=self.stats,
                     stop=self.stop,
-                    chosen=settings.is_mine,
+                    chosen=settings.is_in_shard,
                     ordered=not settings.unordered,
                     window=spec.window,
                     filters=spec.filters,
@@ -222,8 +223,8 @@ class Run:
             self._deadline = float("inf")
             self._out_of_time = True
             self.stop.trigger(None)
-        if now >= self._next_look:
-            self._next_look = now + _LOOK_SECONDS
+        if now >= self._next_check:
+            self._next_check = now + _CHECK_SECONDS
             if not self._reader_is_gone and self.files.output.reader_is_gone():
                 self._reader_is_gone = True
                 self.stop.trigger(self._drain_grace or 0.0)
@@ -240,7 +241,7 @@ class Run:
                 self._note_job(self.journal)
             self.files.commit()
         self.notes.write(complete=complete)
-        self._summarize(is_complete=complete)
+        self._summarize(complete=complete)
         if stop.signal is not None:
             return 128 + stop.signal
         if not complete:
@@ -261,12 +262,12 @@ class Run:
         journal.set_note(destinations_note(name), dumps(about).decode())
         journal.set_note(job_note(name), self.job)
 
-    def _summarize(self, *, is_complete: bool = True) -> None:
+    def _summarize(self, *, complete: bool = True) -> None:
         """Print the one-line summary; with --quiet only where rows failed."""
         if self.settings.quiet and not self.stats.failed:
             return
         words = [*self._remarks(), *self.spec.remarks()]
-        if not is_complete:
+        if not complete:
             resume = "run the same command again to resume"
             words.append(resume if self.journal is not None else "stopped before the end")
         first = self.stats.describe_first_failure()

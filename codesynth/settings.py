@@ -56,7 +56,7 @@ class RowSettings(FileSettings, heading=_FILES):
     quiet: bool = False
     log_json: str | None = None  # an option of the commands that ask a model
 
-    def is_mine(self, number: int) -> bool:
+    def is_in_shard(self, number: int) -> bool:
         """Tell whether request ``number`` of the whole job belongs to this shard."""
         return number % self.shard[1] == self.shard[0]
 
@@ -69,7 +69,7 @@ class _RequestOptions(Settings, heading="What to ask"):
         --system-prompt TEXT|@FILE  System message of each request.
         --temperature T             Sampling temperature. Default: not sent.
         --top-p P                   Nucleus sampling. Default: not sent.
-        --max-tokens N              Most tokens in an answer. Default: not sent.
+        --max-tokens N              At most N tokens in an answer. Default: not sent.
         --extra-body JSON           JSON object to merge into the body of each request.
         --decontaminate FILE        Reject rows that overlap with this benchmark (JSONL or text).
         --ngram N                   With --decontaminate: how many words in a row, found in both,
@@ -97,7 +97,7 @@ class _EndpointOptions(Settings, heading="Endpoint and model"):
     usage = """
         --model NAME            Name of the model. Default: CODESYNTH_MODEL, else the only model the
                                 endpoint lists.
-        --base-url URL          URL of the endpoint, with its /v1. Default: OPENAI_BASE_URL, else
+        --base-url URL          URL of the endpoint, including /v1. Default: OPENAI_BASE_URL, else
                                 OpenAI's. The key is read from OPENAI_API_KEY. Several endpoints
                                 share the load.
         --header 'NAME: VALUE'  Header of every request, in addition to those in CODESYNTH_HEADERS
@@ -110,15 +110,15 @@ class _EndpointOptions(Settings, heading="Endpoint and model"):
     offline: bool = False
 
 
-class _SpeedOptions(Settings, heading="Speed and patience"):
+class _SpeedOptions(Settings, heading="Speed and retries"):
     usage = """
-        -j, --concurrency N|auto  Most requests in flight. Default: auto, as many as the endpoint
-                                  takes.
-        --rpm N                   Most requests per minute.
-        --tpm N                   Most tokens per minute.
+        -j, --concurrency N|auto  At most N requests in flight. Default: auto, as many as the
+                                  endpoint takes.
+        --rpm N                   At most N requests per minute.
+        --tpm N                   At most N tokens per minute.
         --timeout S               Seconds for one attempt, from sending to the last byte of the
                                   answer.
-        --connect-timeout S       Seconds for making a connection.
+        --connect-timeout S       Seconds to connect to the endpoint.
         --max-retries N           Retries of a request after its first attempt.
         --max-outage S            Stop when no request has succeeded for S seconds.
         --ray N                   Run the job in N parts on a Ray cluster (RAY_ADDRESS, else this
@@ -142,7 +142,7 @@ class _BatchOptions(Settings, heading="Batch API"):
     usage = """
         --batch         Use the Batch API: answers come within a day, often for half the price.
                         Needs a journal.
-        --batch-size N  Most requests in a batch.
+        --batch-size N  At most N requests in a batch.
         --no-wait       Send, collect what is done, and exit 5 if batches are still open. Run again
                         to collect.
         --cancel        Cancel the open batches of this journal and collect what they have done.

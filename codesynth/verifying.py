@@ -36,7 +36,8 @@ def verify(settings: VerifySettings) -> int:
         journal = open_journal(settings, files, files.journal_path, stack)
         serving = SandboxServing(sandbox, settings.concurrency)
         run = Run(settings=settings, spec=_prepare(settings), files=files, journal=journal)
-        run.say("--unsafe: the code runs without a sandbox, with your rights", settings.unsafe)
+        if settings.unsafe:
+            run.say("--unsafe: the code runs without a sandbox, with your rights")
         return run.execute(serving)
 
 

@@ -195,13 +195,8 @@ class Asker:
         is_last = not outcome.retry or asked.counted > self._max_retries
         if outcome.quota or (outcome.denied and is_last and kind != "hopeless"):
             kind = "denied"
-        return AttemptResult(
-            kind,
-            outcome.words,
-            retry_after=after,
-            billed=outcome.billed,
-            quota=outcome.quota,
-        )
+        billed, quota = outcome.billed, outcome.quota
+        return AttemptResult(kind, outcome.words, after, billed=billed, quota=quota)
 
     def _is_endpoint_down(self, failure: Failure) -> bool:
         """Tell whether no request can succeed, after one has used up its attempts.

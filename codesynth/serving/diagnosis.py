@@ -124,7 +124,7 @@ def _read_names(endpoint: EndpointClient, reply: Reply, fix: str) -> list[str]:
             return [str(entry["id"]) for entry in read_json(reply.body)["data"]]
         except (ValueError, TypeError, KeyError):
             return []
-    outcome = _read(endpoint, reply)
+    outcome = read_outcome(reply.status, reply.headers, reply.body, endpoint.secrets.hide)
     if outcome.denied or outcome.quota:
         raise explain(endpoint, outcome)
     said = f"answers {reply.status}: {outcome.words}".removesuffix(f": status {reply.status}")
@@ -132,12 +132,8 @@ def _read_names(endpoint: EndpointClient, reply: Reply, fix: str) -> list[str]:
     raise _NotYet(text, outcome.retry_after) if outcome.retry else EndpointError(text)
 
 
-def _read(endpoint: EndpointClient, reply: Reply) -> Outcome:
-    return read_outcome(reply.status, reply.headers, reply.body, endpoint.secrets.hide)
-
-
 def _hint(endpoint: EndpointClient) -> str:
-    """Word the likely mistake where a base URL has no path."""
+    """Name the likely mistake if a base URL has no path."""
     return "" if urlsplit(endpoint.name).path.strip("/") else ". Most base URLs end in /v1"
 
 

@@ -40,12 +40,12 @@ class Outcome:
         answer: also set if the answer is of no use, so that the journal keeps it.
         failure: None if the answer is complete and usable.
         body: the text that the answer was read from; empty without an answer.
-        result: the same for ``limits``, which choose the load by it; see ``AttemptResult``.
+        result: the kind of result, by which ``limits`` choose the load; see ``AttemptResult``.
         retry: try again.
         retry_after: seconds that the server asks us to wait.
         denied: the key, the model or the URL is refused, not this one row.
         quota: the account is exhausted, so no request can succeed.
-        billed: the attempt may have cost something, because the response was no error.
+        billed: the attempt may have cost something.
     """
 
     answer: Answer | None = None
@@ -85,8 +85,8 @@ def read_outcome(
         words = error_message(body, redact) or f"status {status}"
     if is_redirect := 300 <= status < 400:
         words = f"redirected to {one_line(redact(headers.get('location', 'nowhere')))}"
-    wish = headers.get("x-should-retry", "").strip().lower()
-    retry = wish == "true" or (kind != "rejected" and wish != "false")
+    should_retry = headers.get("x-should-retry", "").strip().lower()
+    retry = should_retry == "true" or (kind != "rejected" and should_retry != "false")
     after = retry_after(headers) if retry else None
     if after is not None and after > MAX_RETRY_AFTER:
         words = f"retry-after {after:g} s is longer than {MAX_RETRY_AFTER:g} s: {words}"
@@ -104,12 +104,11 @@ def read_outcome(
 
 def read_no_reply(error: NoReply) -> Outcome:
     """Describe an attempt without a reply; one that nobody received was not billed."""
-    is_stale = error.cause == "stale"
     return Outcome(
         failure=Failure(error.kind, error.message),
         result="other" if error.cause == "stale" else error.cause,
         retry=True,
-        retry_after=0.0 if is_stale else None,
+        retry_after=0.0 if error.cause == "stale" else None,
         denied=error.cause == "hopeless",
         billed=error.cause in ("timeout", "down", "other"),
     )
