@@ -85,9 +85,9 @@ def open_run(settings: AskSettings) -> Iterator[tuple[Run, LLMServing]]:
         serving: LLMServing = online
         if journal is not None:
             _note_job(run, journal)
-            rest = _collect(settings, journal, online, batches) if batches is not None else online
+            inner = _collect(settings, journal, online, batches) if batches is not None else online
             also = _open_also(settings, journal, stack)
-            serving = JournaledServing(journal, rest, also=also, before_asking=online.check_model)
+            serving = JournaledServing(journal, inner, also=also, before_asking=online.check_model)
         yield run, serving
 
 

@@ -285,11 +285,11 @@ class Concurrency:
 
     def _begin_comparison(self, now: float, limit: float, sent: int, refused: int) -> None:
         self._comparison, self._slow_start = _Comparison(limit, sent, refused, now), False
-        self._set(COMPARISON * self._peak, self._describe(sent, refused) + "; comparing")
+        self._set(COMPARISON * self._peak, self._describe(sent, refused) + "; lowered to compare")
 
     def _judge_comparison(self, now: float, before: _Comparison, sent: int, refused: int) -> None:
         """Tell random refusals from those due to load, once there are enough requests."""
-        why = self._describe(sent, refused) + " with less in flight"
+        why = self._describe(sent, refused) + " at the lower limit"
         share, expected = self._random.share, sent * before.refused / before.sent
         longest = LONGEST_COMPARISON * max(1.0, self._latency)
         is_late = sent >= LEAST_SENT and now - before.since > longest
@@ -359,7 +359,7 @@ class Concurrency:
         are_many = in_flight > max(1.0, FEW_IN_FLIGHT * limit)
         if (are_many or self._slow_start) and not self._breaker.in_window:
             accepted = in_flight / (1 - self._random.share)
-            self._go_steady(min(limit, accepted), "accepted again", FALLEN)
+            self._go_steady(min(limit, accepted), "requests are accepted again", FALLEN)
         else:
-            self._go_steady(limit, "accepted again")
+            self._go_steady(limit, "requests are accepted again")
         self._outdated = self._number
