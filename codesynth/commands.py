@@ -106,10 +106,10 @@ def _prepare_instructions(
     seed = int(noted or secrets.randbelow(2**32)) if settings.seed is None else settings.seed
     pool = Pool(settings.inputs, settings.input_key, settings.output_key if settings.mix else None)
     parts, filters = _example_parts(pool, settings), _instruction_filters(settings, pool)
-    count = min(settings.num_generate, settings.limit or settings.num_generate)
-    total = settings.accepted or _count_in_shard(settings, count * settings.samples + pool.bad)
+    number = min(settings.num_generate, settings.limit or settings.num_generate)
+    total = settings.accepted or _share(settings, number * settings.samples + pool.bad)
     quota = _make_quota(settings, filters)
-    numbers = range(count) if quota is None else quota.numbers(pool.bad, settings.shard)
+    numbers = range(number) if quota is None else quota.numbers(pool.bad, settings.shard)
     prompts = few_shot_records(pool, pool.line, numbers, seed, parts)
     task = _make_task(settings, operator, find_model(), seed=seed)
     examples = {"seed": seed, "few-shot": settings.mix or settings.num_few_shot}
@@ -237,8 +237,8 @@ def _benchmarks(settings: AskSettings) -> list[ContaminationFilter]:
         return [ContaminationFilter(benchmarks, settings.ngram)]
 
 
-def _count_in_shard(settings: AskSettings, count: int) -> int:
-    """Count the requests of this shard, of ``count`` in the whole job."""
+def _share(settings: AskSettings, count: int) -> int:
+    """Count the requests of this shard."""
     return len(range(settings.shard[0], count, settings.shard[1]))
 
 
@@ -250,4 +250,4 @@ def _count_rows(settings: AskSettings) -> int | None:
             return None
         with open(path, "rb") as file:
             count += count_lines(file)
-    return _count_in_shard(settings, settings.samples * min(count, settings.limit or count))
+    return _share(settings, settings.samples * min(count, settings.limit or count))
