@@ -110,8 +110,8 @@ def _prepare_instructions(
     parts, filters = _example_parts(pool, settings), _instruction_filters(settings, pool)
     number = min(settings.num_generate, settings.limit or settings.num_generate)
     total = settings.accepted or _share(settings, number * settings.samples + pool.bad)
-    quota = _make_quota(settings, filters)
-    numbers = range(number) if quota is None else quota.numbers(pool.bad, settings.shard)
+    quota = _make_quota(settings, filters, pool.bad)
+    numbers = range(number) if quota is None else quota.numbers()
     prompts = few_shot_records(pool, pool.line, numbers, seed, parts)
     task = _make_task(settings, operator, find_model(), seed=seed)
     examples = {"seed": seed, "few-shot": settings.mix or settings.num_few_shot}
@@ -139,13 +139,15 @@ def _instruction_filters(
 
 
 def _make_quota(
-    settings: InstructionsSettings, filters: Sequence[ContaminationFilter | NoveltyFilter]
+    settings: InstructionsSettings,
+    filters: Sequence[ContaminationFilter | NoveltyFilter],
+    bad: int,
 ) -> Quota | None:
     if settings.accepted is None:
         return None
     from codesynth.filters import Quota
 
-    return Quota(settings.accepted, settings.samples, filters)
+    return Quota(settings.accepted, settings.samples, filters, bad=bad, shard=settings.shard)
 
 
 def _example_parts(pool: Pool, settings: InstructionsSettings) -> Sequence[tuple[range, int]]:
