@@ -27,7 +27,7 @@ from codesynth.operators.instructions import (
 from codesynth.operators.languages import find_language
 from codesynth.operators.templates import Template, find_template, load_template
 from codesynth.operators.tests import tests_operator
-from codesynth.run import CommandSpec, in_words
+from codesynth.run import CommandSpec, check_names, in_words
 from codesynth.settings import (
     AskSettings,
     CodeSettings,
@@ -54,13 +54,14 @@ def prepare(
         return _prepare_instructions(settings, find_model, journal)
     dropped: Counter[str] = Counter()
     operator, template = _choose_operator(settings, dropped)
+    columns = _columns(settings, operator)
     benchmarks = _benchmarks(settings)
     rows = itertools.islice(read_records(settings.inputs), settings.limit)
     screen = benchmarks[0].reject_text if benchmarks else None
     task = _make_task(settings, operator, find_model(), screen=screen)
     return CommandSpec(
         task=task,
-        columns=_columns(settings, operator),
+        columns=columns,
         records=_repeat(rows, settings.samples),
         identity=_identity(settings, template, task.model),
         total=partial(_count_rows, settings),
@@ -102,20 +103,21 @@ def _prepare_instructions(
     """Prepare ``gen-instructions``."""
     template = _template(settings, "code_instruction_generate")
     operator = instructions_operator(fill_examples(template), settings.output_key)
+    columns = _columns(settings, operator)
     noted = journal.get_note("seed") if journal is not None else None
     seed = int(noted or secrets.randbelow(2**32)) if settings.seed is None else settings.seed
     pool = Pool(settings.inputs, settings.input_key, settings.output_key if settings.mix else None)
     parts, filters = _example_parts(pool, settings), _instruction_filters(settings, pool)
     number = min(settings.num_generate, settings.limit or settings.num_generate)
     total = settings.accepted or _share(settings, number * settings.samples + pool.bad)
-    quota = _make_quota(settings, filters)
-    numbers = range(number) if quota is None else quota.numbers(pool.bad, settings.shard)
+    quota = _make_quota(settings, filters, pool.bad)
+    numbers = range(number) if quota is None else quota.numbers()
     prompts = few_shot_records(pool, pool.line, numbers, seed, parts)
     task = _make_task(settings, operator, find_model(), seed=seed)
     examples = {"seed": seed, "few-shot": settings.mix or settings.num_few_shot}
     return CommandSpec(
         task=task,
-        columns=_columns(settings, operator),
+        columns=columns,
         records=itertools.chain(pool.bad_records(), _repeat(prompts, settings.samples)),
         identity=_identity(settings, template, task.model) | examples,
         total=lambda: total,
@@ -137,13 +139,15 @@ def _instruction_filters(
 
 
 def _make_quota(
-    settings: InstructionsSettings, filters: Sequence[ContaminationFilter | NoveltyFilter]
+    settings: InstructionsSettings,
+    filters: Sequence[ContaminationFilter | NoveltyFilter],
+    bad: int,
 ) -> Quota | None:
     if settings.accepted is None:
         return None
     from codesynth.filters import Quota
 
-    return Quota(settings.accepted, settings.samples, filters)
+    return Quota(settings.accepted, settings.samples, filters, bad=bad, shard=settings.shard)
 
 
 def _example_parts(pool: Pool, settings: InstructionsSettings) -> Sequence[tuple[range, int]]:
@@ -190,7 +194,9 @@ def _make_task(
 def _columns(settings: AskSettings, operator: Operator) -> list[str]:
     keys = (settings.reasoning_key, settings.answer_key, settings.messages_key)
     given = [key for key in (*keys, META_KEY if settings.meta else None) if key is not None]
-    return [*operator.columns, *given]
+    columns = [*operator.columns, *given]
+    check_names(columns)
+    return columns
 
 
 def _identity(settings: AskSettings, template: Template, model: str) -> dict[str, Any]:

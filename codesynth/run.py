@@ -56,9 +56,6 @@ class CommandSpec:
 
     The identity is what all requests have in common, as JSON. A finished output is replaced only
     by a run with the same identity; its keys appear in messages.
-
-    Raises:
-        ConfigError: two new columns have the same name.
     """
 
     task: Task
@@ -72,9 +69,11 @@ class CommandSpec:
     findings: Callable[[], Iterable[str]] = tuple  # lines for people at the end of a run
     not_joinable: str | None = None  # an option that was given, with which parts cannot be joined
 
-    def __post_init__(self) -> None:
-        if twice := [name for name, count in Counter(self.columns).items() if count > 1]:
-            raise ConfigError(f'two new columns would have the name "{twice[0]}". Rename one')
+
+def check_names(columns: Sequence[str]) -> None:
+    """Make sure that no two new columns have the same name; else ConfigError."""
+    if twice := [name for name, count in Counter(columns).items() if count > 1]:
+        raise ConfigError(f'two new columns would have the name "{twice[0]}". Rename one')
 
 
 def in_words(counts: Mapping[str, int]) -> list[str]:

@@ -27,8 +27,7 @@ class FileSettings(Settings, heading=_FILES):
         -o, --output PATH  File for the rows (PATH.partial until complete). Default: stdout.
         --failures PATH    File for rows that failed or were rejected, with the reason. Default
                            with -o a.jsonl: a.failures.jsonl.
-        --overwrite        Replace the output file in any case. Answers in the journal are still
-                           used.
+        --overwrite        Replace the output file in any case.
     """
     inputs: list[str] = option()
     output: str | None = None

@@ -10,7 +10,7 @@ from functools import partial
 from codesynth.filters import Agreement, GroupWindow, Pairs, Selection
 from codesynth.local_settings import VerifySettings
 from codesynth.models import INSTRUCTION_KEYS
-from codesynth.run import CommandSpec, Run, in_words, open_journal
+from codesynth.run import CommandSpec, Run, check_names, in_words, open_journal
 from codesynth.storage import Files, check_inputs, read_records
 from codesynth.verify import SandboxServing, SandboxSettings, VerifyTask
 
@@ -43,6 +43,8 @@ def verify(settings: VerifySettings) -> int:
 
 def _prepare(settings: VerifySettings) -> CommandSpec:
     added = ("pass_rate", "agreement") if settings.agree else ()
+    new = [settings.output_key, *added]
+    check_names(new)
     task = VerifyTask(
         test_key=settings.test_key,
         code_key=settings.input_key,
@@ -63,7 +65,7 @@ def _prepare(settings: VerifySettings) -> CommandSpec:
     columns = (settings.input_key, settings.test_key, settings.instruction_key, settings.output_key)
     return CommandSpec(
         task=task,
-        columns=[settings.output_key, *added],
+        columns=new,
         records=itertools.islice(read_records(settings.inputs), settings.limit),
         identity={
             "columns": columns,

@@ -220,7 +220,7 @@ def test_a_wrong_option_exits_2_and_sends_nothing(
     options: tuple[str, ...], endpoint: Endpoint
 ) -> None:
     done = gen_code(endpoint, *options)
-    assert (done.code, done.out, endpoint.received) == (2, b"", [])
+    assert (done.code, done.out, endpoint.received, endpoint.others) == (2, b"", [], [])
     assert WRONG[options] in done.err
 
 

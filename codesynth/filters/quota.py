@@ -26,6 +26,9 @@ class Quota:
 
     Args:
         filters: the filters that it asks.
+        bad: number of unusable rows of the pool, which come first. They may have come back before
+            the first number is pulled.
+        shard: (part, parts) as in ``--shard``: only the rows of this part are counted.
 
     Attributes:
         exhausted: it has given up, because hardly any of the last rows was accepted.
@@ -36,24 +39,23 @@ class Quota:
         wanted: int,
         samples: int = 1,
         filters: Sequence[ContaminationFilter | NoveltyFilter] = (),
+        *,
+        bad: int = 0,
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
         self.wanted, self._samples, self.filters = wanted, samples, filters
-        self.accepted = self._under_way = self._bad = 0
+        self._first, self._shard = bad, shard
+        self._bad = len(range(shard[0], bad, shard[1]))
+        self.accepted = self._under_way = 0
         self.exhausted = False
         self._last: deque[bool] = deque(maxlen=_LAST)
         self._changed = threading.Condition()
 
-    def numbers(self, bad: int = 0, shard: tuple[int, int] = (0, 1)) -> Iterator[int]:
-        """Yield 0, 1, 2, ...; wait before a number while enough rows are under way.
-
-        Args:
-            bad: number of unusable rows of the pool, which come first.
-            shard: (part, parts) as in ``--shard``: only the rows of this part are counted.
-        """
-        part, parts = shard
-        self._bad = len(range(part, bad, parts))
+    def numbers(self) -> Iterator[int]:
+        """Yield 0, 1, 2, ...; wait before a number while enough rows are under way."""
+        part, parts = self._shard
         for number in itertools.count():
-            first = bad + number * self._samples
+            first = self._first + number * self._samples
             own = sum(row % parts == part for row in range(first, first + self._samples))
             with self._changed:
                 while own and self._under_way and self._is_full() and not self._is_over():
