@@ -120,7 +120,11 @@ def spend(command: Sequence[str], expect: Collection[int] = (0,)) -> Used:
 
 
 def gen_code(rows: Path, url: str, *options: object) -> list[str]:
-    """Make the command that is measured; it writes ``out.jsonl`` beside the rows, afresh."""
+    """Make the command that is measured; it writes ``out.jsonl`` beside the rows, afresh.
+
+    The journal of an earlier run is removed, so call this anew for each run that must ask.
+    """
+    rows.with_name("out.journal").unlink(missing_ok=True)
     out = ["-o", str(rows.with_name("out.jsonl")), "--overwrite"]
     return [*gen_code_pipe(url, *options), str(rows), *out]
 
