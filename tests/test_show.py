@@ -53,6 +53,12 @@ def test_a_condition_that_cannot_be_read_is_refused(condition: str) -> None:
     assert (done.code, "error.kind=truncated" in done.err) == (2, True)
 
 
+def test_a_journal_is_refused_with_the_commands_that_read_it() -> None:
+    done = codesynth("show", "out.journal")
+    assert (done.code, done.out) == (2, b"")
+    assert "Try codesynth status, or codesynth report" in done.err
+
+
 def test_a_sample_depends_on_the_seed_alone_and_keeps_the_order(tmp_path: Path) -> None:
     path = written(tmp_path / "a.jsonl", [{"id": i} for i in range(1000)])
     one = shown(codesynth("show", path, "--sample", 10, "--seed", 5).out)

@@ -13,6 +13,7 @@ from itertools import islice
 from random import Random
 from typing import Any, TextIO
 
+from codesynth.errors import ConfigError
 from codesynth.local_settings import ShowSettings
 from codesynth.models import Record
 from codesynth.report.rows import as_text, find, headline, parts
@@ -22,7 +23,14 @@ _MOST_CHARACTERS, _MOST_COLORED = 20_000, 100_000  # of a text; to color more ta
 
 
 def show(settings: ShowSettings) -> int:
-    """Show rows; return the exit code."""
+    """Show rows; return the exit code.
+
+    Raises:
+        ConfigError: an input is a journal.
+    """
+    if journals := [path for path in settings.inputs if path.endswith(".journal")]:
+        words = "is a journal, not rows. Try codesynth status, or codesynth report"
+        raise ConfigError(f"{journals[0]} {words}")
     most = None if settings.full else _MOST_CHARACTERS
     with _pager() if os.isatty(1) else open(1, "w", encoding="utf-8", closefd=False) as out:
         write = _painter(out) if os.isatty(1) else lambda text, _: print(text, file=out)
