@@ -71,8 +71,8 @@ class _RequestOptions(Settings, heading="What to ask"):
         --max-tokens N              At most N tokens in an answer. Default: not sent.
         --extra-body JSON           JSON object to merge into the body of each request.
         --decontaminate FILE        Reject rows that overlap with this benchmark (JSONL or text).
-        --ngram N                   With --decontaminate: how many words in a row, found in both,
-                                    count as an overlap.
+        --ngram N                   With --decontaminate: how many consecutive words in common count
+                                    as an overlap.
         --estimate N                Ask for N rows, spread over the input, print the tokens, time
                                     and money that all rows would take, and stop. The journal keeps
                                     the answers.

@@ -15,6 +15,7 @@ from codesynth.serving.http.connect_errors import Cause
 from codesynth.serving.http.connection import ResponseTooLarge
 
 _UNPACKED = frozenset({"gzip", "x-gzip", "deflate"})
+_MOST_MEMBERS = 100  # each member takes time in proportion to all that follow it
 _NOT_UNPACKED = frozenset({"br", "zstd", "compress", "x-compress"})
 
 
@@ -112,7 +113,7 @@ def _inflate(data: bytes, limit: int) -> bytes:
 def _inflate_members(data: bytes, bits: int, limit: int) -> bytes:
     """Unpack members that follow each other (RFC 1952, section 2.2)."""
     parts = []
-    while True:
+    for _ in range(_MOST_MEMBERS):
         unpacker = zlib.decompressobj(bits)
         parts.append(unpacker.decompress(data, limit + 1))
         limit -= len(parts[-1])
@@ -123,3 +124,4 @@ def _inflate_members(data: bytes, bits: int, limit: int) -> bytes:
         data = unpacker.unused_data
         if not data:
             return b"".join(parts)
+    raise zlib.error("it has too many members")
