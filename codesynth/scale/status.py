@@ -82,7 +82,7 @@ def read_status(path: str, price: Price | None = None) -> PartStatus:
 def _changed_at(path: str) -> float | None:
     try:
         return Path(path).stat().st_mtime
-    except FileNotFoundError:  # perhaps since a moment: a run that ends removes some files
+    except FileNotFoundError:  # a run that ends removes some of its files
         return None
 
 
