@@ -279,9 +279,10 @@ LASTING = (
     *("finish_content_filter", "content_null", "content_blank", "reasoning_only", "error_plain"),
 )
 HARMLESS = (
-    *("content_parts_split", "finish_unknown", "chunked", "close_unsaid", "usage_absent"),
-    *("blank_lines_first", "100_continue_first", "http10", "trailing_garbage"),
+    *("content_parts_split", "finish_unknown", "chunked", "usage_absent", "blank_lines_first"),
+    *("100_continue_first", "http10", "trailing_garbage"),
 )
+"""Without "close_unsaid": it can cost the next row on that connection an attempt."""
 
 
 @dataclass(frozen=True)
