@@ -93,6 +93,9 @@ async def test_own_headers_are_sent_and_win() -> None:
     headers = sent(endpoint)
     assert headers["authorization"] == "Bearer k"
     assert (headers["api-key"], headers["accept"], headers["user-agent"]) == ("secret-1", "x", "me")
+    async with Endpoint() as endpoint:
+        await post(client(endpoint.base_url.replace("//", "//user:p%40s%3As@"), "unused"))
+    assert sent(endpoint)["authorization"] == "Basic dXNlcjpwQHM6cw=="  # user:p@s:s
 
 
 @in_loop
@@ -107,13 +110,6 @@ async def test_key_of_the_environment_is_sent_unless_one_was_given(
             await post(EndpointClient(at, connect_timeout=60.0))
         seen.append(sent(endpoint).get("authorization"))
     assert seen == ["Bearer sk-env", "Bearer own", None]
-
-
-@in_loop
-async def test_user_and_password_of_the_url_are_sent_as_basic() -> None:
-    async with Endpoint() as endpoint:
-        await post(client(endpoint.base_url.replace("//", "//user:p%40s%3As@"), "unused"))
-    assert sent(endpoint)["authorization"] == "Basic dXNlcjpwQHM6cw=="  # user:p@s:s
 
 
 @pytest.mark.parametrize(

@@ -43,15 +43,6 @@ CLAUSES = {clause.phrase: clause for clause in problems.CLAUSES}
 PROBLEMS = [draw(Random(seed)) for seed in range(300)]
 STUBS = [problem.stub(Random(seed)) for seed, problem in enumerate(PROBLEMS)]
 PLAIN = [problem.plain() for problem in PROBLEMS]
-STUB = '''\
-def sum_of_squared_even_numbers(numbers: list[int]) -> int:
-    """Take the numbers in the list,
-    keep only those that are even, square each of them,
-    and return the sum of the resulting numbers (0 if none).
-    >>> sum_of_squared_even_numbers([1, 2, 4])
-    20
-    """
-'''
 
 
 @pytest.mark.parametrize(("phrase", "before", "after"), MEANINGS)
@@ -68,21 +59,3 @@ def test_a_problem_is_read_from_its_words_wherever_they_stand() -> None:
             f"Take care. Write code.\n\n```python\n{stub}\n```\n\nGiven that, return it. Thanks."
         )
         assert [*read(prompt)] == [*read(prompt.replace("\n", "\n        "))] == [problem]
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("are even", "are nice"),
-        ("the sum of", "the total of"),
-        ("keep only", "perhaps keep only"),
-        ("the numbers in", "all the numbers in"),
-        ("return the sum", "return twice the sum"),
-        ("numbers (0 if none).", "numbers (1 if none)."),
-        ("the sum of the resulting numbers (0 if none)", "the number of the resulting strings"),
-    ],
-)
-def test_other_words_are_not_read(old: str, new: str) -> None:
-    assert old in STUB
-    assert len([*read(STUB)]) == 1
-    assert [*read(STUB.replace(old, new, 1))] == []

@@ -40,23 +40,6 @@ def resolve_to(
 
 
 @in_loop
-async def test_many_requests_at_once_each_get_their_answer() -> None:
-    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while True:
-            body = (await read_request(reader)).partition(b"\r\n\r\n")[2]
-            await asyncio.sleep(0.01)
-            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
-
-    async with Endpoint(script=script) as peer, Transport() as transport:
-        for _ in range(2):
-            answers = await asyncio.gather(
-                *(ask(transport, peer.url, b"%d" % n) for n in range(150))
-            )
-            assert answers == [(200, b"%d" % n) for n in range(150)]
-        assert peer.connections == 150
-
-
-@in_loop
 async def test_connection_closed_while_idle_is_not_used() -> None:
     async with Endpoint(script=says(OK, then="close")) as peer, Transport() as transport:
         for _ in range(20):

@@ -155,5 +155,12 @@ class APILLMServing:
 
     def _discover(self) -> str:
         """Ask for the only model; on the event loop, because the connections belong to it."""
-        asking = discover_model(self._endpoints, self._timeout, self._max_retries)
-        return asyncio.run_coroutine_threadsafe(asking, self._thread.loop).result()
+        self._thread.enter()
+
+        async def discover() -> str:
+            try:
+                return await discover_model(self._endpoints, self._timeout, self._max_retries)
+            finally:
+                self._thread.leave()
+
+        return asyncio.run_coroutine_threadsafe(discover(), self._thread.loop).result()

@@ -23,7 +23,7 @@ _CLOSE_SECONDS = 2.0
 
 
 class LoopThread:
-    """An event loop in a thread, which ends when nobody refers to this object any more.
+    """An event loop in a thread, which the first user starts and the last one ends.
 
     The endpoints' connections belong to the loop, and are closed when it ends.
 
@@ -32,34 +32,44 @@ class LoopThread:
     """
 
     def __init__(self, endpoints: Sequence[EndpointClient], admission: Admission) -> None:
-        self.engines = engines = set[OnlineEngine]()
-        admission.on_room = lambda: _start_workers(engines)
-        self.loop, self._ended = asyncio.new_event_loop(), asyncio.Event()
-        arguments = (self.loop, self._ended, endpoints)
-        self.thread = threading.Thread(
-            target=_run_loop, args=arguments, name="codesynth-loop", daemon=True
-        )
-        self.thread.start()
+        self._endpoints = endpoints
+        self.engines = set[OnlineEngine]()
+        admission.on_room = self._start_workers
+        self._users, self._lock = 0, threading.Lock()
+        self.thread: threading.Thread | None = None
 
-    def __del__(self) -> None:
-        self.loop.call_soon_threadsafe(self._ended.set)
+    def enter(self) -> None:
+        """Become a user of ``loop``."""
+        with self._lock:
+            if not self._users:
+                if self.thread is not None:
+                    self.thread.join()  # until it has closed its connections
+                self.loop, self._ended = asyncio.new_event_loop(), asyncio.Event()
+                self.thread = threading.Thread(
+                    target=self._run, args=(self.loop,), name="codesynth-loop", daemon=True
+                )
+                self.thread.start()
+            self._users += 1
 
+    def leave(self) -> None:
+        """Stop being a user. Runs on the loop."""
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                self._ended.set()
 
-def _start_workers(engines: set[OnlineEngine]) -> None:
-    for engine in engines:
-        engine.start_workers()
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(self._close_at_end(self._ended))
 
-
-def _run_loop(
-    loop: asyncio.AbstractEventLoop, ended: asyncio.Event, endpoints: Sequence[EndpointClient]
-) -> None:
-    async def run() -> None:
+    async def _close_at_end(self, ended: asyncio.Event) -> None:
         await ended.wait()
-        for endpoint in endpoints:
+        for endpoint in self._endpoints:
             await endpoint.aclose()
 
-    with asyncio.Runner(loop_factory=lambda: loop) as runner:
-        runner.run(run())
+    def _start_workers(self) -> None:
+        for engine in self.engines:
+            engine.start_workers()
 
 
 class OnlineEngine:
@@ -70,15 +80,15 @@ class OnlineEngine:
     """
 
     def __init__(self, thread: LoopThread, asker: Asker, channel: Channel) -> None:
-        self._thread: LoopThread | None = thread
-        self._loop, self._asker, self._admission = thread.loop, asker, asker.admission
-        self._channel, self._engines = channel, thread.engines
+        thread.enter()
+        self._thread, self._loop, self._asker = thread, thread.loop, asker
+        self._channel, self._admission = channel, asker.admission
         self._inbox: deque[Request] = deque()
         self._workers: dict[asyncio.Task[None], AskedRequest | None] = {}
         self._start_is_scheduled = self._no_more = self._drained = False
         self._error: BaseException | None = None
         self._finished = threading.Event()
-        self._call(self._engines.add, self)
+        self._call(thread.engines.add, self)
 
     @property
     def max_unfinished(self) -> int:
@@ -104,12 +114,11 @@ class OnlineEngine:
 
     def close(self) -> None:
         """Cancel the requests in flight; nothing is sent once this returns."""
-        thread = self._thread
-        if thread is None:
+        if self._finished.is_set():
             return
         self._call(self._drain, 0.0)
         # Do not wait on the loop's own thread, or when Python has stopped its threads.
-        if threading.current_thread() is not thread.thread and not sys.is_finalizing():
+        if threading.current_thread() is not self._thread.thread and not sys.is_finalizing():
             self._finished.wait(_CLOSE_SECONDS)
 
     def _call(self, function: Callable[..., object], *args: object) -> None:
@@ -171,7 +180,7 @@ class OnlineEngine:
         # After a drain the feeder may still add requests, which are dropped.
         nothing_waits = self._drained or not self._inbox
         if self._no_more and nothing_waits and not self._workers and not self._finished.is_set():
-            self._engines.discard(self)
+            self._thread.engines.discard(self)
+            self._thread.leave()
             self._channel.finish(self._error)
             self._finished.set()
-            self._thread = None  # it may end now, even if somebody keeps this engine
