@@ -65,24 +65,6 @@ async def test_answer_without_body_ends_with_its_head(status: int) -> None:
     assert await outcome(raw) == (status, b"")
 
 
-CUT = {
-    "head": b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n",
-    "after_interim": INTERIM,
-    "body": OK[:-1],
-    "chunk": CHUNKED + b"a\r\n{}",
-    "unknown_coding": answer(b"transfer-encoding: gzip"),
-}
-
-
-@pytest.mark.parametrize("then", ["close", "reset"])
-@pytest.mark.parametrize("raw", CUT.values(), ids=CUT)
-@in_loop
-async def test_cut_answer_is_never_taken_for_whole(raw: bytes, then: str) -> None:
-    expected = httpx.RemoteProtocolError if then == "close" else httpx.ReadError
-    with pytest.raises(expected):
-        await outcome(raw, then=then)
-
-
 BROKEN = {
     "other_protocol": b"SSH-2.0-OpenSSH_9.2\r\n",
     "tls_alert": b"\x15\x03\x01\x00\x02\x02\x46",

@@ -176,7 +176,7 @@ def error_message(body: bytes, redact: Redact = str) -> str:
     text = redact(body.removeprefix(_BOM).decode("utf-8", "replace"))[:_LONGEST]
     if "<" in text and (title := re.search(r"(?i)<(?:title|h1)[^>]*>([^<]+)<", text)):
         text = title[1]
-    return one_line(html.unescape(re.sub(r"<[^>]*>", " ", text)))
+    return one_line(redact(html.unescape(re.sub(r"<[^>]*>", " ", text))))
 
 
 def _message_in(data: object) -> str:

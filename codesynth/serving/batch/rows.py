@@ -116,7 +116,7 @@ class BatchRows:
 
     def _read_file(self, name: str, found: Found) -> str:
         """Read one file; return what cannot be read in it."""
-        fault, is_readable = "", False
+        fault, before = "", len(found)
         with scratch_file() as file:
             self._client.download(name, file)
             while lines := [*islice(file, _GROUP)]:
@@ -126,9 +126,8 @@ class BatchRows:
                         results.append(read_result(read_json(line)))
                     except UNREADABLE as exc:  # the other lines are paid for
                         fault = f"{name}: {exc}"
-                is_readable = is_readable or bool(results)
                 self._store(results, found)
-        if fault and not is_readable:
+        if fault and len(found) == before:
             raise CallError(f"{fault}. Run again to retry")
         return fault
 
