@@ -49,7 +49,7 @@ def test_status_decides_the_kind(status: int, kind: str, retry: bool) -> None:
         (b"\xff\xfe why", "\ufffd\ufffd why"),
         (b"<html><body><h1>why</h1></body></html>", "why"),
         (b'{"error": {"message": "why', '{"error": {"message": "why'),
-        (b"", "Bad Request"),
+        (b"", "status 400"),
     ],
 )
 def test_words_of_an_error_are_found_whatever_its_shape(body: bytes, words: str) -> None:

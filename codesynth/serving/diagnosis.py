@@ -36,8 +36,9 @@ class NotListed(EndpointError):  # noqa: N818 - the name says enough
         if outcome.denied or outcome.quota or not outcome.status:
             words = str(explain(endpoint, outcome))
         else:
-            answers = f"{endpoint.name}/models answers {outcome.status}: {outcome.words}"
-            words = f"{answers}. Are OPENAI_API_KEY and --base-url right?"
+            said = f"answers {outcome.status}: {outcome.words}"
+            said = said.removesuffix(f": status {outcome.status}")
+            words = f"{endpoint.name}/models {said}. Are OPENAI_API_KEY and --base-url right?"
         super().__init__(words)
         self.outcome = outcome
 

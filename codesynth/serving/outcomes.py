@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from http.client import responses
 
 from codesynth.errors import one_line
 from codesynth.models import Answer, Failure, FailureKind
@@ -83,7 +82,7 @@ def read_outcome(
     else:
         default: FailureKind = "server_error" if status >= 500 else "rejected"
         kind, result = _STATUSES.get(status, (default, result))
-        words = error_message(body, redact) or responses.get(status) or f"status {status}"
+        words = error_message(body, redact) or f"status {status}"
     if is_redirect := 300 <= status < 400:
         words = f"redirected to {one_line(redact(headers.get('location', 'nowhere')))}"
     should_retry = headers.get("x-should-retry", "").strip().lower()
