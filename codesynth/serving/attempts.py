@@ -220,7 +220,7 @@ class Asker:
 
         LiteLLM answers 400 to an unknown model and Gemini to a wrong key, as to a bad row.
         """
-        if self._model_check is None or self._model_check.cancelled():  # with another stream
+        if self._model_check is None:
             check = confirm_model(endpoint, asked.model, asked.outcome, self._timeout)
             self._model_check = asyncio.create_task(check)
         await asyncio.shield(self._model_check)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from codesynth.codec import dumps
@@ -75,7 +76,8 @@ class APILLMServing:
         self._model, self._assumed = model, False
         self.params = params or SamplingParams()
         self._timeout, self._max_retries = timeout, max_retries
-        self._admission = Admission(
+        new_admission = partial(
+            Admission,
             [each.name for each in self._endpoints],
             concurrency=concurrency,
             rpm=rpm,
@@ -83,8 +85,10 @@ class APILLMServing:
             max_outage=max_outage,
             budget=budget,
         )
-        self._asker = Asker(self._endpoints, self._admission, timeout, max_retries)
-        self._thread = LoopThread(self._endpoints, self._admission)
+        self._thread = LoopThread(
+            self._endpoints,
+            lambda: Asker(self._endpoints, new_admission(), timeout, max_retries),
+        )
 
     @property
     def model(self) -> str:
@@ -100,12 +104,12 @@ class APILLMServing:
 
     def load(self) -> tuple[int, int]:
         """Count the requests in flight, and how many may be."""
-        status = self._admission.status
+        status = self._thread.asker.admission.status
         return status.in_flight, status.limit
 
     def status(self) -> str:
         """Say for the bar how many requests are in flight, and the error if none succeeds."""
-        status = self._admission.status
+        status = self._thread.asker.admission.status
         error = f", no answer: {one_line(status.last_error, 60)}" if status.last_error else ""
         return f"{status.in_flight} of {status.limit} in flight{error}"
 
@@ -130,8 +134,7 @@ class APILLMServing:
     def generate(self, requests: Iterable[Request | Response]) -> EngineStream:
         """Answer each request, in any order; see ``LLMServing``."""
         channel = Channel()
-        engine = OnlineEngine(self._thread, self._asker, channel)
-        return EngineStream(requests, engine, channel)
+        return EngineStream(requests, OnlineEngine(self._thread, channel), channel)
 
     def generate_from_input(
         self,

@@ -13,7 +13,6 @@ from codesynth.errors import EndpointError, LimitReached
 from codesynth.models import Request
 from codesynth.serving.attempts import AskedRequest, Asker, Drained
 from codesynth.serving.http import EndpointClient
-from codesynth.serving.limits import Admission
 from codesynth.serving.stream import Channel
 
 GRACE_SECONDS = 4.0
@@ -27,14 +26,17 @@ class LoopThread:
 
     The endpoints' connections belong to the loop, and are closed when it ends.
 
+    Args:
+        new_asker: called for each new loop, because an asker belongs to one.
+
     Attributes:
         engines: those whose requests are not all answered.
     """
 
-    def __init__(self, endpoints: Sequence[EndpointClient], admission: Admission) -> None:
-        self._endpoints = endpoints
+    def __init__(self, endpoints: Sequence[EndpointClient], new_asker: Callable[[], Asker]) -> None:
+        self._endpoints, self._new_asker = endpoints, new_asker
+        self.asker = new_asker()
         self.engines = set[OnlineEngine]()
-        admission.on_room = self._start_workers
         self._users, self._lock = 0, threading.Lock()
         self.thread: threading.Thread | None = None
 
@@ -45,6 +47,8 @@ class LoopThread:
                 if self.thread is not None:
                     self.thread.join()  # until it has closed its connections
                 self.loop, self._ended = asyncio.new_event_loop(), asyncio.Event()
+                self.asker = self._new_asker()
+                self.asker.admission.on_room = self._start_workers
                 self.thread = threading.Thread(
                     target=self._run, args=(self.loop,), name="codesynth-loop", daemon=True
                 )
@@ -79,10 +83,10 @@ class OnlineEngine:
     for each request that may be in flight; a task for each request would cost more.
     """
 
-    def __init__(self, thread: LoopThread, asker: Asker, channel: Channel) -> None:
+    def __init__(self, thread: LoopThread, channel: Channel) -> None:
         thread.enter()
-        self._thread, self._loop, self._asker = thread, thread.loop, asker
-        self._channel, self._admission = channel, asker.admission
+        self._thread, self._loop, self._asker = thread, thread.loop, thread.asker
+        self._channel, self._admission = channel, thread.asker.admission
         self._inbox: deque[Request] = deque()
         self._workers: dict[asyncio.Task[None], AskedRequest | None] = {}
         self._start_is_scheduled = self._no_more = self._drained = False
