@@ -269,6 +269,16 @@ def test_a_429_for_the_list_of_models_is_retried(endpoint: Endpoint) -> None:
     assert serving(endpoint).model == "served"
 
 
+def test_a_pause_that_would_outlast_max_outage_ends_the_asking_for_the_model(
+    endpoint: Endpoint,
+) -> None:
+    endpoint.models = None
+    endpoint.plan = lambda request: Reply(503, headers={"retry-after": "100"})
+    with pytest.raises(EndpointError, match="/models answers 503"):
+        serving(endpoint, max_outage=60.0).model  # noqa: B018 - reading it asks the endpoint
+    assert len(endpoint.others) == 1
+
+
 def test_a_model_is_asked_of_the_first_endpoint_that_can_be_asked(
     endpoint: Endpoint, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -75,7 +75,7 @@ class APILLMServing:
             raise ConfigError("no endpoint is given. Example: http://localhost:8000/v1")
         self._model, self._assumed = model, False
         self.params = params or SamplingParams()
-        self._timeout, self._max_retries = timeout, max_retries
+        self._timeout, self._max_retries, self._max_outage = timeout, max_retries, max_outage
         new_admission = partial(
             Admission,
             [each.name for each in self._endpoints],
@@ -162,7 +162,9 @@ class APILLMServing:
 
         async def discover() -> str:
             try:
-                return await discover_model(self._endpoints, self._timeout, self._max_retries)
+                return await discover_model(
+                    self._endpoints, self._timeout, self._max_retries, self._max_outage
+                )
             finally:
                 self._thread.leave()
 

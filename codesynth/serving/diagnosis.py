@@ -44,14 +44,18 @@ class NotListed(EndpointError):  # noqa: N818 - the name says enough
 
 
 async def discover_model(
-    endpoints: Sequence[EndpointClient], timeout: float, max_retries: int
+    endpoints: Sequence[EndpointClient], timeout: float, max_retries: int, max_outage: float
 ) -> str:
     """Return the only model that the first endpoint that answers ``GET /models`` lists.
+
+    Args:
+        max_outage: seconds after which no further attempt is made.
 
     Raises:
         ConfigError: the endpoint lists no model, or several.
         EndpointError: no endpoint can be asked, or they refuse the key.
     """
+    end = asyncio.get_running_loop().time() + max_outage
     for attempt in range(max_retries + 1):
         errors = list[NotListed]()
         for endpoint in endpoints:
@@ -63,6 +67,8 @@ async def discover_model(
         if attempt == max_retries or not may_heal:
             break
         pause = max(min(0.5 * 2**attempt, 8), *(each.retry_after or 0 for each in may_heal))
+        if asyncio.get_running_loop().time() + pause > end:
+            break
         _log.info("%s; asking for the model again in %.1f s", errors[0], pause)
         await asyncio.sleep(pause)
     raise errors[0]
