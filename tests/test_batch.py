@@ -1,13 +1,11 @@
 """Batches behind a journal, against a loopback server that goes wrong in every known way."""
 
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from support.batches import BatchServer, Fault
 from support.replies import text_for
@@ -17,7 +15,7 @@ from codesynth.errors import EndpointError, InputError, LimitReached
 from codesynth.journal import BatchLog, Journal, JournaledServing
 from codesynth.models import Failure, Record, Request, Response
 from codesynth.serving.batch import BatchClient, BatchOptions, BatchServing
-from codesynth.serving.batch.shapes import BatchShape
+from codesynth.serving.batch.shapes import OPENAI
 
 PROMPTS = [f"task {i}" for i in range(10)]
 
@@ -92,17 +90,12 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 FAULTS = {
     "any_order_and_twice": Fault(shuffled=True),
     "unknown_right_after_it_was_made": Fault(missing=3),
-    "slow": Fault(polls=12),
     "files_named_after_the_end": Fault(late=2),
     "files_that_come_after_their_names": Fault(unwritten=2),
     "expired_in_part": Fault(status="expired", answered=0.3, shuffled=True),
-    "expired_before_anything": Fault(status="expired", answered=0.0, code=None),
-    "expired_without_a_word": Fault(status="expired", answered=0.5, code=None),
     "cancelled_by_somebody": Fault(status="cancelled", answered=0.7, code="batch_cancelled"),
     "completed_without_an_output_file": Fault(answered=0.0, code="server_error"),
     "late_error_file": Fault(answered=0.5, status_code=500, late=3),
-    "late_error_file_and_no_counts": Fault(answered=0.5, status_code=500, late=3, counted=False),
-    "rate_limits": Fault(answered=0.6, status_code=429),
     "torn_download": Fault(torn=1),
 }
 
@@ -173,26 +166,6 @@ def test_a_batch_that_is_refused_as_a_whole_stops_the_run(
     bench.texts()
 
 
-def test_the_rows_beside_a_refused_one_are_handed_on_before_the_run_stops(bench: Bench) -> None:
-    bench.server.faults = [Fault(answered=0.5, status_code=429, code="insufficient_quota")]
-    with bench.opened() as (_, serving):
-        stream = serving.generate(requests())
-        for _ in range(len(PROMPTS) // 2):
-            assert next(stream).error is None
-        with pytest.raises(EndpointError, match="requests are refused: refused by the test"):
-            next(stream)
-
-
-def test_a_list_of_batches_without_an_end_is_left() -> None:
-    batch = {"id": "batch_x", "status": "in_progress", "input_file_id": "file-x"}
-    pages = httpx.MockTransport(
-        lambda _: httpx.Response(200, json={"data": [batch], "has_more": True})
-    )
-    client = BatchClient("http://host/v1", transport=pages)
-    with client.connected():
-        assert client.find("file-y", "uuid") is None
-
-
 ENQUEUED = ("token_limit_exceeded", "Enqueued token limit reached for gpt in organization")
 TOO_LARGE = Fault(status="failed", errors=(ENQUEUED,))
 
@@ -242,16 +215,6 @@ def test_a_call_is_repeated_until_it_succeeds(bench: Bench, call: str) -> None:
     bench.texts()
     assert bench.server.calls[call] == 4
     assert bench.sizes() == [10]
-
-
-def test_a_call_that_takes_long_is_no_outage(bench: Bench) -> None:
-    def refusal(method: str, path: str, n: int) -> int | None:
-        bench.clock.now += 400 if path == "/files" else 0
-        return 500 if path == "/batches" and n == 1 else None
-
-    bench.server.refuse = refusal
-    bench.texts()
-    assert bench.server.calls["POST /files"] == 1
 
 
 def test_what_can_be_read_of_a_damaged_file_is_kept(bench: Bench) -> None:
@@ -309,13 +272,6 @@ def test_without_waiting_a_run_sends_all_and_a_later_one_collects(bench: Bench) 
     assert bench.sizes() == [4, 4, 2]
 
 
-def test_late_files_are_waited_for_where_nobody_waits(bench: Bench) -> None:
-    bench.server.faults = [Fault(late=2)]
-    bench.submit()
-    bench.texts(wait=False)
-    assert bench.sizes() == [10]
-
-
 def test_rows_that_always_fail_fail_in_the_end_where_nobody_waits(bench: Bench) -> None:
     bench.server.faults = [refusing(500)] * 9
     for _ in range(3):
@@ -347,14 +303,14 @@ def make_intent(bench: Bench, *, is_made: bool, is_uploaded: bool = True) -> Non
         log = BatchLog(journal)
         batch = log.add("the-uuid", {each.key: 0 for each in requests()})
         if is_uploaded:
-            lines = [BatchShape().line(each.key, each.body) for each in requests()]
+            lines = [OPENAI.line(each.key, each.body) for each in requests()]
             bench.server.files["file-a"] = b"".join(lines)
             log.note(batch, file="file-a")
     if is_made:
-        bench.server.create(BatchShape().create("file-a", "the-uuid"))
+        bench.server.create(OPENAI.create("file-a", "the-uuid"))
         for number in range(3):  # of other people; the list has two on a page
             bench.server.files[f"file-{number}"] = b""
-            bench.server.create(BatchShape().create(f"file-{number}", "another"))
+            bench.server.create(OPENAI.create(f"file-{number}", "another"))
 
 
 @pytest.mark.parametrize("lost", ["metadata", "input_file"])
@@ -375,14 +331,6 @@ def test_a_batch_that_was_not_made_before_a_kill_is_made_now(
     assert bench.sizes() == [10]
     assert bench.clock.pauses == [3] * is_uploaded  # it may come into the list late
     assert bench.server.calls["POST /files"] == 1 - is_uploaded
-
-
-def test_a_batch_that_was_not_made_is_not_made_to_be_cancelled(bench: Bench) -> None:
-    make_intent(bench, is_made=False)
-    with bench.opened() as (journal, serving):
-        serving.collect(cancel=True)
-        assert BatchLog(journal).open() == []
-    assert bench.server.batches == []
 
 
 def test_a_run_that_ends_amid_the_results_takes_the_others_later(bench: Bench) -> None:
@@ -412,23 +360,6 @@ def test_a_stop_does_not_wait_for_batches_and_the_bar_shows_them(bench: Bench) -
         batch.fault = Fault()
     bench.texts()
     assert bench.sizes() == [6, 4]
-
-
-def test_a_stop_does_not_wait_for_requests(bench: Bench) -> None:
-    pulled, go_on = threading.Event(), threading.Event()
-
-    def idle() -> Iterator[Request]:
-        yield request(0, "task")
-        pulled.set()
-        go_on.wait(300)
-
-    with bench.opened() as (journal, serving):
-        stream = JournaledServing(journal, serving).generate(idle())
-        pulled.wait(300)
-        stream.drain(None)
-        assert list(stream) == []
-        go_on.set()
-    assert bench.server.calls == {}
 
 
 def test_a_second_stream_works_after_the_first(bench: Bench) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.batches import BatchServer, Fault
-from support.command import KEY, Finished, bare, codesynth, instructions, run_out_of_time, started
+from support.command import KEY, Finished, bare, codesynth, instructions, started
 from support.files import rows_of
 from support.parts import wait_for
 from support.replies import USAGE, code_for
@@ -149,12 +149,6 @@ def test_cancelled_rows_are_asked_online_afterwards(job: BatchJob) -> None:
     assert job.codes() == [code_for(task) for task in TASKS]
 
 
-def test_cancelling_a_batch_that_is_done_finishes_the_run(job: BatchJob) -> None:
-    job.run("--batch", "--no-wait", code=5)
-    job.run("--cancel")
-    assert job.codes() == [code_for(task) for task in TASKS]
-
-
 def test_ctrl_c_leaves_the_batches_to_a_later_run(job: BatchJob) -> None:
     job.server.faults = [Fault(polls=10**9)]
     with started(*job.args("--batch"), env=job.env) as process:
@@ -164,15 +158,6 @@ def test_ctrl_c_leaves_the_batches_to_a_later_run(job: BatchJob) -> None:
     job.server.batches[0].fault = Fault()
     job.run("--batch")
     assert job.batches() == [TASKS]
-
-
-def test_a_stop_does_not_wait_for_batches_and_says_how_to_collect(
-    job: BatchJob, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job.server.faults = [Fault(polls=10**9)]
-    run_out_of_time(monkeypatch, lambda: job.server.calls["GET /batches/*"] > 0)
-    done = job.run("--batch", "--max-time", 1000, code=5)
-    assert "open batches: batch_0. Run again to collect them, or with --cancel" in done.err
 
 
 @pytest.mark.parametrize(
@@ -230,9 +215,3 @@ def test_an_open_batch_counts_against_the_budget(job: BatchJob) -> None:
 def test_what_does_not_go_together_is_told(job: BatchJob, options: str, words: str) -> None:
     assert words in job.run(*options.split(), code=2).err
     assert not job.server.calls
-
-
-def test_accepted_needs_rows_at_once_and_so_no_batch(job: BatchJob) -> None:
-    options = ("--batch", "--accepted", 5, "-o", job.out)
-    done = codesynth("gen-instructions", job.rows, *options, env=job.env)
-    assert (done.code, "--accepted and --batch exclude each other" in done.err) == (2, True)

@@ -176,7 +176,7 @@ def test_whatever_the_text_of_an_answer_the_row_is_one_line_of_json(rows: Rows) 
 
 
 def test_thinking_without_an_answer_is_empty(rows: Rows) -> None:
-    names = ("think_only", "think_unclosed", "reasoning_only", "content_white")
+    names = ("think_unclosed", "reasoning_only")
     rows.endpoint.plan = lambda request: FAULTS[request.prompt].plan(request)
     out, failed = rows.run(instructions(*names), code=3)
     assert (out, [each["error"]["kind"] for each in failed]) == (b"", ["empty"] * len(names))

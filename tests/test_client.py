@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Iterator
 
 import httpx
 import pytest
-from support.endpoint import Endpoint, Reply, completion, echo, error, healing, in_order, text_for
+from support.endpoint import Endpoint, Reply, echo, error, healing, in_order, text_for
 from support.faults import ENDLESS, FAULTS
-from support.replies import Plan, Received, held
+from support.replies import Plan, held
 
 from codesynth import models
 from codesynth.errors import EndpointError
@@ -136,22 +136,6 @@ def test_a_dead_endpoint_stops_the_run_after_the_retries_of_one_row_of_many(
     assert len(pauses) <= 30
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("status_401", "OPENAI_API_KEY"),
-        ("status_403", "OPENAI_API_KEY"),
-        ("status_404", "--model"),
-        ("redirect_other_host", "--base-url"),
-    ],
-)
-def test_what_no_row_can_help_stops_the_run(name: str, words: str, endpoint: Endpoint) -> None:
-    endpoint.plan = FAULTS[name].plan
-    with pytest.raises(EndpointError, match=words):
-        list(serving(endpoint).generate(requests(*map(str, range(100)))))
-    assert len(endpoint.received) <= 8
-
-
 @pytest.mark.parametrize("where", [{"code": "insufficient_quota"}, {"kind": "insufficient_quota"}])
 def test_an_exhausted_quota_stops_the_run_also_after_answers(
     where: dict[str, str], endpoint: Endpoint
@@ -226,12 +210,6 @@ def test_a_pause_frees_its_place(endpoint: Endpoint, monkeypatch: pytest.MonkeyP
     assert [request.prompt for request in endpoint.received] == ["0", "1", "0"]
 
 
-def test_no_more_requests_are_in_flight_than_allowed(endpoint: Endpoint) -> None:
-    endpoint.plan = lambda request: held(echo(request), lambda: endpoint.max_in_flight >= 7)
-    ask(endpoint, *map(str, range(60)), concurrency=7)
-    assert endpoint.max_in_flight == 7
-
-
 def test_a_restart_of_the_endpoint_costs_no_row(endpoint: Endpoint) -> None:
     responses = serving(endpoint, concurrency=2, max_retries=0).generate(
         requests(*map(str, range(400)))
@@ -283,28 +261,12 @@ def test_retries_are_numbered_by_those_that_count(
     assert numbers == ["attempt 2 of 3", "attempt 3 of 3"]
 
 
-def test_an_error_without_words_is_named_by_its_status(endpoint: Endpoint) -> None:
-    endpoint.models = None
-    endpoint.plan = lambda request: Reply(425)
-    with pytest.raises(EndpointError, match=r"/models answers 425\. Are OPENAI_API_KEY and"):
-        serving(endpoint).model  # noqa: B018 - reading it asks the endpoint
-
-
 def test_a_429_for_the_list_of_models_is_retried(endpoint: Endpoint) -> None:
     endpoint.models = None
     listed = Reply(200, json.dumps({"data": [{"id": "served"}]}).encode())
     plans = iter([Reply(429), listed])
     endpoint.plan = lambda request: next(plans)
     assert serving(endpoint).model == "served"
-
-
-def test_a_model_is_asked_of_the_first_endpoint_that_can_be_asked(
-    endpoint: Endpoint, caplog: pytest.LogCaptureFixture
-) -> None:
-    dead = models.Endpoint("http://127.0.0.1:9/v1", "")
-    with caplog.at_level(logging.INFO):
-        assert APILLMServing([dead, endpoint.base_url]).model == "test-model"
-    assert not caplog.records  # the dead one was asked once
 
 
 def test_a_pause_that_would_outlast_max_outage_ends_the_asking_for_the_model(
@@ -317,18 +279,20 @@ def test_a_pause_that_would_outlast_max_outage_ends_the_asking_for_the_model(
     assert len(endpoint.others) == 1
 
 
+def test_a_model_is_asked_of_the_first_endpoint_that_can_be_asked(
+    endpoint: Endpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    dead = models.Endpoint("http://127.0.0.1:9/v1", "")
+    with caplog.at_level(logging.INFO):
+        assert APILLMServing([dead, endpoint.base_url]).model == "test-model"
+    assert not caplog.records  # the dead one was asked once
+
+
 def test_an_unknown_host_stops_the_run_at_once(caplog: pytest.LogCaptureFixture) -> None:
     nobody = APILLMServing(models.Endpoint("http://a..b/v1", ""), "m")
     with caplog.at_level(logging.INFO), pytest.raises(EndpointError, match="cannot connect to"):
         list(nobody.generate(requests("a", "b")))
     assert not [each for each in messages_of(caplog) if "attempt" in each]
-
-
-def test_an_answer_is_given_with_its_body_and_its_time(endpoint: Endpoint) -> None:
-    endpoint.plan = lambda request: completion("x", delay=0.05)
-    response = ask(endpoint, "a")["a"]
-    assert json.loads(response.body) == completion("x").body
-    assert response.seconds >= 0.05
 
 
 # Replicas.
@@ -367,24 +331,6 @@ def test_a_replica_that_dies_costs_no_row(endpoint: Endpoint) -> None:
         dying.stop()
         done += list(responses)
     assert [r.error for r in done] == 400 * [None]
-
-
-def test_a_replica_whose_quota_is_used_up_among_answers_costs_no_row(endpoint: Endpoint) -> None:
-    def plan(request: Received) -> Reply:
-        used_up = error(429, "pay", code="insufficient_quota")
-        return echo(request) if request.n <= 20 else used_up
-
-    with Endpoint(plan) as poor:
-        responses = list(both(poor.base_url, endpoint.base_url).generate(many(100)))
-    assert [r.error for r in responses] == 100 * [None]
-
-
-def test_replicas_that_all_refuse_the_key_stop_the_run() -> None:
-    plan = FAULTS["status_401"].plan
-    with Endpoint(plan) as one, Endpoint(plan) as other:
-        with pytest.raises(EndpointError, match="refused the key"):
-            list(both(one.base_url, other.base_url).generate(many(60)))
-        assert len(one.received) + len(other.received) <= 16
 
 
 def test_replicas_share_the_load(endpoint: Endpoint) -> None:

@@ -6,7 +6,17 @@ from collections.abc import Callable
 import httpx
 import pytest
 from support.asking import in_loop
-from support.endpoint import OK, Endpoint, Received, Reply, closed_port, echo, says, server_tls
+from support.endpoint import (
+    OK,
+    Endpoint,
+    Received,
+    Reply,
+    closed_port,
+    echo,
+    says,
+    server_tls,
+    unanswering,
+)
 
 from codesynth import models
 from codesynth.errors import ConfigError
@@ -41,15 +51,11 @@ async def failure(endpoint: EndpointClient) -> NoReply:
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        *(
-            (each, "Example: http://localhost:8000/v1")
-            for each in ("", "host:80", "http://", "http://xn--/v1")
-        ),
-        *((f"http://u:hunter2@{each}", "Example: ") for each in ("[::1", "host:port/v1")),
+        *((each, "Example: http://localhost:8000/v1") for each in ("", "host:80", "http://")),
         *((f"{each}u:hunter2@host/v1", "Example: ") for each in ("", "ftp://")),
-        *((f"http://host:{each}/v1", f"port {each} is not between") for each in (0, 65536)),
+        ("http://u:hunter2@[::1", "Example: "),
+        ("http://host:0/v1", "port 0 is not between 1 and 65535"),
         ("http://u:hunter2@host:99999/v1", "port 99999 is not between 1 and 65535"),
-        ("http://u:hunter2/@host:99999999/v1", "base URL"),
         ("http://host:port/v1?key=hunter2", "base URL"),
     ],
 )
@@ -87,6 +93,9 @@ async def test_own_headers_are_sent_and_win() -> None:
     headers = sent(endpoint)
     assert headers["authorization"] == "Bearer k"
     assert (headers["api-key"], headers["accept"], headers["user-agent"]) == ("secret-1", "x", "me")
+    async with Endpoint() as endpoint:
+        await post(client(endpoint.base_url.replace("//", "//user:p%40s%3As@"), "unused"))
+    assert sent(endpoint)["authorization"] == "Basic dXNlcjpwQHM6cw=="  # user:p@s:s
 
 
 @in_loop
@@ -103,19 +112,12 @@ async def test_key_of_the_environment_is_sent_unless_one_was_given(
     assert seen == ["Bearer sk-env", "Bearer own", None]
 
 
-@in_loop
-async def test_user_and_password_of_the_url_are_sent_as_basic() -> None:
-    async with Endpoint() as endpoint:
-        await post(client(endpoint.base_url.replace("//", "//user:p%40s%3As@"), "unused"))
-    assert sent(endpoint)["authorization"] == "Basic dXNlcjpwQHM6cw=="  # user:p@s:s
-
-
 @pytest.mark.parametrize(
     ("key", "name", "value"),
     [
-        *((key, "x", "y") for key in ("sk-hunter\n1", "sk-hunter\u00e9", "sk-hunter\x7f")),
-        *(("", name, "hunter") for name in ("a b", "", "x\n", "Host")),
-        *(("", "x", value) for value in ("hunter\r\n2", "hunter\u00e9")),
+        *((key, "x", "y") for key in ("sk-hunter\n1", "sk-hunter\u00e9")),
+        *(("", name, "hunter") for name in ("a b", "x\n", "Host")),
+        ("", "x", "hunter\r\n2"),
     ],
 )
 def test_key_or_header_that_cannot_be_sent_is_a_config_error(
@@ -156,16 +158,11 @@ def redirecting(status: int, location: str) -> Callable[[Received], Reply]:
     return plan
 
 
-@pytest.mark.parametrize(("status", "asked"), [(307, 4), (308, 3), (301, 3), (302, 4)])
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
 @in_loop
-async def test_redirect_on_the_same_host_is_followed(status: int, asked: int) -> None:
+async def test_redirect_on_the_same_host_is_followed(status: int) -> None:
     async with Endpoint(redirecting(status, "/moved")) as endpoint:
-        at = client(endpoint.base_url, "key")
-        for _ in range(2):
-            reply = await at.request("POST", "/chat/completions", BODY, timeout=60.0)
-            assert reply.status == 200
-        await at.aclose()
-    assert len(endpoint.received) == asked
+        assert await post(client(endpoint.base_url, "key")) == 200
 
 
 @pytest.mark.parametrize(
@@ -184,11 +181,10 @@ async def test_redirect_elsewhere_or_in_a_circle_is_the_reply(location: str) -> 
 # Errors in words.
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 @in_loop
-async def test_refused_connection_is_named_by_the_endpoint(host: str) -> None:
+async def test_refused_connection_is_named_by_the_endpoint() -> None:
     with closed_port() as reserved:
-        url = f"http://{host}:{reserved.getsockname()[1]}/v1"
+        url = f"http://localhost:{reserved.getsockname()[1]}/v1"
         error = await failure(client(url))
     assert error.message == f"cannot connect to {url}: connection refused"
     assert (error.kind, error.cause) == ("connection", "unreachable")
@@ -240,6 +236,17 @@ async def test_dead_proxy_is_blamed_by_its_variable(
 
 
 @in_loop
+async def test_proxy_that_does_not_answer_is_a_connect_timeout(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with unanswering("127.0.0.1") as port:
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{port}")
+        error = await failure(EndpointClient("http://host/v1", connect_timeout=0.1))
+    assert error.message.startswith(f"cannot connect to the proxy http://127.0.0.1:{port}")
+    assert (error.kind, error.cause) == ("timeout", "unreachable")
+
+
+@in_loop
 async def test_proxy_that_refuses_a_tunnel_is_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
     refusal = b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n"
     async with Endpoint(script=says(refusal)) as proxy:
@@ -271,17 +278,12 @@ async def test_each_request_has_a_time_limit_of_its_own() -> None:
 
 @in_loop
 async def test_given_transport_gets_whole_requests() -> None:
-    got: list[httpx.Request] = []
-
     def answer(request: httpx.Request) -> httpx.Response:
-        got.append(request)
+        assert (request.content, request.extensions["key"]) == (b"{}", b"7")
+        assert (request.headers["content-length"], request.headers["host"]) == ("2", "offline")
         return httpx.Response(200, json={"ok": True})
 
     transport = httpx.MockTransport(answer)
     at = EndpointClient("http://offline/v1", connect_timeout=1.0, transport=transport)
     reply = await at.request("POST", "/chat/completions", b"{}", timeout=5.0, key=b"7")
     assert (reply.status, reply.body) == (200, b'{"ok":true}')
-    assert got[0].content == b"{}"
-    assert got[0].extensions["key"] == b"7"
-    assert got[0].headers["content-length"] == "2"
-    assert got[0].headers["host"] == "offline"

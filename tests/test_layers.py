@@ -34,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "serving.answers": set(),
     "serving.client": {"serving.online", "serving.attempts", "serving.diagnosis"}
     | {"serving.stream", *ONLINE},
-    "serving.online": {"serving.attempts", "serving.stream", *ONLINE},
+    "serving.online": {"serving.attempts", "serving.stream", "serving.http"},
     "serving.attempts": {"serving.outcomes", "serving.diagnosis", "serving.answers", *ONLINE},
     "serving.diagnosis": {"serving.outcomes", "serving.answers", "serving.http"},
     "serving.outcomes": {"serving.answers", "serving.http", "serving.limits"},

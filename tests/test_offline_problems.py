@@ -6,28 +6,18 @@ import pytest
 from codesynth.serving.offline import problems
 from codesynth.serving.offline.problems import draw, read
 
-# What each phrase says, worked out by hand: (phrase, before, after).
+# What the less plain phrases say, worked out by hand: (phrase, before, after).
 MEANINGS = [
-    ("the numbers in the list", [3, 1], [3, 1]),
     ("the values of the dictionary", {"b": 2, "a": 1}, [2, 1]),
     ("the integers from 1 up to n", 3, [1, 2, 3]),
     ("the positive divisors of n in ascending order (none of 0)", 6, [1, 2, 3, 6]),
     ("the decimal digits of the number", 1020, [1, 0, 2, 0]),
-    ("the strings in the list", ["b", "a"], ["b", "a"]),
-    ("the keys of the dictionary", {"b": 2, "a": 1}, ["b", "a"]),
     ("the words of the text (cut at white space)", " b  a\n", ["b", "a"]),
     ("the parts of the line between commas (one more part than commas)", "b,,a", ["b", "", "a"]),
-    ("keep only those that are even", [-2, -1, 0, 3], [-2, 0]),
-    ("keep only those that are positive", [-1, 0, 2], [2]),
     ("keep only those that are divisible by 3", [-3, 0, 4, 9], [-3, 0, 9]),
     ("keep only those that are greater than 3", [2, 3, 4], [4]),
-    ("keep only those that are less than 4", [3, 4, 5], [3]),
     ("keep only those that are prime", [-7, 0, 1, 2, 3, 4, 9, 11, 25], [2, 3, 11]),
     ("keep only those that exceed the mean of all of them", [1, 2, 3, 6], [6]),
-    ("square each of them", [-2, 3], [4, 9]),
-    ("replace each by its absolute value", [-2, 3], [2, 3]),
-    ("multiply each by 2", [-2, 3], [-4, 6]),
-    ("add 1 to each", [-2, 3], [-1, 4]),
     ("subtract each from 5", [-2, 3], [7, 2]),
     ("divide each by 2 and round down", [-3, 3], [-2, 1]),
     ("replace each by its non-negative remainder modulo 3", [-1, 5], [2, 2]),
@@ -35,49 +25,24 @@ MEANINGS = [
     ("replace each by the sum of all up to and including it", [1, 2, 3], [1, 3, 6]),
     ("write each in decimal notation (after a minus sign if negative)", [-12], ["-12"]),
     ("write each in binary notation (after a minus sign if negative)", [-5, 0], ["-101", "0"]),
-    ("keep only those of more than 2 characters", ["", "ab", "abc"], ["abc"]),
-    ("keep only those that contain 'a'", ["", "bar", "A"], ["bar"]),
     ("keep only those that read the same backwards", ["noon", "Noon", "a"], ["noon", "a"]),
     ("keep only those that contain no digit", ["a1", "Ab", ""], ["Ab", ""]),
-    ("reverse each of them", ["abc", ""], ["cba", ""]),
-    ("turn each into upper case", ["aB1"], ["AB1"]),
     ("cut each after its first 2 characters", ["abc", "a"], ["ab", "a"]),
-    ("append '!' to each", ["ab"], ["ab!"]),
     ("replace every 'a' in them by '*'", ["banana"], ["b*n*n*"]),
     ("sort them by length (equal lengths stay in order)", ["bb", "c", "aa"], ["c", "bb", "aa"]),
-    ("replace each by its number of characters", ["", "abc"], [0, 3]),
     ("replace each by how many 'a' it contains", ["banana", "A"], [3, 0]),
-    ("sort them as sorted() does", [3, 1, 2], [1, 2, 3]),
-    ("reverse their order", [3, 1, 2], [2, 1, 3]),
     ("drop each that equals an earlier one", [2, 1, 2, 1], [2, 1]),
     ("keep only those that occur more than once", [1, 2, 1, 3], [1, 1]),
     ("keep only the first 2 (or all if they are fewer)", [1, 2, 3], [1, 2]),
-    ("keep only the last 2 (or all if they are fewer)", [1, 2, 3], [2, 3]),
-    ("drop the first 2 (or all if they are fewer)", [1, 2, 3], [3]),
-    ("keep every second one starting with the first", [1, 2, 3], [1, 3]),
     ("the sum of the resulting numbers (0 if none)", [1, 2], 3),
-    ("the largest resulting number (0 if none)", [1, 3, 2], 3),
-    ("the smallest resulting number (0 if none)", [2, 1, 3], 1),
-    ("the resulting strings joined with '/' between them", ["a", "b"], "a/b"),
     ("the longest resulting string (of equals the first, '' if none)", ["a", "bb", "cc"], "bb"),
-    ("the list of the resulting values", [2, 1], [2, 1]),
-    ("the number of the resulting values", [2, 2], 2),
     ("a dictionary from each resulting value to how often it occurs", [2, 1, 2], {2: 2, 1: 1}),
 ]
 
-CLAUSES = {clause.phrase: clause for group in problems._GROUPS for clause in group}
+CLAUSES = {clause.phrase: clause for clause in problems.CLAUSES}
 PROBLEMS = [draw(Random(seed)) for seed in range(300)]
 STUBS = [problem.stub(Random(seed)) for seed, problem in enumerate(PROBLEMS)]
-PLAIN = [problem.plain(Random(seed)) for seed, problem in enumerate(PROBLEMS)]
-STUB = '''\
-def sum_of_squared_even_numbers(numbers: list[int]) -> int:
-    """Take the numbers in the list,
-    keep only those that are even, square each of them,
-    and return the sum of the resulting numbers (0 if none).
-    >>> sum_of_squared_even_numbers([1, 2, 4])
-    20
-    """
-'''
+PLAIN = [problem.plain() for problem in PROBLEMS]
 
 
 @pytest.mark.parametrize(("phrase", "before", "after"), MEANINGS)
@@ -94,21 +59,3 @@ def test_a_problem_is_read_from_its_words_wherever_they_stand() -> None:
             f"Take care. Write code.\n\n```python\n{stub}\n```\n\nGiven that, return it. Thanks."
         )
         assert [*read(prompt)] == [*read(prompt.replace("\n", "\n        "))] == [problem]
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("are even", "are nice"),
-        ("the sum of", "the total of"),
-        ("keep only", "perhaps keep only"),
-        ("the numbers in", "all the numbers in"),
-        ("return the sum", "return twice the sum"),
-        ("numbers (0 if none).", "numbers (1 if none)."),
-        ("the sum of the resulting numbers (0 if none)", "the number of the resulting strings"),
-    ],
-)
-def test_other_words_are_not_read(old: str, new: str) -> None:
-    assert old in STUB
-    assert len([*read(STUB)]) == 1
-    assert [*read(STUB.replace(old, new, 1))] == []

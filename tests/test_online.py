@@ -96,7 +96,7 @@ def threads() -> list[str]:
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> Iterator[None]:
     yield
-    wait_for(lambda: not threads())
+    wait_for(lambda: not threads(), 60.0)
 
 
 # One stream.
@@ -111,13 +111,6 @@ def test_each_item_has_one_response(count: int, concurrency: int, known: set[int
     assert {i: r.cached for i, r in responses.items()} == {i: i in known for i in range(count)}
     assert sorted(server.asked) == [i for i in range(count) if i not in known]
     assert server.most <= concurrency
-
-
-def test_a_slow_answer_holds_back_no_other() -> None:
-    server = Server()
-    server.hang = {0}
-    with server.serving(2).generate(requests(7)) as stream:
-        assert sorted(positions(itertools.islice(stream, 6))) == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_slow_source_holds_back_no_answer() -> None:
@@ -142,17 +135,6 @@ def test_it_works_inside_a_running_loop() -> None:
         return sorted(positions(serving.generate(requests(5))))
 
     assert asyncio.run(notebook()) == [0, 1, 2, 3, 4]
-
-
-def test_wait_tells_whether_next_would_block() -> None:
-    server = Server()
-    server.hang = {0}
-    stream = server.serving().generate(requests(1))
-    assert not stream.wait(0)
-    assert not stream.wait(0.01)
-    stream.close()
-    assert stream.wait(0)
-    assert list(stream) == []
 
 
 def test_requests_are_pulled_no_faster_than_responses_are_taken() -> None:
@@ -243,16 +225,6 @@ def test_drain_ends_whatever_the_feeder_is_about_to_do() -> None:
         assert not ended.is_alive()
 
 
-def test_drain_ends_after_its_grace() -> None:
-    server = Server()
-    server.hang = {1}
-    stream = server.serving(2).generate(requests(1000))
-    wait_for(lambda: 1 in server.asked)
-    stream.drain(0.05)
-    assert 1 not in positions(stream)
-    assert server.cancelled >= 1  # on a slow machine the other one too
-
-
 def test_drain_gives_up_requests_that_would_be_sent_again() -> None:
     server = Server()
     server.held = asyncio.Event()
@@ -303,34 +275,15 @@ def test_what_hangs_does_not_keep_a_refused_run_alive(monkeypatch: pytest.Monkey
 
 
 def test_a_mistake_in_the_transport_is_raised_and_not_waited_for() -> None:
-    class Clumsy(httpx.MockTransport):
-        async def aclose(self) -> None:
-            raise OSError("cannot close")
-
     def broken(request: httpx.Request) -> httpx.Response:
         raise ZeroDivisionError("a mistake")
 
-    for transport, error in (
-        (httpx.MockTransport(broken), ZeroDivisionError),
-        (Clumsy(Server().handle), OSError),
-    ):
-        serving = APILLMServing("http://host/v1", "m", transport=transport)
-        with pytest.raises(error, match=r"a mistake|cannot close"):
-            list(serving.generate(requests(2)))
+    serving = APILLMServing("http://host/v1", "m", transport=httpx.MockTransport(broken))
+    with pytest.raises(ZeroDivisionError, match="a mistake"):
+        list(serving.generate(requests(2)))
 
 
 # Several streams.
-
-
-def test_two_streams_of_one_serving_take_turns_in_one_thread() -> None:
-    server = Server(seconds=0.001)
-    serving = server.serving(3)
-    one, other = serving.generate(requests(40)), serving.generate(requests(40))
-    taken = [(next(one), next(other)) for _ in range(40)]
-    assert sorted(positions(first for first, _ in taken)) == list(range(40))
-    assert sorted(positions(second for _, second in taken)) == list(range(40))
-    assert list(one) == list(other) == []
-    assert server.most <= 3  # the limits are shared
 
 
 def test_streams_in_many_threads_each_get_their_own_answers() -> None:

@@ -40,23 +40,6 @@ def resolve_to(
 
 
 @in_loop
-async def test_many_requests_at_once_each_get_their_answer() -> None:
-    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while True:
-            body = (await read_request(reader)).partition(b"\r\n\r\n")[2]
-            await asyncio.sleep(0.01)
-            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
-
-    async with Endpoint(script=script) as peer, Transport() as transport:
-        for _ in range(2):
-            answers = await asyncio.gather(
-                *(ask(transport, peer.url, b"%d" % n) for n in range(150))
-            )
-            assert answers == [(200, b"%d" % n) for n in range(150)]
-        assert peer.connections == 150
-
-
-@in_loop
 async def test_connection_closed_while_idle_is_not_used() -> None:
     async with Endpoint(script=says(OK, then="close")) as peer, Transport() as transport:
         for _ in range(20):
@@ -91,40 +74,6 @@ async def test_closing_ends_requests_under_way_at_once() -> None:
         await transport.aclose()
         with pytest.raises(httpx.CloseError):
             await asking
-
-
-@in_loop
-async def test_connects_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CONNECTS_AT_ONCE", 5)
-    full, over = asyncio.Event(), asyncio.Event()
-
-    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if peer.connections == 5:
-            full.set()
-        await over.wait()  # the TLS handshake does not end before
-
-    async with Endpoint(script=script) as peer, Transport() as transport:
-        url = peer.url.replace("http:", "https:")
-        asking = [asyncio.create_task(ask(transport, url)) for _ in range(20)]
-        await full.wait()
-        await asyncio.sleep(0.05)
-        assert peer.connections == 5
-        for task in asking:
-            task.cancel()
-        over.set()
-
-
-@in_loop
-async def test_cancelled_request_makes_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = asyncio.Event()
-    resolve_to(monkeypatch, "127.0.0.1", when=found)
-    async with Endpoint(script=says(OK)) as peer, Transport() as transport:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.01):
-                await ask(transport, peer.url)
-        found.set()
-        await asyncio.sleep(0.02)
-        assert peer.connections == 0
 
 
 # Failing to connect.
@@ -168,15 +117,6 @@ async def test_either_family_of_localhost_will_do(
         assert await ask(transport, peer.url.replace("localhost", literal)) == (200, b"{}")
 
 
-@in_loop
-async def test_address_that_does_not_answer_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "HAPPY_EYEBALLS_SECONDS", 0.02)
-    async with Endpoint(script=says(OK)) as peer, Transport(connect_timeout=60) as transport:
-        with unanswering("127.0.0.2", peer.port):
-            resolve_to(monkeypatch, "127.0.0.2", "127.0.0.1")
-            assert await ask(transport, peer.url) == (200, b"{}")
-
-
 # Requests.
 
 
@@ -211,33 +151,8 @@ async def test_own_authority_is_trusted_through_ssl_cert_file() -> None:
         protocols.append(writer.get_extra_info("ssl_object").selected_alpn_protocol())
         await says(OK, large)(reader, writer)
 
-    transport = create_transport(httpx.URL("https://localhost/v1"), connect_timeout=60)
+    transport, _ = create_transport(httpx.URL("https://localhost/v1"), connect_timeout=60)
     async with Endpoint(script=script, tls=server_tls()) as peer, transport:
         assert await ask(transport, peer.url, bytes(3_000_000)) == (200, b"{}")
         assert await ask(transport, peer.url) == (200, bytes(1_000_000))
     assert protocols == ["http/1.1"]
-
-
-@pytest.mark.usefixtures("trusted")
-@in_loop
-async def test_answer_cut_without_a_closing_alert_is_not_whole() -> None:
-    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await read_request(reader)
-        writer.write(OK[:-1])
-        await writer.drain()
-        writer.transport.abort()
-
-    async with Endpoint(script=script, tls=server_tls()) as peer, Transport() as transport:
-        with pytest.raises(httpx.RemoteProtocolError):
-            await ask(transport, peer.url)
-
-
-@pytest.mark.usefixtures("trusted")
-@in_loop
-async def test_cancelling_and_closing_end_tls_connections_too() -> None:
-    async with Endpoint(script=says(OK, b""), tls=server_tls()) as peer, Transport() as transport:
-        await ask(transport, peer.url)
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05):
-                await ask(transport, peer.url)
-        await ask(transport, peer.url)

@@ -16,7 +16,7 @@ _FILTERED = frozenset({"content_filter", "content_filtered", "safety", "recitati
 _BROKEN_OFF = frozenset({"abort", "aborted", "cancelled", "error", "insufficient_system_resource"})
 _BOM = b"\xef\xbb\xbf"
 _LONGEST = 20_000
-"""Bytes of an error page that are read."""
+"""Characters of an error page that are read."""
 _MOST_TOKENS = 1 << 53
 
 Redact: TypeAlias = Callable[[str], str]
@@ -103,61 +103,36 @@ def _read_message(message: dict[str, Any]) -> tuple[str, str, str]:
 def _texts(parts: list[Any], name: str) -> Iterator[str]:
     """Yield the texts of one kind from a list of parts: ``text``, ``thinking`` or ``refusal``."""
     for part in parts:
-        if not isinstance(part, dict):
-            value = part if name == "text" else None
-        elif part.get("type") == "reasoning":
-            value = part.get("text") if name == "thinking" else None
-        else:
-            value = part.get(name)
+        value = part.get(name) if isinstance(part, dict) else None
         if isinstance(value, list):  # Mistral nests the parts of its thinking
             yield from _texts(value, "text")
         elif isinstance(value, str):
             yield value
 
 
-_TAGS = {f"<{each}>": f"</{each}>" for each in ("think", "thinking", "thought", "reasoning")}
-_TAGS |= {
-    "<seed:think>": "</seed:think>",
-    "[THINK]": "[/THINK]",
-    "◁think▷": "◁/think▷",
-    "<|begin_of_thought|>": "<|end_of_thought|>",
-    "<|channel|>analysis<|message|>": "<|channel|>final<|message|>",
-}
-_OPENING = re.compile(rf"\s*+({'|'.join(map(re.escape, _TAGS))})")
+_OPENING = re.compile(r"\s*+<(think|thinking|thought|reasoning|seed:think)>")
 _LONE_CLOSING = re.compile(r"(?m)^</think>|</think>[ \t]*$")
 _BLANK_LINES = re.compile(r"(?:[ \t]*\r?\n)*")
-_FENCE = re.compile(r"(?m)^[ \t]*(?:```|~~~)")
 
 
 def split_reasoning(text: str) -> tuple[str, str]:
     """Split an answer into the reasoning at its beginning, without the tags, and the rest.
 
     A ``</think>`` alone is enough if it is at the start or end of a line and outside of code: some
-    chat templates put the ``<think>`` into the prompt. Reasoning without a closing tag ends before
-    its last fenced block.
+    chat templates put the ``<think>`` into the prompt. Without a closing tag all is reasoning.
 
     >>> split_reasoning("<think>Hm.</think>print(1)")
     ('Hm.', 'print(1)')
     """
-    start = 0
     if opening := _OPENING.match(text):
-        start, closing = opening.end(), _TAGS[opening[1]]
-        end = text.find(closing, start)
-        rest = end + len(closing)
-        if end < 0:
-            fences = [fence.start() for fence in _FENCE.finditer(text, start)]
-            if len(fences) % 2 and text[fences[-1] :].strip() in ("```", "~~~"):
-                fences.pop()  # it closes a block that began amid a line
-            last_opening = -2 if len(fences) % 2 == 0 else -1
-            end = rest = fences[last_opening] if fences else len(text)
+        reasoning, _, rest = text[opening.end() :].partition(f"</{opening[1]}>")
     elif "</think>" in text and (lone := _LONE_CLOSING.search(text)):
-        end, rest = lone.span()
-        if text.count("```", 0, end) % 2:
+        reasoning, rest = text[: lone.start()], text[lone.end() :]
+        if reasoning.count("```") % 2:
             return "", text
     else:
         return "", text
-    blank = _BLANK_LINES.match(text, rest)
-    return text[start:end].strip(), text[blank.end() if blank else rest :]
+    return reasoning.strip(), _BLANK_LINES.sub("", rest, count=1)
 
 
 def _read_usage(usage: object) -> Usage | None:
@@ -198,11 +173,9 @@ def error_message(body: bytes, redact: Redact = str) -> str:
             return one_line(redact(words))
     except ValueError:
         pass
-    text = body.removeprefix(_BOM)[:_LONGEST].decode("utf-8", "replace")
-    if len(body) > _LONGEST:  # a secret that is cut in two would not be found
-        text = text[: text.rfind(" ") + 1]
-    if "<" in text and (title := re.search(r"<(title|h1)[^>]*>([^<]+)<", text, re.IGNORECASE)):
-        return one_line(redact(html.unescape(title[2])))
+    text = redact(body.removeprefix(_BOM).decode("utf-8", "replace"))[:_LONGEST]
+    if "<" in text and (title := re.search(r"(?i)<(?:title|h1)[^>]*>([^<]+)<", text)):
+        text = title[1]
     return one_line(redact(html.unescape(re.sub(r"<[^>]*>", " ", text))))
 
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result
 from tenacity.wait import wait_random_exponential
@@ -15,7 +15,7 @@ from codesynth.models import Failure, Request, Response
 from codesynth.serving.answers import read_json
 from codesynth.serving.diagnosis import confirm_model, explain, explain_outage
 from codesynth.serving.http import EndpointClient, NoReply
-from codesynth.serving.limits import Admission, AttemptResult
+from codesynth.serving.limits import Admission, Advice, AttemptResult
 from codesynth.serving.outcomes import Outcome, read_no_reply, read_outcome
 
 _log = logging.getLogger(__name__)
@@ -29,6 +29,7 @@ class AskedRequest:
     """A request and the state of its attempts.
 
     Attributes:
+        outcome: of the last attempt.
         attempts: how often it was sent.
         counted: attempts that use up retries. Not counted: attempts during an outage, attempts
             that another replica repeats, and those that failed for want of file descriptors.
@@ -41,6 +42,7 @@ class AskedRequest:
     """
 
     request: Request
+    outcome: Outcome = field(default_factory=Outcome)
     attempts: int = 0
     counted: int = 0
     seconds: float = 0.0
@@ -76,7 +78,7 @@ class Asker:
         timeout: float,
         max_retries: int,
     ) -> None:
-        self._endpoints, self._admission = endpoints, admission
+        self._endpoints, self.admission = endpoints, admission
         self._timeout, self._max_retries = timeout, max_retries
         self._answered = False
         self._failing = 0  # requests whose first attempt failed
@@ -92,51 +94,50 @@ class Asker:
         """
         outcome = await self._attempt(asked)
         if outcome.retry:  # tenacity takes time, so it is used for retries only
-            outcome = await self._retry(asked, outcome)
+            outcome = await self._retry(asked)
         error = outcome.failure
         if error is not None:
             endpoint = self._endpoints[asked.avoid or 0]
             if self._is_endpoint_down(error):
                 raise explain(endpoint, outcome, asked.model)
             if error.kind == "rejected" and not self._answered:
-                await self._confirm_model(endpoint, asked.model, outcome)
+                await self._confirm_model(endpoint, asked)
             error = replace(error, attempts=asked.attempts)
         return Response(
             asked.request, outcome.body, outcome.answer, error, asked.attempts, asked.seconds
         )
 
-    async def _retry(self, asked: AskedRequest, outcome: Outcome) -> Outcome:
+    async def _retry(self, asked: AskedRequest) -> Outcome:
         """Repeat the attempt, with pauses, until it needs no retry or no retry is left."""
-        first = [outcome]
+        first = [asked.outcome]
 
         async def attempt() -> Outcome:
             return first.pop() if first else await self._attempt(asked)
 
-        def before_pause(state: RetryCallState) -> None:
-            if asked.drained:
-                raise Drained
-            outcome, pause = _outcome_of(state), state.next_action
-            if _log.isEnabledFor(logging.INFO) and outcome.failure and pause:
-                why = f"{outcome.failure.kind}: {outcome.words}"
-                number = f"attempt {asked.counted + 1} of {self._max_retries + 1}"
-                where = asked.request.record.where
-                _log.info("%s: %s; %s in %.1f s", where, why, number, pause.sleep)
+        def wait(state: RetryCallState) -> float:
+            after = asked.outcome.retry_after
+            return _BACKOFF(state) if after is None else after
 
         async def pause(seconds: float) -> None:
-            await self._admission.pause(seconds, outage=asked.outage)
+            if asked.drained:
+                raise Drained
+            if (failure := asked.outcome.failure) and _log.isEnabledFor(logging.INFO):
+                number = f"attempt {asked.counted + 1} of {self._max_retries + 1}"
+                where, words = asked.request.record.where, asked.outcome.words
+                _log.info("%s: %s: %s; %s in %.1f s", where, failure.kind, words, number, seconds)
+            await self.admission.pause(seconds, outage=asked.outage)
 
-        retrying = AsyncRetrying(
+        return await AsyncRetrying(
             retry=retry_if_result(lambda outcome: outcome.retry),
             stop=lambda _: asked.counted > self._max_retries,
-            wait=_wait,
+            wait=wait,
             sleep=pause,
-            before_sleep=before_pause,
-            retry_error_callback=_outcome_of,
-        )
-        return await retrying(attempt)
+            retry_error_callback=lambda _: asked.outcome,
+        )(attempt)
 
     async def _attempt(self, asked: AskedRequest) -> Outcome:
-        permit = await self._admission.admit(asked.request.body, avoid=asked.avoid)
+        """Send a request once; ``asked.outcome`` is what came of it."""
+        permit = await self.admission.admit(asked.request.body, avoid=asked.avoid)
         endpoint = self._endpoints[permit.replica]
         asked.attempts += 1
         asked.counted += 1
@@ -149,23 +150,30 @@ class Asker:
         finally:
             asked.seconds = time.monotonic() - started
             asked.sending = False
-            advice = self._admission.settle(permit, result)
+            advice = self.admission.settle(permit, result)
         if outcome.answer is not None:
             self._answered = True
             asked.avoid = None
-            return outcome
-        if asked.attempts == 1:
-            self._failing += 1
+        else:
+            outcome = self._follow(advice, asked, outcome, permit.replica)
+        asked.outcome = outcome
+        return outcome
+
+    def _follow(
+        self, advice: Advice, asked: AskedRequest, outcome: Outcome, replica: int
+    ) -> Outcome:
+        """Do as the limits advise after an attempt without an answer."""
+        endpoint = self._endpoints[replica]
         if advice.stop and not (outcome.denied or outcome.quota):
             raise explain_outage(endpoint, outcome)
         if advice.stop:
             raise explain(endpoint, outcome, asked.model)
-        asked.avoid, asked.outage = permit.replica, advice.is_outage
-        if advice.elsewhere:
-            outcome = replace(outcome, retry=True, retry_after=0.0)
+        if asked.attempts == 1:
+            self._failing += 1
+        asked.avoid, asked.outage = replica, advice.is_outage
         if advice.elsewhere or advice.is_outage:
             asked.counted -= 1
-        return outcome
+        return replace(outcome, retry=True, retry_after=0.0) if advice.elsewhere else outcome
 
     async def _send(self, asked: AskedRequest, endpoint: EndpointClient) -> Outcome:
         request = asked.request
@@ -183,8 +191,8 @@ class Asker:
                 asked.counted -= 1
             asked.fresh = asked.fresh or exc.cause == "stale"
             return read_no_reply(exc)
-        body = endpoint.secrets.hide_in_body(reply.body)
-        return read_outcome(reply.status, reply.headers, body, endpoint.secrets.hide)
+        reply.body = endpoint.secrets.hide_in_body(reply.body)
+        return read_outcome(reply.status, reply.headers, reply.body, endpoint.secrets.hide)
 
     def _result_of(self, outcome: Outcome, asked: AskedRequest) -> AttemptResult:
         """Tell the limits what an attempt has brought."""
@@ -207,24 +215,12 @@ class Asker:
             return False
         return failure.kind == "connection" or self._failing > 1
 
-    async def _confirm_model(self, endpoint: EndpointClient, model: str, outcome: Outcome) -> None:
+    async def _confirm_model(self, endpoint: EndpointClient, asked: AskedRequest) -> None:
         """Find out, once, whether a rejection before the first answer concerns all requests.
 
         LiteLLM answers 400 to an unknown model and Gemini to a wrong key, as to a bad row.
         """
         if self._model_check is None:
-            check = confirm_model(endpoint, model, outcome, self._timeout)
+            check = confirm_model(endpoint, asked.model, asked.outcome, self._timeout)
             self._model_check = asyncio.create_task(check)
         await asyncio.shield(self._model_check)
-
-
-def _outcome_of(state: RetryCallState) -> Outcome:
-    assert state.outcome is not None  # noqa: S101 - for the type
-    outcome: Outcome = state.outcome.result()
-    return outcome
-
-
-def _wait(state: RetryCallState) -> float:
-    """Choose the pause before a retry, in seconds: what the server asks for, else the backoff."""
-    asked = _outcome_of(state).retry_after
-    return _BACKOFF(state) if asked is None else asked

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -74,11 +73,10 @@ class APILLMServing:
         ]
         if not self._endpoints:
             raise ConfigError("no endpoint is given. Example: http://localhost:8000/v1")
-        self._model = model
-        self._assumed: str | None = None
+        self._model, self._assumed = model, False
         self.params = params or SamplingParams()
         self._timeout, self._max_retries, self._max_outage = timeout, max_retries, max_outage
-        self._new_admission = partial(
+        new_admission = partial(
             Admission,
             [each.name for each in self._endpoints],
             concurrency=concurrency,
@@ -87,8 +85,10 @@ class APILLMServing:
             max_outage=max_outage,
             budget=budget,
         )
-        self._lock = threading.Lock()
-        self._thread: LoopThread | None = None
+        self._thread = LoopThread(
+            self._endpoints,
+            lambda: Asker(self._endpoints, new_admission(), timeout, max_retries),
+        )
 
     @property
     def model(self) -> str:
@@ -102,25 +102,21 @@ class APILLMServing:
             self._model = self._discover()
         return self._model
 
-    def load(self) -> tuple[int, int] | None:
-        """Count the requests in flight, and how many may be; None before the first request."""
-        if self._thread is None:
-            return None
-        status = self._thread.admission.status
+    def load(self) -> tuple[int, int]:
+        """Count the requests in flight, and how many may be."""
+        status = self._thread.asker.admission.status
         return status.in_flight, status.limit
 
     def status(self) -> str:
         """Say for the bar how many requests are in flight, and the error if none succeeds."""
-        if self._thread is None:
-            return ""
-        status = self._thread.admission.status
+        status = self._thread.asker.admission.status
         error = f", no answer: {one_line(status.last_error, 60)}" if status.last_error else ""
         return f"{status.in_flight} of {status.limit} in flight{error}"
 
     def assume_model(self, name: str) -> None:
         """Use the model of an earlier run if the user named none; see ``check_model``."""
         if self._model is None:
-            self._model = self._assumed = name
+            self._model, self._assumed = name, True
 
     def check_model(self) -> None:
         """Make sure that an assumed model is still the only one that the endpoint lists.
@@ -129,16 +125,16 @@ class APILLMServing:
             ConfigError: the endpoint lists another one.
             EndpointError: the endpoint cannot be asked.
         """
-        if self._assumed is not None and (found := self._discover()) != self._assumed:
+        if self._assumed and (found := self._discover()) != self._model:
             raise ConfigError(
                 f"{self._endpoints[0].name} lists the model {found}, but the last run asked "
-                f"{self._assumed}. Choose with --model"
+                f"{self._model}. Choose with --model"
             )
 
     def generate(self, requests: Iterable[Request | Response]) -> EngineStream:
         """Answer each request, in any order; see ``LLMServing``."""
         channel = Channel()
-        return EngineStream(requests, OnlineEngine(self._enter_thread(), channel), channel)
+        return EngineStream(requests, OnlineEngine(self._thread, channel), channel)
 
     def generate_from_input(
         self,
@@ -160,28 +156,16 @@ class APILLMServing:
                 answers[response.request.position] = response.answer.text
         return answers
 
-    def _enter_thread(self) -> LoopThread:
-        """Use the running loop thread, or start a new one."""
-        with self._lock:
-            if self._thread is None or not self._thread.enter():
-                if self._thread is not None:
-                    self._thread.thread.join()  # until it has closed its connections
-                admission = self._new_admission()
-                asker = Asker(self._endpoints, admission, self._timeout, self._max_retries)
-                self._thread = LoopThread(self._endpoints, admission, asker)
-                self._thread.enter()
-            return self._thread
-
     def _discover(self) -> str:
         """Ask for the only model; on the event loop, because the connections belong to it."""
-        thread = self._enter_thread()
+        self._thread.enter()
 
-        async def ask() -> str:
+        async def discover() -> str:
             try:
                 return await discover_model(
                     self._endpoints, self._timeout, self._max_retries, self._max_outage
                 )
             finally:
-                await thread.leave()
+                self._thread.leave()
 
-        return asyncio.run_coroutine_threadsafe(ask(), thread.loop).result()
+        return asyncio.run_coroutine_threadsafe(discover(), self._thread.loop).result()

@@ -9,15 +9,14 @@ from urllib.parse import urlsplit
 
 from codesynth.errors import ConfigError, EndpointError, one_line
 from codesynth.serving.answers import read_json
-from codesynth.serving.http import EndpointClient, NoReply, Reply
-from codesynth.serving.outcomes import Outcome, read_outcome
+from codesynth.serving.http import EndpointClient, NoReply
+from codesynth.serving.outcomes import Outcome, read_no_reply, read_outcome
 
 _log = logging.getLogger(__name__)
 _UNLISTED = frozenset({404, 405, 501})
 """Statuses of endpoints that do not list models at all."""
 _CAUSES = {
     401: "endpoint refused the key (401): {words}. Set OPENAI_API_KEY for {name}",
-    402: "{name}: the quota is exhausted (402): {words}",
     403: "endpoint denies access (403): {words}. Is OPENAI_API_KEY right for {name}?",
     404: "endpoint does not know the model or the path (404): {words}. "
     "Check --model {model} and --base-url {name}{hint}",
@@ -26,16 +25,22 @@ _CAUSES = {
 }
 
 
-class _NotYet(EndpointError):  # noqa: N818 - no error if it succeeds later
-    """The endpoint may list its models later: it may be just starting.
+class NotListed(EndpointError):  # noqa: N818 - the name says enough
+    """The models cannot be listed.
 
     Attributes:
-        retry_after: seconds that the server asks us to wait.
+        outcome: what came instead.
     """
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
+    def __init__(self, endpoint: EndpointClient, outcome: Outcome) -> None:
+        if outcome.denied or outcome.quota or not outcome.status:
+            words = str(explain(endpoint, outcome))
+        else:
+            said = f"answers {outcome.status}: {outcome.words}"
+            said = said.removesuffix(f": status {outcome.status}")
+            words = f"{endpoint.name}/models {said}. Are OPENAI_API_KEY and --base-url right?"
+        super().__init__(words)
+        self.outcome = outcome
 
 
 async def discover_model(
@@ -43,31 +48,30 @@ async def discover_model(
 ) -> str:
     """Return the only model that the first endpoint that answers ``GET /models`` lists.
 
+    Args:
+        max_outage: seconds after which no further attempt is made.
+
     Raises:
         ConfigError: the endpoint lists no model, or several.
         EndpointError: no endpoint can be asked, or they refuse the key.
     """
     end = asyncio.get_running_loop().time() + max_outage
-    errors = dict[EndpointClient, EndpointError]()
-    left = list(endpoints)
     for attempt in range(max_retries + 1):
-        pause = min(0.5 * 2**attempt, 8)  # seconds
-        for endpoint in [*left]:
+        errors = list[NotListed]()
+        for endpoint in endpoints:
             try:
-                return _choose_model(endpoint, await _list_models(endpoint, timeout))
-            except _NotYet as exc:
-                errors[endpoint] = exc
-                pause = max(pause, exc.retry_after or 0)
-            except EndpointError as exc:
-                errors[endpoint] = exc
-                left.remove(endpoint)
-        is_last = not left or attempt == max_retries
-        if is_last or asyncio.get_running_loop().time() + pause > end:
+                return _choose_model(endpoint, await list_models(endpoint, timeout))
+            except NotListed as exc:
+                errors.append(exc)
+        may_heal = [e.outcome for e in errors if e.outcome.retry and not e.outcome.denied]
+        if attempt == max_retries or not may_heal:
             break
-        for error in errors.values():
-            _log.info("%s; asking for the model again in %.1f s", error, pause)
+        pause = max(min(0.5 * 2**attempt, 8), *(each.retry_after or 0 for each in may_heal))
+        if asyncio.get_running_loop().time() + pause > end:
+            break
+        _log.info("%s; asking for the model again in %.1f s", errors[0], pause)
         await asyncio.sleep(pause)
-    raise errors[endpoints[0]]
+    raise errors[0]
 
 
 def _choose_model(endpoint: EndpointClient, names: list[str]) -> str:
@@ -79,14 +83,26 @@ def _choose_model(endpoint: EndpointClient, names: list[str]) -> str:
     raise ConfigError(f"{endpoint.name} lists {listed}. {fix}")
 
 
-async def _list_models(endpoint: EndpointClient, timeout: float) -> list[str]:
+async def list_models(endpoint: EndpointClient, timeout: float) -> list[str]:
+    """Return the names that ``GET /models`` lists; none if the endpoint does not list models.
+
+    Raises:
+        NotListed: the endpoint cannot be reached, or refuses.
+    """
     try:
         reply = await endpoint.request("GET", "/models", b"", timeout=timeout)
     except NoReply as exc:
-        error = EndpointError if exc.cause == "hopeless" else _NotYet
-        raise error(exc.message) from exc
-    fix = "Are OPENAI_API_KEY and --base-url right? With --model, no list is needed"
-    return _read_names(endpoint, reply, fix)
+        raise NotListed(endpoint, read_no_reply(exc)) from exc
+    if reply.status in _UNLISTED:
+        return []
+    if not 200 <= reply.status < 300:
+        hide = endpoint.secrets.hide
+        outcome = read_outcome(reply.status, reply.headers, reply.body, hide)
+        raise NotListed(endpoint, outcome)
+    try:
+        return [str(entry["id"]) for entry in read_json(reply.body)["data"]]
+    except (ValueError, TypeError, KeyError):
+        return []
 
 
 async def confirm_model(
@@ -101,35 +117,17 @@ async def confirm_model(
         EndpointError: it does not list the model, or refuses to list models.
     """
     try:
-        reply = await endpoint.request("GET", "/models", b"", timeout=timeout)
-    except NoReply:
+        names = await list_models(endpoint, timeout)
+    except NotListed as exc:
+        if exc.outcome.status in (400, 401):  # Gemini answers 400 to a wrong key
+            raise
         return
-    if reply.status not in (200, 400, 401):  # it does not say; Gemini answers 400 to a wrong key
-        return
-    names = _read_names(endpoint, reply, "Are OPENAI_API_KEY and --base-url right?")
     asked = model.casefold()
     if names and not any(asked in name.casefold() or name.casefold() in asked for name in names):
         raise EndpointError(
             f"endpoint rejects the first request ({rejection.status}): {rejection.words}. It does "
             f"not list the model {model}, but {one_line(', '.join(names))}. Choose with --model"
         )
-
-
-def _read_names(endpoint: EndpointClient, reply: Reply, fix: str) -> list[str]:
-    """Read the names of the models; empty if the endpoint does not list them."""
-    if reply.status in _UNLISTED:
-        return []
-    if 200 <= reply.status < 300:
-        try:
-            return [str(entry["id"]) for entry in read_json(reply.body)["data"]]
-        except (ValueError, TypeError, KeyError):
-            return []
-    outcome = read_outcome(reply.status, reply.headers, reply.body, endpoint.secrets.hide)
-    if outcome.denied or outcome.quota:
-        raise explain(endpoint, outcome)
-    said = f"answers {reply.status}: {outcome.words}".removesuffix(f": status {reply.status}")
-    text = f"{endpoint.name}/models {said}. {fix}"
-    raise _NotYet(text, outcome.retry_after) if outcome.retry else EndpointError(text)
 
 
 def _hint(endpoint: EndpointClient) -> str:
@@ -140,7 +138,7 @@ def _hint(endpoint: EndpointClient) -> str:
 def explain(endpoint: EndpointClient, outcome: Outcome, model: str = "") -> EndpointError:
     """Say why no request can succeed, and what to do."""
     status, words, name = outcome.status, outcome.words, endpoint.name
-    if outcome.quota:
+    if outcome.quota or status == 402:
         text = f"{name}: the quota is exhausted ({status}): {words}"
     elif status in _CAUSES:
         hint = _hint(endpoint)

@@ -13,7 +13,6 @@ from codesynth.errors import EndpointError, LimitReached
 from codesynth.models import Request
 from codesynth.serving.attempts import AskedRequest, Asker, Drained
 from codesynth.serving.http import EndpointClient
-from codesynth.serving.limits import Admission
 from codesynth.serving.stream import Channel
 
 GRACE_SECONDS = 4.0
@@ -23,60 +22,58 @@ _CLOSE_SECONDS = 2.0
 
 
 class LoopThread:
-    """An event loop in a thread, for the streams that use it; it ends with the last of them.
+    """An event loop in a thread, which the first user starts and the last one ends.
 
-    The endpoints' connections belong to it, and are closed when it ends.
+    The endpoints' connections belong to the loop, and are closed when it ends.
+
+    Args:
+        new_asker: called for each new loop, because an asker belongs to one.
+
+    Attributes:
+        engines: those whose requests are not all answered.
     """
 
-    def __init__(
-        self, endpoints: Sequence[EndpointClient], admission: Admission, asker: Asker
-    ) -> None:
-        self.admission, self.asker = admission, asker
-        self._endpoints = endpoints
-        self._users = 0
-        self._ended = False
-        self._lock = threading.Lock()
-        self.engines: set[OnlineEngine] = set()
-        admission.on_room = self._start_workers
-        self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self._run, name="codesynth-loop", daemon=True)
-        self.thread.start()
+    def __init__(self, endpoints: Sequence[EndpointClient], new_asker: Callable[[], Asker]) -> None:
+        self._endpoints, self._new_asker = endpoints, new_asker
+        self.asker = new_asker()
+        self.engines = set[OnlineEngine]()
+        self._users, self._lock = 0, threading.Lock()
+        self.thread: threading.Thread | None = None
 
-    def _run(self) -> None:
-        self.loop.run_forever()
-        left = asyncio.all_tasks(self.loop)  # connections that are made for cancelled requests
-        for task in left:
-            task.cancel()
-        if left:
-            self.loop.run_until_complete(asyncio.wait(left))
-        self.loop.close()
-
-    def enter(self) -> bool:
-        """Become a user of the loop; False if it is ending, because the last user has left."""
+    def enter(self) -> None:
+        """Become a user of ``loop``."""
         with self._lock:
-            self._users += not self._ended
-            return not self._ended
+            if not self._users:
+                if self.thread is not None:
+                    self.thread.join()  # until it has closed its connections
+                self.loop, self._ended = asyncio.new_event_loop(), asyncio.Event()
+                self.asker = self._new_asker()
+                self.asker.admission.on_room = self._start_workers
+                self.thread = threading.Thread(
+                    target=self._run, args=(self.loop,), name="codesynth-loop", daemon=True
+                )
+                self.thread.start()
+            self._users += 1
 
-    async def leave(self) -> None:
-        """Stop being a user; the last one closes the connections and ends the loop. Runs on it."""
+    def leave(self) -> None:
+        """Stop being a user. Runs on the loop."""
         with self._lock:
             self._users -= 1
-            self._ended = not self._users
-        if self._ended:
-            try:
-                for endpoint in self._endpoints:
-                    await endpoint.aclose()
-            finally:
-                self.loop.call_soon(self.loop.stop)
+            if not self._users:
+                self._ended.set()
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(self._close_at_end(self._ended))
+
+    async def _close_at_end(self, ended: asyncio.Event) -> None:
+        await ended.wait()
+        for endpoint in self._endpoints:
+            await endpoint.aclose()
 
     def _start_workers(self) -> None:
         for engine in self.engines:
             engine.start_workers()
-
-    def call(self, function: Callable[..., object], *args: object) -> None:
-        """Call a function on the loop, unless it has ended; from any thread."""
-        with contextlib.suppress(RuntimeError):  # it has ended: nothing is left to do
-            self.loop.call_soon_threadsafe(function, *args)
 
 
 class OnlineEngine:
@@ -87,43 +84,51 @@ class OnlineEngine:
     """
 
     def __init__(self, thread: LoopThread, channel: Channel) -> None:
-        self._thread, self._channel = thread, channel
+        thread.enter()
+        self._thread, self._loop, self._asker = thread, thread.loop, thread.asker
+        self._channel, self._admission = channel, thread.asker.admission
         self._inbox: deque[Request] = deque()
         self._workers: dict[asyncio.Task[None], AskedRequest | None] = {}
         self._start_is_scheduled = self._no_more = self._drained = False
         self._error: BaseException | None = None
-        self._end: asyncio.Task[None] | None = None
         self._finished = threading.Event()
-        thread.call(thread.engines.add, self)
+        self._call(thread.engines.add, self)
 
     @property
     def max_unfinished(self) -> int:
         """How many requests are worth holding."""
-        return self._thread.admission.max_unfinished
+        return self._admission.max_unfinished
 
     def submit(self, request: Request) -> None:
         """Take a request; called from the feeder's thread."""
         if self._drained:
             return
         self._inbox.append(request)
-        if not self._start_is_scheduled and len(self._workers) < self._thread.admission.workers:
+        if not self._start_is_scheduled and len(self._workers) < self._admission.workers:
             self._start_is_scheduled = True
-            self._thread.call(self.start_workers)
+            self._call(self.start_workers)
 
     def end_requests(self, error: BaseException | None) -> None:
         """Take note that no request will follow."""
-        self._thread.call(self._end_requests, error)
+        self._call(self._end_requests, error)
 
     def drain(self, grace: float | None) -> None:
         """Send nothing more; requests in flight may be answered."""
-        self._thread.call(self._drain, grace)
+        self._call(self._drain, grace)
 
     def close(self) -> None:
         """Cancel the requests in flight; nothing is sent once this returns."""
-        self._thread.call(self._drain, 0.0)
+        if self._finished.is_set():
+            return
+        self._call(self._drain, 0.0)
         # Do not wait on the loop's own thread, or when Python has stopped its threads.
         if threading.current_thread() is not self._thread.thread and not sys.is_finalizing():
             self._finished.wait(_CLOSE_SECONDS)
+
+    def _call(self, function: Callable[..., object], *args: object) -> None:
+        """Call a function on the loop, unless it has ended; from any thread."""
+        with contextlib.suppress(RuntimeError):  # it has ended: nothing is left to do
+            self._loop.call_soon_threadsafe(function, *args)
 
     # On the event loop.
 
@@ -132,9 +137,9 @@ class OnlineEngine:
         self._start_is_scheduled = False
         if self._drained:
             return
-        free = self._thread.admission.workers - len(self._workers)
+        free = self._admission.workers - len(self._workers)
         for _ in range(min(len(self._inbox), free)):
-            worker = self._thread.loop.create_task(self._work())
+            worker = self._loop.create_task(self._work())
             self._workers[worker] = None
             worker.add_done_callback(self._on_worker_done)
 
@@ -143,7 +148,7 @@ class OnlineEngine:
         assert me is not None  # noqa: S101 - for the type
         while self._inbox and not self._drained:
             asked = self._workers[me] = AskedRequest(self._inbox.popleft())
-            self._channel.put(await self._thread.asker.ask(asked))
+            self._channel.put(await self._asker.ask(asked))
 
     def _on_worker_done(self, worker: asyncio.Task[None]) -> None:
         del self._workers[worker]
@@ -172,20 +177,14 @@ class OnlineEngine:
             else:
                 worker.cancel()
         if grace:
-            self._thread.loop.call_later(grace, self._drain, 0.0)
+            self._loop.call_later(grace, self._drain, 0.0)
         self._finish_if_done()
 
     def _finish_if_done(self) -> None:
         # After a drain the feeder may still add requests, which are dropped.
         nothing_waits = self._drained or not self._inbox
-        if self._no_more and nothing_waits and not self._workers and self._end is None:
-            self._end = self._thread.loop.create_task(self._finish())
-
-    async def _finish(self) -> None:
-        self._thread.engines.discard(self)
-        try:
-            await self._thread.leave()
-        except Exception as exc:  # a user's transport may fail to close
-            self._error = self._error or exc
-        self._channel.finish(self._error)
-        self._finished.set()
+        if self._no_more and nothing_waits and not self._workers and not self._finished.is_set():
+            self._thread.engines.discard(self)
+            self._thread.leave()
+            self._channel.finish(self._error)
+            self._finished.set()

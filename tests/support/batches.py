@@ -36,7 +36,6 @@ class Fault:
         shuffled: the lines of the files come twice, in any order.
         late: states that name no file though the batch has ended.
         errors: of the batch itself: codes and messages.
-        counted: there are ``request_counts``.
         unwritten: downloads of its files that say 404.
         torn: downloads of its output file that end in the middle of a line.
     """
@@ -50,7 +49,6 @@ class Fault:
     shuffled: bool = False
     late: int = 0
     errors: tuple[tuple[str, str], ...] = ()
-    counted: bool = True
     unwritten: int = 0
     torn: int = 0
 
@@ -231,7 +229,7 @@ def _describe(batch: Batch) -> dict[str, Any]:
         "metadata": batch.metadata,
     }
     counts = {"total": total, "completed": len(batch.answered), "failed": failed}
-    return {**described, "request_counts": counts} if fault.counted else described
+    return {**described, "request_counts": counts}
 
 
 def _line(key: str, status: int | None, body: Any) -> bytes:

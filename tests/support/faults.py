@@ -184,22 +184,16 @@ WIRE = {
         lambda request: (wire(cut=0, end="reset") if request.on_connection > 1 else echo)(request)
     ),
     "wrong_length": broken(wire(length=5000, end="close")),
-    "wrong_length_hang": silent(wire(length=5000, end="hang")),
-    "body_too_long": bad(wire(length=200), "connection"),
     "trailing_garbage": usable(raw(lambda head, body: [head + body + b"\r\n\r\ngarbage"], "keep")),
     "unasked_408": usable(raw(lambda head, body: [head + body + TIMED_OUT])),
     "chunked": usable(wire(framing="chunked")),
     "chunked_cut": broken(wire(framing="chunked", cut=-5)),
-    "chunked_cut_hang": silent(wire(framing="chunked", cut=-5, end="hang")),
     "other_protocol": broken(raw(lambda head, body: [b"SSH-2.0-OpenSSH_9.2\r\n"])),
     "endless_header": broken(endless(b"HTTP/1.1 200 OK\r\nx: ", b"y" * 6000)),
     "100_continue_first": usable(raw(lambda head, body: [CONTINUE + head + body], "keep")),
     "never_answer": silent(always(Reply(raw=(), end="hang"))),
     "hang_mid_body": silent(wire(cut=-60, end="hang")),
     "drip": silent(raw(lambda head, body: chain([head], dripping(b"%c" % byte for byte in body)))),
-    "drip_chunks": silent(
-        raw(lambda head, body: chain([OK_CHUNKED], dripping(repeat(chunk(b"\n")))), "hang")
-    ),
     "endless_100_continue": silent(
         raw(lambda head, body: dripping(repeat(CONTINUE)), "hang"), "connection"
     ),
@@ -221,15 +215,12 @@ BODIES = {
             body={"choices": cast("dict[str, Any]", echo(request).body)["choices"] * 2}
         )
     ),
-    "finish_unknown": usable(lambda request: completion(text_for(request.prompt), "eos_token")),
     "reasoning_beside_text": usable(
         lambda request: completion(text_for(request.prompt), reasoning_content="I think so.")
     ),
     "content_null": spent("empty", message()),
     "content_blank": spent("empty", message("")),
-    "content_white": spent("empty", message(" \n\t\u00a0\u3000 ")),
     "reasoning_only": spent("empty", message(reasoning_content="I think so.")),
-    "think_only": spent("empty", message("<think>I think so.</think>\n")),
     "think_unclosed": spent("empty", message("<think>I think so")),
     "finish_length": spent("truncated", message(CUT_TEXT, "length")),
     "finish_content_filter": spent("filtered", message(CUT_TEXT, "content_filter")),
@@ -279,8 +270,8 @@ LASTING = (
     *("finish_content_filter", "content_null", "content_blank", "reasoning_only", "error_plain"),
 )
 HARMLESS = (
-    *("content_parts_split", "finish_unknown", "chunked", "usage_absent", "blank_lines_first"),
-    *("100_continue_first", "http10", "trailing_garbage"),
+    *("content_parts_split", "chunked", "usage_absent", "blank_lines_first", "http10"),
+    *("100_continue_first", "trailing_garbage"),
 )
 """Without "close_unsaid": it can cost the next row on that connection an attempt."""
 

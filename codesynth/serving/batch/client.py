@@ -12,7 +12,8 @@ from codesynth.codec import dumps
 from codesynth.errors import EndpointError, one_line
 from codesynth.models import Endpoint
 from codesynth.serving.answers import read_json
-from codesynth.serving.batch.shapes import UNREADABLE, BatchState, shape_for
+from codesynth.serving.batch import shapes
+from codesynth.serving.batch.shapes import UNREADABLE, BatchState
 from codesynth.serving.http import AsyncBaseTransport, EndpointClient, NoReply, Reply
 from codesynth.serving.outcomes import read_outcome
 
@@ -54,7 +55,7 @@ class BatchClient:
         self.endpoint = EndpointClient(
             endpoint, connect_timeout=connect_timeout, streaming=True, transport=transport
         )
-        self.shape = shape_for(self.endpoint.name)
+        self.shape = shapes.shape_for(self.endpoint.name)
         self._timeout = timeout
 
     @contextlib.contextmanager
@@ -70,18 +71,18 @@ class BatchClient:
         """Upload a file of requests; return its id."""
         path, form = self.shape.upload_path, self.shape.form
         sending = self.endpoint.send_file(path, form, file, timeout=self._timeout)
-        return self._call(f"POST {path}", sending, self.shape.file)
+        return self._call(f"POST {path}", sending, shapes.read_id)
 
     def create(self, file: str, uuid: str) -> BatchState:
         """Make a batch of an uploaded file."""
         body = dumps(self.shape.create(file, uuid))
-        return self._request("POST", "", self.shape.state, body)
+        return self._request("POST", "", shapes.read_state, body)
 
     def find(self, file: str, uuid: str) -> BatchState | None:
         """Find the batch that was made of a file; None if there is none."""
         query = "?limit=100"
         for _ in range(_MAX_PAGES):
-            states, query = self._request("GET", query, self.shape.states)
+            states, query = self._request("GET", query, shapes.read_states)
             for state in states:
                 if uuid == state.uuid or file == state.input_file:
                     return state
@@ -91,7 +92,7 @@ class BatchClient:
 
     def state(self, batch: str) -> BatchState:
         """Read the state of a batch."""
-        return self._request("GET", f"/{quote(batch, safe='')}", self.shape.state)
+        return self._request("GET", f"/{quote(batch, safe='')}", shapes.read_state)
 
     def cancel(self, batch: str) -> None:
         """Cancel a batch, unless it has ended."""
@@ -105,7 +106,7 @@ class BatchClient:
         self._call(f"GET {path}", receiving, bool)
 
     def _request(self, method: str, path: str, read: Callable[[Any], T], body: bytes = b"") -> T:
-        path = self.shape.path + path
+        path = f"/batches{path}"
         sending = self.endpoint.request(method, path, body, timeout=self._timeout)
         return self._call(f"{method} {path}", sending, read)
 

@@ -146,7 +146,7 @@ class BatchEngine:
             try:
                 yield from self._go_round()
             except CallError as exc:
-                if exc.after is None or self._is_endpoint_down(exc, attempt):
+                if exc.after is None or self._is_endpoint_down(attempt):
                     raise
                 delay = max(delay, exc.after)
                 _log.info("%s; attempt %d in %.1f s", exc, attempt + 2, delay)
@@ -160,13 +160,11 @@ class BatchEngine:
             self._sleep(delay)
             attempt += 1
 
-    def _is_endpoint_down(self, error: CallError, retries: int) -> bool:
+    def _is_endpoint_down(self, retries: int) -> bool:
         """Tell whether the endpoint was down from the start, or is for too long."""
-        options = self._options
-        if self._succeeded is None and error.status != 429 and retries >= options.max_retries:
-            return True
         since = self._started if self._succeeded is None else self._succeeded
-        return options.clock() - since >= options.max_outage
+        is_dead = self._succeeded is None and retries >= self._options.max_retries
+        return is_dead or self._options.clock() - since >= self._options.max_outage
 
     def _go_round(self) -> Iterator[Response]:
         """Take each open batch one step further, and make new ones."""

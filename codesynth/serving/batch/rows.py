@@ -15,7 +15,7 @@ from codesynth.journal import Journal, OpenBatch, StoredAnswer
 from codesynth.models import Failure, Request, Response, Usage
 from codesynth.serving.answers import read_completion, read_json
 from codesynth.serving.batch.client import BatchClient, CallError
-from codesynth.serving.batch.shapes import UNREADABLE, BatchResult
+from codesynth.serving.batch.shapes import UNREADABLE, BatchResult, read_result
 from codesynth.serving.limits import Budget
 from codesynth.serving.outcomes import Outcome, read_outcome
 from codesynth.storage.scratch import Scratch, scratch_file
@@ -116,19 +116,18 @@ class BatchRows:
 
     def _read_file(self, name: str, found: Found) -> str:
         """Read one file; return what cannot be read in it."""
-        fault, is_readable = "", False
+        fault, before = "", len(found)
         with scratch_file() as file:
             self._client.download(name, file)
             while lines := [*islice(file, _GROUP)]:
                 results = []
                 for line in filter(bytes.strip, lines):
                     try:
-                        results.append(self._client.shape.result(read_json(line)))
+                        results.append(read_result(read_json(line)))
                     except UNREADABLE as exc:  # the other lines are paid for
                         fault = f"{name}: {exc}"
-                is_readable = is_readable or bool(results)
                 self._store(results, found)
-        if fault and not is_readable:
+        if fault and len(found) == before:
             raise CallError(f"{fault}. Run again to retry")
         return fault
 

@@ -1,10 +1,13 @@
-"""How a provider's Batch API words its calls: OpenAI's way, and Together's. No I/O."""
+"""How a provider's Batch API words its calls: OpenAI's way, and Together's. No I/O.
+
+Functions that read take parsed JSON and raise one of ``UNREADABLE`` if it is not as expected.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from codesynth.codec import dumps
@@ -13,6 +16,47 @@ UNREADABLE = (ValueError, LookupError, TypeError, AttributeError)
 """Raised where a provider's text is not as expected."""
 _CHAT = "/v1/chat/completions"
 _ENDS = frozenset({"completed", "failed", "expired", "cancelled"})
+
+
+@dataclass(frozen=True, slots=True)
+class BatchShape:
+    """What a provider wants to be sent; the default is OpenAI's way.
+
+    Attributes:
+        upload_path: follows the base URL.
+        form: fields that are sent with an uploaded file.
+        is_bare: requests hold no method and URL, and batches no metadata.
+    """
+
+    upload_path: str = "/files"
+    form: Mapping[str, str] = field(default_factory=lambda: {"purpose": "batch"})
+    is_bare: bool = False
+
+    def line(self, key: bytes, body: bytes) -> bytes:
+        """Write one request of a file."""
+        target = b"" if self.is_bare else b'"method":"POST","url":"%b",' % _CHAT.encode()
+        return b'{"custom_id":"%b",%b"body":%b}\n' % (key.hex().encode(), target, body)
+
+    def create(self, file: str, uuid: str) -> dict[str, Any]:
+        """Write the body that makes a batch of an uploaded file."""
+        batch = {"input_file_id": file, "endpoint": _CHAT, "completion_window": "24h"}
+        return batch if self.is_bare else {**batch, "metadata": {"codesynth": uuid}}
+
+
+OPENAI = BatchShape()
+# https://docs.together.ai/docs/inference/batch
+_TOGETHER_FORM = {"purpose": "batch-api", "file_name": "requests.jsonl", "file_type": "jsonl"}
+TOGETHER = BatchShape("/files/upload", _TOGETHER_FORM, is_bare=True)
+
+
+def shape_for(url: str) -> BatchShape:
+    """Choose the shape by the host of a base URL.
+
+    >>> shape_for("https://api.together.xyz/v1") is TOGETHER
+    True
+    """
+    host = f".{urlsplit(url).hostname}"
+    return TOGETHER if host.endswith((".together.xyz", ".together.ai")) else OPENAI
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,100 +89,46 @@ class BatchResult(NamedTuple):
     error: str = ""
 
 
-class BatchShape:
-    """OpenAI's calls, which most providers share; a subclass overrides what differs.
-
-    The methods take parsed JSON and raise one of ``UNREADABLE`` where it is not as expected.
-
-    Mistral's would have ``path`` "/batch/jobs"; to ``create``, ``input_files`` (a list), ``model``
-    and ``timeout_hours``; in a ``state``, ``output_file``, ``error_file``, ``succeeded_requests``,
-    and the ends SUCCESS, FAILED, TIMEOUT_EXCEEDED and CANCELLED.
-    """
-
-    path = "/batches"
-    upload_path = "/files"
-    form: ClassVar[Mapping[str, str]] = {"purpose": "batch"}
-    """Fields that are sent with an uploaded file."""
-
-    def line(self, key: bytes, body: bytes) -> bytes:
-        """Write one request of a file."""
-        text = b'{"custom_id":"%b","method":"POST","url":"%b","body":%b}\n'
-        return text % (key.hex().encode(), _CHAT.encode(), body)
-
-    def create(self, file: str, uuid: str) -> dict[str, Any]:
-        """Write the body that makes a batch of an uploaded file."""
-        batch = {"input_file_id": file, "endpoint": _CHAT, "completion_window": "24h"}
-        return {**batch, "metadata": {"codesynth": uuid}}
-
-    def file(self, data: Any) -> str:
-        """Read the id of an uploaded file."""
-        if not (isinstance(data["id"], str) and data["id"]):
-            raise ValueError("there is no id")
-        return str(data["id"])
-
-    def state(self, data: Any) -> BatchState:
-        """Read a batch; Together's reply to ``create`` has it one level deeper."""
-        batch = data.get("job", data)
-        status = str(batch.get("status")).lower().replace("canceled", "cancelled")
-        files = (batch.get("output_file_id"), batch.get("error_file_id"))  # "" is none, too
-        counts = [_get(batch, "request_counts", name) for name in ("completed", "failed")]
-        counted = [count for count in counts if isinstance(count, int)]
-        return BatchState(
-            id=self.file(batch),
-            status=status if status in _ENDS else "open",
-            input_file=str(batch.get("input_file_id")),
-            files=tuple(str(file) for file in files if file),
-            results=sum(counted) if counted else None,
-            error=_read_error(batch.get("errors") or batch.get("error")),
-            uuid=str(_get(batch, "metadata", "codesynth") or ""),
-        )
-
-    def states(self, data: Any) -> tuple[list[BatchState], str]:
-        """Read a page of the list of batches; and the query of the next page, empty at the end."""
-        if isinstance(data, list):  # Together's has no pages
-            return [self.state(each) for each in data], ""
-        states = [self.state(each) for each in data["data"]]
-        more = data.get("has_more") is True and states
-        return states, f"?after={quote(states[-1].id, safe='')}" if more else ""
-
-    def result(self, line: Any) -> BatchResult:
-        """Read one line of results."""
-        key, body = bytes.fromhex(line["custom_id"]), _get(line, "response", "body")
-        if not isinstance(body, dict):
-            return BatchResult(key, 0, error=_read_error(line.get("error")) or "no response")
-        return BatchResult(key, int(line["response"].get("status_code", 200)), dumps(body))
+def read_id(data: Any) -> str:
+    """Read the id of an uploaded file, or of a batch."""
+    if not (isinstance(data["id"], str) and data["id"]):
+        raise ValueError("there is no id")
+    return str(data["id"])
 
 
-class TogetherShape(BatchShape):
-    """Together's calls: https://docs.together.ai/docs/inference/batch.
-
-    It keeps no ``metadata``, so a batch is found again by its file.
-    """
-
-    upload_path = "/files/upload"
-    form: ClassVar[Mapping[str, str]] = {
-        "purpose": "batch-api",
-        "file_name": "requests.jsonl",
-        "file_type": "jsonl",
-    }
-
-    def line(self, key: bytes, body: bytes) -> bytes:
-        """Write one request of a file."""
-        return b'{"custom_id":"%b","body":%b}\n' % (key.hex().encode(), body)
-
-    def create(self, file: str, uuid: str) -> dict[str, Any]:
-        """Write the body that makes a batch of an uploaded file."""
-        return {"input_file_id": file, "endpoint": _CHAT, "completion_window": "24h"}
+def read_state(data: Any) -> BatchState:
+    """Read a batch; Together's reply to ``create`` has it one level deeper."""
+    batch = data.get("job", data)
+    status = str(batch.get("status")).lower().replace("canceled", "cancelled")
+    files = (batch.get("output_file_id"), batch.get("error_file_id"))  # "" is none, too
+    counts = [_get(batch, "request_counts", name) for name in ("completed", "failed")]
+    counted = [count for count in counts if isinstance(count, int)]
+    return BatchState(
+        id=read_id(batch),
+        status=status if status in _ENDS else "open",
+        input_file=str(batch.get("input_file_id")),
+        files=tuple(str(file) for file in files if file),
+        results=sum(counted) if counted else None,
+        error=_read_error(batch.get("errors") or batch.get("error")),
+        uuid=str(_get(batch, "metadata", "codesynth") or ""),
+    )
 
 
-def shape_for(url: str) -> BatchShape:
-    """Choose the shape by the host of a base URL.
+def read_states(data: Any) -> tuple[list[BatchState], str]:
+    """Read a page of the list of batches; and the query of the next page, empty at the end."""
+    if isinstance(data, list):  # Together's has no pages
+        return [read_state(each) for each in data], ""
+    states = [read_state(each) for each in data["data"]]
+    more = data.get("has_more") is True and states
+    return states, f"?after={quote(states[-1].id, safe='')}" if more else ""
 
-    >>> type(shape_for("https://api.together.xyz/v1")).__name__
-    'TogetherShape'
-    """
-    host = f".{urlsplit(url).hostname}"
-    return TogetherShape() if host.endswith((".together.xyz", ".together.ai")) else BatchShape()
+
+def read_result(line: Any) -> BatchResult:
+    """Read one line of results."""
+    key, body = bytes.fromhex(line["custom_id"]), _get(line, "response", "body")
+    if not isinstance(body, dict):
+        return BatchResult(key, 0, error=_read_error(line.get("error")) or "no response")
+    return BatchResult(key, int(line["response"].get("status_code", 200)), dumps(body))
 
 
 def _get(data: dict[str, Any], name: str, inner: str) -> Any:

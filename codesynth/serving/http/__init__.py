@@ -3,6 +3,7 @@
 from httpx import AsyncBaseTransport
 
 from codesynth.serving.http.endpoint import EndpointClient
-from codesynth.serving.http.reply import NoReply, Reply
+from codesynth.serving.http.failures import NoReply
+from codesynth.serving.http.reply import Reply
 
 __all__ = ["AsyncBaseTransport", "EndpointClient", "NoReply", "Reply"]

@@ -13,17 +13,15 @@ import httpx
 
 from codesynth.errors import ConfigError
 from codesynth.models import Endpoint
-from codesynth.serving.http.connect_errors import explain_connect_error
-from codesynth.serving.http.connection import ResponseTooLarge, StaleConnection
+from codesynth.serving.http.failures import NoReply, explain
 from codesynth.serving.http.proxies import create_transport
-from codesynth.serving.http.reply import NoReply, Reply, read_reply
+from codesynth.serving.http.reply import Reply, read_reply
 from codesynth.serving.http.secrets import Secrets
 from codesynth.serving.http.time_limits import TimeLimits
-from codesynth.serving.http.transport import MAX_RESPONSE_BYTES, RequestHead, Transport
+from codesynth.serving.http.transport import MAX_RESPONSE_BYTES, RequestHead
 from codesynth.version import __version__
 
 _REDIRECTS = frozenset({301, 302, 307, 308})
-_PERMANENT_REDIRECTS = frozenset({301, 308})
 _MAX_REDIRECTS = 3
 _NAME = re.compile(r"[!#$%&'*+.^_`|~\w-]+", re.ASCII)
 _HEADERS = {
@@ -71,8 +69,10 @@ class EndpointClient:
         sent = {"authorization": self._headers.get("authorization", ""), **endpoint.headers}
         self.secrets = Secrets([key.strip(), url.password], sent)
         self._heads: dict[tuple[str, str], RequestHead] = {}
-        self._connect_timeout, self._streaming = connect_timeout, streaming
+        self._connect_limit = {"connect": connect_timeout}
+        self._streaming = streaming
         self._given = self._transport = transport
+        self._proxy = ""
         self._limits = TimeLimits()
 
     async def request(
@@ -101,7 +101,7 @@ class EndpointClient:
         Raises:
             NoReply: no whole response came.
         """
-        extensions = {"fresh": fresh, "key": key}
+        extensions = {"fresh": fresh, "key": key, "timeout": self._connect_limit}
         return await self._within(timeout, self._send(method, path, body, extensions))
 
     async def _send(self, method: str, path: str, body: bytes, extensions: dict[str, Any]) -> Reply:
@@ -110,14 +110,11 @@ class EndpointClient:
             head = self._heads[method, path] = self._write_head(method, self._url_of(path))
         transport = self._open_transport()
         for _ in range(_MAX_REDIRECTS):
-            make = head.request if isinstance(transport, Transport) else head.full_request
-            response = await transport.handle_async_request(make(body, extensions))
+            response = await transport.handle_async_request(head.request(body, extensions))
             reply = await read_reply(response, MAX_RESPONSE_BYTES)
             if (target := _redirect_target(head.url, reply)) is None:
                 break
             head = self._write_head(method, target)
-            if reply.status in _PERMANENT_REDIRECTS:
-                self._heads[method, path] = head
         return reply
 
     async def send_file(
@@ -142,7 +139,7 @@ class EndpointClient:
             method,
             self._url_of(path),
             headers=headers,
-            extensions={"timeout": {"connect": self._connect_timeout}},
+            extensions={"timeout": self._connect_limit},
             **form,
         )
         response = await self._open_transport().handle_async_request(request)
@@ -159,8 +156,13 @@ class EndpointClient:
     async def _within(self, timeout: float, work: Awaitable[Reply]) -> Reply:
         try:
             return await self._limits.run(timeout, work)
-        except (httpx.HTTPError, TimeoutError) as exc:
-            raise self._explain(exc, timeout) from exc
+        except TimeoutError as exc:
+            text = f"no whole response within {timeout:g} s"
+            raise NoReply("timeout", text, "timeout") from exc
+        except httpx.HTTPError as exc:
+            failure = explain(exc, self.name, self._proxy)
+            failure.message = self.secrets.hide(failure.message)
+            raise failure from exc
 
     async def aclose(self) -> None:
         """Close all connections; the next request opens new ones."""
@@ -179,29 +181,11 @@ class EndpointClient:
 
     def _open_transport(self) -> httpx.AsyncBaseTransport:
         if self._transport is None:
-            self._transport = create_transport(
-                self._url, connect_timeout=self._connect_timeout, streaming=self._streaming
+            seconds = self._connect_limit["connect"]
+            self._transport, self._proxy = create_transport(
+                self._url, connect_timeout=seconds, streaming=self._streaming
             )
         return self._transport
-
-    def _explain(self, error: httpx.HTTPError | TimeoutError, timeout: float) -> NoReply:
-        """Turn an error of the transport into ours."""
-        words = self.secrets.hide(str(error)) or f"the connection to {self.name} broke"
-        if isinstance(error, TimeoutError):
-            return NoReply("timeout", f"no whole response within {timeout:g} s", "timeout")
-        if isinstance(error, httpx.ConnectTimeout):
-            text = f"cannot connect to {self.name} within {self._connect_timeout:g} s"
-            return NoReply("timeout", text, "unreachable")
-        if isinstance(error, httpx.ProxyError):
-            return NoReply("connection", words, "hopeless")
-        if isinstance(error, httpx.ConnectError):
-            why, cause = explain_connect_error(error)
-            return NoReply("connection", f"cannot connect to {self.name}: {why}", cause)
-        if isinstance(error, (ResponseTooLarge, httpx.DecodingError)):
-            return NoReply("bad_response", words, "other")
-        return NoReply(
-            "connection", words, "stale" if isinstance(error, StaleConnection) else "down"
-        )
 
 
 def _parse_url(text: str) -> httpx.URL:

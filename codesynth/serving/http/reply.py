@@ -1,8 +1,7 @@
-"""The result of a request: a whole response, unpacked and not too large; or none."""
+"""A whole response, unpacked and not too large."""
 
 from __future__ import annotations
 
-import contextlib
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,13 +9,9 @@ from typing import cast
 
 import httpx
 
-from codesynth.models import FailureKind
-from codesynth.serving.http.connect_errors import Cause
 from codesynth.serving.http.connection import ResponseTooLarge
 
-_UNPACKED = frozenset({"gzip", "x-gzip", "deflate"})
-_MOST_MEMBERS = 100  # each member takes time in proportion to all that follow it
-_NOT_UNPACKED = frozenset({"br", "zstd", "compress", "x-compress"})
+_PACKED = frozenset({"gzip", "x-gzip", "deflate"})
 
 
 @dataclass(slots=True)
@@ -26,23 +21,6 @@ class Reply:
     status: int
     headers: Mapping[str, str]
     body: bytes
-
-
-@dataclass(eq=False)
-class NoReply(Exception):  # noqa: N818 - the name says enough
-    """No whole HTTP response came.
-
-    Attributes:
-        kind: the row's failure: timeout, connection or bad_response.
-        cause: ``hopeless`` (trying again cannot help), ``unreachable`` (no connection was made),
-            ``busy`` (this process has too many open files), ``stale`` (a kept connection was
-            closed; the request can be sent again at once over a new one), ``timeout``, ``down`` (a
-            connection broke), or ``other`` (the response cannot be read).
-    """
-
-    kind: FailureKind
-    message: str
-    cause: Cause
 
 
 async def read_reply(response: httpx.Response, limit: int) -> Reply:
@@ -66,13 +44,8 @@ async def read_reply(response: httpx.Response, limit: int) -> Reply:
     if len(body) > limit:
         raise ResponseTooLarge(f"the response has more than {limit} bytes")
     for name, value in response.headers.raw:  # cheaper than to ask httpx for it
-        if name.lower() == b"content-encoding" and body:
-            try:
-                body = _unpack(body, value.decode("latin-1"), limit)
-            except httpx.DecodingError:
-                if response.is_success:
-                    raise
-                body = b""  # the status says what is wrong
+        if name.lower() == b"content-encoding" and value.decode("latin-1").lower() in _PACKED:
+            body = _unpack(body, limit, strictly=response.is_success)
     return Reply(response.status_code, response.headers, body)
 
 
@@ -90,38 +63,15 @@ async def _collect(stream: httpx.AsyncByteStream, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def _unpack(data: bytes, codings: str, limit: int) -> bytes:
-    """Unpack gzip or deflate, which some servers send although we do not ask for it.
-
-    Words that name no compression, such as ``utf-8``, are ignored, as httpx and browsers do.
-    """
-    for coding in reversed(codings.lower().split(",")):
-        if coding.strip() in _UNPACKED:
-            data = _inflate(data, limit)
-        elif coding.strip() in _NOT_UNPACKED:
-            raise httpx.DecodingError(f"the response is packed with {coding.strip()!r}")
-    return data
-
-
-def _inflate(data: bytes, limit: int) -> bytes:
-    for bits in (32 + zlib.MAX_WBITS, -zlib.MAX_WBITS):  # gzip or zlib; deflate without a head
-        with contextlib.suppress(zlib.error):
-            return _inflate_members(data, bits, limit)
-    raise httpx.DecodingError("the response cannot be unpacked: it is damaged or cut")
-
-
-def _inflate_members(data: bytes, bits: int, limit: int) -> bytes:
-    """Unpack members that follow each other (RFC 1952, section 2.2)."""
-    parts = []
-    for _ in range(_MOST_MEMBERS):
-        unpacker = zlib.decompressobj(bits)
-        parts.append(unpacker.decompress(data, limit + 1))
-        limit -= len(parts[-1])
-        if limit < 0:
-            raise ResponseTooLarge("the response has too many bytes when it is unpacked")
-        if not unpacker.eof:
-            raise zlib.error("its end is missing")
-        data = unpacker.unused_data
-        if not data:
-            return b"".join(parts)
-    raise zlib.error("it has too many members")
+def _unpack(packed: bytes, limit: int, *, strictly: bool) -> bytes:
+    """Unpack gzip or deflate, which some servers send although we do not ask for it."""
+    unpacker = zlib.decompressobj(32 + zlib.MAX_WBITS)  # it sees which of the two it is
+    try:
+        body = unpacker.decompress(packed, limit + 1)
+    except zlib.error:
+        body = b""
+    if len(body) > limit:
+        raise ResponseTooLarge("the response has too many bytes when it is unpacked")
+    if packed and strictly and not unpacker.eof:
+        raise httpx.DecodingError("the response cannot be unpacked: it is damaged or cut")
+    return body

@@ -13,6 +13,7 @@ import asyncio
 import ssl
 from collections import defaultdict, deque
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any, TypeAlias, cast
 
 import httpx
@@ -48,15 +49,8 @@ class RequestHead:
             raise httpx.LocalProtocolError("a header of the request holds a line break")
 
     def request(self, body: bytes, extensions: dict[str, Any]) -> httpx.Request:
-        """Make one of the requests for ``Transport``, which writes it as ``message`` does."""
-        extensions["head"] = self
-        return _Request(self, httpx.ByteStream(body), extensions)
-
-    def full_request(self, body: bytes, extensions: dict[str, Any]) -> httpx.Request:
-        """Make one of the requests for any transport."""
-        return httpx.Request(
-            self.method, self.url, headers=self.headers, content=body, extensions=extensions
-        )
+        """Make one of the requests."""
+        return _Request(self, body, extensions)
 
     def message(self, body: bytes) -> bytes:
         """Write one of the requests as it goes over the wire."""
@@ -66,11 +60,15 @@ class RequestHead:
 class _Request(httpx.Request):
     """A request made of ready parts: ``httpx.Request`` would take as long as the sending."""
 
-    def __init__(
-        self, head: RequestHead, stream: httpx.ByteStream, extensions: dict[str, Any]
-    ) -> None:
-        self.method, self.url, self.headers = head.method, head.url, head.headers
-        self.stream, self.extensions = stream, extensions
+    def __init__(self, head: RequestHead, body: bytes, extensions: dict[str, Any]) -> None:
+        self.method, self.url, self.head, self._content = head.method, head.url, head, body
+        self.stream, self.extensions = httpx.ByteStream(body), extensions
+
+    @cached_property
+    def headers(self) -> httpx.Headers:  # type: ignore[override]  # our transport needs none
+        """The headers, with the length of the body."""
+        length = (b"content-length", b"%d" % len(self._content))
+        return httpx.Headers([*self.head.headers.raw, length])
 
 
 class Transport(httpx.AsyncBaseTransport):
@@ -109,8 +107,9 @@ class Transport(httpx.AsyncBaseTransport):
             StaleConnection: a kept connection was closed before any byte of the response came.
             httpx.TransportError: what else went wrong; ``__cause__`` is the OSError, if one was.
         """
-        head: RequestHead | None = request.extensions.get("head")
-        if head is None:
+        if isinstance(request, _Request):
+            head = request.head
+        else:
             head = RequestHead(request.method, request.url, request.headers)
         try:
             message = head.message(b"".join(cast("Iterable[bytes]", request.stream)))

@@ -11,7 +11,7 @@ import re
 from random import Random
 
 from codesynth.codec import dumps
-from codesynth.serving.offline.problems import draw, pick, read
+from codesynth.serving.offline.problems import draw, read
 
 _REQUEST = re.compile(
     r"""(?ix)\b(?:
@@ -24,12 +24,11 @@ _REQUEST = re.compile(
 )
 _WANTS_JSON = re.compile(r"(?i)\b(?:answer|respond|reply|output)\b[^.\n]{0,80}\bjson\b")
 _FIELD = re.compile(r'"(\w{1,60})" ?: *([^\n]*?)(?=,? *"\w{1,60}" ?:|\n|\Z)')
-_RANGE = re.compile(r"(\d{1,4})\D*?(?:to|-)\D*?(\d{1,4})")
 _ENDS_AS_STUB = re.compile(r'"""[ \t]*(?:\n(?![ \t])|\Z)')
 """A docstring without a statement after it."""
 
 
-def answer(prompt: str, rng: Random, *, wrong_code: float = 0, wrong_tests: float = 0) -> str:
+def answer(prompt: str, rng: Random, wrong_code: float, wrong_tests: float) -> str:
     """Write the answer to a prompt; ``rng`` makes the choices.
 
     Args:
@@ -54,9 +53,7 @@ def _fields(prompt: str) -> list[tuple[str, str]]:
 
 
 def _value(about: str, rng: Random) -> int | str:
-    if limits := _RANGE.search(about):
-        return rng.randint(*sorted(map(int, limits.groups())))
-    is_number = re.search(r"\b(?:int|number)", about)
+    is_number = re.search(r"\b(?:int|number|\d)", about)
     return rng.randint(1, 5) if is_number else "Drawn at random by the practice endpoint."
 
 
@@ -65,7 +62,7 @@ def _instruction(prompt: str, rng: Random, request: str) -> str:
     found = [] if "new" in request else [*read(prompt)]
     problem = found[0] if len(found) == 1 else draw(rng)
     is_stub = "stub" in request or _ENDS_AS_STUB.search(prompt)
-    return problem.stub(rng) if is_stub else problem.plain(rng)
+    return problem.stub(rng) if is_stub else problem.plain()
 
 
 def _code(prompt: str, rng: Random, wrong: float) -> str:
@@ -87,6 +84,6 @@ def _tests(prompt: str, rng: Random, wrong: float) -> str:
     lines = [f"{problem.signature}: ..."] if ": ..." in prompt else []
     for argument, result in zip(arguments, results, strict=True):
         others = [other for other in results if other != result] if rng.random() < wrong else []
-        expected = pick(rng, others or [result])
+        expected = rng.choice(others or [result])
         lines.append(f"assert {name}({argument!r}) == {expected!r}")
     return "```python\n{}\n```".format("\n".join(lines))

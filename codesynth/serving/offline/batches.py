@@ -1,6 +1,6 @@
 """The Batch API of the practice endpoint. Its files are on the disk, so later runs find them.
 
-A batch ends the second time that its state is read. Its results are made during the download.
+A batch ends as soon as it is made. Its results are made during the download.
 """
 
 from __future__ import annotations
@@ -59,11 +59,9 @@ class PracticeBatches:
                     names = [path.name for path in self._folder.glob("batch_*")]
                     return 200, {"data": [self._read(name) for name in names]}
                 case "GET", ["batches", name]:
-                    return 200, self._step(self._read(name))
-                case "POST", ["batches", name, "cancel"]:
-                    return 200, self._write({**self._read(name), "status": "cancelled"})
+                    return 200, self._read(name)
                 case "GET", ["files", name, "content"]:
-                    return 200, self._results(self._read(name.removesuffix("-output")))
+                    return 200, self._results(self._read(name))
         except FileNotFoundError:
             pass
         return 404, _UNKNOWN
@@ -80,39 +78,27 @@ class PracticeBatches:
         return {"id": name}
 
     def _create(self, about: dict[str, Any]) -> dict[str, Any]:
-        total = sum(1 for _ in self._requests(about["input_file_id"]))
-        counts = {"total": total, "completed": 0, "failed": 0}
-        head = {"id": f"batch_{uuid4().hex}", "status": "validating", "request_counts": counts}
-        return self._write({**about, **head})
+        name, total = f"batch_{uuid4().hex}", sum(1 for _ in self._requests(about))
+        if 0 < self._faults["batch_limit"] < total:
+            end: dict[str, Any] = {"status": "failed", "errors": {"data": [_TOO_LARGE]}}
+        else:
+            status = "expired" if self._faults["expired"] else "completed"
+            end = {"status": status, "output_file_id": name}
+        batch = {**about, "id": name, "request_counts": {"total": total, "completed": total}, **end}
+        (self._folder / name).write_bytes(dumps(batch))
+        return batch
 
     def _read(self, name: str) -> dict[str, Any]:
         batch: dict[str, Any] = loads((self._folder / name).read_bytes())
         return batch
 
-    def _write(self, batch: dict[str, Any]) -> dict[str, Any]:
-        (self._folder / batch["id"]).write_bytes(dumps(batch))
-        return batch
-
-    def _step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Take a batch one step further; done each time that its state is read."""
-        counts, status = batch["request_counts"], batch["status"]
-        if status == "validating" and 0 < self._faults["batch_limit"] < counts["total"]:
-            batch |= {"status": "failed", "errors": {"data": [_TOO_LARGE]}}
-        elif status == "validating":
-            batch["status"] = "in_progress"
-        elif status == "in_progress":
-            counts["completed"] = counts["total"]
-            ended = "expired" if self._faults["expired"] else "completed"
-            batch |= {"status": ended, "output_file_id": f"{batch['id']}-output"}
-        return self._write(batch)
-
-    def _requests(self, source: str) -> Iterator[dict[str, Any]]:
-        with (self._folder / source).open("rb") as file:
+    def _requests(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        with (self._folder / batch["input_file_id"]).open("rb") as file:
             yield from (loads(line) for line in file if line.startswith(b"{"))
 
     async def _results(self, batch: dict[str, Any]) -> AsyncIterator[bytes]:
         """Write the results of a batch line by line."""
-        for request in self._requests(batch["input_file_id"]):
+        for request in self._requests(batch):
             name = request["custom_id"]
             draw = blake2b((batch["id"] + name).encode(), digest_size=4).digest()
             if int.from_bytes(draw) < self._faults["expired"] * (1 << 32):

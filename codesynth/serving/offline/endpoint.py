@@ -16,8 +16,9 @@ from codesynth.errors import ConfigError
 from codesynth.serving.offline.answers import answer
 from codesynth.serving.offline.batches import PracticeBatches
 
-_SHARES = ("429", "500", "cut", "wrong_code", "wrong_tests", "expired")
-_NO_FAULTS = dict.fromkeys((*_SHARES, "latency", "batch_limit"), 0.0)
+_NO_FAULTS = dict.fromkeys(
+    ("429", "500", "cut", "wrong_code", "wrong_tests", "latency", "expired", "batch_limit"), 0.0
+)
 _CHARACTERS_PER_TOKEN = 4
 _ON_DEMAND = "CODESYNTH_OFFLINE tells the practice endpoint to fail"
 _HEADERS = httpx.Headers({"content-type": "application/json"})
@@ -34,19 +35,18 @@ def read_faults(text: str) -> dict[str, float]:
     requests fails.
 
     Raises:
-        ConfigError: an unknown key, or a value out of its range.
+        ConfigError: an unknown name, or no number.
     """
     faults = dict(_NO_FAULTS)
     for pair in filter(None, map(str.strip, text.split(","))):
         match = re.fullmatch(r"(\w+) *= *(\d*\.?\d+)", pair)
-        key, value = (match[1], float(match[2])) if match else ("", 0.0)
-        if key not in faults or (value > 1 and key in _SHARES):
+        if match is None or match[1] not in faults:
+            known = ", ".join(faults)
             raise ConfigError(
-                f'CODESYNTH_OFFLINE: cannot use "{pair}". Known: {", ".join(_SHARES)} '
-                "(shares from 0 to 1), latency (seconds) and batch_limit (requests). "
+                f'CODESYNTH_OFFLINE: cannot use "{pair}". Known: {known}. '
                 "Try CODESYNTH_OFFLINE=429=0.1,latency=0.2"
             )
-        faults[key] = value
+        faults[match[1]] = float(match[2])
     return faults
 
 
@@ -98,11 +98,9 @@ class PracticeEndpoint(httpx.AsyncBaseTransport):
         messages = [(each["role"], each["content"]) for each in request["messages"]]
         system = [text for role, text in messages if role == "system"]
         prompt = "\n\n".join([*system, [text for role, text in messages if role == "user"][-1]])
-        wrong = {name: faults[name] for name in ("wrong_code", "wrong_tests")}
-        whole = answer(prompt, rng, **wrong)
+        whole = answer(prompt, rng, faults["wrong_code"], faults["wrong_tests"])
         text = whole[: len(whole) // 2] if rng.random() < faults["cut"] else whole
-        limit = request.get("max_completion_tokens", request.get("max_tokens"))
-        if limit is not None:
+        if (limit := request.get("max_tokens")) is not None:
             text = text[: limit * _CHARACTERS_PER_TOKEN]
         sent, got = sum(_count_tokens(text) for _, text in messages), _count_tokens(text)
         message = {"role": "assistant", "content": text}

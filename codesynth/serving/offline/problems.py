@@ -10,16 +10,10 @@ from typing import Any, NamedTuple, TypeVar
 
 _T = TypeVar("_T")
 
-_FORMS = (
-    ("Take {},\n{},\nand return {}.", ",\n"),
-    ("Start with {}:\n{}.\nReturn {}.", ",\nthen "),
-    ("Given {},\n{};\nfinally return {}.", ";\nthen "),
-)
-"""The words of a problem, and the text between two of its steps."""
 _WORDS = re.compile(
-    r"(?s)(?=(?:Take|Start\s+with|Given)\s+([^,:]{1,99})[,:]\s+(.{1,500}?)[,;.]\s+"
-    r"(?:and\s+|finally\s+)?[Rr]eturn\s+(.{1,200}?)\.(?!\d))"
+    r"(?s)(?=Take\s+([^,]{1,99}),\s+(.{1,500}?),\s+and\s+return\s+(.{1,200}?)\.(?!\d))"
 )
+"""What ``Problem`` writes, with the white space of any layout."""
 _LONGEST = 100_000
 """Only the last characters of a text, this many, are searched for problems."""
 
@@ -52,22 +46,23 @@ class Problem(NamedTuple):
         """Write the first line without its ``:``."""
         return f"def {self.name}({self.source.takes}) -> {self.result.gives}"
 
+    @property
+    def words(self) -> str:
+        """Say what the function does."""
+        steps = ",\n".join(step.phrase for step in self.steps)
+        return f"Take {self.source.phrase},\n{steps},\nand return {self.result.phrase}."
+
     def stub(self, rng: Random) -> str:
         """Write signature and docstring with correct doctests; the last is an edge case."""
-        name, lines = self.name, self._words(rng).split("\n")
+        name, lines = self.name, self.words.split("\n")
         for argument in self.arguments(rng, 3):
             lines += [f">>> {name}({argument!r})", repr(self.run(argument))]
         return "\n    ".join([f'{self.signature}:\n    """{lines[0]}', *lines[1:], '"""'])
 
-    def plain(self, rng: Random) -> str:
+    def plain(self) -> str:
         """Write the problem in plain words."""
-        words = self._words(rng).replace("\n", " ")
+        words = self.words.replace("\n", " ")
         return f"Write a Python function `{self.signature.removeprefix('def ')}`. {words}"
-
-    def _words(self, rng: Random) -> str:
-        form, between = pick(rng, _FORMS)
-        steps = between.join(step.phrase for step in self.steps)
-        return form.format(self.source.phrase, steps, self.result.phrase)
 
     def statements(self) -> str:
         """Write the body of the function."""
@@ -88,27 +83,20 @@ class Problem(NamedTuple):
 
     def misread(self, rng: Random) -> Problem:
         """Replace one step by another, as if the problem was misread."""
-        old = pick(rng, self.steps)
-        groups = [g for g in _STEPS[old.takes] if g[0].gives == old.gives and g[0].slug != old.slug]
-        new = pick(rng, pick(rng, groups))
+        old = rng.choice(self.steps)
+        others = [c for c in _STEPS[old.takes] if c.gives == old.gives and c.slug != old.slug]
+        new = rng.choice(others)
         return self._replace(steps=tuple(new if step is old else step for step in self.steps))
-
-
-def pick(rng: Random, items: Sequence[_T]) -> _T:
-    """Choose one; in a tenth of the time of ``rng.choice``."""
-    return items[int(rng.random() * len(items))]
 
 
 def draw(rng: Random) -> Problem:
     """Draw a problem that has different results for different arguments."""
     while True:
-        source = pick(rng, pick(rng, _SOURCES))
+        source = rng.choice(_SOURCES)
         steps: list[Clause] = []
-        for _ in range(pick(rng, (3, 3, 4))):
-            kind = steps[-1].gives if steps else source.gives
-            steps.append(pick(rng, pick(rng, _STEPS[kind])))
-        result = pick(rng, pick(rng, _RESULTS[steps[-1].gives]))
-        problem = Problem(source, tuple(steps), result)
+        for _ in range(rng.choice((3, 3, 4))):
+            steps.append(rng.choice(_STEPS[steps[-1].gives if steps else source.gives]))
+        problem = Problem(source, tuple(steps), rng.choice(_RESULTS[steps[-1].gives]))
         one, other, _ = problem.arguments(rng, 3)
         is_varied = len({step.slug for step in steps}) == len(steps)
         if is_varied and problem.run(one) != problem.run(other):
@@ -121,7 +109,7 @@ def read(text: str) -> Iterator[Problem]:
         source, steps, result = (" ".join(each.split()) for each in match.groups())
         try:
             found = [_NAMED["", source]]
-            for phrase in re.split("[,;] (?:then )?", steps):
+            for phrase in steps.split(", "):
                 found.append(_NAMED[found[-1].gives, phrase])
             yield Problem(found[0], tuple(found[1:]), _NAMED[found[-1].gives, result])
         except KeyError:
@@ -154,8 +142,8 @@ _ARGUMENTS: Mapping[str, Callable[[Random], Any]] = {
 _ITEMS = {"ints": "int", "strs": "str"}
 
 
-def _load() -> Iterator[list[Clause]]:
-    """Yield, for each line of ``phrases.txt``, its clauses, which differ only in ``{k}``."""
+def _load() -> Iterator[Clause]:
+    """Yield the clauses of ``phrases.txt``: one for each line and each value of ``{k}``."""
     for line in Path(__file__).with_name("phrases.txt").read_text("utf-8").splitlines():
         if line.startswith("#"):
             continue
@@ -163,17 +151,17 @@ def _load() -> Iterator[list[Clause]]:
         for kind in _ITEMS if takes == "any" else (takes,):
             given = kind if gives == "any" else gives.replace("item", _ITEMS.get(kind, ""))
             name = "values" if kind in _ITEMS else kind.partition(":")[0]
-            group = []
             for k in choices[0].split() if choices else ("",):
                 filled = code.replace("{k}", k)
                 # S307: the code is from phrases.txt, never from a request
                 function = eval(f"lambda {name}: {filled}")  # noqa: S307
-                group.append(Clause(kind, given, slug, phrase.replace("{k}", k), filled, function))
-            yield group
+                yield Clause(kind, given, slug, phrase.replace("{k}", k), filled, function)
 
 
-_GROUPS = [*_load()]
-_SOURCES = [g for g in _GROUPS if g[0].takes in _ARGUMENTS]
-_STEPS = {k: [g for g in _GROUPS if g[0].takes == k and g[0].gives in _ITEMS] for k in _ITEMS}
-_RESULTS = {k: [g for g in _GROUPS if g[0].takes == k and g[0].gives not in _ITEMS] for k in _ITEMS}
-_NAMED = {("" if c.takes in _ARGUMENTS else c.takes, c.phrase): c for g in _GROUPS for c in g}
+CLAUSES = [*_load()]
+_SOURCES = [c for c in CLAUSES if c.takes in _ARGUMENTS]
+_STEPS = {kind: [c for c in CLAUSES if c.takes == kind and c.gives in _ITEMS] for kind in _ITEMS}
+_RESULTS = {
+    kind: [c for c in CLAUSES if c.takes == kind and c.gives not in _ITEMS] for kind in _ITEMS
+}
+_NAMED = {("" if c.takes in _ARGUMENTS else c.takes, c.phrase): c for c in CLAUSES}
