@@ -15,18 +15,17 @@ from typing import TYPE_CHECKING, Any
 from codesynth.errors import ConfigError
 from codesynth.journal import Journal
 from codesynth.models import META_KEY, Failure, Record
-from codesynth.operators.chat import ChatTask, Operator
-from codesynth.operators.code import code_operator, fill_instruction
-from codesynth.operators.generic import json_operator, text_operator
+from codesynth.operators.chat import ChatTask
+from codesynth.operators.code import code_task, fill_instruction
+from codesynth.operators.generic import json_task, text_task
 from codesynth.operators.instructions import (
     check_pool,
     few_shot_records,
     fill_examples,
-    instructions_operator,
+    instructions_task,
 )
-from codesynth.operators.languages import find_language
 from codesynth.operators.templates import Template, find_template, load_template
-from codesynth.operators.tests import tests_operator
+from codesynth.operators.tests import tests_task
 from codesynth.run import CommandSpec, check_names, in_words
 from codesynth.settings import (
     AskSettings,
@@ -53,12 +52,12 @@ def prepare(
     if isinstance(settings, InstructionsSettings):
         return _prepare_instructions(settings, find_model, journal)
     dropped: Counter[str] = Counter()
-    operator, template = _choose_operator(settings, dropped)
-    columns = _columns(settings, operator)
+    task, template = _choose_task(settings, dropped)
+    columns = _columns(settings, task)
     benchmarks = _benchmarks(settings)
     rows = itertools.islice(read_records(settings.inputs), settings.limit)
     screen = benchmarks[0].reject_text if benchmarks else None
-    task = _make_task(settings, operator, find_model(), screen=screen)
+    task = replace(_with_options(settings, task, find_model()), screen=screen)
     return CommandSpec(
         task=task,
         columns=columns,
@@ -70,8 +69,8 @@ def prepare(
     )
 
 
-def _choose_operator(settings: AskSettings, dropped: Counter[str]) -> tuple[Operator, Template]:
-    """Make the operator of a command that asks for each input row.
+def _choose_task(settings: AskSettings, dropped: Counter[str]) -> tuple[ChatTask, Template]:
+    """Make the task of a command that asks for each input row.
 
     It counts in ``dropped`` why tests were dropped from answers.
     """
@@ -79,12 +78,11 @@ def _choose_operator(settings: AskSettings, dropped: Counter[str]) -> tuple[Oper
         case CodeSettings():
             template = _template(settings, "code_instruction_to_code")
             fill, key = fill_instruction(template), settings.input_key or "instruction"
-            language = find_language(settings.language) if settings.language else None
-            return code_operator(fill, key, settings.output_key, language), template
+            return code_task(fill, key, settings.output_key, settings.language), template
         case TestsSettings():
             template = _template(settings, "instruction_to_tests")
             key, count = settings.input_key or "instruction", settings.num_tests
-            return tests_operator(template, key, settings.output_key, count, dropped), template
+            return tests_task(template, key, settings.output_key, count, dropped), template
         case GenSettings():
             template = _template(settings, "")
 
@@ -92,8 +90,8 @@ def _choose_operator(settings: AskSettings, dropped: Counter[str]) -> tuple[Oper
                 return template.fill(record.fields)
 
             if settings.json:
-                return json_operator(fill_row, dict(settings.require), settings.prefix), template
-            return text_operator(fill_row, settings.output_key), template
+                return json_task(fill_row, dict(settings.require), settings.prefix), template
+            return text_task(fill_row, settings.output_key), template
     raise TypeError(f"{type(settings).__name__} belongs to no command")
 
 
@@ -102,8 +100,8 @@ def _prepare_instructions(
 ) -> CommandSpec:
     """Prepare ``gen-instructions``."""
     template = _template(settings, "code_instruction_generate")
-    operator = instructions_operator(fill_examples(template), settings.output_key)
-    columns = _columns(settings, operator)
+    task = instructions_task(fill_examples(template), settings.output_key)
+    columns = _columns(settings, task)
     noted = journal.get_note("seed") if journal is not None else None
     seed = int(noted or secrets.randbelow(2**32)) if settings.seed is None else settings.seed
     pool = Pool(settings.inputs, settings.input_key, settings.output_key if settings.mix else None)
@@ -113,7 +111,7 @@ def _prepare_instructions(
     quota = _make_quota(settings, filters, pool.bad)
     numbers = range(number) if quota is None else quota.numbers()
     prompts = few_shot_records(pool, pool.line, numbers, seed, parts)
-    task = _make_task(settings, operator, find_model(), seed=seed)
+    task = _with_options(settings, task, find_model(), seed=seed)
     examples = {"seed": seed, "few-shot": settings.mix or settings.num_few_shot}
     return CommandSpec(
         task=task,
@@ -169,21 +167,13 @@ def _example_parts(pool: Pool, settings: InstructionsSettings) -> Sequence[tuple
     return [(range(people), settings.mix[0]), (range(people, len(pool)), settings.mix[1])]
 
 
-def _make_task(
-    settings: AskSettings,
-    operator: Operator,
-    model: str,
-    *,
-    screen: Callable[[str], Failure | None] | None = None,
-    seed: int | None = None,
-) -> ChatTask:
-    meta = {} if seed is None else {"seed": seed}
-    return ChatTask(
-        operator=operator,
+def _with_options(settings: AskSettings, task: ChatTask, model: str, **meta: int) -> ChatTask:
+    """Give a task the options that all commands have; ``meta`` is for the column of ``--meta``."""
+    return replace(
+        task,
         model=model,
         params=settings.params,
         system_prompt=settings.system_prompt,
-        screen=screen,
         reasoning_key=settings.reasoning_key,
         answer_key=settings.answer_key,
         messages_key=settings.messages_key,
@@ -191,10 +181,10 @@ def _make_task(
     )
 
 
-def _columns(settings: AskSettings, operator: Operator) -> list[str]:
+def _columns(settings: AskSettings, task: ChatTask) -> list[str]:
     keys = (settings.reasoning_key, settings.answer_key, settings.messages_key)
     given = [key for key in (*keys, META_KEY if settings.meta else None) if key is not None]
-    columns = [*operator.columns, *given]
+    columns = [*task.new_columns, *given]
     check_names(columns)
     return columns
 

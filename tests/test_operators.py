@@ -44,32 +44,17 @@ class ForeignStorage:
 
 
 class ForeignServing:
-    """Lists in, lists out, in DataFlow's way; None for a prompt that has "bad" in it."""
+    """DataFlow's own arguments, all of them; None for a prompt that has "bad" in it."""
 
     def __init__(self) -> None:
         self.prompts: list[str] = []
+        self.options: list[dict[str, Any]] = []
 
-    def generate_from_input(
-        self, user_inputs: list[str], system_prompt: str = "You are a helpful assistant"
-    ) -> list[str | None]:
+    def generate_from_input(self, user_inputs: list[str], **options: Any) -> list[str | None]:
         self.prompts += user_inputs
-        return [None if "bad" in text else f"```python\n{text!r}\n```" for text in user_inputs]
-
-
-class WishfulServing:
-    """DataFlow's own arguments, all of them."""
-
-    def __init__(self) -> None:
-        self.prompts: list[str] = []
-
-    def generate_from_input(
-        self,
-        user_inputs: list[str],
-        system_prompt: str = "",
-        json_schema: dict[str, Any] | None = None,
-    ) -> list[str]:
-        self.prompts += [f"{system_prompt}|{text}|{json_schema}" for text in user_inputs]
-        return ["<think>Hm.</think>\n<answer>answer\n</answer>"] * len(user_inputs)
+        self.options.append(options)
+        answer = "<think>Hm.</think>\n<answer>```python\nx\n```\n</answer>"
+        return [None if "bad" in text else answer for text in user_inputs]
 
 
 class Spoken:
@@ -97,7 +82,7 @@ def test_code_goes_to_a_foreign_storage_from_a_foreign_serving() -> None:
     operator = CodeInstructionToCodeGenerator(serving, "{instruction}")
     assert operator.run(storage) == ["generated_code"]
     assert storage.written == [
-        {"instruction": "a", "n": 1, "generated_code": "'a'"},
+        {"instruction": "a", "n": 1, "generated_code": "x"},
         {"instruction": "bad", "generated_code": None},
         {**rows[2], "generated_code": None},
         {"generated_code": None},
@@ -155,12 +140,11 @@ CHAT = [
 
 
 def test_an_instruction_is_asked_for_code() -> None:
-    storage, serving = ForeignStorage({"code": "x = 1"}, {"code": "bad"}), WishfulServing()
-    assert CodeCodeToInstructionGenerator(serving, Spoken()).run(storage) == [
-        "generated_instruction"
-    ]
-    assert storage.written[0] == {"code": "x = 1", "generated_instruction": "answer"}
-    assert serving.prompts[0] == '|code: "x = 1"|None'
+    storage, serving = ForeignStorage({"code": "x = 1"}, {"code": "bad"}), ForeignServing()
+    operator = CodeCodeToInstructionGenerator(serving, Spoken())
+    assert operator.run(storage) == ["generated_instruction"]
+    assert storage.written[0] == {"code": "x = 1", "generated_instruction": "```python\nx\n```"}
+    assert serving.prompts[0] == 'code: "x = 1"'
     CodeCodeToInstructionGenerator(serving).run(storage, output_key="other")
     assert "Code:\nx = 1" in serving.prompts[2]
 
@@ -168,28 +152,31 @@ def test_an_instruction_is_asked_for_code() -> None:
 def test_of_a_chat_the_humans_first_message_is_the_instruction() -> None:
     rows = [{"messages": CHAT}, {"messages": "Add."}, {"messages": [{"role": "system"}]}]
     rows += [{"messages": [{"from": "human", "value": "Shared."}]}, {}]
-    storage, serving = ForeignStorage(*rows), WishfulServing()
+    storage, serving = ForeignStorage(*rows), ForeignServing()
     operator = CodeEnhancementInstructionGenerator(serving, "{instruction}")
     assert operator.run(storage) == ["generated_instruction"]
-    found = [row["generated_instruction"] for row in storage.written]
-    assert found == ["answer", "answer", None, "answer", None]
-    assert serving.prompts == ["|Sort a list.|None", "|Add.|None", "|Shared.|None"]
+    found = [row["generated_instruction"] is not None for row in storage.written]
+    assert found == [True, True, False, True, False]
+    assert serving.prompts == ["Sort a list.", "Add.", "Shared."]
 
 
 def test_a_prompted_generator_tells_the_serving_prompts_and_schema(endpoint: Endpoint) -> None:
-    storage, serving = ForeignStorage({"raw_content": "b"}), WishfulServing()
+    storage, serving = ForeignStorage({"raw_content": "b"}), ForeignServing()
     assert PromptedGenerator(serving, user_prompt="a: ").run(storage) == "generated_content"
     schema = {"type": "object"}
     PromptedGenerator(serving, "s", json_schema=schema).run(storage)
-    assert serving.prompts == ["You are a helpful agent.|a: b|None", f"s|b|{schema}"]
-    assert storage.written == [{"raw_content": "b", "generated_content": "answer"}]
+    assert serving.prompts == ["a: b", "b"]
+    assert serving.options == [
+        {"system_prompt": "You are a helpful agent."},
+        {"system_prompt": "s", "json_schema": schema},
+    ]
     PromptedGenerator(api(endpoint), "s", json_schema=schema).run(storage)
     asked = endpoint.received[0].json
     assert [turn["content"] for turn in asked["messages"]] == ["s", "b"]
     assert asked["response_format"]["json_schema"]["schema"] == schema
 
 
-@pytest.mark.parametrize("serving", [offline, WishfulServing])
+@pytest.mark.parametrize("serving", [offline, ForeignServing])
 def test_the_three_stream_through_our_files(serving: Any, tmp_path: Path) -> None:
     task = "Take the words of the text, reverse their order, and return the first one."
     rows = lines({"code": "x = 1", "messages": CHAT, "raw_content": task}, {"n": 1})

@@ -121,11 +121,9 @@ def test_what_cannot_be_read_is_a_config_error(tmp_path: Path) -> None:
     (tmp_path / "latin").write_bytes("größe".encode("latin-1"))
     for path, words in (
         ("nope", 'no template "nope". Known: code_instruction_generate, code_instruction_to_'),
-        (tmp_path / "latin", "it is not UTF-8"),
+        (tmp_path / "latin", "is not UTF-8"),
         (tmp_path / "none", "No such file"),
         (tmp_path, "Is a directory"),
-        (tmp_path / "a\0b", "null byte"),
-        ("a\0b", "no template"),
         ("", "Is a directory"),
     ):
         with pytest.raises(ConfigError, match=words):

@@ -94,12 +94,10 @@ class Template:
         """
         pieces, filled, drawn = list(self.pieces), [], []
         for place in range(1, len(pieces), 2):
-            name = pieces[place]
-            if "|" in name:
+            if "|" in (name := pieces[place]):
                 drawn.append(place)
                 continue
-            column = column_of(values, name)
-            if column not in values:
+            if (column := column_of(values, name)) not in values:
                 return self._miss(place, values)
             value = values[column]
             pieces[place] = value if isinstance(value, str) else dumps(value).decode()
@@ -117,8 +115,7 @@ class Template:
     def _miss(self, place: int, values: Mapping[str, object]) -> Failure:
         name = self.pieces[place]
         if self.fits:
-            words = f"the template's {{{name}}} is not a column of the row"
-            return Failure("missing_key", words)
+            return Failure("missing_key", f"the template's {{{name}}} is not a column of the row")
         line = 1 + "".join(self.pieces[:place]).count("\n")
         known = ", ".join(f"{{{column}}}" for column in sorted(values))
         raise ConfigError(f"{self.name}:{line}: unknown placeholder {{{name}}}; known: {known}")
@@ -149,10 +146,9 @@ def find_template(name_or_path: str) -> tuple[str, str]:
     try:
         return path.read_bytes().decode("utf-8-sig"), shown
     except OSError as exc:
-        reason = exc.strerror
-    except ValueError as exc:
-        reason = f"it is not UTF-8: {exc}"
-    raise ConfigError(f"cannot read template {shown}: {reason}")
+        raise ConfigError(f"cannot read template {shown}: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"template {shown} is not UTF-8: {exc}") from exc
 
 
 def template_names() -> list[str]:
