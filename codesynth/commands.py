@@ -26,6 +26,7 @@ from codesynth.operators.instructions import (
 )
 from codesynth.operators.templates import Template, find_template, load_template
 from codesynth.operators.tests import tests_task
+from codesynth.pipeline import RowFilter
 from codesynth.run import CommandSpec, check_names, in_words
 from codesynth.settings import (
     AskSettings,
@@ -37,7 +38,7 @@ from codesynth.settings import (
 from codesynth.storage import Pool, count_lines, open_stream, read_lines, read_records
 
 if TYPE_CHECKING:  # the filters are loaded where they are used: they take time
-    from codesynth.filters import ContaminationFilter, NoveltyFilter, Quota
+    from codesynth.filters.quota import Quota
 
 
 def prepare(
@@ -54,9 +55,9 @@ def prepare(
     dropped: Counter[str] = Counter()
     task, template = _choose_task(settings, dropped)
     columns = _columns(settings, task)
-    benchmarks = _benchmarks(settings)
+    filters = _benchmark_filters(settings)
     rows = itertools.islice(read_records(settings.inputs), settings.limit)
-    screen = benchmarks[0].reject_text if benchmarks else None
+    screen = filters[0] if filters else None
     task = replace(_with_options(settings, task, find_model()), screen=screen)
     return CommandSpec(
         task=task,
@@ -64,7 +65,7 @@ def prepare(
         records=_repeat(rows, settings.samples),
         identity=_identity(settings, template, task.model),
         total=partial(_count_rows, settings),
-        filters=benchmarks,
+        filters=filters,
         remarks=partial(in_words, dropped),
     )
 
@@ -108,7 +109,7 @@ def _prepare_instructions(
     parts, filters = _example_parts(pool, settings), _instruction_filters(settings, pool)
     number = min(settings.num_generate, settings.limit or settings.num_generate)
     total = settings.accepted or _share(settings, number * settings.samples + pool.bad)
-    quota = _make_quota(settings, filters, pool.bad)
+    quota = _make_quota(settings, pool.bad)
     numbers = range(number) if quota is None else quota.numbers()
     prompts = few_shot_records(pool, pool.line, numbers, seed, parts)
     task = _with_options(settings, task, find_model(), seed=seed)
@@ -119,33 +120,28 @@ def _prepare_instructions(
         records=itertools.chain(pool.bad_records(), _repeat(prompts, settings.samples)),
         identity=_identity(settings, template, task.model) | examples,
         total=lambda: total,
-        filters=filters if quota is None else [quota],
+        filters=filters,
+        decided=quota.count if quota is not None else lambda _: None,
         remarks=lambda: [f"seed {seed}"],
         not_joinable=None if quota is None else "--accepted",
     )
 
 
-def _instruction_filters(
-    settings: InstructionsSettings, pool: Pool
-) -> Sequence[ContaminationFilter | NoveltyFilter]:
-    filters: list[ContaminationFilter | NoveltyFilter] = [*_benchmarks(settings)]
+def _instruction_filters(settings: InstructionsSettings, pool: Pool) -> list[RowFilter]:
+    filters = _benchmark_filters(settings)
     if settings.novelty is not None or settings.accepted is not None:
-        from codesynth.filters import NoveltyFilter
+        from codesynth.filters.novelty import NoveltyFilter
 
-        filters.append(NoveltyFilter(settings.novelty, pool))
+        filters.append(NoveltyFilter(settings.novelty, pool).reject)
     return filters
 
 
-def _make_quota(
-    settings: InstructionsSettings,
-    filters: Sequence[ContaminationFilter | NoveltyFilter],
-    bad: int,
-) -> Quota | None:
+def _make_quota(settings: InstructionsSettings, bad: int) -> Quota | None:
     if settings.accepted is None:
         return None
-    from codesynth.filters import Quota
+    from codesynth.filters.quota import Quota
 
-    return Quota(settings.accepted, settings.samples, filters, bad=bad, shard=settings.shard)
+    return Quota(settings.accepted, settings.samples, bad)
 
 
 def _example_parts(pool: Pool, settings: InstructionsSettings) -> Sequence[tuple[range, int]]:
@@ -218,11 +214,11 @@ def _template(settings: AskSettings, default: str) -> Template:
     return load_template(default, *find_template(named))
 
 
-def _benchmarks(settings: AskSettings) -> list[ContaminationFilter]:
+def _benchmark_filters(settings: AskSettings) -> list[RowFilter]:
     """Make the filter of ``--decontaminate``, in a list; an empty list without the option."""
     if not settings.decontaminate:
         return []
-    from codesynth.filters import ContaminationFilter
+    from codesynth.filters.contamination import ContaminationFilter
 
     with contextlib.ExitStack() as stack:
         benchmarks = {}
@@ -230,7 +226,7 @@ def _benchmarks(settings: AskSettings) -> list[ContaminationFilter]:
             stream = open_stream(name)
             stack.callback(stream.close)
             benchmarks[name] = read_lines(stream, name)
-        return [ContaminationFilter(benchmarks, settings.ngram)]
+        return [ContaminationFilter(benchmarks, settings.ngram).reject]
 
 
 def _share(settings: AskSettings, count: int) -> int:

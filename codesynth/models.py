@@ -226,6 +226,7 @@ class Stats:
     used: Usage = field(default_factory=Usage)  # tokens of the answers that this run has bought
     saved: Usage = field(default_factory=Usage)  # tokens of the answers from the journal
     first_failure: tuple[Record, Failure] | None = None  # the first in the order of the input
+    first_rejection: str = ""  # line and reason of the first row that a filter rejected
 
     @property
     def failed(self) -> int:

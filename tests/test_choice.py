@@ -10,9 +10,18 @@ from support.command import codesynth, lines
 
 from codesynth.codec import dumps
 from codesynth.errors import ConfigError
-from codesynth.filters import Agreement, GroupWindow, Pairs, Selection
-from codesynth.filters.choice import VerifiedRow, best_group, passed_tests
+from codesynth.filters.choice import (
+    Agreement,
+    GroupWindow,
+    Pairs,
+    VerifiedRow,
+    best_group,
+    keep_first,
+    keep_only,
+    passed_tests,
+)
 from codesynth.models import Failure, Row
+from codesynth.pipeline import RowFilter
 from codesynth.verify import SandboxServing, SandboxSettings
 
 INSTRUCTION = "Return the absolute value of a number."
@@ -49,25 +58,22 @@ def kept(found: Sequence[tuple[int, str | None, Any]]) -> list[int]:
 # Keeping statuses.
 
 
-def reasons(selection: Selection, *rows: Row) -> list[str | None]:
+def reasons(reject: RowFilter, *rows: Row) -> list[str | None]:
     """Return None for each row that is kept, else why it is not."""
-    failures = [selection.reject(each) for each in rows]
+    failures = [reject(each.subject) for each in rows]
     assert all(failure is None or failure.kind == "not_kept" for failure in failures)
     return [failure and failure.message for failure in failures]
 
 
 def test_keep_rejects_other_statuses_and_says_which() -> None:
-    rows = [row("a", ".", 1), row("a", "F", 2), row("a", "", 3, "timeout")]
-    assert reasons(Selection(None, best=False), *rows) == [None, None, None]
-    selection = Selection(frozenset({"passed", "failed"}), best=False)
-    assert reasons(selection, *rows) == [None, None, "timeout"]
-    assert selection.first == "line 3: timeout"
+    rows = [row("a", "."), row("a", "F"), row("a", "", status="timeout")]
+    assert reasons(keep_only(frozenset({"passed", "failed"})), *rows) == [None, None, "timeout"]
 
 
-def test_best_keeps_the_first_of_each_instruction_that_passed() -> None:
-    rows = [row("a", "F"), row("a", "."), row("b", "."), row("a", ".")]
+def test_best_keeps_the_first_of_each_instruction() -> None:
     earlier = "an earlier answer to the same instruction passed"
-    assert reasons(Selection(None, best=True), *rows) == ["failed", None, None, earlier]
+    rows = [row("a", "."), row("b", "."), row("a", ".")]
+    assert reasons(keep_first(), *rows) == [None, None, earlier]
 
 
 # Comparing.
@@ -145,8 +151,7 @@ def test_the_window_holds_a_bounded_number_of_rows_and_bytes(limits: dict[str, i
 def test_each_answer_is_in_one_pair_at_most() -> None:
     rows = [row("a", each, i) for i, each in enumerate(["F", ".", "F", ".", ".", "E"])]
     rows += [row("b", ".", 6), row("c", "F", 7), row("a", "", 8, "no_tests")]
-    decide = Pairs("generated_code", ["instruction"], agree=False)
-    found = through(decide, rows)
+    found = through(Pairs("generated_code", ["instruction"], agree=False), rows)
     pairs = {number: line for number, why, line in found if why is None}
     assert pairs == {
         1: {"prompt": "a", "chosen": "code 1", "rejected": "code 0"},
@@ -154,7 +159,7 @@ def test_each_answer_is_in_one_pair_at_most() -> None:
         4: {"prompt": "a", "chosen": "code 4", "rejected": "code 5"},
     }
     assert found[0][1] == 'it is the "rejected" answer of a pair with line 1'
-    assert decide.first.startswith("line 8: no answer is left to pair it with; result: no_tests")
+    assert found[8][1] == "no answer is left to pair it with; result: no_tests"
 
 
 def test_pairs_by_agreement_take_the_best_group_where_no_answer_passes_everything() -> None:
@@ -203,7 +208,7 @@ def test_pairs_are_written_and_every_row_is_counted() -> None:
     )
     assert done.rows == [{"prompt": INSTRUCTION, "chosen": RIGHT, "rejected": WRONG}]
     assert "3 in: 1 ok, 2 rejected, 0 failed" in done.err
-    assert "first rejected: line 3: no answer is left to pair it with; result: passed" in done.err
+    assert 'first rejected: line 1: it is the "rejected" answer of a pair with line 2' in done.err
 
 
 @pytest.mark.usefixtures("_sandboxed")

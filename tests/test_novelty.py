@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codesynth.errors import ConfigError
-from codesynth.filters import NoveltyFilter, rouge_index
+from codesynth.filters import rouge_index
+from codesynth.filters.novelty import NoveltyFilter
 from codesynth.filters.rouge_index import RougeIndex, common_subsequence
 from codesynth.filters.words import without_names, words
 from codesynth.serving.offline.problems import draw
@@ -64,7 +65,7 @@ def judge(texts: Sequence[str], threshold: float) -> list[tuple[float, int] | No
 
 
 def reasons(novelty: NoveltyFilter, texts: Sequence[str]) -> list[str | None]:
-    failures = [novelty.reject_text(text) for text in texts]
+    failures = [novelty.reject(text) for text in texts]
     assert all(failure.kind == "duplicate" for failure in failures if failure)
     return [failure.message if failure else None for failure in failures]
 

@@ -53,8 +53,10 @@ def test_each_test_stands_by_itself_with_the_imports_it_needs() -> None:
     tests = [
         "assert mean([1, 3]) == 2",
         "import math\nassert math.isclose(mean([0.1, 0.2]), 0.15)",
-        "from fractions import Fraction\n@slow\ndef test_a_fraction_is_kept():\n    "
-        + "assert mean([Fraction(1, 2)]) == Fraction(1, 2)",
+        """from fractions import Fraction
+@slow
+def test_a_fraction_is_kept():
+    assert mean([Fraction(1, 2)]) == Fraction(1, 2)""",
     ]
     signature = "def mean(values: list[float]) -> float:"
     assert parse(answer=whole).columns == {"tests": tests, "signature": signature}

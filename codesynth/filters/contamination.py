@@ -18,11 +18,12 @@ import itertools
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
+from codesynth.codec import loads
 from codesynth.errors import InputError
-from codesynth.filters.benchmarks import read_strings
 from codesynth.filters.words import without_names, words
-from codesynth.models import Failure, Row
+from codesynth.models import Failure
 
 _WHOLE = 8
 _DIFFERENT = 3
@@ -39,11 +40,11 @@ class ContaminationFilter:
         ngram: number of shared words in sequence that is too much; at least 3.
 
     Raises:
-        InputError: a benchmark has no words.
+        InputError: a benchmark cannot be read, or has no words.
 
     >>> lines = [(1, b'{"task_id": "T/1", "prompt": "Return the sum of all the even numbers."}')]
     >>> contamination = ContaminationFilter({"bench.jsonl": lines})
-    >>> contamination.reject_text("Hi! Return the sum of all the even numbers!").message
+    >>> contamination.reject("Hi! Return the sum of all the even numbers!").message
     'shared with bench.jsonl:1 (T/1): "return the sum of all the even numbers"'
     """
 
@@ -58,21 +59,14 @@ class ContaminationFilter:
         self._starts, self._items = array("I"), list[str]()  # of each string: first word, item
         for name, lines in benchmarks.items():
             before = len(self._items)
-            for place, text in read_strings(lines):
+            for place, text in _read_strings(lines, name):
                 for variant in dict.fromkeys((text, without_names(text))):
-                    self._add(f"{name}:{place}", words(variant))
+                    self._add(place, words(variant))
             if before == len(self._items):
                 raise InputError(f"{name}: it has no words to compare with")
         self._index()
 
-    def reject(self, row: Row) -> Failure | None:
-        """Say what the row shares with a benchmark; None accepts it."""
-        return self.reject_text(row.subject)
-
-    def note_failed(self) -> None:
-        """Ignore a row that failed."""
-
-    def reject_text(self, text: str) -> Failure | None:
+    def reject(self, text: str) -> Failure | None:
         """Say what a text shares with a benchmark; None accepts it."""
         for variant in dict.fromkeys((text, without_names(text))):
             tokens = words(variant)
@@ -131,3 +125,34 @@ class ContaminationFilter:
 
 def _windows(numbers: Iterable[int], size: int) -> Iterator[tuple[int, ...]]:
     return zip(*(itertools.islice(numbers, k, None) for k in range(size)), strict=False)
+
+
+def _read_strings(lines: Iterable[tuple[int, bytes]], name: str) -> Iterator[tuple[str, str]]:
+    """Yield each string of a benchmark with its place, such as ``b.jsonl:7 (HumanEval/6)``.
+
+    What begins with a brace is JSON Lines, with a bracket a JSON array, anything else one text.
+    """
+    numbered = list(lines)
+    whole = b"\n".join(line for _, line in numbered)
+    try:
+        if whole[:1] == b"{":
+            items = [(number, loads(line)) for number, line in numbered]
+        elif whole[:1] == b"[":
+            items = [*enumerate(loads(whole), 1)]
+        else:
+            items = [(1, whole.decode("utf-8", "replace"))]
+    except ValueError as exc:
+        raise InputError(f"{name}: it begins as JSON does, but cannot be read: {exc}") from exc
+    for number, item in items:
+        named = item if isinstance(item, dict) else {}
+        known = [f" ({named[key]})" for key in ("task_id", "id", "name") if key in named]
+        for text in _strings(item):
+            yield f"{name}:{number}{''.join(known[:1])}", text
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _strings(each)
