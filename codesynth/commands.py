@@ -6,15 +6,15 @@ import contextlib
 import itertools
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from codesynth.errors import ConfigError
 from codesynth.journal import Journal
-from codesynth.models import META_KEY, Failure, Record
+from codesynth.models import META_KEY, Failure, Record, RowFilter
 from codesynth.operators.chat import ChatTask
 from codesynth.operators.code import code_task, fill_instruction
 from codesynth.operators.generic import json_task, text_task
@@ -26,7 +26,6 @@ from codesynth.operators.instructions import (
 )
 from codesynth.operators.templates import Template, find_template, load_template
 from codesynth.operators.tests import tests_task
-from codesynth.pipeline import RowFilter
 from codesynth.run import CommandSpec, check_names, in_words
 from codesynth.settings import (
     AskSettings,
@@ -36,9 +35,6 @@ from codesynth.settings import (
     TestsSettings,
 )
 from codesynth.storage import Pool, count_lines, open_stream, read_lines, read_records
-
-if TYPE_CHECKING:  # the filters are loaded where they are used: they take time
-    from codesynth.filters.quota import Quota
 
 
 def prepare(
@@ -109,8 +105,7 @@ def _prepare_instructions(
     parts, filters = _example_parts(pool, settings), _instruction_filters(settings, pool)
     number = min(settings.num_generate, settings.limit or settings.num_generate)
     total = settings.accepted or _share(settings, number * settings.samples + pool.bad)
-    quota = _make_quota(settings, pool.bad)
-    numbers = range(number) if quota is None else quota.numbers()
+    numbers, decided = _prompt_numbers(settings, number, pool.bad)
     prompts = few_shot_records(pool, pool.line, numbers, seed, parts)
     task = _with_options(settings, task, find_model(), seed=seed)
     examples = {"seed": seed, "few-shot": settings.mix or settings.num_few_shot}
@@ -121,9 +116,9 @@ def _prepare_instructions(
         identity=_identity(settings, template, task.model) | examples,
         total=lambda: total,
         filters=filters,
-        decided=quota.count if quota is not None else lambda _: None,
+        decided=decided,
         remarks=lambda: [f"seed {seed}"],
-        not_joinable=None if quota is None else "--accepted",
+        not_joinable=None if settings.accepted is None else "--accepted",
     )
 
 
@@ -136,12 +131,16 @@ def _instruction_filters(settings: InstructionsSettings, pool: Pool) -> list[Row
     return filters
 
 
-def _make_quota(settings: InstructionsSettings, bad: int) -> Quota | None:
+def _prompt_numbers(
+    settings: InstructionsSettings, number: int, bad: int
+) -> tuple[Iterable[int], Callable[[bool], None]]:
+    """Return the numbers of the prompts, and what is told of each row whether it was accepted."""
     if settings.accepted is None:
-        return None
+        return range(number), lambda _: None
     from codesynth.filters.quota import Quota
 
-    return Quota(settings.accepted, settings.samples, bad)
+    quota = Quota(settings.accepted, settings.samples, bad)
+    return quota.numbers(), quota.count
 
 
 def _example_parts(pool: Pool, settings: InstructionsSettings) -> Sequence[tuple[range, int]]:

@@ -12,11 +12,21 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from time import monotonic
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 from codesynth.errors import OutputError, RunError
 from codesynth.journal.occurrences import Occurrences
-from codesynth.models import REJECTIONS, Failure, Question, Record, Request, Response, Row, Stats
+from codesynth.models import (
+    REJECTIONS,
+    Failure,
+    Question,
+    Record,
+    Request,
+    Response,
+    Row,
+    RowFilter,
+    Stats,
+)
 from codesynth.serving import LLMServing, ResponseStream
 from codesynth.storage import Files, Reorder, failure_line, rejection_line, row_line
 
@@ -35,13 +45,6 @@ class Task(Protocol):
 
     def subject(self, record: Record, columns: dict[str, Any]) -> str:
         """Choose the text that the filters look at."""
-
-
-RowFilter: TypeAlias = Callable[[str], Failure | None]
-"""Says why a row with this subject is not written, with one of ``REJECTIONS``; None accepts it.
-
-The filters are called for each row that did not fail, in the order of the output.
-"""
 
 
 class RowWindow(Protocol):

@@ -17,9 +17,9 @@ from codesynth import pipeline
 from codesynth.codec import dumps, loads
 from codesynth.errors import CodesynthError, ConfigError
 from codesynth.journal import Journal
-from codesynth.models import Record, Stats
+from codesynth.models import Record, RowFilter, Stats
 from codesynth.notes import Load, RunNotes, destinations_note, job_note
-from codesynth.pipeline import RowFilter, RowWindow, Stop, Task
+from codesynth.pipeline import RowWindow, Stop, Task
 from codesynth.process import EXIT_FAILED_ROWS, EXIT_LIMIT, EXIT_OK
 from codesynth.progress import Progress
 from codesynth.serving import LLMServing

@@ -20,8 +20,7 @@ from codesynth.filters.choice import (
     keep_only,
     passed_tests,
 )
-from codesynth.models import Failure, Row
-from codesynth.pipeline import RowFilter
+from codesynth.models import Failure, Row, RowFilter
 from codesynth.verify import SandboxServing, SandboxSettings
 
 INSTRUCTION = "Return the absolute value of a number."

@@ -60,27 +60,11 @@ def test_every_prompt_of_a_benchmark_is_found(disguise: Callable[[str], str]) ->
         assert found.startswith(f'shared with seeds.jsonl:{number + 1} (samples/{number}): "')
 
 
-def test_a_renamed_copy_is_found_where_every_run_holds_the_name() -> None:
-    stub = (
-        'def is_prime(n):\n    """Tell whether n is prime.\n\n    >>> is_prime(6)\n    False"""\n'
-    )
-    bench = benchmark({"prompt": stub})
-    assert message(bench, stub)
-    assert message(bench, stub.replace("is_prime", "prime"))
-    assert message(bench, stub.replace("whether n is prime", "if n is even")) is None
-
-
 def test_what_a_benchmark_does_not_hold_is_accepted() -> None:
     problems = [draw(Random(seed)) for seed in range(150)]
     texts = [problem.stub(Random(1)) for problem in problems]
     texts += [f"{problem.signature}:\n{problem.statements()}" for problem in problems]
     assert [found for text in texts if (found := message(SEEDS_FILTER, text))] == []
-
-
-def test_items_of_a_benchmark_do_not_reject_each_other() -> None:
-    for prompt in PROMPTS:
-        others = benchmark(*({"prompt": other} for other in PROMPTS if other != prompt))
-        assert message(others, prompt) is None
 
 
 def test_n_words_in_a_row_are_evidence_and_fewer_are_not() -> None:

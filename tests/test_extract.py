@@ -175,13 +175,6 @@ def test_without_a_fence_code_is_told_from_words(answer: str, code: str | None) 
     assert code_of(answer) == (answer if code is None else code)
 
 
-def test_code_that_is_cut_is_not_mended() -> None:
-    first = "import os\n\ndef f():\n    return 1\n\n"
-    for end in range(len(first) + 1, len(first + F)):
-        answer = (first + F)[:end]
-        assert code_of(answer) == answer.strip("\n")
-
-
 # Instructions.
 
 
@@ -220,17 +213,12 @@ def test_an_instruction_with_a_fence_in_it_stays_whole(text: str) -> None:
     assert extract_instruction(f"**New Instruction:** {text}") == text
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        *("", "\n", "Sure! Here is a new instruction:", "**Instruction:**", "### Example 4"),
-        *("In summary, it is done.", "I'm sorry, but I can't do that.", "```\n\n```"),
-    ],
-)
+@pytest.mark.parametrize("text", ["", "\n", "**Instruction:**", "### Example 4", "```\n\n```"])
 def test_an_answer_without_an_instruction_is_empty(text: str) -> None:
-    found = extract_instruction(text)
-    assert isinstance(found, Failure)
-    assert found.kind == "empty"
+    for around in ("", "Sure! Here is a new instruction:\n", "I'm sorry, but I can't do that.\n"):
+        found = extract_instruction(around + text)
+        assert isinstance(found, Failure)
+        assert found.kind == "empty"
 
 
 # Any text.
@@ -265,8 +253,8 @@ def test_a_python_program_without_a_fence_comes_out_unchanged(text: str) -> None
 # Work.
 
 
-PARTS = ["```\n", "```a\n", "```python\nx = = 1\n```\n", "- ```\n", "    ```\n", "`", "~", "> "]
-PARTS += ["x = (\n", '"""\n', "@a\n", "`a\n", "def f(): pass\n", "It is. ", "(", "- a\n"]
+PARTS = ["```\n", "```a\n", "```python\nx = = 1\n```\n", "    ```\n", "`", "~", "> ", "- a\n"]
+PARTS += ["x = (\n", '"""\n', "@a\n", "`a\n", "def f(): pass\n", "It is. ", "("]
 
 
 def count_steps(function: Callable[[str], object], text: str) -> int:
@@ -292,21 +280,11 @@ def count_steps(function: Callable[[str], object], text: str) -> int:
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("function", [code_of, extract_instruction])
 def test_work_grows_with_the_text_and_not_faster(
-    part: str, function: Callable[[str], object]
+    part: str, function: Callable[[str], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few, many = (count_steps(function, part * (size // len(part))) for size in (1_000, 8_000))
     assert many < 10 * few + 1_000
-    function(part * (100_000 // len(part)))  # and a long one ends
-
-
-def test_few_lines_are_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed: list[int] = []
-
-    def first_error(code: str) -> int | None:
-        parsed.append(len(code))
-        return 0
-
-    monkeypatch.setattr(extract, "first_error", first_error)
-    code_of("x\n" * 20_000)
+    monkeypatch.setattr(extract, "first_error", lambda code: parsed.append(len(code)) or 0)
+    function(part * (100_000 // len(part)))  # a long one ends, and little of it is parsed
     assert len(parsed) <= 400
-    assert sum(parsed) <= 400 * 50_000

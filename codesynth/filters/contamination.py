@@ -73,7 +73,7 @@ class ContaminationFilter:
             numbers = [self._vocabulary.get(word, _BREAK) for word in tokens]
             slots = map(self._mask.__and__, map(hash, _windows(numbers, self._window)))
             for i, position in enumerate(map(self._slots.__getitem__, slots)):
-                while position:
+                while position:  # 0 is a break, so it ends the chain
                     if (run := self._evidence(numbers, i, position)) is not None:
                         item = self._items[bisect_right(self._starts, position) - 1]
                         shared = " ".join(tokens[run.start : run.stop][: self._ngram])
@@ -94,10 +94,7 @@ class ContaminationFilter:
         return number
 
     def _index(self) -> None:
-        """Make the hash table: a slot has the last position with its hash, ``_before`` the others.
-
-        Position 0 is a break, so 0 ends the chain.
-        """
+        """Make the hash table: a slot has the last position, ``_before`` those before it."""
         self._mask = (2 << len(self._words).bit_length()) - 1
         self._slots = array("I", bytes(4 * (self._mask + 1)))
         self._before = array("I", bytes(4 * len(self._words)))
@@ -128,10 +125,7 @@ def _windows(numbers: Iterable[int], size: int) -> Iterator[tuple[int, ...]]:
 
 
 def _read_strings(lines: Iterable[tuple[int, bytes]], name: str) -> Iterator[tuple[str, str]]:
-    """Yield each string of a benchmark with its place, such as ``b.jsonl:7 (HumanEval/6)``.
-
-    What begins with a brace is JSON Lines, with a bracket a JSON array, anything else one text.
-    """
+    """Yield each string of a benchmark with its place, such as ``b.jsonl:7 (HumanEval/6)``."""
     numbered = list(lines)
     whole = b"\n".join(line for _, line in numbered)
     try:

@@ -42,7 +42,7 @@ class _Generator:
     """The base of the five classes: asks a serving about the rows of a storage."""
 
     _built_in = ""  # name of the template that is used where none is given
-    _serving_options: Mapping[str, Any] = {}  # such as system_prompt, by DataFlow's names
+    _serving_options: Mapping[str, Any] = {}  # by DataFlow's names
 
     def __init__(self, llm_serving: Any, prompt_template: Any = None) -> None:
         self.llm_serving, self.prompt_template = llm_serving, prompt_template

@@ -76,11 +76,8 @@ class Template:
                 pieces += [column, ""]
             else:
                 line = text.count("\n", 0, token.start()) + 1
-                fault = f'lone "{brace}"'
-                if column is not None:
-                    fault = f"placeholder {brace} is not the name of a column"
-                fix = f"Write {brace[0] * 2} for a brace that is text"
-                raise ConfigError(f"{name}:{line}: {fault}. {fix}")
+                fix = f"Write {{name}} for a column, {brace[0] * 2} for a brace that is text"
+                raise ConfigError(f"{name}:{line}: {brace} is no placeholder. {fix}")
         pieces[-1] += text[end:]
         if required is not None and required not in pieces[1::2]:
             raise ConfigError(f"{name}:1: missing placeholder {{{required}}}")

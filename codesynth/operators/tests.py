@@ -93,12 +93,10 @@ def _parse(text: str) -> list[ast.stmt] | None:
 
 
 def _split(code: str) -> tuple[list[ast.stmt], int]:
-    """Split code into its statements; return them, and how many do not compile.
-
-    If one does not compile, a statement is taken to begin at each line without an indent.
-    """
+    """Split code into its statements; return them, and how many do not compile."""
     if (whole := _parse(code)) is not None:
         return whole, 0
+    # One does not compile: a statement is taken to begin at each line without an indent.
     parsed = [_parse(piece) for piece in _FIRST_LINE.split(code)]
     return [each for body in parsed for each in body or ()], parsed.count(None)
 
