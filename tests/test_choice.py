@@ -189,40 +189,26 @@ def answers(*codes: str, **more: Any) -> bytes:
 @pytest.mark.usefixtures("_sandboxed")
 def test_the_best_of_four_answers_is_kept_though_a_test_is_wrong(tmp_path: Path) -> None:
     failures = tmp_path / "failures.jsonl"
-    stdin = answers(WRONG, RIGHT, BROKEN, ALSO_RIGHT)
+    stdin = answers(WRONG, RIGHT, BROKEN, ALSO_RIGHT) + answers(RIGHT, pass_rate=0.5)
     done = codesynth("verify", "--agree", "--best", "--failures", failures, stdin=stdin)
     assert [one["generated_code"] for one in done.rows] == [RIGHT]
     assert (done.rows[0]["pass_rate"], done.rows[0]["agreement"]) == (1.0, 0.5)
-    assert "4 in: 1 ok, 3 rejected, 0 failed" in done.err
+    assert "5 in: 1 ok, 3 rejected, 1 failed" in done.err
     assert "1 tests were failed by every answer" in done.err
     rejected = [json.loads(line) for line in failures.read_bytes().splitlines()]
-    assert [one["error"]["kind"] for one in rejected] == ["not_kept"] * 3
-    assert [one["input"]["generated_code"] for one in rejected] == [WRONG, BROKEN, ALSO_RIGHT]
+    assert [one["error"]["kind"] for one in rejected] == ["not_kept"] * 3 + ["existing_key"]
+    assert [one["input"]["generated_code"] for one in rejected[:3]] == [WRONG, BROKEN, ALSO_RIGHT]
 
 
 @pytest.mark.usefixtures("_sandboxed")
 def test_pairs_are_written_and_every_row_is_counted() -> None:
-    done = codesynth(
-        "verify", "--pairs", stdin=answers(WRONG, RIGHT, RIGHT, generated_tests=TESTS[:2])
-    )
-    assert done.rows == [{"prompt": INSTRUCTION, "chosen": RIGHT, "rejected": WRONG}]
+    check = "def check(candidate):\n    assert candidate(-1) == 1"
+    more = {"generated_tests": check, "signature": "def f(x: int) -> int:"}  # names the candidate
+    codes = [f"{each}\ndef g(x):\n    return 7" for each in (WRONG, RIGHT, RIGHT)]
+    done = codesynth("verify", "--pairs", stdin=answers(*codes, **more))
+    assert done.rows == [{"prompt": INSTRUCTION, "chosen": codes[1], "rejected": codes[0]}]
     assert "3 in: 1 ok, 2 rejected, 0 failed" in done.err
     assert 'first rejected: line 1: it is the "rejected" answer of a pair with line 2' in done.err
-
-
-@pytest.mark.usefixtures("_sandboxed")
-def test_a_check_finds_its_candidate_by_the_signature() -> None:
-    check = "def check(candidate):\n    assert candidate(-1) == 1"
-    code = f"{RIGHT}\ndef g(x):\n    return 7"
-    stdin = answers(code, generated_tests=check, signature="def f(x: int) -> int:")
-    assert codesynth("verify", stdin=stdin).rows[0]["verification"]["status"] == "passed"
-
-
-@pytest.mark.usefixtures("_sandboxed")
-def test_columns_of_the_input_are_never_overwritten() -> None:
-    done = codesynth("verify", "--agree", stdin=answers(RIGHT, pass_rate=0.5))
-    assert (done.code, done.rows) == (3, [])
-    assert 'existing_key: the row already has "pass_rate"' in done.err
 
 
 @pytest.mark.parametrize(

@@ -104,13 +104,6 @@ def test_a_whole_string_of_eight_words_is_evidence_and_part_of_it_is_not() -> No
     assert message(bench, "add") is None
 
 
-def test_a_whole_text_of_eight_words_within_an_item_is_evidence() -> None:
-    bench = benchmark({"text": letters(0, 26)})
-    assert message(bench, letters(3, 11))
-    assert message(bench, letters(3, 10)) is None
-    assert message(bench, f"{letters(3, 11)} more") is None
-
-
 def test_words_of_two_strings_are_no_run() -> None:
     bench = benchmark({"a": letters(0, 7), "b": letters(7, 14)})
     assert message(bench, letters(0, 14)) is None

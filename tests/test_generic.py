@@ -46,6 +46,7 @@ def test_an_object_is_found_in_fences_and_prose_and_with_trailing_commas(answer:
         ("{'score': 4, 'why': {\"score\": 5}}", "cannot be read"),
         ('The set {1, 2} is fine, so: {"score": 4}', "cannot be read"),
         ("{}", "is empty"),
+        ("{" + '\\"' * 200_000 + "}", "cannot be read"),
         ('{"score":' * 100_000 + "1" + "}" * 100_000, "nested too deeply"),
     ],
 )

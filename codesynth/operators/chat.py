@@ -121,7 +121,8 @@ class ChatTask:
     def _chat(self, request: Request, columns: Mapping[str, Any]) -> list[Message]:
         """Write the row as a chat: its instruction, or else its prompt, and the new column."""
         turns = [turn for turn in request.messages if turn["role"] != "system"]
-        if (asked := self.read(request.record)) and isinstance(asked, str):
+        asked = self.read(request.record) if self.read is not read_nothing else None
+        if isinstance(asked, str):
             turns = [{"role": "user", "content": asked}]
         return [*turns, {"role": "assistant", "content": self.subject(request.record, columns)}]
 

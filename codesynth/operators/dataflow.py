@@ -118,8 +118,8 @@ class CodeInstructionGenerator(_Generator):
     """Asks for new instructions of the difficulty and style of examples from a pool.
 
     Args:
-        llm_serving: an ``LLMServing``, or one of DataFlow's.
-        prompt_template: None (the built-in), a text with ``{examples}``, or an object with
+        llm_serving: see the module.
+        prompt_template: a text with ``{examples}``, or an object with
             ``build_prompt(few_shot_examples=[{"instruction": ...}, ...])``.
         num_few_shot: examples in each prompt.
         num_generate: instructions to ask for.
@@ -183,10 +183,8 @@ class CodeInstructionGenerator(_Generator):
 class CodeInstructionToCodeGenerator(_Generator):
     """Asks for the code that each row's instruction describes.
 
-    Args:
-        llm_serving: an ``LLMServing``, or one of DataFlow's.
-        prompt_template: None (the built-in), a text with ``{instruction}`` and any other column
-            of the row in braces, or an object with ``build_prompt(instruction=...)``.
+    A template has ``{instruction}``, and any other column of the row in braces; or it is an object
+    with ``build_prompt(instruction=...)``.
     """
 
     _built_in = "code_instruction_to_code"
@@ -199,7 +197,7 @@ class CodeInstructionToCodeGenerator(_Generator):
         ``generated_instruction`` is read where a row has no ``instruction``.
 
         Raises:
-            ConfigError: rows have that column already, in a storage without a place for failures.
+            ConfigError: rows of a foreign storage have that column already.
             RunError: every row failed, or the endpoint answers no request.
         """
         return self._run(storage, code_task(self._fill, input_key, output_key))
@@ -239,12 +237,7 @@ class CodeEnhancementInstructionGenerator(_Generator):
 class PromptedGenerator(_Generator):
     """Asks for what each row's text says, after ``user_prompt``; the answer is the new column.
 
-    Args:
-        llm_serving: an ``LLMServing``, or one of DataFlow's.
-        system_prompt: sent before each prompt.
-        user_prompt: stands before each row's text.
-        json_schema: sent to a serving of ours as OpenAI's ``response_format``, and to a foreign one
-            as ``json_schema``.
+    A serving of ours sends ``json_schema`` as OpenAI's ``response_format``.
     """
 
     def __init__(

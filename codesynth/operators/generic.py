@@ -19,7 +19,7 @@ TYPES: Mapping[str, tuple[type, ...]] = {
     "list": (list,),
     "object": (dict,),
 }
-_STRING_OR_LAST_COMMA = re.compile(r'("(?:[^"\\]|\\.)*+")|,(?=\s*[}\]])', re.DOTALL)
+_STRING_OR_LAST_COMMA = re.compile(r'("(?:[^"\\]|\\.)*+"?)|,(?=\s*[}\]])', re.DOTALL)
 
 
 def text_task(fill: Fill, output_key: str = "generated") -> ChatTask:

@@ -161,8 +161,6 @@ def format_examples(examples: Sequence[str]) -> str:
     """
     runs = re.findall("`{3,}", "\n".join(examples))
     fence = "`" * (1 + max(map(len, runs), default=2))
-    blocks = []
-    for number, example in enumerate(examples, 1):
-        end = "" if example.endswith("\n") else "\n"
-        blocks.append(f"### Example {number}\n{fence}\n{example}{end}{fence}")
+    texts = [example.removesuffix("\n") for example in examples]
+    blocks = (f"### Example {i}\n{fence}\n{text}\n{fence}" for i, text in enumerate(texts, 1))
     return "\n\n".join(blocks)
