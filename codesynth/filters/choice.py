@@ -182,11 +182,11 @@ class Agreement:
             answer.row = self._with_columns(answer.row, columns, reasons[-1])
         if self._best:
             best = best_group(passed, tests)
-            winner = None if best is None else passed.index(best)
-            kept = "" if winner is None else f"; of the answer that was kept: {reasons[winner]}"
-            for i, answer in enumerate(answers):
-                if i != winner:
-                    answer.reject(reasons[i] + (kept or "; no answer passed enough tests"))
+            winner = None if best is None else answers[passed.index(best)]
+            why = "no answer passed enough tests" if best is None else "another answer was kept"
+            for answer, reason in zip(answers, reasons, strict=True):
+                if answer is not winner:
+                    answer.reject(f"{why}; this one: {reason}")
 
     def _with_columns(self, row: Row, new: dict[str, float | None], reason: str) -> Row:
         """Add the columns to those of ``verify``; the input row keeps its bytes."""
