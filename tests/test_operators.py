@@ -140,13 +140,10 @@ CHAT = [
 
 
 def test_an_instruction_is_asked_for_code() -> None:
-    storage, serving = ForeignStorage({"code": "x = 1"}, {"code": "bad"}), ForeignServing()
-    operator = CodeCodeToInstructionGenerator(serving, Spoken())
-    assert operator.run(storage) == ["generated_instruction"]
-    assert storage.written[0] == {"code": "x = 1", "generated_instruction": "```python\nx\n```"}
-    assert serving.prompts[0] == 'code: "x = 1"'
-    CodeCodeToInstructionGenerator(serving).run(storage, output_key="other")
-    assert "Code:\nx = 1" in serving.prompts[2]
+    storage, serving = ForeignStorage({"code": "x = 1"}), ForeignServing()
+    assert CodeCodeToInstructionGenerator(serving).run(storage) == ["generated_instruction"]
+    assert storage.written == [{"code": "x = 1", "generated_instruction": "```python\nx\n```"}]
+    assert "Code:\nx = 1" in serving.prompts[0]
 
 
 def test_of_a_chat_the_humans_first_message_is_the_instruction() -> None:
@@ -200,10 +197,12 @@ def test_the_three_stream_through_our_files(serving: Any, tmp_path: Path) -> Non
 
 def test_an_object_with_build_prompt_is_a_template() -> None:
     serving = ForeignServing()
-    storage = ForeignStorage({"instruction": "a", "prompt": "p"})
+    storage = ForeignStorage({"instruction": "a", "prompt": "p", "code": "c"})
     CodeInstructionToCodeGenerator(serving, Spoken()).run(storage)
+    CodeCodeToInstructionGenerator(serving, Spoken()).run(storage)
     CodeInstructionGenerator(serving, Spoken(), num_few_shot=1, num_generate=1).run(storage)
-    assert serving.prompts == ['instruction: "a"', 'few_shot_examples: [{"instruction": "p"}]']
+    examples = 'few_shot_examples: [{"instruction": "p"}]'
+    assert serving.prompts == ['instruction: "a"', 'code: "c"', examples]
 
 
 @pytest.mark.parametrize("text", ["{task}", "", "\n{examples} {", "{examples} {task}"])

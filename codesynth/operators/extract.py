@@ -87,7 +87,9 @@ def find_blocks(text: str) -> list[Block]:
 
 def _block(text: str, opening: re.Match[str], last: int, stop: int) -> Block:
     indent, _, info = opening.groups()
-    code = text[opening.end() : last].removesuffix("\r")
+    code = text[opening.end() : last]
+    if info.endswith("\r"):
+        code = code.removesuffix("\r")
     if indent:  # the lines of the block have the same indent as its fence
         code = re.sub(rf"(?m)^(?:{indent}| {{1,{len(indent)}}})", "", code)
     return Block(language_of(info), code, opening.start(), stop)
