@@ -6,27 +6,26 @@ import contextlib
 import itertools
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from codesynth.errors import ConfigError
 from codesynth.journal import Journal
-from codesynth.models import META_KEY, Failure, Record
-from codesynth.operators.chat import ChatTask, Operator
-from codesynth.operators.code import code_operator, fill_instruction
-from codesynth.operators.generic import json_operator, text_operator
+from codesynth.models import META_KEY, Failure, Record, RowFilter
+from codesynth.operators.chat import ChatTask
+from codesynth.operators.code import code_task, fill_instruction
+from codesynth.operators.generic import json_task, text_task
 from codesynth.operators.instructions import (
     check_pool,
     few_shot_records,
     fill_examples,
-    instructions_operator,
+    instructions_task,
 )
-from codesynth.operators.languages import find_language
 from codesynth.operators.templates import Template, find_template, load_template
-from codesynth.operators.tests import tests_operator
+from codesynth.operators.tests import tests_task
 from codesynth.run import CommandSpec, check_names, in_words
 from codesynth.settings import (
     AskSettings,
@@ -36,9 +35,6 @@ from codesynth.settings import (
     TestsSettings,
 )
 from codesynth.storage import Pool, count_lines, open_stream, read_lines, read_records
-
-if TYPE_CHECKING:  # the filters are loaded where they are used: they take time
-    from codesynth.filters import ContaminationFilter, NoveltyFilter, Quota
 
 
 def prepare(
@@ -53,25 +49,25 @@ def prepare(
     if isinstance(settings, InstructionsSettings):
         return _prepare_instructions(settings, find_model, journal)
     dropped: Counter[str] = Counter()
-    operator, template = _choose_operator(settings, dropped)
-    columns = _columns(settings, operator)
-    benchmarks = _benchmarks(settings)
+    task, template = _choose_task(settings, dropped)
+    columns = _columns(settings, task)
+    filters = _benchmark_filters(settings)
     rows = itertools.islice(read_records(settings.inputs), settings.limit)
-    screen = benchmarks[0].reject_text if benchmarks else None
-    task = _make_task(settings, operator, find_model(), screen=screen)
+    screen = filters[0] if filters else None
+    task = replace(_with_options(settings, task, find_model()), screen=screen)
     return CommandSpec(
         task=task,
         columns=columns,
         records=_repeat(rows, settings.samples),
         identity=_identity(settings, template, task.model),
         total=partial(_count_rows, settings),
-        filters=benchmarks,
+        filters=filters,
         remarks=partial(in_words, dropped),
     )
 
 
-def _choose_operator(settings: AskSettings, dropped: Counter[str]) -> tuple[Operator, Template]:
-    """Make the operator of a command that asks for each input row.
+def _choose_task(settings: AskSettings, dropped: Counter[str]) -> tuple[ChatTask, Template]:
+    """Make the task of a command that asks for each input row.
 
     It counts in ``dropped`` why tests were dropped from answers.
     """
@@ -79,12 +75,11 @@ def _choose_operator(settings: AskSettings, dropped: Counter[str]) -> tuple[Oper
         case CodeSettings():
             template = _template(settings, "code_instruction_to_code")
             fill, key = fill_instruction(template), settings.input_key or "instruction"
-            language = find_language(settings.language) if settings.language else None
-            return code_operator(fill, key, settings.output_key, language), template
+            return code_task(fill, key, settings.output_key, settings.language), template
         case TestsSettings():
             template = _template(settings, "instruction_to_tests")
             key, count = settings.input_key or "instruction", settings.num_tests
-            return tests_operator(template, key, settings.output_key, count, dropped), template
+            return tests_task(template, key, settings.output_key, count, dropped), template
         case GenSettings():
             template = _template(settings, "")
 
@@ -92,8 +87,8 @@ def _choose_operator(settings: AskSettings, dropped: Counter[str]) -> tuple[Oper
                 return template.fill(record.fields)
 
             if settings.json:
-                return json_operator(fill_row, dict(settings.require), settings.prefix), template
-            return text_operator(fill_row, settings.output_key), template
+                return json_task(fill_row, dict(settings.require), settings.prefix), template
+            return text_task(fill_row, settings.output_key), template
     raise TypeError(f"{type(settings).__name__} belongs to no command")
 
 
@@ -102,18 +97,17 @@ def _prepare_instructions(
 ) -> CommandSpec:
     """Prepare ``gen-instructions``."""
     template = _template(settings, "code_instruction_generate")
-    operator = instructions_operator(fill_examples(template), settings.output_key)
-    columns = _columns(settings, operator)
+    task = instructions_task(fill_examples(template), settings.output_key)
+    columns = _columns(settings, task)
     noted = journal.get_note("seed") if journal is not None else None
     seed = int(noted or secrets.randbelow(2**32)) if settings.seed is None else settings.seed
     pool = Pool(settings.inputs, settings.input_key, settings.output_key if settings.mix else None)
     parts, filters = _example_parts(pool, settings), _instruction_filters(settings, pool)
     number = min(settings.num_generate, settings.limit or settings.num_generate)
     total = settings.accepted or _share(settings, number * settings.samples + pool.bad)
-    quota = _make_quota(settings, filters, pool.bad)
-    numbers = range(number) if quota is None else quota.numbers()
+    numbers, decided = _prompt_numbers(settings, number, pool.bad)
     prompts = few_shot_records(pool, pool.line, numbers, seed, parts)
-    task = _make_task(settings, operator, find_model(), seed=seed)
+    task = _with_options(settings, task, find_model(), seed=seed)
     examples = {"seed": seed, "few-shot": settings.mix or settings.num_few_shot}
     return CommandSpec(
         task=task,
@@ -121,33 +115,32 @@ def _prepare_instructions(
         records=itertools.chain(pool.bad_records(), _repeat(prompts, settings.samples)),
         identity=_identity(settings, template, task.model) | examples,
         total=lambda: total,
-        filters=filters if quota is None else [quota],
+        filters=filters,
+        decided=decided,
         remarks=lambda: [f"seed {seed}"],
-        not_joinable=None if quota is None else "--accepted",
+        not_joinable=None if settings.accepted is None else "--accepted",
     )
 
 
-def _instruction_filters(
-    settings: InstructionsSettings, pool: Pool
-) -> Sequence[ContaminationFilter | NoveltyFilter]:
-    filters: list[ContaminationFilter | NoveltyFilter] = [*_benchmarks(settings)]
+def _instruction_filters(settings: InstructionsSettings, pool: Pool) -> list[RowFilter]:
+    filters = _benchmark_filters(settings)
     if settings.novelty is not None or settings.accepted is not None:
-        from codesynth.filters import NoveltyFilter
+        from codesynth.filters.novelty import NoveltyFilter
 
-        filters.append(NoveltyFilter(settings.novelty, pool))
+        filters.append(NoveltyFilter(settings.novelty, pool).reject)
     return filters
 
 
-def _make_quota(
-    settings: InstructionsSettings,
-    filters: Sequence[ContaminationFilter | NoveltyFilter],
-    bad: int,
-) -> Quota | None:
+def _prompt_numbers(
+    settings: InstructionsSettings, number: int, bad: int
+) -> tuple[Iterable[int], Callable[[bool], None]]:
+    """Return the numbers of the prompts, and what is told of each row whether it was accepted."""
     if settings.accepted is None:
-        return None
-    from codesynth.filters import Quota
+        return range(number), lambda _: None
+    from codesynth.filters.quota import Quota
 
-    return Quota(settings.accepted, settings.samples, filters, bad=bad, shard=settings.shard)
+    quota = Quota(settings.accepted, settings.samples, bad)
+    return quota.numbers(), quota.count
 
 
 def _example_parts(pool: Pool, settings: InstructionsSettings) -> Sequence[tuple[range, int]]:
@@ -169,21 +162,13 @@ def _example_parts(pool: Pool, settings: InstructionsSettings) -> Sequence[tuple
     return [(range(people), settings.mix[0]), (range(people, len(pool)), settings.mix[1])]
 
 
-def _make_task(
-    settings: AskSettings,
-    operator: Operator,
-    model: str,
-    *,
-    screen: Callable[[str], Failure | None] | None = None,
-    seed: int | None = None,
-) -> ChatTask:
-    meta = {} if seed is None else {"seed": seed}
-    return ChatTask(
-        operator=operator,
+def _with_options(settings: AskSettings, task: ChatTask, model: str, **meta: int) -> ChatTask:
+    """Give a task the options that all commands have; ``meta`` is for the column of ``--meta``."""
+    return replace(
+        task,
         model=model,
         params=settings.params,
         system_prompt=settings.system_prompt,
-        screen=screen,
         reasoning_key=settings.reasoning_key,
         answer_key=settings.answer_key,
         messages_key=settings.messages_key,
@@ -191,10 +176,10 @@ def _make_task(
     )
 
 
-def _columns(settings: AskSettings, operator: Operator) -> list[str]:
+def _columns(settings: AskSettings, task: ChatTask) -> list[str]:
     keys = (settings.reasoning_key, settings.answer_key, settings.messages_key)
     given = [key for key in (*keys, META_KEY if settings.meta else None) if key is not None]
-    columns = [*operator.columns, *given]
+    columns = [*task.new_columns, *given]
     check_names(columns)
     return columns
 
@@ -228,11 +213,11 @@ def _template(settings: AskSettings, default: str) -> Template:
     return load_template(default, *find_template(named))
 
 
-def _benchmarks(settings: AskSettings) -> list[ContaminationFilter]:
+def _benchmark_filters(settings: AskSettings) -> list[RowFilter]:
     """Make the filter of ``--decontaminate``, in a list; an empty list without the option."""
     if not settings.decontaminate:
         return []
-    from codesynth.filters import ContaminationFilter
+    from codesynth.filters.contamination import ContaminationFilter
 
     with contextlib.ExitStack() as stack:
         benchmarks = {}
@@ -240,7 +225,7 @@ def _benchmarks(settings: AskSettings) -> list[ContaminationFilter]:
             stream = open_stream(name)
             stack.callback(stream.close)
             benchmarks[name] = read_lines(stream, name)
-        return [ContaminationFilter(benchmarks, settings.ngram)]
+        return [ContaminationFilter(benchmarks, settings.ngram).reject]
 
 
 def _share(settings: AskSettings, count: int) -> int:

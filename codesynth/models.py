@@ -7,7 +7,7 @@ not frozen dataclasses, because making one would take four times as long.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
@@ -26,6 +26,8 @@ UnusableAnswer: TypeAlias = Literal["truncated", "refused", "filtered", "empty"]
 Rejection: TypeAlias = Literal["duplicate", "contaminated", "not_kept"]
 FailureKind: TypeAlias = Literal[BadRow, NoAnswer, UnusableAnswer, "no_code", "bad_json", Rejection]
 
+RowFilter: TypeAlias = Callable[[str], "Failure | None"]
+"""Says why a row with this subject is not written, with one of ``REJECTIONS``; None accepts it."""
 UNUSABLE_ANSWERS = frozenset(get_args(UnusableAnswer))
 """Failures of answers that were paid for: sending the request again would cost the same again."""
 REJECTIONS = frozenset(get_args(Rejection))
@@ -226,6 +228,7 @@ class Stats:
     used: Usage = field(default_factory=Usage)  # tokens of the answers that this run has bought
     saved: Usage = field(default_factory=Usage)  # tokens of the answers from the journal
     first_failure: tuple[Record, Failure] | None = None  # the first in the order of the input
+    first_rejection: str = ""  # line and reason of the first row that a filter rejected
 
     @property
     def failed(self) -> int:

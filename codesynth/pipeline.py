@@ -16,7 +16,17 @@ from typing import Any, Protocol
 
 from codesynth.errors import OutputError, RunError
 from codesynth.journal.occurrences import Occurrences
-from codesynth.models import REJECTIONS, Failure, Question, Record, Request, Response, Row, Stats
+from codesynth.models import (
+    REJECTIONS,
+    Failure,
+    Question,
+    Record,
+    Request,
+    Response,
+    Row,
+    RowFilter,
+    Stats,
+)
 from codesynth.serving import LLMServing, ResponseStream
 from codesynth.storage import Files, Reorder, failure_line, rejection_line, row_line
 
@@ -35,16 +45,6 @@ class Task(Protocol):
 
     def subject(self, record: Record, columns: dict[str, Any]) -> str:
         """Choose the text that the filters look at."""
-
-
-class RowFilter(Protocol):
-    """Says which finished rows are written; called for each row, in the order of the output."""
-
-    def reject(self, row: Row) -> Failure | None:
-        """Say why a row is not wanted; None accepts it. Its kind is one of ``REJECTIONS``."""
-
-    def note_failed(self) -> None:
-        """Take note that a row failed before it could be looked at."""
 
 
 class RowWindow(Protocol):
@@ -178,6 +178,7 @@ def run(
     ordered: bool = True,
     window: RowWindow | None = None,
     filters: Sequence[RowFilter] = (),
+    decided: Callable[[bool], None] = lambda _: None,
     drain_grace: float | None = None,
     tick: Callable[[], None] = lambda: None,
 ) -> None:
@@ -187,6 +188,7 @@ def run(
         records: pulled in the serving's feeder thread, as fast as requests can be sent.
         chosen: see ``make_requests``.
         ordered: write rows in the order of the records; early rows wait, if many then on disk.
+        decided: called for each row in its turn: whether it is written to the output.
         drain_grace: if a row cannot be written, seconds to wait for requests in flight, so that
             a journal in ``serving`` keeps their answers; None does not wait.
         tick: see ``responses``.
@@ -195,7 +197,7 @@ def run(
         EndpointError: no request can succeed; what was answered is written first.
         RunError: a row was lost or written twice.
     """
-    writer = _RowWriter(files, stats, Reorder() if ordered else None, window, filters)
+    writer = _RowWriter(files, stats, Reorder() if ordered else None, window, filters, decided)
     filtered = bool(filters) or window is not None
     requests = make_requests(records, task, stats, stop, chosen)
     stream = responses(serving.generate(requests), stop, tick)
@@ -236,6 +238,7 @@ class _RowWriter:
     reorder: Reorder | None
     window: RowWindow | None
     filters: Sequence[RowFilter]
+    decided: Callable[[bool], None]
 
     def put(self, position: int, row: Row) -> None:
         self._decide((row,) if self.reorder is None else self.reorder.put(position, row))
@@ -256,18 +259,18 @@ class _RowWriter:
                 self._write(each, reason)
 
     def _write(self, row: Row, reason: Failure | None) -> None:
+        for reject in self.filters if row.failure is None else ():
+            reason = reason or reject(row.subject)
+        self.decided(row.failure is None and reason is None)
         if row.failure is not None:
-            for each in self.filters:
-                each.note_failed()
             self._fail(row.line, row.failure)
-            return
-        for each in self.filters:
-            reason = reason or each.reject(row)
-        if reason is None:
+        elif reason is not None:
+            first = self.stats.first_rejection
+            self.stats.first_rejection = first or f"line {row.number}: {reason.message}"
+            self._fail(rejection_line(row, reason), reason)
+        else:
             self.stats.ok += 1
             self.files.write(row.line)
-        else:
-            self._fail(rejection_line(row, reason), reason)
 
     def _fail(self, line: bytes, failure: Failure) -> None:
         rejected = failure.kind in REJECTIONS

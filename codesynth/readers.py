@@ -118,7 +118,7 @@ def language(text: str) -> str:
     from codesynth.operators.languages import find_language
 
     try:
-        return find_language(text).name
+        return find_language(text)
     except ConfigError as exc:
         raise ValueError(f"cannot be used: {exc}") from exc
 

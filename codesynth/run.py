@@ -17,9 +17,9 @@ from codesynth import pipeline
 from codesynth.codec import dumps, loads
 from codesynth.errors import CodesynthError, ConfigError
 from codesynth.journal import Journal
-from codesynth.models import Record, Stats
+from codesynth.models import Record, RowFilter, Stats
 from codesynth.notes import Load, RunNotes, destinations_note, job_note
-from codesynth.pipeline import RowFilter, RowWindow, Stop, Task
+from codesynth.pipeline import RowWindow, Stop, Task
 from codesynth.process import EXIT_FAILED_ROWS, EXIT_LIMIT, EXIT_OK
 from codesynth.progress import Progress
 from codesynth.serving import LLMServing
@@ -65,8 +65,9 @@ class CommandSpec:
     total: Callable[[], int | None] = lambda: None  # of the rows to come; None if not known
     window: RowWindow | None = None
     filters: Sequence[RowFilter] = ()
+    decided: Callable[[bool], None] = lambda _: None  # called for each row: was it written
     remarks: Callable[[], Iterable[str]] = tuple  # words for the summary line
-    findings: Callable[[], Iterable[str]] = tuple  # lines for people at the end of a run
+    findings: Callable[[Stats], Iterable[str]] = lambda _: ()  # lines for people at the end
     not_joinable: str | None = None  # an option that was given, with which parts cannot be joined
 
 
@@ -193,6 +194,7 @@ class Run:
                     ordered=not settings.unordered,
                     window=spec.window,
                     filters=spec.filters,
+                    decided=spec.decided,
                     drain_grace=self._drain_grace,
                     tick=self.tick,
                 )
@@ -204,7 +206,7 @@ class Run:
         if self._reader_is_gone:
             raise BrokenPipeError
         code = self.finish()
-        for line in spec.findings():
+        for line in spec.findings(self.stats):
             self.say(line)
         return code
 

@@ -258,7 +258,9 @@ class InstructionsSettings(AskSettings, command="gen-instructions"):
     seed: int | None = option(least=-math.inf)
     mix: tuple[int, int] | None = option(read=readers.mix, form="H:M, two numbers such as 6:2")
     novelty: float | None = option(excludes="--unordered --ray")
-    accepted: int | None = option(least=1, excludes="--unordered --ray --batch --estimate")
+    accepted: int | None = option(
+        least=1, excludes="--unordered --ray --shard --batch --estimate --dry-run"
+    )
 
 
 class CodeSettings(AskSettings, command="gen-code"):

@@ -7,9 +7,9 @@ import itertools
 from collections.abc import Iterator
 from functools import partial
 
-from codesynth.filters import Agreement, GroupWindow, Pairs, Selection
+from codesynth.filters.choice import Agreement, GroupWindow, Pairs, keep_first, keep_only
 from codesynth.local_settings import VerifySettings
-from codesynth.models import INSTRUCTION_KEYS
+from codesynth.models import INSTRUCTION_KEYS, Stats
 from codesynth.run import CommandSpec, Run, check_names, in_words, open_journal
 from codesynth.storage import Files, check_inputs, read_records
 from codesynth.verify import SandboxServing, SandboxSettings, VerifyTask
@@ -52,7 +52,9 @@ def _prepare(settings: VerifySettings) -> CommandSpec:
         output_key=settings.output_key,
         more_columns=added,
     )
-    selection = Selection(settings.keep, best=settings.best and not settings.agree)
+    filters = [keep_only(settings.keep)] if settings.keep is not None else []
+    if settings.best and not settings.agree:
+        filters = [keep_only(frozenset({"passed"})), keep_first()]
     judge: Agreement | Pairs | None = None
     if settings.pairs:
         keys = (settings.instruction_key,) if settings.instruction_key else INSTRUCTION_KEYS
@@ -73,19 +75,17 @@ def _prepare(settings: VerifySettings) -> CommandSpec:
             "shard": settings.shard,
         },
         window=GroupWindow(judge) if judge is not None else None,
-        filters=[selection],
+        filters=filters,
         remarks=partial(in_words, task.statuses),
-        findings=partial(_findings, task, selection, judge),
+        findings=partial(_findings, task, judge),
         not_joinable=next((name for name, is_chosen in chosen.items() if is_chosen), None),
     )
 
 
-def _findings(
-    task: VerifyTask, selection: Selection, judge: Agreement | Pairs | None
-) -> Iterator[str]:
+def _findings(task: VerifyTask, judge: Agreement | Pairs | None, stats: Stats) -> Iterator[str]:
     """Say what a user may want to change before the next run."""
-    if first := (judge.first if judge is not None else "") or selection.first:
-        yield f"first rejected: {first}"
+    if stats.first_rejection:
+        yield f"first rejected: {stats.first_rejection}"
     if isinstance(judge, Agreement) and judge.useless:
         yield f"{judge.useless} tests were failed by every answer, so they do not count"
     for key, count in task.absent.items():

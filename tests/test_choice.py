@@ -10,9 +10,17 @@ from support.command import codesynth, lines
 
 from codesynth.codec import dumps
 from codesynth.errors import ConfigError
-from codesynth.filters import Agreement, GroupWindow, Pairs, Selection
-from codesynth.filters.choice import VerifiedRow, best_group, passed_tests
-from codesynth.models import Failure, Row
+from codesynth.filters.choice import (
+    Agreement,
+    GroupWindow,
+    Pairs,
+    VerifiedRow,
+    best_group,
+    keep_first,
+    keep_only,
+    passed_tests,
+)
+from codesynth.models import Failure, Row, RowFilter
 from codesynth.verify import SandboxServing, SandboxSettings
 
 INSTRUCTION = "Return the absolute value of a number."
@@ -49,25 +57,22 @@ def kept(found: Sequence[tuple[int, str | None, Any]]) -> list[int]:
 # Keeping statuses.
 
 
-def reasons(selection: Selection, *rows: Row) -> list[str | None]:
+def reasons(reject: RowFilter, *rows: Row) -> list[str | None]:
     """Return None for each row that is kept, else why it is not."""
-    failures = [selection.reject(each) for each in rows]
+    failures = [reject(each.subject) for each in rows]
     assert all(failure is None or failure.kind == "not_kept" for failure in failures)
     return [failure and failure.message for failure in failures]
 
 
 def test_keep_rejects_other_statuses_and_says_which() -> None:
-    rows = [row("a", ".", 1), row("a", "F", 2), row("a", "", 3, "timeout")]
-    assert reasons(Selection(None, best=False), *rows) == [None, None, None]
-    selection = Selection(frozenset({"passed", "failed"}), best=False)
-    assert reasons(selection, *rows) == [None, None, "timeout"]
-    assert selection.first == "line 3: timeout"
+    rows = [row("a", "."), row("a", "F"), row("a", "", status="timeout")]
+    assert reasons(keep_only(frozenset({"passed", "failed"})), *rows) == [None, None, "timeout"]
 
 
-def test_best_keeps_the_first_of_each_instruction_that_passed() -> None:
-    rows = [row("a", "F"), row("a", "."), row("b", "."), row("a", ".")]
+def test_best_keeps_the_first_of_each_instruction() -> None:
     earlier = "an earlier answer to the same instruction passed"
-    assert reasons(Selection(None, best=True), *rows) == ["failed", None, None, earlier]
+    rows = [row("a", "."), row("b", "."), row("a", ".")]
+    assert reasons(keep_first(), *rows) == [None, None, earlier]
 
 
 # Comparing.
@@ -145,8 +150,7 @@ def test_the_window_holds_a_bounded_number_of_rows_and_bytes(limits: dict[str, i
 def test_each_answer_is_in_one_pair_at_most() -> None:
     rows = [row("a", each, i) for i, each in enumerate(["F", ".", "F", ".", ".", "E"])]
     rows += [row("b", ".", 6), row("c", "F", 7), row("a", "", 8, "no_tests")]
-    decide = Pairs("generated_code", ["instruction"], agree=False)
-    found = through(decide, rows)
+    found = through(Pairs("generated_code", ["instruction"], agree=False), rows)
     pairs = {number: line for number, why, line in found if why is None}
     assert pairs == {
         1: {"prompt": "a", "chosen": "code 1", "rejected": "code 0"},
@@ -154,7 +158,7 @@ def test_each_answer_is_in_one_pair_at_most() -> None:
         4: {"prompt": "a", "chosen": "code 4", "rejected": "code 5"},
     }
     assert found[0][1] == 'it is the "rejected" answer of a pair with line 1'
-    assert decide.first.startswith("line 8: no answer is left to pair it with; result: no_tests")
+    assert found[8][1] == "no answer is left to pair it with; result: no_tests"
 
 
 def test_pairs_by_agreement_take_the_best_group_where_no_answer_passes_everything() -> None:
@@ -185,40 +189,26 @@ def answers(*codes: str, **more: Any) -> bytes:
 @pytest.mark.usefixtures("_sandboxed")
 def test_the_best_of_four_answers_is_kept_though_a_test_is_wrong(tmp_path: Path) -> None:
     failures = tmp_path / "failures.jsonl"
-    stdin = answers(WRONG, RIGHT, BROKEN, ALSO_RIGHT)
+    stdin = answers(WRONG, RIGHT, BROKEN, ALSO_RIGHT) + answers(RIGHT, pass_rate=0.5)
     done = codesynth("verify", "--agree", "--best", "--failures", failures, stdin=stdin)
     assert [one["generated_code"] for one in done.rows] == [RIGHT]
     assert (done.rows[0]["pass_rate"], done.rows[0]["agreement"]) == (1.0, 0.5)
-    assert "4 in: 1 ok, 3 rejected, 0 failed" in done.err
+    assert "5 in: 1 ok, 3 rejected, 1 failed" in done.err
     assert "1 tests were failed by every answer" in done.err
     rejected = [json.loads(line) for line in failures.read_bytes().splitlines()]
-    assert [one["error"]["kind"] for one in rejected] == ["not_kept"] * 3
-    assert [one["input"]["generated_code"] for one in rejected] == [WRONG, BROKEN, ALSO_RIGHT]
+    assert [one["error"]["kind"] for one in rejected] == ["not_kept"] * 3 + ["existing_key"]
+    assert [one["input"]["generated_code"] for one in rejected[:3]] == [WRONG, BROKEN, ALSO_RIGHT]
 
 
 @pytest.mark.usefixtures("_sandboxed")
 def test_pairs_are_written_and_every_row_is_counted() -> None:
-    done = codesynth(
-        "verify", "--pairs", stdin=answers(WRONG, RIGHT, RIGHT, generated_tests=TESTS[:2])
-    )
-    assert done.rows == [{"prompt": INSTRUCTION, "chosen": RIGHT, "rejected": WRONG}]
-    assert "3 in: 1 ok, 2 rejected, 0 failed" in done.err
-    assert "first rejected: line 3: no answer is left to pair it with; result: passed" in done.err
-
-
-@pytest.mark.usefixtures("_sandboxed")
-def test_a_check_finds_its_candidate_by_the_signature() -> None:
     check = "def check(candidate):\n    assert candidate(-1) == 1"
-    code = f"{RIGHT}\ndef g(x):\n    return 7"
-    stdin = answers(code, generated_tests=check, signature="def f(x: int) -> int:")
-    assert codesynth("verify", stdin=stdin).rows[0]["verification"]["status"] == "passed"
-
-
-@pytest.mark.usefixtures("_sandboxed")
-def test_columns_of_the_input_are_never_overwritten() -> None:
-    done = codesynth("verify", "--agree", stdin=answers(RIGHT, pass_rate=0.5))
-    assert (done.code, done.rows) == (3, [])
-    assert 'existing_key: the row already has "pass_rate"' in done.err
+    more = {"generated_tests": check, "signature": "def f(x: int) -> int:"}  # names the candidate
+    codes = [f"{each}\ndef g(x):\n    return 7" for each in (WRONG, RIGHT, RIGHT)]
+    done = codesynth("verify", "--pairs", stdin=answers(*codes, **more))
+    assert done.rows == [{"prompt": INSTRUCTION, "chosen": codes[1], "rejected": codes[0]}]
+    assert "3 in: 1 ok, 2 rejected, 0 failed" in done.err
+    assert 'first rejected: line 1: it is the "rejected" answer of a pair with line 2' in done.err
 
 
 @pytest.mark.parametrize(

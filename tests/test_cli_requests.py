@@ -103,8 +103,8 @@ def test_a_template_has_the_name_of_a_file_in_prompts(endpoint: Endpoint) -> Non
     ("text", "words"),
     [
         ("Do {instruction}\nin {language}.", ":2: unknown placeholder {language}; known: "),
-        ("Do\n\n{ {instruction}", ':3: lone "{"'),
-        ("{instruction.a}", ":1: placeholder {instruction.a} is not the name of a column"),
+        ("Do\n\n{ {instruction}", ":3: { is no placeholder"),
+        ("{instruction.a}", ":1: {instruction.a} is no placeholder"),
         ("Do it", ":1: missing placeholder {instruction}"),
     ],
 )

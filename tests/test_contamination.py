@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codesynth.errors import InputError
-from codesynth.filters import ContaminationFilter
+from codesynth.filters.contamination import ContaminationFilter
 from codesynth.serving.offline.problems import draw
 
 SEEDS = Path(__file__).parents[1] / "samples" / "seeds.jsonl"
@@ -30,7 +30,7 @@ def benchmark(*items: object, ngram: int = 13) -> ContaminationFilter:
 
 
 def message(contamination: ContaminationFilter, text: str) -> str | None:
-    found = contamination.reject_text(text)
+    found = contamination.reject(text)
     assert found is None or found.kind == "contaminated"
     return found.message if found else None
 
@@ -60,27 +60,11 @@ def test_every_prompt_of_a_benchmark_is_found(disguise: Callable[[str], str]) ->
         assert found.startswith(f'shared with seeds.jsonl:{number + 1} (samples/{number}): "')
 
 
-def test_a_renamed_copy_is_found_where_every_run_holds_the_name() -> None:
-    stub = (
-        'def is_prime(n):\n    """Tell whether n is prime.\n\n    >>> is_prime(6)\n    False"""\n'
-    )
-    bench = benchmark({"prompt": stub})
-    assert message(bench, stub)
-    assert message(bench, stub.replace("is_prime", "prime"))
-    assert message(bench, stub.replace("whether n is prime", "if n is even")) is None
-
-
 def test_what_a_benchmark_does_not_hold_is_accepted() -> None:
     problems = [draw(Random(seed)) for seed in range(150)]
     texts = [problem.stub(Random(1)) for problem in problems]
     texts += [f"{problem.signature}:\n{problem.statements()}" for problem in problems]
     assert [found for text in texts if (found := message(SEEDS_FILTER, text))] == []
-
-
-def test_items_of_a_benchmark_do_not_reject_each_other() -> None:
-    for prompt in PROMPTS:
-        others = benchmark(*({"prompt": other} for other in PROMPTS if other != prompt))
-        assert message(others, prompt) is None
 
 
 def test_n_words_in_a_row_are_evidence_and_fewer_are_not() -> None:
@@ -120,13 +104,6 @@ def test_a_whole_string_of_eight_words_is_evidence_and_part_of_it_is_not() -> No
     assert message(bench, "add") is None
 
 
-def test_a_whole_text_of_eight_words_within_an_item_is_evidence() -> None:
-    bench = benchmark({"text": letters(0, 26)})
-    assert message(bench, letters(3, 11))
-    assert message(bench, letters(3, 10)) is None
-    assert message(bench, f"{letters(3, 11)} more") is None
-
-
 def test_words_of_two_strings_are_no_run() -> None:
     bench = benchmark({"a": letters(0, 7), "b": letters(7, 14)})
     assert message(bench, letters(0, 14)) is None
@@ -148,11 +125,9 @@ def test_numbers_and_letters_in_a_row_are_no_evidence(run: str) -> None:
     assert message(bench, f">>> g([{run}])") is None
 
 
-def test_nested_strings_and_json_in_strings_are_read() -> None:
-    inner = json.dumps([{"code": f"{letters(0, 7)}\n{letters(7, 14)}"}])
-    bench = benchmark({"a": [{"b": [1, None, {"c": letters(12, 26)}]}], "solutions": inner})
+def test_nested_strings_are_read() -> None:
+    bench = benchmark({"a": [{"b": [1, None, {"c": letters(12, 26)}]}]})
     assert message(bench, letters(12, 26))
-    assert message(bench, letters(0, 14))
 
 
 def test_one_array_over_many_lines_is_read_by_its_elements() -> None:
@@ -163,11 +138,9 @@ def test_one_array_over_many_lines_is_read_by_its_elements() -> None:
         assert found.startswith('shared with bench:2 (9): "')
 
 
-def test_lines_that_are_no_json_are_one_text() -> None:
-    text = f'{{"a": 1}}\n{{"text": "{letters(0, 6)} \udcff\n{letters(6, 13)}\n{letters(13, 21)}\n'
-    contamination = ContaminationFilter(of_text(text))
-    across = message(contamination, f"well, {letters(7, 20)}")
-    assert across == f'shared with bench:2: "{letters(7, 20)}"'
+def test_what_does_not_begin_as_json_is_one_text() -> None:
+    contamination = ContaminationFilter(of_text(f"{letters(6, 13)} \udcff\n{letters(13, 26)}\n"))
+    assert message(contamination, f"well, {letters(7, 13)} \ufffd {letters(13, 20)}")
 
 
 @given(st.text())
@@ -178,4 +151,10 @@ def test_any_text_can_be_judged(text: str) -> None:
 @pytest.mark.parametrize("content", ["", "\n \n", "{}\n", '{"n": 1}\n', "...\n"])
 def test_a_benchmark_without_words_is_an_error(content: str) -> None:
     with pytest.raises(InputError, match=r"bench: it has no words to compare with"):
+        ContaminationFilter(of_text(content))
+
+
+@pytest.mark.parametrize("content", ['{"a": 1}\n{"a"', "[1,\n2"])
+def test_a_benchmark_that_is_cut_is_an_error(content: str) -> None:
+    with pytest.raises(InputError, match=r"bench: it begins as JSON does, but cannot be read"):
         ContaminationFilter(of_text(content))

@@ -21,7 +21,6 @@ from codesynth.operators.extract import (
     extract_instruction,
     find_blocks,
 )
-from codesynth.operators.languages import find_language
 
 HERE = Path(__file__).parent
 ANSWERS = [json.loads(line) for line in (HERE / "data/answers.jsonl").read_text().splitlines()]
@@ -36,8 +35,7 @@ MARKED = st.lists(st.sampled_from(WORDS + MARKS)).map("\n".join)
 
 def code_of(answer: str, instruction: str = "", language: str | None = None) -> str:
     """Extract the code, or name the kind of failure."""
-    known = find_language(language) if language else None
-    found = extract_code(answer, instruction, known)
+    found = extract_code(answer, instruction, language)
     return found.kind if isinstance(found, Failure) else found.code
 
 
@@ -100,9 +98,7 @@ def test_the_language_asked_for_decides() -> None:
     assert code_of(page, "Write a Python program.", "rust") == "fn f() {}"
     assert code_of(page, language="go") == "<p>"
     pytest.importorskip("tree_sitter_rust")
-    two = "```rust\nfn f( {}\n```\n```rust\nfn f() {}\n```"
-    assert code_of(two, language="rust") == "fn f() {}"
-    assert code_of(two) == "fn f( {}"
+    assert code_of("```rust\nfn f( {}\n```\n```rust\nfn f() {}\n```") == "fn f() {}"
 
 
 def test_a_block_quoted_from_the_instruction_is_not_the_answer() -> None:
@@ -113,14 +109,11 @@ def test_a_block_quoted_from_the_instruction_is_not_the_answer() -> None:
     assert code_of(fence("return y"), asked) == "return y"
 
 
-def test_a_readme_stays_whole() -> None:
+def test_a_document_in_a_fence_keeps_its_own_fences() -> None:
     inner = "# T\n\n```bash\nls\n```\n\nIt is done."
     for tag in ("markdown", "README.md", "", "text"):
         assert code_of(f"```{tag}\n{inner}\n```\n") == inner
     assert code_of(f"````markdown\n{inner}\n````") == inner
-    assert code_of(inner, "Write a README.") == inner
-    assert code_of(inner, language="markdown") == inner
-    assert code_of(inner) == "ls"
 
 
 # Fences.
@@ -132,7 +125,6 @@ def test_a_readme_stays_whole() -> None:
         ("~~~python\nx\n~~~", ["x"]),
         ("1. A:\n\n    ```\n    x\n      y\n    ```\n2. B", ["x\n  y"]),
         ("- A:\n\t```\n\tx\n\t\ty\n\t```", ["x\n\ty"]),
-        ("- ```\n  x\n  ```", ["x"]),
         ("```\n    ```\nx\n```", ["    ```\nx"]),
         ("```\r\nx\r\ny\r\n```\r\n", ["x\r\ny"]),
         ("```python\nx\n", ["x\n"]),
@@ -148,14 +140,6 @@ def test_blocks_are_found(text: str, blocks: list[str]) -> None:
 
 
 LINES = ["", "x", "  y", "    z", "```", "````", "~~~", "~~~~", "  ```", "``` a b", "~~~ `b` c"]
-
-
-@given(TEXTS | MARKED | st.lists(st.sampled_from(LINES)).map("\n".join))
-def test_the_quick_way_finds_what_the_general_one_finds(text: str) -> None:
-    slow = find_blocks(f"~\n{text}")  # a tilde switches the quick way off
-    assert find_blocks(text) == [
-        block._replace(start=block.start - 2, stop=block.stop - 2) for block in slow
-    ]
 
 
 @given(st.lists(st.sampled_from(LINES)).map("\n".join))
@@ -189,13 +173,6 @@ def test_blocks_are_those_of_another_commonmark_parser(text: str) -> None:
 )
 def test_without_a_fence_code_is_told_from_words(answer: str, code: str | None) -> None:
     assert code_of(answer) == (answer if code is None else code)
-
-
-def test_code_that_is_cut_is_not_mended() -> None:
-    first = "import os\n\ndef f():\n    return 1\n\n"
-    for end in range(len(first) + 1, len(first + F)):
-        answer = (first + F)[:end]
-        assert code_of(answer) == answer.strip("\n")
 
 
 # Instructions.
@@ -236,29 +213,24 @@ def test_an_instruction_with_a_fence_in_it_stays_whole(text: str) -> None:
     assert extract_instruction(f"**New Instruction:** {text}") == text
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        *("", "\n", "Sure! Here is a new instruction:", "**Instruction:**", "### Example 4"),
-        *("In summary, it is done.", "I'm sorry, but I can't do that.", "```\n\n```"),
-    ],
-)
+@pytest.mark.parametrize("text", ["", "\n", "**Instruction:**", "### Example 4", "```\n\n```"])
 def test_an_answer_without_an_instruction_is_empty(text: str) -> None:
-    found = extract_instruction(text)
-    assert isinstance(found, Failure)
-    assert found.kind == "empty"
+    for around in ("", "Sure! Here is a new instruction:\n", "I'm sorry, but I can't do that.\n"):
+        found = extract_instruction(around + text)
+        assert isinstance(found, Failure)
+        assert found.kind == "empty"
 
 
 # Any text.
 
 
-@given(TEXTS | MARKED, TEXTS | MARKED, st.sampled_from([None, "python", "rust", "markdown"]))
+@given(TEXTS | MARKED, TEXTS | MARKED, st.sampled_from([None, "python", "rust"]))
 def test_any_answer_is_read(answer: str, instruction: str, language: str | None) -> None:
-    found = extract_code(answer, instruction, find_language(language) if language else None)
+    found = extract_code(answer, instruction, language)
     if isinstance(found, ExtractedCode):
         assert found.code.strip()
         assert found.taken is None or 0 <= found.taken < found.blocks
-        assert found.code in answer or re.search(r"(?m)^[ \t*+\d.)-]+(```|~~~)", answer)
+        assert found.code in answer or re.search(r"(?m)^[ \t]+(```|~~~)", answer)
     extract_instruction(answer)
 
 
@@ -278,8 +250,8 @@ def test_a_python_program_without_a_fence_comes_out_unchanged(text: str) -> None
 # Work.
 
 
-PARTS = ["```\n", "```a\n", "```python\nx = = 1\n```\n", "- ```\n", "    ```\n", "`", "~", "> "]
-PARTS += ["x = (\n", '"""\n', "@a\n", "`a\n", "def f(): pass\n", "It is. ", "(", "- a\n"]
+PARTS = ["```\n", "```a\n", "```python\nx = = 1\n```\n", "    ```\n", "`", "~", "> ", "- a\n"]
+PARTS += ["x = (\n", '"""\n', "@a\n", "`a\n", "def f(): pass\n", "It is. ", "("]
 
 
 def count_steps(function: Callable[[str], object], text: str) -> int:
@@ -305,21 +277,11 @@ def count_steps(function: Callable[[str], object], text: str) -> int:
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("function", [code_of, extract_instruction])
 def test_work_grows_with_the_text_and_not_faster(
-    part: str, function: Callable[[str], object]
+    part: str, function: Callable[[str], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few, many = (count_steps(function, part * (size // len(part))) for size in (1_000, 8_000))
     assert many < 10 * few + 1_000
-    function(part * (100_000 // len(part)))  # and a long one ends
-
-
-def test_few_blocks_and_lines_are_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed: list[int] = []
-
-    def first_error(code: str) -> int | None:
-        parsed.append(len(code))
-        return 0
-
-    monkeypatch.setattr(extract, "first_error", first_error)
-    code_of("x\n" * 20_000)
+    monkeypatch.setattr(extract, "first_error", lambda code: parsed.append(len(code)) or 0)
+    function(part * (100_000 // len(part)))  # a long one ends, and little of it is parsed
     assert len(parsed) <= 400
-    assert sum(parsed) <= 400 * 50_000

@@ -4,6 +4,7 @@ import gzip
 import re
 from pathlib import Path
 
+import pytest
 from support.command import codesynth, lines, started
 from support.files import rows_of
 from support.parts import wait_for
@@ -52,12 +53,6 @@ def test_after_a_kill_the_same_are_accepted(tmp_path: Path) -> None:
     assert failures[0] == failures[1]
 
 
-def test_without_novelty_n_rows_are_n_rows_however_alike() -> None:
-    pool = lines({"prompt": "Add."}, {"prompt": "Subtract."}, {"prompt": "Multiply."})
-    done = codesynth("gen-instructions", "--seed", 1, "--offline", "-n", 12, stdin=pool)
-    assert (done.code, len(done.rows)) == (0, 12)
-
-
 def test_an_exhausted_pool_ends_the_asking_with_a_clear_word() -> None:
     pool = lines(*[{"prompt": "Add two numbers."}] * 3)
     command = ("gen-instructions", "--offline", "--novelty", 0.05, "--accepted", 50)
@@ -66,14 +61,18 @@ def test_an_exhausted_pool_ends_the_asking_with_a_clear_word() -> None:
     assert "the pool is exhausted" in done.err
 
 
-def test_each_shard_judges_its_own_rows_and_asks_until_its_own_quota_is_met() -> None:
+def test_each_shard_judges_its_own_rows() -> None:
     for i in range(2):
-        shard = (*NEW, "--shard", f"{i}/2")
-        part, asked = (codesynth(*shard, "-n", 40, *strict).rows for strict in (STRICT, ()))
+        shard = (*NEW, "--shard", f"{i}/2", "-n", 40)
+        part, asked = (codesynth(*shard, *strict).rows for strict in (STRICT, ()))
         assert 0 < len(part) <= len(asked) == 20
         assert all(row in asked for row in part)
-        done = codesynth(*shard, *STRICT, "--accepted", 15)
-        assert (done.code, len(done.rows)) == (0, 15)
+
+
+@pytest.mark.parametrize("option", [("--shard", "0/2"), ("--dry-run",), ("--unordered",)])
+def test_an_open_number_of_rows_does_not_go_with_some_options(option: tuple[str, ...]) -> None:
+    done = codesynth(*NEW, "--accepted", 3, *option)
+    assert (done.code, f"--accepted and {option[0]} exclude each other" in done.err) == (2, True)
 
 
 def test_examples_are_mixed_of_human_written_and_generated_rows(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codesynth.codec import dumps
-from codesynth.models import Failure, Record
+from codesynth.models import Failure, Question, Record
 from codesynth.operators.chat import Parsed
-from codesynth.operators.generic import json_operator, text_operator
+from codesynth.operators.generic import json_task, text_task
 
 
 def fill(record: Record, _: str) -> str:
@@ -17,7 +17,7 @@ def fill(record: Record, _: str) -> str:
 
 
 def read(answer: str, prefix: str = "", **require: str) -> dict[str, Any] | Failure:
-    parsed = json_operator(fill, require, prefix).parse(answer, "")
+    parsed = json_task(fill, require, prefix).parse(answer, "")
     return parsed if isinstance(parsed, Failure) else parsed.columns
 
 
@@ -26,8 +26,8 @@ def read(answer: str, prefix: str = "", **require: str) -> dict[str, Any] | Fail
     [
         '```json\n{"score": 4, "reason": "good"}\n```',
         'Sure! Here it is:\n\n```\n{\n  "score": 4,\n  "reason": "good",\n}\n```\nHope it helps.',
-        'The set {1, 2} is fine, so: {"score": 4, "reason": "good"} as asked.',
-        '{"note": {"deep": [1, 2]}}\n{"score": 4, "reason": "good"}',
+        'The set {1, 2} is fine, so:\n```\n{"score": 4, "reason": "good"}\n```',
+        'The set {1, 2} is fine, so:\n{"score": 4,\n "reason": "good"} as asked.',
     ],
 )
 def test_an_object_is_found_in_fences_and_prose_and_with_trailing_commas(answer: str) -> None:
@@ -44,7 +44,9 @@ def test_an_object_is_found_in_fences_and_prose_and_with_trailing_commas(answer:
         ('{"points": 4}', 'has no "score"; found points'),
         ('{"score": 4', "no JSON object"),
         ("{'score': 4, 'why': {\"score\": 5}}", "cannot be read"),
+        ('The set {1, 2} is fine, so: {"score": 4}', "cannot be read"),
         ("{}", "is empty"),
+        ("{" + '\\"' * 200_000 + "}", "cannot be read"),
         ('{"score":' * 100_000 + "1" + "}" * 100_000, "nested too deeply"),
     ],
 )
@@ -59,7 +61,7 @@ def test_values_stay_as_they_are_and_the_prefix_stands_before_the_names() -> Non
     assert read('{"a": "x, ]", "b": [1, {"c": 1e3}, ], }') == {"a": "x, ]", "b": [1, {"c": 1000.0}]}
     assert read('{"n": 12345678901234567890123}') == {"n": 12345678901234567890123}
     assert read('{"id": 1}', prefix="judge_") == {"judge_id": 1}
-    assert json_operator(fill, {"id": ""}, "judge_").columns == ("judge_id",)
+    assert json_task(fill, {"id": ""}, "judge_").new_columns == ("judge_id",)
 
 
 @given(st.text(st.characters() | st.sampled_from('{}[]",:\\`'), max_size=300))
@@ -74,6 +76,8 @@ def test_an_object_comes_back_whatever_prose_stands_around_it(fields: dict[str, 
 
 
 def test_a_text_is_the_whole_answer() -> None:
-    operator = text_operator(fill, "review")
-    assert operator.prompt(Record(0, b"{}", {"code": "x = 1"})) == "Judge x = 1"
-    assert operator.parse("  Fine.\n", "") == Parsed({"review": "Fine."})
+    task = text_task(fill, "review")
+    question = task.make_question(Record(0, b"{}", {"code": "x = 1"}))
+    assert isinstance(question, Question)
+    assert question.messages == [{"role": "user", "content": "Judge x = 1"}]
+    assert task.parse("  Fine.\n", "") == Parsed({"review": "Fine."})

@@ -8,20 +8,20 @@ from hypothesis import strategies as st
 
 from codesynth.errors import ConfigError
 from codesynth.operators.languages import (
-    BESIDE_CODE,
     PYTHON,
     find_language,
     first_error,
+    is_valid,
     language_names,
     language_of,
 )
 
 
 def test_a_language_is_found_by_any_of_its_names() -> None:
-    found = {name: find_language(name).name for name in (" Py ", "JS", "C++", "c#", "c")}
-    assert list(found.values()) == ["python", "javascript", "cpp", "csharp", "c"]
+    found = [*map(find_language, (" Py ", "JS", "C++", "c#", "c"))]
+    assert found == ["python", "javascript", "cpp", "csharp", "c"]
     names = language_names()
-    assert [find_language(name).name for name in names] == names == sorted(set(names))
+    assert [*map(find_language, names)] == names == sorted(set(names))
 
 
 @pytest.mark.parametrize("name", ["pyton", "", "../../etc", "\0", "language_pack"])
@@ -50,11 +50,6 @@ def test_a_fence_names_its_language(info: str, expected: str) -> None:
     assert language_of(info) == expected
 
 
-def test_commands_output_and_data_stand_beside_code() -> None:
-    assert {"bash", "console", "text", "output", "json", "yaml"} <= BESIDE_CODE
-    assert BESIDE_CODE.isdisjoint(["", "python", "sql", "html", "rust"])
-
-
 @pytest.mark.parametrize(
     ("code", "line"),
     [
@@ -69,16 +64,13 @@ def test_commands_output_and_data_stand_beside_code() -> None:
 )
 def test_the_first_error_in_python_is_found(code: str, line: int | None) -> None:
     assert first_error(code) == line
-    assert PYTHON.is_valid(code) == (line is None)
+    assert is_valid(code, PYTHON) == (line is None)
 
 
-@pytest.mark.parametrize(
-    "unit", ["(", "[", "-", "not ", "f(", "lambda:", "a+", "a.", "x if y else "]
-)
+@pytest.mark.parametrize("unit", ["(", "[", "-", "not ", "lambda:", "a+", "a.", "x if y else "])
 def test_nothing_is_nested_too_deeply_to_be_asked_about(unit: str) -> None:
     for length in (90, 5_000):
         text = unit * (length // len(unit)) + "1"
-        assert first_error(f"x = {text}") in (None, 0)
         assert first_error(text + ")" * text.count("(")) in (None, 0)
 
 
@@ -97,14 +89,10 @@ def test_any_text_can_be_asked_about(text: str) -> None:
 
 
 GRAMMARS = {
-    "bash": "for x in *; do echo $x; done",
-    "c": "int main(void) { return 0; }",
     "cpp": "template<class T> T f(T x) { return x; }",
     "go": "func f() int { return 1 }",
-    "java": "int f(int x) { return x; }",
     "javascript": "const f = x => <b>{x}</b>",
     "php": "<?php function f() { return 1; }",
-    "ruby": "def f(x)\n  x\nend",
     "rust": "fn f() -> i32 { 1 }",
     "typescript": "const x: number = 1",
 }
@@ -114,10 +102,9 @@ GRAMMARS = {
 def test_the_extra_checks_other_languages(name: str) -> None:
     pytest.importorskip("tree_sitter")
     pytest.importorskip(f"tree_sitter_{name}")
-    language = find_language(name)
     code = GRAMMARS[name]
-    assert language.is_valid(code)
-    assert not language.is_valid(f"{code} )(")
-    assert not language.is_valid(code + "\n" * 20_000)
-    assert language.is_valid(f"{code} \ud800") in (True, False)
-    assert not find_language("zig").is_valid("const x = 1;")  # there is no parser for it
+    assert is_valid(code, name)
+    assert not is_valid(f"{code} )(", name)
+    assert not is_valid(code + "\n" * 20_000, name)
+    assert is_valid(f"{code} \ud800", name) in (True, False)
+    assert not is_valid("const x = 1;", "zig")  # there is no parser for it

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from codesynth import pipeline
 from codesynth.errors import EndpointError, OutputError, RunError
-from codesynth.models import Answer, Failure, Question, Record, Request, Response, Row, Stats, Usage
+from codesynth.models import Answer, Failure, Question, Record, Request, Response, Stats, Usage
 from codesynth.pipeline import Stop, make_requests
 from codesynth.serving import LLMServing, ResponseStream
 from codesynth.serving.stream import IteratorStream
@@ -253,26 +253,18 @@ def test_the_first_failure_of_the_input_is_told_whatever_came_first() -> None:
     assert stats.describe_first_failure().startswith("first failure: rows:2: missing_key: ")
 
 
-class Once:
-    """Rejects what it has seen before."""
-
-    def __init__(self) -> None:
-        self.seen: set[str] = set()
-        self.failed = 0
-
-    def reject(self, row: Row) -> Failure | None:
-        known = row.subject in self.seen
-        self.seen.add(row.subject)
-        return Failure("duplicate", "again") if known else None
-
-    def note_failed(self) -> None:
-        self.failed += 1
-
-
 def test_a_rejected_row_goes_to_the_failures_as_it_came_and_is_no_failure() -> None:
-    once = Once()
-    sink, stats = run(Echo(), "a", b'{"n": 1.0, "x":"a"}', b"{}", "b", filters=[once])
-    assert (sink.texts, stats.rejected, stats.failed, once.failed) == (["a", "b"], 1, 1, 1)
+    seen: list[str] = []
+    decided: list[bool] = []
+
+    def reject(subject: str) -> Failure | None:
+        seen.append(subject)
+        return Failure("duplicate", "again") if subject in seen[:-1] else None
+
+    more = {"filters": [reject], "decided": decided.append}
+    sink, stats = run(Echo(), "a", b'{"n": 1.0, "x":"a"}', b"{}", "b", **more)
+    assert (sink.texts, stats.rejected, stats.failed) == (["a", "b"], 1, 1)
+    assert (decided, stats.first_rejection) == ([True, False, False, True], "line 2: again")
     assert sink.failures[0] == (
         b'{"input":{"n": 1.0, "x":"a"},"line":2,"error":{"kind":"duplicate","message":"again",'
         b'"attempts":0},"answer":"a"}'

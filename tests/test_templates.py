@@ -1,6 +1,5 @@
 """Prompt templates: found, checked and filled."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -35,34 +34,17 @@ def test_placeholders_are_filled_with_texts_or_json_that_are_never_looked_at_aga
     assert filled == f'[1,"é"] null 1.5 {2**70}'
 
 
-def test_a_missing_value_is_a_failure_with_its_name() -> None:
-    both = template("{a}{b}")
-    assert both.fill({"a": "x", "b": "y"}) == "xy"
-    failure = both.fill({"a": ""})
-    assert isinstance(failure, Failure)
-    assert (failure.kind, "{b}" in failure.message) == ("missing_key", True)
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a\r\n{", 't.txt:2: lone "{". Write {{ for a brace that is text'),
-        ("}", 't.txt:1: lone "}". Write }} for a brace that is text'),
-        ("{code}}", 't.txt:1: lone "}"'),
-        ("{\ncode}", 't.txt:1: lone "{"'),
-        ("{{code}", 't.txt:1: lone "}"'),
+        ("a\r\n{", "t.txt:2: { is no placeholder. Write {name} for a column, {{ for a brace"),
+        ("}", "t.txt:1: } is no placeholder. Write {name} for a column, }} for a brace"),
+        ("{code}}", "t.txt:1: } is no placeholder"),
+        ("{\ncode}", "t.txt:1: { is no placeholder"),
         ("Do {{code}}", "t.txt:1: missing placeholder {code}"),
         *(
-            (text, f"t.txt:1: placeholder {text} is not the name of a column")
-            for text in (
-                "{}",
-                "{0}",
-                "{code.__class__}",
-                "{code[0]}",
-                "{code!r}",
-                "{code:>9}",
-                '{"code": 1}',
-            )
+            (text, f"t.txt:1: {text} is no placeholder")
+            for text in ("{}", "{0}", "{code.__class__}", "{code[0]}", "{code!r}", "{code:>9}")
         ),
     ],
 )
@@ -82,12 +64,6 @@ def test_a_template_means_what_it_means_to_str_format(text: str) -> None:
     assert isinstance(ours, Failure) or ours == text.format_map(values)
 
 
-@given(st.text(), st.text(), st.text())
-def test_text_with_its_braces_doubled_comes_back(before: str, value: str, after: str) -> None:
-    doubled = [re.sub(r"[{}]", r"\g<0>\g<0>", text) for text in (before, after)]
-    assert template("{a}".join(doubled)).fill({"a": value}) == before + value + after
-
-
 @given(st.lists(st.text() | st.just("a\n````\nb\n````"), max_size=5))
 def test_examples_come_out_of_their_fences(examples: list[str]) -> None:
     blocks = find_blocks(format_examples(examples))
@@ -101,13 +77,10 @@ def test_each_built_in_template_has_what_its_step_fills_in(name: str) -> None:
     text, shown = find_template(f"{name}.txt")
     assert (text, shown) == (find_template(name)[0], f"prompts/{name}.txt")
     assert load_template(name).name == shown
-
-
-@pytest.mark.parametrize("name", REQUIRED)
-def test_a_text_in_place_of_a_built_in_template_must_have_its_placeholder(name: str) -> None:
-    words = rf"^<prompt_template>:1: missing placeholder \{{{REQUIRED[name]}\}}$"
-    with pytest.raises(ConfigError, match=words):
-        load_template(name, "Do it.")
+    if name in REQUIRED:
+        words = rf"^<prompt_template>:1: missing placeholder \{{{REQUIRED[name]}\}}$"
+        with pytest.raises(ConfigError, match=words):
+            load_template(name, "Do it.")
 
 
 def test_a_path_is_read_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,11 +94,9 @@ def test_what_cannot_be_read_is_a_config_error(tmp_path: Path) -> None:
     (tmp_path / "latin").write_bytes("größe".encode("latin-1"))
     for path, words in (
         ("nope", 'no template "nope". Known: code_instruction_generate, code_instruction_to_'),
-        (tmp_path / "latin", "it is not UTF-8"),
+        (tmp_path / "latin", "is not UTF-8"),
         (tmp_path / "none", "No such file"),
         (tmp_path, "Is a directory"),
-        (tmp_path / "a\0b", "null byte"),
-        ("a\0b", "no template"),
         ("", "Is a directory"),
     ):
         with pytest.raises(ConfigError, match=words):

@@ -2,6 +2,8 @@
 
 Where a model wrote the tests, some of them are wrong. Right answers pass the same tests, wrong
 answers mostly differ: "dual execution agreement" of CodeT, arXiv 2207.10397.
+
+The filters and the window read a row's verdict from its subject; see ``VerifyTask.subject``.
 """
 
 from __future__ import annotations
@@ -19,51 +21,49 @@ _INSTRUCTIONS = 100_000  # so many with a kept answer are remembered, the latest
 _FAILING = frozenset({"failed", "error", "timeout", "syntax_error"})
 
 
-class Selection:
-    """The filter of ``verify --keep`` and ``--best``; looks at ``VerifyTask.subject``.
+def keep_only(statuses: frozenset[str]) -> Callable[[str], Failure | None]:
+    """Make the filter of ``verify --keep``."""
 
-    Args:
-        keep: statuses whose rows are kept; None keeps all.
-        best: keep the first that passed of several answers to one instruction.
+    def reject(subject: str) -> Failure | None:
+        verdict = loads(subject)
+        return None if verdict["status"] in statuses else Failure("not_kept", _result(verdict))
 
-    Attributes:
-        first: the first row that was rejected, and why; empty if none was.
-    """
+    return reject
 
-    def __init__(self, keep: frozenset[str] | None, *, best: bool) -> None:
-        self._keep = frozenset({"passed"}) if best else keep
-        self._best = best
-        self._answered: dict[Any, None] = {}
-        self.first = ""
 
-    def reject(self, row: Row) -> Failure | None:
-        """Say why a row is not kept."""
-        verdict, reason = loads(row.subject), ""
-        if self._keep is not None and verdict["status"] not in self._keep:
-            reason = f"{verdict['status']}: {verdict['message']}".removesuffix(": ")
-        elif self._best and verdict["group"] in self._answered:
-            reason = "an earlier answer to the same instruction passed"
-        if reason:
-            self.first = self.first or f"line {row.number}: {reason}"
-            return Failure("not_kept", reason)
-        if self._best:
-            self._answered[verdict["group"]] = None
-            if len(self._answered) > _INSTRUCTIONS:
-                del self._answered[next(iter(self._answered))]
+def keep_first() -> Callable[[str], Failure | None]:
+    """Make the filter of ``verify --best``: it keeps the first answer to each instruction."""
+    answered: dict[Any, None] = {}
+
+    def reject(subject: str) -> Failure | None:
+        group = loads(subject)["group"]
+        if group in answered:
+            return Failure("not_kept", "an earlier answer to the same instruction passed")
+        answered[group] = None
+        if len(answered) > _INSTRUCTIONS:
+            del answered[next(iter(answered))]
         return None
 
-    def note_failed(self) -> None:
-        """Ignore a row that failed."""
+    return reject
+
+
+def _result(verdict: Mapping[str, Any]) -> str:
+    return f"{verdict['status']}: {verdict['message']}".removesuffix(": ")
 
 
 @dataclass(slots=True, eq=False)
 class VerifiedRow:
-    """A row in the window, with its verdict; see ``VerifyTask.subject``."""
+    """A row in the window, with its verdict."""
 
     row: Row
     verdict: dict[str, Any]
     size: int
     rejection: Failure | None = None
+
+    @property
+    def group(self) -> tuple[Any, Any]:
+        """What it has in common with the answers that it is compared with."""
+        return self.verdict.get("group"), self.verdict.get("tests")
 
     def reject(self, reason: str) -> None:
         """Send the row to the failures."""
@@ -93,7 +93,7 @@ class GroupWindow:
         verdict = loads(row.subject) if row.failure is None else {}
         answer = VerifiedRow(row, verdict, len(row.line) + len(row.subject))
         if verdict:
-            self._groups.setdefault(_key(answer), []).append(answer)
+            self._groups.setdefault(answer.group, []).append(answer)
         self._waiting.append(answer)
         self._bytes += answer.size
         while len(self._waiting) > self.most_rows or self._bytes > self.most_bytes:
@@ -107,15 +107,11 @@ class GroupWindow:
     def _take_first(self) -> tuple[Row, Failure | None]:
         answer = self._waiting.popleft()
         self._bytes -= answer.size
-        group = self._groups.get(_key(answer))
+        group = self._groups.get(answer.group)
         if group and group[0] is answer:  # the other rows of a group leave after it was decided
-            del self._groups[_key(answer)]
+            del self._groups[answer.group]
             self._decide(group)
         return answer.row, answer.rejection
-
-
-def _key(answer: VerifiedRow) -> tuple[Any, Any]:
-    return answer.verdict.get("group"), answer.verdict.get("tests")
 
 
 Passed: TypeAlias = frozenset[int]
@@ -146,6 +142,12 @@ def best_group(passed: Sequence[Passed], tests: int) -> Passed | None:
     return best if best and is_good else None
 
 
+def _results(answers: Sequence[VerifiedRow]) -> tuple[list[Passed], int]:
+    """Return what each answer passed, and the number of tests."""
+    verdicts = [answer.verdict for answer in answers]
+    return [*map(passed_tests, verdicts)], max(len(each["results"]) for each in verdicts)
+
+
 class Agreement:
     """Adds ``pass_rate`` and ``agreement`` to the answers of a group, and keeps the best.
 
@@ -155,13 +157,11 @@ class Agreement:
 
     Attributes:
         useless: number of tests, of all instructions, that every answer failed.
-        first: the first row that was rejected, and why; empty if none was.
     """
 
     def __init__(self, output_key: str, *, best: bool) -> None:
         self._output_key, self._best = output_key, best
         self.useless = 0
-        self.first = ""
 
     def __call__(self, answers: Sequence[VerifiedRow]) -> None:
         """Decide about the answers to one instruction."""
@@ -172,16 +172,21 @@ class Agreement:
         self.useless += len(useless)
         count, sizes = tests - len(useless), Counter(passed)
         reasons = []
-        for answer, its in zip(answers, passed, strict=True):
-            same = f"{sizes[its]} of {len(passed)} answers passed the same"
-            reasons.append(f"{same} {len(its)} of {tests} tests{_name(useless, tests)}")
+        for answer, own in zip(answers, passed, strict=True):
+            same = f"{sizes[own]} of {len(passed)} answers passed the same"
+            reasons.append(f"{same} {len(own)} of {tests} tests{_name(useless, tests)}")
             columns = {
-                "pass_rate": round(len(its) / count, 4) if count else None,
-                "agreement": round(sizes[its] / len(passed), 4) if tests else None,
+                "pass_rate": round(len(own) / count, 4) if count else None,
+                "agreement": round(sizes[own] / len(passed), 4) if tests else None,
             }
             answer.row = self._with_columns(answer.row, columns, reasons[-1])
         if self._best:
-            self._keep_best(answers, passed, best_group(passed, tests), reasons)
+            best = best_group(passed, tests)
+            winner = None if best is None else answers[passed.index(best)]
+            why = "no answer passed enough tests" if best is None else "another answer was kept"
+            for answer, reason in zip(answers, reasons, strict=True):
+                if answer is not winner:
+                    answer.reject(f"{why}; this one: {reason}")
 
     def _with_columns(self, row: Row, new: dict[str, float | None], reason: str) -> Row:
         """Add the columns to those of ``verify``; the input row keeps its bytes."""
@@ -190,32 +195,6 @@ class Agreement:
         columns[self._output_key]["reason"] = reason
         comma = b"" if raw == b"{" else b","
         return replace(row, line=raw + comma + dumps(columns)[1:])
-
-    def _keep_best(
-        self,
-        answers: Sequence[VerifiedRow],
-        passed: Sequence[Passed],
-        best: Passed | None,
-        reasons: Sequence[str],
-    ) -> None:
-        winner = passed.index(best) if best is not None else None
-        for i, answer in enumerate(answers):
-            if i == winner:
-                continue
-            if winner is None:
-                reason = f"no answer passed enough tests: {reasons[i]}"
-            elif passed[i] == best:
-                reason = f"another answer with the same results was kept: {reasons[i]}"
-            else:
-                reason = f"{reasons[i]}; of the answer that was kept: {reasons[winner]}"
-            answer.reject(reason)
-            self.first = self.first or f"line {answer.row.number}: {reason}"
-
-
-def _results(answers: Sequence[VerifiedRow]) -> tuple[list[Passed], int]:
-    """Return what each answer passed, and the number of tests."""
-    verdicts = [answer.verdict for answer in answers]
-    return [*map(passed_tests, verdicts)], max(len(each["results"]) for each in verdicts)
 
 
 def _name(useless: Passed, tests: int) -> str:
@@ -235,14 +214,10 @@ class Pairs:
         instruction_keys: the columns looked in for the prompt, in this order.
         agree: answers of the best group count as passing, and answers that passed fewer tests as
             failing; see ``best_group``.
-
-    Attributes:
-        first: the first row that is in no pair, and why; empty if all are.
     """
 
     def __init__(self, code_key: str, instruction_keys: Sequence[str], *, agree: bool) -> None:
         self._code_key, self._instruction_keys, self._agree = code_key, instruction_keys, agree
-        self.first = ""
 
     def __call__(self, answers: Sequence[VerifiedRow]) -> None:
         """Decide about the answers to one instruction."""
@@ -252,32 +227,18 @@ class Pairs:
         if self._agree:
             passed, tests = _results(answers)
             best = best_group(passed, tests)
-            passing = [each == best for each in passed]
-            failing = [len(each) < len(best or ()) for each in passed]
-        for answer, status in zip(answers, statuses, strict=True):
-            reason = f"{status}: {answer.verdict['message']}".removesuffix(": ")
-            answer.reject(f"no answer is left to pair it with; result: {reason}")
-        lonely = [*answers]
+            passing = [own == best for own in passed]
+            failing = [len(own) < len(best or ()) for own in passed]
+        for answer in answers:
+            result = _result(answer.verdict)
+            answer.reject(f"no answer is left to pair it with; result: {result}")
         for good, bad in zip(compress(answers, passing), compress(answers, failing), strict=False):
-            if self._pair(good, bad):
-                lonely.remove(good)
-                lonely.remove(bad)
-        for answer in lonely:
-            if answer.rejection is not None:
-                reason = answer.rejection.message
-                self.first = self.first or f"line {answer.row.number}: {reason}"
-
-    def _pair(self, good: VerifiedRow, bad: VerifiedRow) -> bool:
-        """Make a pair of two answers, unless there is no instruction for it."""
-        row, other = loads(good.row.line), loads(bad.row.line)
-        texts = (row.get(key) for key in self._instruction_keys)
-        prompt = next((text for text in texts if isinstance(text, str)), None)
-        if prompt is None:
-            for answer in (good, bad):
-                answer.reject("the row has no instruction, which a pair needs as its prompt")
-            return False
-        chosen, rejected = row[self._code_key], other[self._code_key]
-        pair = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
-        good.row, good.rejection = replace(good.row, line=dumps(pair), raw_bytes=0), None
-        bad.reject(f'it is the "rejected" answer of a pair with line {good.row.number}')
-        return True
+            row, other = loads(good.row.line), loads(bad.row.line)
+            texts = (row.get(key) for key in self._instruction_keys)
+            pair = {
+                "prompt": next(text for text in texts if isinstance(text, str)),
+                "chosen": row[self._code_key],
+                "rejected": other[self._code_key],
+            }
+            good.row, good.rejection = replace(good.row, line=dumps(pair), raw_bytes=0), None
+            bad.reject(f'it is the "rejected" answer of a pair with line {good.row.number}')

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from codesynth.errors import ConfigError
 from codesynth.filters.rouge_index import RougeIndex
 from codesynth.filters.words import fingerprint, words
-from codesynth.models import Failure, Row
+from codesynth.models import Failure
 
 _EXCERPT = 80
 
@@ -27,10 +27,10 @@ class NoveltyFilter:
         ConfigError: the threshold is out of range.
 
     >>> novelty = NoveltyFilter(0.7, ["Return the sum of two numbers."])
-    >>> novelty.reject_text("Return the product of two numbers.").message
+    >>> novelty.reject("Return the product of two numbers.").message
     'ROUGE-L 0.83 with pool row 1: Return the sum of two numbers.'
-    >>> novelty.reject_text("Sort words by length.")
-    >>> novelty.reject_text("sort words\nby length.").message
+    >>> novelty.reject("Sort words by length.")
+    >>> novelty.reject("sort words\nby length.").message
     'the same as accepted row 1: Sort words by length.'
     """
 
@@ -45,14 +45,7 @@ class NoveltyFilter:
             self._add(text, fingerprint(text), words(text))
         self._pool_size = len(self._beginnings)
 
-    def reject(self, row: Row) -> Failure | None:
-        """Say what the row repeats; None accepts it."""
-        return self.reject_text(row.subject)
-
-    def note_failed(self) -> None:
-        """Ignore a row that failed."""
-
-    def reject_text(self, text: str) -> Failure | None:
+    def reject(self, text: str) -> Failure | None:
         """Say what a text repeats; None accepts it, and later texts are compared with it."""
         key, its_words = fingerprint(text), words(text)
         if (equal := self._fingerprints.get(key)) is not None:

@@ -6,11 +6,7 @@ import itertools
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
-
-from codesynth.filters.contamination import ContaminationFilter
-from codesynth.filters.novelty import NoveltyFilter
-from codesynth.models import Failure, Row
+from collections.abc import Iterator
 
 _log = logging.getLogger(__name__)
 _LAST, _LEAST = 200, 2
@@ -20,32 +16,20 @@ _LAST, _LEAST = 200, 2
 class Quota:
     """Hands out numbers of prompts until enough of their rows are accepted.
 
-    It is also a filter: it asks the other filters and counts what they accept. There are never
-    more rows under way than are still wanted, so concurrency does not change which rows are
-    accepted. The feeder's thread pulls numbers, the caller's thread brings rows.
+    There are never more rows under way than are still wanted, so concurrency does not change which
+    rows are accepted. The feeder's thread pulls numbers, the caller's thread brings decisions.
 
     Args:
-        filters: the filters that it asks.
-        bad: number of unusable rows of the pool, which come first. They may have come back before
-            the first number is pulled.
-        shard: (part, parts) as in ``--shard``: only the rows of this part are counted.
+        wanted: number of rows.
+        samples: rows of each prompt.
+        bad: number of unusable rows of the pool: they come first and do not count.
 
     Attributes:
         exhausted: it has given up, because hardly any of the last rows was accepted.
     """
 
-    def __init__(
-        self,
-        wanted: int,
-        samples: int = 1,
-        filters: Sequence[ContaminationFilter | NoveltyFilter] = (),
-        *,
-        bad: int = 0,
-        shard: tuple[int, int] = (0, 1),
-    ) -> None:
-        self.wanted, self._samples, self.filters = wanted, samples, filters
-        self._first, self._shard = bad, shard
-        self._bad = len(range(shard[0], bad, shard[1]))
+    def __init__(self, wanted: int, samples: int = 1, bad: int = 0) -> None:
+        self.wanted, self._samples, self._bad = wanted, samples, bad
         self.accepted = self._under_way = 0
         self.exhausted = False
         self._last: deque[bool] = deque(maxlen=_LAST)
@@ -53,30 +37,16 @@ class Quota:
 
     def numbers(self) -> Iterator[int]:
         """Yield 0, 1, 2, ...; wait before a number while enough rows are under way."""
-        part, parts = self._shard
         for number in itertools.count():
-            first = self._first + number * self._samples
-            own = sum(row % parts == part for row in range(first, first + self._samples))
             with self._changed:
-                while own and self._under_way and self._is_full() and not self._is_over():
-                    self._changed.wait()
+                self._changed.wait_for(lambda: self._is_over() or not self._is_full())
                 if self._is_over():
                     return
-                self._under_way += own
+                self._under_way += self._samples
             yield number
 
-    def reject(self, row: Row) -> Failure | None:
-        """Ask the filters, and count whether all accept the row."""
-        reasons = (each.reject(row) for each in self.filters)
-        reason = next((reason for reason in reasons if reason is not None), None)
-        self._note(accepted=reason is None)
-        return reason
-
-    def note_failed(self) -> None:
-        """Count a row that failed."""
-        self._note(accepted=False)
-
-    def _note(self, *, accepted: bool) -> None:
+    def count(self, accepted: bool) -> None:
+        """Count a row that was accepted, or rejected or failed."""
         with self._changed:
             if self._bad:
                 self._bad -= 1
@@ -94,7 +64,7 @@ class Quota:
             self._changed.notify_all()
 
     def _is_full(self) -> bool:
-        return self.accepted + self._under_way >= self.wanted
+        return self._under_way > 0 and self.accepted + self._under_way >= self.wanted
 
     def _is_over(self) -> bool:
         return self.exhausted or self.accepted >= self.wanted

@@ -6,19 +6,11 @@ import re
 from hashlib import blake2b
 from unicodedata import normalize
 
-# Thai, Lao, Burmese, Khmer, kana and Han have no spaces between words: each character is a word.
-_UNSPACED = (
-    r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-    r"\U00020000-\U0003ffff"
-)
-_WORD = re.compile(rf"[^\W_{_UNSPACED}]+|[{_UNSPACED}]")
+# From U+0E00 on (Thai, kana, Han) most scripts have no spaces between words: each letter is one.
+_WORD = re.compile(r"[^\W_\u0e00-\U0010ffff]+|[^\W_]")
 _ASCII_MARKS = {code: " " for code in range(128) if not chr(code).isalnum()}
 _TOKEN = re.compile(r"\w+|[^\w\s]")
-_DEFINITION = re.compile(
-    r"\b(?:def|fn|func|fun)\s+(\w+)\s*[(<\[]"
-    r"|^[ \t]*(?:export |default |async )*function[ \t*]+(\w+)[ \t]*[(<]",
-    re.MULTILINE,
-)
+_DEFINITION = re.compile(r"\b(?:def|fn|func|fun)\s+(\w+)\s*[(<\[]")
 _NAME = re.compile(r"(\w+)(\s*\(|[<\[])?")
 
 
@@ -44,7 +36,7 @@ def without_names(text: str) -> str:
     >>> without_names("def flip(s): 'Flip s.'") == without_names("def turn(s): 'Flip s.'")
     True
     """
-    found = dict.fromkeys(one or other for one, other in _DEFINITION.findall(text))
+    found = dict.fromkeys(_DEFINITION.findall(text))
     names = {name: f"\0{number}" for number, name in enumerate(found)}
 
     def replacement(match: re.Match[str]) -> str:

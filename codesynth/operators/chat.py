@@ -1,4 +1,4 @@
-"""The task of an operator and a model: rows -> chat requests -> new columns."""
+"""What a command asks a model: rows -> chat requests -> new columns."""
 
 from __future__ import annotations
 
@@ -21,60 +21,40 @@ from codesynth.models import (
     SamplingParams,
 )
 
+Fill: TypeAlias = Callable[[Record, str], str | Failure]
+"""Writes a prompt from a row and its instruction."""
+
 
 class Parsed(NamedTuple):
-    """What an operator reads from an answer: new columns, and fields for ``_codesynth``."""
+    """What is read from an answer: new columns, and fields for ``_codesynth``."""
 
     columns: dict[str, Any]
     about: Mapping[str, Any] = {}
 
 
-Fill: TypeAlias = Callable[[Record, str], str | Failure]
-"""Writes a prompt from a row and its instruction."""
-
-
-@dataclass(frozen=True, slots=True)
-class Operator:
-    """What a command asks about a row, and how it reads the answer; no I/O.
-
-    Attributes:
-        columns: names of the new columns, as far as they are known before the answer.
-        fill: writes the prompt.
-        parse: reads an answer's text; the second text is the row's instruction.
-        read: reads the row's instruction: a text, or a conversation that is sent as it is; None
-            if only the filled template says what is asked.
-    """
-
-    columns: tuple[str, ...]
-    fill: Fill
-    parse: Callable[[str, str], Parsed | Failure]
-    read: Callable[[Record], str | list[Message] | Failure] | None = None
-
-    def prompt(self, record: Record) -> str | list[Message] | Failure:
-        """Write the prompt of a row, or take a whole conversation from it."""
-        asked = self.read(record) if self.read is not None else ""
-        return self.fill(record, asked) if isinstance(asked, str) else asked
-
-    def instruction(self, record: Record) -> str:
-        """Read the row's instruction; of a conversation, the last user message; else empty."""
-        asked = self.read(record) if self.read is not None else ""
-        if isinstance(asked, list):
-            texts = [turn.get("content") for turn in asked if turn["role"] == "user"]
-            return texts[-1] if texts and isinstance(texts[-1], str) else ""
-        return asked if isinstance(asked, str) else ""
+def read_nothing(_: Record) -> str:
+    """Read no instruction: only the filled template says what is asked."""
+    return ""
 
 
 @dataclass(slots=True, kw_only=True)
 class ChatTask:
-    """Asks a model what an operator wants to know; a ``pipeline.Task``.
+    """Writes the request of a row, and reads the answer; a ``pipeline.Task``.
 
     Attributes:
+        new_columns: their names, as far as they are known before the answer.
+        fill: writes the prompt.
+        parse: reads an answer's text; the second text is the row's instruction.
+        read: reads the row's instruction: a text, or a conversation that is sent as it is.
         screen: says why a row with this instruction is not sent; None sends all rows.
         reasoning_key, answer_key, messages_key: more new columns; see the options of these names.
         meta: fields of ``_codesynth`` that are the same for all rows; None writes no such column.
     """
 
-    operator: Operator
+    new_columns: tuple[str, ...]
+    fill: Fill
+    parse: Callable[[str, str], Parsed | Failure]
+    read: Callable[[Record], str | list[Message] | Failure] = read_nothing
     model: str = ""
     params: SamplingParams = SamplingParams()
     system_prompt: str | None = None
@@ -86,13 +66,14 @@ class ChatTask:
 
     def make_question(self, record: Record) -> Question | Failure:
         """Write the request of a row, or say why it cannot be asked."""
-        extra = (self.reasoning_key, self.answer_key, self.messages_key)
-        if (failure := _find_existing(record, (*self.operator.columns, *extra))) is not None:
+        more = (self.reasoning_key, self.answer_key, self.messages_key)
+        if (failure := _find_existing(record, (*self.new_columns, *more))) is not None:
             return failure
-        prompt = self.operator.prompt(record)
+        asked = self.read(record)
+        prompt = self.fill(record, asked) if isinstance(asked, str) else asked
         if isinstance(prompt, Failure):
             return prompt
-        if self.screen and (failure := self.screen(self.operator.instruction(record))) is not None:
+        if self.screen and (failure := self.screen(self._instruction(record))) is not None:
             return failure
         turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         if self.system_prompt is not None and turns[0]["role"] != "system":
@@ -107,7 +88,7 @@ class ChatTask:
         answer, record = response.answer, response.request.record
         if answer is None:
             raise ValueError("the response has no answer")
-        parsed = self.operator.parse(answer.text, self.operator.instruction(record))
+        parsed = self.parse(answer.text, self._instruction(record))
         if isinstance(parsed, Failure):
             return parsed
         columns = parsed.columns
@@ -124,16 +105,24 @@ class ChatTask:
         return columns
 
     def subject(self, record: Record, columns: Mapping[str, Any]) -> str:
-        """Choose the text that the filters look at: the operator's one column, or all of them."""
-        values = {name: columns[name] for name in self.operator.columns or columns}
+        """Choose the text that the filters look at: the one new column, or all of them as JSON."""
+        values = {name: columns[name] for name in self.new_columns or columns}
         first = next(iter(values.values()))
         return first if len(values) == 1 and isinstance(first, str) else dumps(values).decode()
 
+    def _instruction(self, record: Record) -> str:
+        """Read the row's instruction; of a conversation, the last user message; else empty."""
+        asked: Any = self.read(record)
+        if isinstance(asked, list):
+            own = [turn.get("content") for turn in asked if turn["role"] == "user"]
+            asked = own[-1] if own else ""
+        return asked if isinstance(asked, str) else ""
+
     def _chat(self, request: Request, columns: Mapping[str, Any]) -> list[Message]:
-        """Write the row as a chat: the row's instruction and the new column."""
+        """Write the row as a chat: its instruction, or else its prompt, and the new column."""
         turns = [turn for turn in request.messages if turn["role"] != "system"]
-        asked = self.operator.read(request.record) if self.operator.read is not None else None
-        if isinstance(asked, str):  # else the request is the conversation, or only a prompt
+        asked = self.read(request.record) if self.read is not read_nothing else None
+        if isinstance(asked, str):
             turns = [{"role": "user", "content": asked}]
         return [*turns, {"role": "assistant", "content": self.subject(request.record, columns)}]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 from codesynth.models import Failure, Message, Record
-from codesynth.operators.chat import Fill, Operator, Parsed
+from codesynth.operators.chat import ChatTask, Fill, Parsed
 from codesynth.operators.extract import extract_code
-from codesynth.operators.languages import Language
+from codesynth.operators.languages import find_language
 from codesynth.operators.templates import Template, column_of
 from codesynth.storage.columns import read_text
 
@@ -39,13 +39,13 @@ def fill_instruction(template: Template, placeholder: str = "instruction") -> Fi
     return fill
 
 
-def code_operator(
+def code_task(
     fill: Fill,
     input_key: str = "instruction",
     output_key: str = "generated_code",
-    language: Language | None = None,
-) -> Operator:
-    """Make the operator that asks for the code that each row's instruction describes.
+    language: str | None = None,
+) -> ChatTask:
+    """Ask for the code that each row's instruction describes.
 
     Args:
         fill: writes the prompt.
@@ -53,14 +53,14 @@ def code_operator(
         output_key: the column with the code.
         language: the language of the code; None finds it in the instruction and the answer.
     """
+    known = find_language(language) if language else None
 
     def parse(answer: str, instruction: str) -> Parsed | Failure:
-        found = extract_code(answer, instruction, language)
+        found = extract_code(answer, instruction, known)
         if isinstance(found, Failure):
             return found
-        about: dict[str, object] = {"blocks": found.blocks, "block": found.taken}
-        if found.language:
-            about["language"] = found.language
+        about = {"blocks": found.blocks, "block": found.taken, "language": found.language or None}
         return Parsed({output_key: found.code}, about)
 
-    return Operator((output_key,), fill, parse, partial(read_instruction, input_key=input_key))
+    read = partial(read_instruction, input_key=input_key)
+    return ChatTask(new_columns=(output_key,), fill=fill, parse=parse, read=read)

@@ -8,13 +8,11 @@ Fenced blocks are found as in CommonMark. The code is, in this order:
 4. the first block. (Blocks quoted from the instruction are used only if there are no others.)
 
 The language asked for is ``--language``; else Python if the instruction names it; else the first
-that a block names. Valid is what ``compile`` accepts, or tree-sitter (``--language`` with the extra
-``languages``).
+that a block names. Valid is what ``compile`` accepts, or tree-sitter with the extra ``languages``.
 
 An answer without a fence: the longest run of whole lines that is valid Python and has a ``def``,
 ``if`` or the like, if only prose follows it; else ``no_code`` if the answer is prose; else the
-whole text. If a README was asked for, an answer that begins with a heading is taken whole. The text
-of the code is never changed.
+whole text. The text of the code is never changed.
 """
 
 from __future__ import annotations
@@ -25,11 +23,10 @@ from itertools import islice
 from typing import NamedTuple
 
 from codesynth.models import Failure
-from codesynth.operators.languages import BESIDE_CODE, PYTHON, Language, first_error, language_of
+from codesynth.operators.languages import BESIDE_CODE, PYTHON, first_error, is_valid, language_of
 
 _MOST = 50_000  # fences, or without a fence characters, of an answer that are read
-_FENCE = re.compile(r"\n([ \t\d.)*+-]*+)(```+(?![^`\n]*`)|~~~+)([^\n]*)")
-_INDENT = re.compile(r"\s*(?:(?:[-*+]|\d{1,9}[.)])\s+)?")  # of a fence, in an item of a list too
+_FENCE = re.compile(r"\n([ \t]*+)(```+(?![^`\n]*`)|~~~+)([^\n]*)")
 _NAMES_PYTHON = re.compile(r"(?m)\b[Pp]ython|^[ \t]*(?:async )?def \w+\(")
 _STATEMENT = re.compile(r"(?!(?:else|elif|except|finally)\b)[^\s)\]}]")
 _COMPOUND = re.compile(r"(?m)^(?:async )?(?:def|class|for|while|if|with|try|from)\b")
@@ -70,59 +67,41 @@ def find_blocks(text: str) -> list[Block]:
     More than CommonMark allows, a fence may have any indent, and a block may contain blocks that
     name a language.
     """
-    parts = text.split("```", 3)
-    if len(parts) == 3 and "~" not in text:  # as in nearly all answers: a quick way
-        before, fenced, after = parts
-        info, _, code = fenced.partition("\n")
-        is_alone = before[-1:] in ("", "\n") and code[-1:] == "\n" and after[:1] in ("", "\n")
-        if is_alone and (not info or info.isalnum()):
-            return [Block(language_of(info), code[:-1], len(before), len(text) - len(after))]
     blocks: list[Block] = []
     opening, depth = None, 0
     for fence in islice(_FENCE.finditer("\n" + text), _MOST):
         indent, run, info = fence.groups()
         if opening is None:
-            if _INDENT.fullmatch(indent):
-                opening, depth = fence, 0
-        elif indent.strip() or _width(indent) > _width(opening[1]) + 3:
+            opening, depth = fence, 0
+        elif len(indent) > len(opening[1]) + 3 or not run.startswith(opening[2]):
             continue
-        elif run.startswith(opening[2]):
-            if info.strip():
-                depth += " " not in info.strip()
-            elif depth:
-                depth -= 1
-            else:
-                blocks.append(_block(text, opening, fence))
-                opening = None
-    return blocks if opening is None else [*blocks, _block(text, opening, None)]
+        elif info.strip():
+            depth += " " not in info.strip()
+        elif depth:
+            depth -= 1
+        else:
+            blocks.append(_block(text, opening, fence.start() - 1, fence.end() - 1))
+            opening = None
+    return blocks if opening is None else [*blocks, _block(text, opening, len(text), len(text))]
 
 
-def _width(indent: str) -> int:
-    return len(indent.expandtabs(4))
-
-
-def _block(text: str, opening: re.Match[str], closing: re.Match[str] | None) -> Block:
-    last, stop = (closing.start() - 1, closing.end() - 1) if closing else (len(text), len(text))
+def _block(text: str, opening: re.Match[str], last: int, stop: int) -> Block:
     indent, _, info = opening.groups()
     code = text[opening.end() : last]
-    if closing and info.endswith("\r"):
+    if info.endswith("\r"):
         code = code.removesuffix("\r")
     if indent:  # the lines of the block have the same indent as its fence
-        same = f"{indent}|" if indent.isspace() else ""
-        code = re.sub(rf"(?m)^(?:{same} {{1,{_width(indent)}}})", "", code)
+        code = re.sub(rf"(?m)^(?:{indent}| {{1,{len(indent)}}})", "", code)
     return Block(language_of(info), code, opening.start(), stop)
 
 
-def extract_code(text: str, instruction: str, language: Language | None) -> ExtractedCode | Failure:
+def extract_code(text: str, instruction: str, language: str | None) -> ExtractedCode | Failure:
     """Take the code out of an answer, by the rules above; a Failure is ``empty`` or ``no_code``."""
     if not text.strip():
         return Failure("empty", "the answer has no text")
     blocks = find_blocks(text)
-    asks_for_document = language.name == "markdown" if language else "README" in instruction
-    if asks_for_document and text.lstrip().startswith("# "):
-        return ExtractedCode(text.strip("\r\n"), len(blocks), None)
     # An indented fence in valid Python is in a docstring: the whole text is bare code.
-    if not blocks or (text[blocks[0].start].isspace() and PYTHON.is_valid(text)):
+    if not blocks or (text[blocks[0].start].isspace() and is_valid(text, PYTHON)):
         code = _unfenced(text, language or PYTHON)
         return ExtractedCode(code, 0, None) if code else Failure("no_code", "the answer is prose")
     filled = [block for block in blocks if block.text.strip()]
@@ -132,27 +111,26 @@ def extract_code(text: str, instruction: str, language: Language | None) -> Extr
     return ExtractedCode(block.text, len(blocks), blocks.index(block), block.language)
 
 
-def _choose(blocks: list[Block], instruction: str, language: Language | None) -> Block:
+def _choose(blocks: list[Block], instruction: str, language: str | None) -> Block:
     blocks = [block for block in blocks if block.text not in instruction] or blocks
     code = [block for block in blocks if block.language not in BESIDE_CODE]
     if language is None:
-        names = [block.language for block in code if block.language] or [PYTHON.name]
-        is_python = PYTHON.name in names and _NAMES_PYTHON.search(instruction)
-        language = PYTHON if is_python or names[0] == PYTHON.name else Language(names[0])
-    own = [block for block in blocks if block.language == language.name]
+        names = [block.language for block in code if block.language] or [PYTHON]
+        is_python = PYTHON in names and _NAMES_PYTHON.search(instruction)
+        language = PYTHON if is_python else names[0]
+    own = [block for block in blocks if block.language == language]
     perhaps = own + [block for block in blocks if not block.language]
-    valid = (block for block in perhaps[:100] if language.is_valid(block.text))
+    valid = (block for block in perhaps[:100] if is_valid(block.text, language))
     return next(valid, None) or [*own, *code, *blocks][0]
 
 
-def _unfenced(text: str, language: Language) -> str:
+def _unfenced(text: str, language: str) -> str:
     """Take the code out of a text without a fence; empty if the text is prose."""
-    run = _longest_run(text) if language.name == PYTHON.name else ""
+    run = _longest_run(text) if language == PYTHON else ""
     rest = text[text.rfind(run) + len(run) :]
     if _COMPOUND.search(run) and (not rest.strip() or _are_words(rest)):
         return run
-    is_code = language.name in ("markdown", "text") or not _are_words(text)
-    return text.strip("\r\n") if is_code else ""
+    return "" if _are_words(text) else text.strip("\r\n")
 
 
 def _are_words(text: str) -> bool:

@@ -8,7 +8,8 @@ from typing import Any
 
 from codesynth.codec import dumps, loads_exactly
 from codesynth.models import Failure
-from codesynth.operators.chat import Fill, Operator, Parsed
+from codesynth.operators.chat import ChatTask, Fill, Parsed
+from codesynth.operators.extract import find_blocks
 
 TYPES: Mapping[str, tuple[type, ...]] = {
     "string": (str,),
@@ -18,22 +19,20 @@ TYPES: Mapping[str, tuple[type, ...]] = {
     "list": (list,),
     "object": (dict,),
 }
-_STRING = r'("(?:[^"\\]|\\.)*+")'
-_STRING_OR_LAST_COMMA = re.compile(_STRING + r"|,(?=\s*[}\]])", re.DOTALL)
-_STRING_OR_BRACE = re.compile(_STRING + r"|[{}]", re.DOTALL)
+_STRING_OR_LAST_COMMA = re.compile(r'("(?:[^"\\]|\\.)*+"?)|,(?=\s*[}\]])', re.DOTALL)
 
 
-def text_operator(fill: Fill, output_key: str = "generated") -> Operator:
-    """Make the operator whose new column is the answer's text, without white space around it."""
+def text_task(fill: Fill, output_key: str = "generated") -> ChatTask:
+    """Ask for a text: the new column is the answer without white space around it."""
 
     def parse(answer: str, _: str) -> Parsed:
         return Parsed({output_key: answer.strip()})
 
-    return Operator((output_key,), fill, parse)
+    return ChatTask(new_columns=(output_key,), fill=fill, parse=parse)
 
 
-def json_operator(fill: Fill, require: Mapping[str, str], prefix: str = "") -> Operator:
-    """Make the operator that asks for a JSON object; its fields are the new columns.
+def json_task(fill: Fill, require: Mapping[str, str], prefix: str = "") -> ChatTask:
+    """Ask for a JSON object; its fields are the new columns.
 
     Args:
         fill: writes the prompt.
@@ -43,9 +42,9 @@ def json_operator(fill: Fill, require: Mapping[str, str], prefix: str = "") -> O
 
     def parse(answer: str, _: str) -> Parsed | Failure:
         fault = "the answer has no JSON object"
-        for braced in _braced(answer):
+        for text in _find_objects(answer):
             try:
-                found = loads_exactly(_STRING_OR_LAST_COMMA.sub(r"\1", braced))
+                found = loads_exactly(_STRING_OR_LAST_COMMA.sub(r"\1", text))
             except ValueError as exc:
                 fault = f"the JSON object cannot be read: {exc}"
                 continue
@@ -53,20 +52,16 @@ def json_operator(fill: Fill, require: Mapping[str, str], prefix: str = "") -> O
                 return Parsed({prefix + name: value for name, value in found.items()})
         return Failure("bad_json", fault)
 
-    return Operator(tuple(prefix + name for name in require), fill, parse)
+    return ChatTask(new_columns=tuple(prefix + name for name in require), fill=fill, parse=parse)
 
 
-def _braced(text: str) -> Iterator[str]:
-    """Find the outermost {...} of an answer, in a fence, among prose or bare, in one pass."""
-    depth = start = 0
-    for token in _STRING_OR_BRACE.finditer(text):
-        if token[0] == "{":
-            start = token.start() if depth == 0 else start
-            depth += 1
-        elif token[0] == "}" and depth:
-            depth -= 1
-            if depth == 0:
-                yield text[start : token.end()]
+def _find_objects(answer: str) -> Iterator[str]:
+    """Find what may be a JSON object: in a fence, among prose, or on the last lines."""
+    blocks = [block.text for block in find_blocks(answer)]
+    for text in (*blocks, answer, answer[answer.rfind("\n{") + 1 :]):
+        start, stop = text.find("{"), text.rfind("}")
+        if 0 <= start < stop:
+            yield text[start : stop + 1]
 
 
 def _fault(found: Mapping[str, Any], require: Mapping[str, str]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from codesynth.errors import ConfigError
 from codesynth.models import Failure, Record
-from codesynth.operators.chat import Fill, Operator, Parsed
+from codesynth.operators.chat import ChatTask, Fill, Parsed
 from codesynth.operators.extract import extract_instruction
 from codesynth.operators.templates import Template, format_examples
 
@@ -15,14 +15,14 @@ EXAMPLES = "_examples"
 """The field of a record that holds its examples. Users are not likely to name a column so."""
 
 
-def instructions_operator(fill: Fill, output_key: str = "generated_instruction") -> Operator:
-    """Make the operator that asks for a new instruction like a row's examples."""
+def instructions_task(fill: Fill, output_key: str = "generated_instruction") -> ChatTask:
+    """Ask for a new instruction like a row's examples."""
 
     def parse(answer: str, _: str) -> Parsed | Failure:
         found = extract_instruction(answer)
         return found if isinstance(found, Failure) else Parsed({output_key: found})
 
-    return Operator((output_key,), fill, parse)
+    return ChatTask(new_columns=(output_key,), fill=fill, parse=parse)
 
 
 def fill_examples(template: Template) -> Fill:
@@ -42,24 +42,19 @@ def check_pool(size: int, num_few_shot: int, cause: str = "") -> None:
 
 def few_shot_records(
     pool: Sequence[str],
-    lines: Callable[[int], int],
+    line: Callable[[int], int],
     numbers: Iterable[int],
     seed: int,
     parts: Sequence[tuple[range, int]],
 ) -> Iterator[Record]:
-    """Yield a Record for each instruction to ask for, with its examples.
+    """Yield a Record with its examples for each number of a prompt; see ``sample``.
 
-    Args:
-        pool: the texts to choose from.
-        lines: returns the line number, in its file, of a text of the pool.
-        numbers: the numbers of the prompts to make.
-        seed: see ``sample``.
-        parts: see ``sample``.
+    ``line`` returns the line number, in its file, of a text of the pool.
     """
     for i in numbers:
         chosen = sample(seed, i, parts)
         fields = {EXAMPLES: [pool[n] for n in chosen]}
-        yield Record(i, b"{}", fields, examples=tuple(map(lines, chosen)))
+        yield Record(i, b"{}", fields, examples=tuple(map(line, chosen)))
 
 
 def sample(seed: int, i: int, parts: Sequence[tuple[range, int]]) -> list[int]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import re
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 from codesynth.errors import ConfigError
 
+PYTHON = "python"
 # Characters; longer texts count as invalid: `compile` takes 6 s for 12,000 lines `def f(): pass`
 _MOST_PYTHON, _MOST_OTHER = 50_000, 10_000
 
@@ -32,20 +33,12 @@ BESIDE_CODE = {
 """Languages of commands, data, output and notes, which answers have in addition to code."""
 
 
-@dataclass(frozen=True, slots=True)
-class Language:
-    """A programming language; without an installed parser, ``is_valid`` is always False."""
-
-    name: str
-    is_valid: Callable[[str], bool] = lambda code: False  # noqa: ARG005 - there is no parser
-
-
-def find_language(name: str) -> Language:
-    """Find a language by any of its names; ConfigError if it is unknown."""
+def find_language(name: str) -> str:
+    """Find the main name of a language by any of its names; ConfigError if it is unknown."""
     known = _ALIASES.get(name.strip().lower())
     if known is None:
         raise ConfigError(f'unknown language "{name}"; known: {", ".join(language_names())}')
-    return PYTHON if known == PYTHON.name else _load(known)
+    return known
 
 
 def language_names() -> list[str]:
@@ -77,24 +70,23 @@ def first_error(code: str) -> int | None:
     return None
 
 
-def _load(name: str) -> Language:
-    """Make a language with its tree-sitter parser, if the parser is installed."""
+def is_valid(code: str, language: str) -> bool:
+    """Tell whether a text is valid code; False for a language whose parser is not installed."""
+    if language == PYTHON:
+        return first_error(code) is None
+    data = code.encode("utf-8", "replace")
+    trees = (parser.parse(data) for parser in _parsers(language))
+    return len(data) <= _MOST_OTHER and any(not tree.root_node.has_error for tree in trees)
+
+
+@cache
+def _parsers(language: str) -> list[Any]:
+    """Load the tree-sitter parser of each dialect of a language; none if it is not installed."""
     try:
         tree_sitter = importlib.import_module("tree_sitter")
-        grammar = importlib.import_module("tree_sitter_" + re.sub(r"\W", "_", name))
+        grammar = importlib.import_module("tree_sitter_" + re.sub(r"\W", "_", language))
     except ImportError:
-        return Language(name)
-    # One for each dialect. PHP in HTML is left out: it would accept any text as HTML.
+        return []
+    # PHP in HTML is left out: it would accept any text as HTML.
     dialects = [each for each in dir(grammar) if re.match(r"language(?!_php$)", each)]
-    languages = [tree_sitter.Language(getattr(grammar, each)()) for each in dialects]
-    parsers = [tree_sitter.Parser(language) for language in languages]
-
-    def is_valid(code: str) -> bool:
-        data = code.encode("utf-8", "replace")
-        trees = (parser.parse(data) for parser in parsers)
-        return len(data) <= _MOST_OTHER and not all(tree.root_node.has_error for tree in trees)
-
-    return Language(name, is_valid)
-
-
-PYTHON = Language("python", lambda code: first_error(code) is None)
+    return [tree_sitter.Parser(tree_sitter.Language(getattr(grammar, each)())) for each in dialects]

@@ -76,11 +76,8 @@ class Template:
                 pieces += [column, ""]
             else:
                 line = text.count("\n", 0, token.start()) + 1
-                fault = f'lone "{brace}"'
-                if column is not None:
-                    fault = f"placeholder {brace} is not the name of a column"
-                fix = f"Write {brace[0] * 2} for a brace that is text"
-                raise ConfigError(f"{name}:{line}: {fault}. {fix}")
+                fix = f"Write {{name}} for a column, {brace[0] * 2} for a brace that is text"
+                raise ConfigError(f"{name}:{line}: {brace} is no placeholder. {fix}")
         pieces[-1] += text[end:]
         if required is not None and required not in pieces[1::2]:
             raise ConfigError(f"{name}:1: missing placeholder {{{required}}}")
@@ -94,12 +91,10 @@ class Template:
         """
         pieces, filled, drawn = list(self.pieces), [], []
         for place in range(1, len(pieces), 2):
-            name = pieces[place]
-            if "|" in name:
+            if "|" in (name := pieces[place]):
                 drawn.append(place)
                 continue
-            column = column_of(values, name)
-            if column not in values:
+            if (column := column_of(values, name)) not in values:
                 return self._miss(place, values)
             value = values[column]
             pieces[place] = value if isinstance(value, str) else dumps(value).decode()
@@ -117,8 +112,7 @@ class Template:
     def _miss(self, place: int, values: Mapping[str, object]) -> Failure:
         name = self.pieces[place]
         if self.fits:
-            words = f"the template's {{{name}}} is not a column of the row"
-            return Failure("missing_key", words)
+            return Failure("missing_key", f"the template's {{{name}}} is not a column of the row")
         line = 1 + "".join(self.pieces[:place]).count("\n")
         known = ", ".join(f"{{{column}}}" for column in sorted(values))
         raise ConfigError(f"{self.name}:{line}: unknown placeholder {{{name}}}; known: {known}")
@@ -149,10 +143,9 @@ def find_template(name_or_path: str) -> tuple[str, str]:
     try:
         return path.read_bytes().decode("utf-8-sig"), shown
     except OSError as exc:
-        reason = exc.strerror
-    except ValueError as exc:
-        reason = f"it is not UTF-8: {exc}"
-    raise ConfigError(f"cannot read template {shown}: {reason}")
+        raise ConfigError(f"cannot read template {shown}: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"template {shown} is not UTF-8: {exc}") from exc
 
 
 def template_names() -> list[str]:
@@ -168,8 +161,6 @@ def format_examples(examples: Sequence[str]) -> str:
     """
     runs = re.findall("`{3,}", "\n".join(examples))
     fence = "`" * (1 + max(map(len, runs), default=2))
-    blocks = []
-    for number, example in enumerate(examples, 1):
-        end = "" if example.endswith("\n") else "\n"
-        blocks.append(f"### Example {number}\n{fence}\n{example}{end}{fence}")
+    texts = [example.removesuffix("\n") for example in examples]
+    blocks = (f"### Example {i}\n{fence}\n{text}\n{fence}" for i, text in enumerate(texts, 1))
     return "\n\n".join(blocks)

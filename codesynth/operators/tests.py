@@ -6,10 +6,9 @@ import ast
 import re
 import warnings
 from collections import Counter
-from typing import NamedTuple
 
 from codesynth.models import Failure, Record
-from codesynth.operators.chat import Operator, Parsed
+from codesynth.operators.chat import ChatTask, Parsed
 from codesynth.operators.extract import extract_code
 from codesynth.operators.languages import PYTHON, first_error
 from codesynth.operators.templates import Template, column_of
@@ -20,18 +19,14 @@ _STUB = re.compile(
     re.MULTILINE,
 )
 _FIRST_LINE = re.compile(r"^(?=[^\s#)\]}])", re.MULTILINE)
-_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_DEFINITIONS = (*_FUNCTIONS, ast.ClassDef)
 
 
-class _Statement(NamedTuple):
-    node: ast.stmt
-    text: str
-
-
-def tests_operator(
+def tests_task(
     template: Template, input_key: str, output_key: str, num_tests: int, dropped: Counter[str]
-) -> Operator:
-    """Make the operator that asks for tests of what each row's instruction describes.
+) -> ChatTask:
+    """Ask for tests of what each row's instruction describes.
 
     The new columns are the list of tests and ``signature``. Each test compiles by itself. The
     signature is the line that a solution must define; it is taken from the instruction if that
@@ -51,40 +46,26 @@ def tests_operator(
         return template.fill({**record.fields, **values})
 
     def parse(answer: str, instruction: str) -> Parsed | Failure:
-        found = _read_answer(answer, instruction, dropped)
+        found = extract_code(answer, "", PYTHON)
         if isinstance(found, Failure):
             return found
-        columns = {output_key: found.tests[:num_tests], "signature": found.signature}
-        return Parsed(columns, {"tests_dropped": found.dropped})
+        statements, broken = _split(found.code)
+        try:
+            signature = find_signature(instruction) or _first_signature(statements)
+            tests, faults = _choose(statements, _name_of(signature or ""))
+        except (RecursionError, ValueError) as exc:  # of ast.unparse
+            return Failure("no_code", f"the tests cannot be written one by one: {exc}")
+        if signature is None:
+            return Failure("no_code", "the answer does not say what the code must define")
+        faults["tests that do not compile"] = broken
+        dropped.update(faults)
+        if not tests:
+            why = ", ".join(f"{count} {reason}" for reason, count in faults.items() if count)
+            return Failure("no_code", f"no usable test: {why or 'there is none'}")
+        columns = {output_key: tests[:num_tests], "signature": signature}
+        return Parsed(columns, {"tests_dropped": faults.total()})
 
-    return Operator((output_key, "signature"), fill, parse, read)
-
-
-class _Tests(NamedTuple):
-    tests: list[str]
-    signature: str
-    dropped: int
-
-
-def _read_answer(answer: str, instruction: str, dropped: Counter[str]) -> _Tests | Failure:
-    """Read the tests and the signature; count in ``dropped`` why tests are dropped."""
-    found = extract_code(answer, "", PYTHON)
-    if isinstance(found, Failure):
-        return found
-    statements, broken = _split(found.code)
-    tests = [each for each in statements if _is_test(each.node)]
-    defined = (each for each in statements if isinstance(each.node, _DEFINITIONS))
-    first = next((each.text for each in defined if each not in tests), "")
-    signature = find_signature(instruction) or find_signature(first)
-    if signature is None:
-        return Failure("no_code", "the answer does not say what the code must define")
-    kept, faults = _choose(tests, statements, _name_of(signature))
-    faults["tests that do not compile"] = broken
-    dropped.update(faults)
-    if not kept:
-        why = ", ".join(f"{count} {reason}" for reason, count in faults.items() if count)
-        return Failure("no_code", f"no usable test: {why or 'there is none'}")
-    return _Tests(kept, signature, faults.total())
+    return ChatTask(new_columns=(output_key, "signature"), fill=fill, parse=parse, read=read)
 
 
 def find_signature(text: str) -> str | None:
@@ -111,45 +92,42 @@ def _parse(text: str) -> list[ast.stmt] | None:
         return ast.parse(text).body
 
 
-def _split(code: str) -> tuple[list[_Statement], int]:
-    """Split code into its statements; return them, and how many do not compile.
+def _split(code: str) -> tuple[list[ast.stmt], int]:
+    """Split code into its statements; return them, and how many do not compile."""
+    if (whole := _parse(code)) is not None:
+        return whole, 0
+    # One does not compile: a statement is taken to begin at each line without an indent.
+    parsed = [_parse(piece) for piece in _FIRST_LINE.split(code)]
+    return [each for body in parsed for each in body or ()], parsed.count(None)
 
-    If one does not compile, a statement is taken to begin at each line without an indent.
-    """
-    pieces = [code] if _parse(code) is not None else _FIRST_LINE.split(code)
-    statements: list[_Statement] = []
-    broken = 0
-    for piece in pieces:
-        lines, body = piece.split("\n"), _parse(piece)
-        broken += body is None
-        for node in body or ():
-            first = min(each.lineno for each in (node, *getattr(node, "decorator_list", ())))
-            statements.append(_Statement(node, "\n".join(lines[first - 1 : node.end_lineno])))
-    return statements, broken
+
+def _first_signature(statements: list[ast.stmt]) -> str | None:
+    """Write the signature of the first function or class that is no test."""
+    for each in statements:
+        if isinstance(each, _DEFINITIONS) and not _is_test(each):
+            return ast.unparse(each).partition(":\n")[0].rpartition("\n")[2] + ":"
+    return None
 
 
 def _is_test(node: ast.stmt) -> bool:
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-        return node.name.startswith("test")
-    return isinstance(node, ast.Assert)
+    is_function = isinstance(node, _FUNCTIONS) and node.name.startswith("test")
+    return is_function or isinstance(node, ast.Assert)
 
 
-def _choose(
-    tests: list[_Statement], statements: list[_Statement], name: str
-) -> tuple[list[str], Counter[str]]:
+def _choose(statements: list[ast.stmt], name: str) -> tuple[list[str], Counter[str]]:
     """Choose the tests; return each as a text with the imports that it uses. Count the dropped."""
-    kept: list[str] = []
+    tests: list[str] = []
     dropped: Counter[str] = Counter()
-    for test in tests:
-        names = {each.id for each in ast.walk(test.node) if isinstance(each, ast.Name)}
-        imports = [each.text for each in statements if names & _imported(each.node)]
+    for test in filter(_is_test, statements):
+        names = {each.id for each in ast.walk(test) if isinstance(each, ast.Name)}
         if name not in names:
             dropped["tests without the function's name"] += 1
-        elif not _can_fail(test.node):
+        elif not _can_fail(test):
             dropped["tests without an assertion"] += 1
-        elif (text := "\n".join([*imports, test.text])) not in kept:
-            kept.append(text)
-    return kept, dropped
+        else:
+            imports = [each for each in statements if names & _imported(each)]
+            tests.append("\n".join(map(ast.unparse, [*imports, test])))
+    return list(dict.fromkeys(tests)), dropped
 
 
 def _imported(node: ast.stmt) -> set[str]:

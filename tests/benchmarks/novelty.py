@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from codesynth.filters import ContaminationFilter
+from codesynth.filters.contamination import ContaminationFilter
 from codesynth.filters.rouge_index import RougeIndex
 from codesynth.filters.words import words
 from codesynth.serving.offline.problems import draw
@@ -65,7 +65,7 @@ def contamination(path: str) -> None:
     loaded = time.process_time()
     probes = [f"{write_stub(rng)}\n{write_stub(rng)}"[:1024] for _ in range(500)]
     judged = time.process_time()
-    found = sum(bench.reject_text(probe) is not None for probe in probes)
+    found = sum(bench.reject(probe) is not None for probe in probes)
     cost = (time.process_time() - judged) / len(probes)
     print(
         f"{path}: {loaded - started:.2f} s to load; {cost * 1e6:.0f} us a text of 1 KB,"
