@@ -17,14 +17,13 @@ from codesynth.estimate import Estimate, is_spread
 from codesynth.journal import BatchLog, Journal, JournaledServing, open_to_read
 from codesynth.models import Endpoint, Request, Stats
 from codesynth.pipeline import Stop
-from codesynth.process import EXIT_FAILED_ROWS, EXIT_OK
-from codesynth.progress import Progress
+from codesynth.process import EXIT_FAILED_ROWS, EXIT_OK, print_error
 from codesynth.run import Run, open_journal
 from codesynth.serving import LLMServing
 from codesynth.serving.client import APILLMServing
 from codesynth.serving.limits import Budget
 from codesynth.settings import AskSettings
-from codesynth.storage import Files, check_inputs
+from codesynth.storage import Files, Output, check_inputs
 
 if TYPE_CHECKING:
     from codesynth.serving.batch import BatchServing
@@ -63,12 +62,15 @@ def open_run(settings: AskSettings) -> Iterator[tuple[Run, LLMServing]]:
     with contextlib.ExitStack() as stack:
         files = stack.enter_context(Files(settings.output, settings.failures))
         journal = open_journal(settings, files, _journal_path(settings, files), stack)
+        earlier = loads(journal.get_note("job") or "{}") if journal is not None else {}
         budget = _budget(settings, journal)
         online = make_online_serving(settings, budget)
-        assumed = None if settings.model or settings.offline else _earlier_model(journal)
+        assumed = earlier.get("model") if journal is not None and journal.answers else None
+        if settings.model or settings.offline or assumed == OFFLINE_MODEL:
+            assumed = None
         if assumed is not None:
             online.assume_model(assumed)
-        spec = prepare(settings, lambda: online.model, journal)
+        spec = prepare(settings, lambda: online.model, earlier)
         batches = _make_batches(settings, journal, budget) if journal is not None else None
         run = Run(
             settings=settings,
@@ -76,7 +78,7 @@ def open_run(settings: AskSettings) -> Iterator[tuple[Run, LLMServing]]:
             files=files,
             journal=journal,
             budget=budget,
-            status=online.status if batches is None else batches.status,
+            status=(batches or online).status,
             load=online.load,
             assumed_model=assumed,
         )
@@ -84,7 +86,10 @@ def open_run(settings: AskSettings) -> Iterator[tuple[Run, LLMServing]]:
             run.say("--offline: a built-in practice endpoint answers, not a model")
         serving: LLMServing = online
         if journal is not None:
-            _note_job(run, journal)
+            if journal.answers and earlier and earlier != loads(run.job):
+                words = f"the requests have changed since {journal.path} was written"
+                run.say(f"{words}: its {journal.answers} answers are used where they fit")
+            journal.set_note("job", run.job)
             inner = _collect(settings, journal, online, batches) if batches is not None else online
             also = _open_also(settings, journal, stack)
             serving = JournaledServing(journal, inner, also=also, before_asking=online.check_model)
@@ -98,12 +103,6 @@ def _journal_path(settings: AskSettings, files: Files) -> str | None:
     if files.journal_path is None and needed:
         raise ConfigError(f"{files.output.name} is no regular file. Name a --journal PATH")
     return files.journal_path
-
-
-def _earlier_model(journal: Journal | None) -> str | None:
-    """Read which model gave the journal's answers; None if that was the practice endpoint."""
-    noted = journal.get_note("model") if journal is not None and journal.answers else None
-    return noted if noted != OFFLINE_MODEL else None
 
 
 def _budget(settings: AskSettings, journal: Journal | None) -> Budget | None:
@@ -172,17 +171,6 @@ def _open_also(
     return [stack.enter_context(open_to_read(path, answers=True)) for path in settings.also_journal]
 
 
-def _note_job(run: Run, journal: Journal) -> None:
-    """Store in the journal what is asked, for later runs; say if it has changed."""
-    if journal.answers and journal.get_note("job") not in (None, run.job):
-        words = f"the requests have changed since {journal.path} was written"
-        run.say(f"{words}: its {journal.answers} answers are used where they fit")
-    for name in ("model", "seed"):
-        if name in run.spec.identity:
-            journal.set_note(name, str(run.spec.identity[name]))
-    journal.set_note("job", run.job)
-
-
 def _make_batches(
     settings: AskSettings, journal: Journal, budget: Budget | None
 ) -> BatchServing | None:
@@ -234,18 +222,13 @@ def _say_open_batches(run: Run) -> None:
 
 def _estimate(run: Run, serving: LLMServing, settings: AskSettings) -> int:
     """Ask for some of the rows and print what all of them would take."""
-    total, stop = run.total(), run.stop
+    total, stop, spec = run.spec.total, run.stop, run.spec
     if total is None:
         words = "name INPUT files that are not compressed"
         raise ConfigError(f"--estimate needs a known number of rows: {words}")
     estimate, count = Estimate(total, settings.price), min(settings.estimate or total, total)
-    requests = pipeline.make_requests(
-        run.spec.records,
-        run.spec.task,
-        run.stats,
-        stop,
-        lambda number: is_spread(number, count, total),
-    )
+    chosen = partial(is_spread, count=count, total=total)
+    requests = pipeline.make_requests(spec.records, spec.task, run.stats, stop, chosen)
     with run.running():
         answers = pipeline.responses(serving.generate(requests), stop, run.progress.tick)
         for response in filter(None, answers):
@@ -261,24 +244,20 @@ def _dry_run(settings: AskSettings) -> int:
     settings.check()
     check_inputs(settings.inputs)
     spec, stats, failed = prepare(settings, partial(_find_model, settings)), Stats(), 0
-    with Files(None, settings.failures) as files:
-        files.reject_shared_paths(settings.inputs)
-        files.start()
-        chosen = settings.is_in_shard
-        for item in pipeline.make_requests(spec.records, spec.task, stats, Stop(), chosen):
-            if isinstance(item, Request):
-                files.write(
-                    b'{"custom_id":"%b","method":"POST","url":"/v1/chat/completions","body":%b}'
-                    % (item.key.hex().encode(), item.body)
-                )
-            else:
-                failed += 1
-                files.fail(pipeline.make_row(item, spec.task).line)
-        files.commit()
+    output, chosen = Output(None), settings.is_in_shard
+    for item in pipeline.make_requests(spec.records, spec.task, stats, Stop(), chosen):
+        if isinstance(item, Request):
+            output.write(
+                b'{"custom_id":"%b","method":"POST","url":"/v1/chat/completions","body":%b}'
+                % (item.key.hex().encode(), item.body)
+            )
+        elif item.error is not None:
+            failed += 1
+            stats.note_failure(item.request.record, item.error)
     if not settings.quiet or failed:
-        words = [f"{stats.rows - failed} requests, {failed} failed", *spec.remarks()]
-        name = f"codesynth {settings.command}"
-        Progress(stats, spec.total, name=name, bar=False).say(", ".join(words))
+        counts = f"{stats.rows - failed} requests, {failed} failed"
+        words = filter(None, [counts, *spec.remarks(), stats.describe_first_failure()])
+        print_error(f"codesynth {settings.command}: {', '.join(words)}")
     return EXIT_FAILED_ROWS if failed else EXIT_OK
 
 

@@ -5,10 +5,8 @@ The only file that imports typer.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
@@ -20,7 +18,7 @@ from codesynth import local_settings
 from codesynth import settings as ask_settings
 from codesynth.errors import CodesynthError, LimitReached, one_line
 from codesynth.options import Option, Settings
-from codesynth.process import EXIT_INTERRUPTED, EXIT_PIPE, redirect_to_devnull
+from codesynth.process import EXIT_INTERRUPTED, EXIT_PIPE, print_error, redirect_to_devnull
 from codesynth.settings import AskSettings
 
 COMMANDS: dict[str, type[Settings]] = {
@@ -125,16 +123,16 @@ def _parameter(field: str, option: Option) -> Any:
 
 def _exit_code(settings: Settings) -> int:
     """Run a command; return its exit code, and print an error on one line."""
-    asks = settings if isinstance(settings, AskSettings) else None
     try:
-        with _log_to_stderr(asks) if asks else contextlib.nullcontext():
-            return _run(settings)
+        code = _run(settings)
+        sys.stdout.flush()
+        return code
     except CodesynthError as exc:
         # With --no-wait -q, cron runs the command until the batches are done. It would send a mail
         # each time.
-        is_silent = isinstance(exc, LimitReached) and asks and asks.no_wait and asks.quiet
-        if not is_silent:
-            complain(str(exc), settings.command)
+        waits = isinstance(settings, AskSettings) and settings.no_wait and settings.quiet
+        if not (waits and isinstance(exc, LimitReached)):
+            print_error(f"codesynth {settings.command}: {one_line(str(exc), 1000)}")
         return exc.exit_code
     except BrokenPipeError:
         redirect_to_devnull(1)
@@ -148,6 +146,7 @@ def _run(settings: Settings) -> int:
     if not isinstance(settings, AskSettings):
         run = getattr(import_module(_MODULES[settings.command]), settings.command)
         return int(run(settings))
+    _log_to_stderr(settings)
     if settings.ray is None or settings.dry_run:
         from codesynth.asking import ask
 
@@ -157,29 +156,12 @@ def _run(settings: Settings) -> int:
     return ask_in_parts(settings)
 
 
-def complain(text: str, command: str = "") -> None:
-    """Print on one line why the command ends; the text may quote a row.
-
-    Args:
-        command: what the line begins with, if it is the name of a command.
-    """
-    name = f"codesynth {command}" if command in COMMANDS else "codesynth"
-    with contextlib.suppress(OSError):  # stderr may be closed or full; the exit code is left
-        print(f"{name}: {one_line(text, 1000)}", file=sys.stderr)
-
-
-@contextlib.contextmanager
-def _log_to_stderr(settings: AskSettings) -> Iterator[None]:
+def _log_to_stderr(settings: AskSettings) -> None:
     """Print warnings; with ``--verbose`` also retries and changes of the concurrency."""
     import logging
 
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter(f"codesynth {settings.command}: %(message)s"))
     logger = logging.getLogger("codesynth")
-    logger.addHandler(handler)
+    logger.handlers = [handler]
     logger.setLevel(logging.INFO if settings.verbose else logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(logging.NOTSET)
-        logger.removeHandler(handler)

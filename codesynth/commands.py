@@ -6,14 +6,12 @@ import contextlib
 import itertools
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codesynth.errors import ConfigError
-from codesynth.journal import Journal
 from codesynth.models import META_KEY, Failure, Record
 from codesynth.operators.chat import ChatTask, Operator
 from codesynth.operators.code import code_operator, fill_instruction
@@ -42,29 +40,27 @@ if TYPE_CHECKING:  # the filters are loaded where they are used: they take time
 
 
 def prepare(
-    settings: AskSettings, find_model: Callable[[], str], journal: Journal | None = None
+    settings: AskSettings, find_model: Callable[[], str], earlier: Mapping[str, Any] | None = None
 ) -> CommandSpec:
     """Prepare the command of these settings.
 
     Args:
         find_model: may ask the endpoint; called last, so that a wrong file costs no request.
-        journal: without ``--seed``, the seed of the run that wrote it is used again.
+        earlier: the identity of the earlier run; without ``--seed``, its seed is used again.
     """
     if isinstance(settings, InstructionsSettings):
-        return _prepare_instructions(settings, find_model, journal)
+        return _prepare_instructions(settings, find_model, earlier or {})
     dropped: Counter[str] = Counter()
     operator, template = _choose_operator(settings, dropped)
-    columns = _columns(settings, operator)
-    benchmarks = _benchmarks(settings)
+    columns, benchmarks = _columns(settings, operator), _benchmarks(settings)
     rows = itertools.islice(read_records(settings.inputs), settings.limit)
-    screen = benchmarks[0].reject_text if benchmarks else None
-    task = _make_task(settings, operator, find_model(), screen=screen)
+    total, model = _count_rows(settings), find_model()
     return CommandSpec(
-        task=task,
+        task=_make_task(settings, operator, model, benchmarks),
         columns=columns,
         records=_repeat(rows, settings.samples),
-        identity=_identity(settings, template, task.model),
-        total=partial(_count_rows, settings),
+        identity=_identity(settings, template, model),
+        total=total,
         filters=benchmarks,
         remarks=partial(in_words, dropped),
     )
@@ -98,83 +94,71 @@ def _choose_operator(settings: AskSettings, dropped: Counter[str]) -> tuple[Oper
 
 
 def _prepare_instructions(
-    settings: InstructionsSettings, find_model: Callable[[], str], journal: Journal | None
+    settings: InstructionsSettings, find_model: Callable[[], str], earlier: Mapping[str, Any]
 ) -> CommandSpec:
     """Prepare ``gen-instructions``."""
     template = _template(settings, "code_instruction_generate")
     operator = instructions_operator(fill_examples(template), settings.output_key)
     columns = _columns(settings, operator)
-    noted = journal.get_note("seed") if journal is not None else None
-    seed = int(noted or secrets.randbelow(2**32)) if settings.seed is None else settings.seed
+    seed = settings.seed
+    if seed is None:
+        seed = earlier.get("seed", secrets.randbelow(2**32))
     pool = Pool(settings.inputs, settings.input_key, settings.output_key if settings.mix else None)
-    parts, filters = _example_parts(pool, settings), _instruction_filters(settings, pool)
+    parts = _example_parts(pool, settings)
     number = min(settings.num_generate, settings.limit or settings.num_generate)
     total = settings.accepted or _share(settings, number * settings.samples + pool.bad)
-    quota = _make_quota(settings, filters, pool.bad)
-    numbers = range(number) if quota is None else quota.numbers()
+    filters, numbers = _instruction_filters(settings, pool, range(number))
     prompts = few_shot_records(pool, pool.line, numbers, seed, parts)
-    task = _make_task(settings, operator, find_model(), seed=seed)
+    model = find_model()
     examples = {"seed": seed, "few-shot": settings.mix or settings.num_few_shot}
     return CommandSpec(
-        task=task,
+        task=_make_task(settings, operator, model, seed=seed),
         columns=columns,
         records=itertools.chain(pool.bad_records(), _repeat(prompts, settings.samples)),
-        identity=_identity(settings, template, task.model) | examples,
-        total=lambda: total,
-        filters=filters if quota is None else [quota],
+        identity=_identity(settings, template, model) | examples,
+        total=total,
+        filters=filters,
         remarks=lambda: [f"seed {seed}"],
-        not_joinable=None if quota is None else "--accepted",
+        not_joinable=None if settings.accepted is None else "--accepted",
     )
 
 
 def _instruction_filters(
-    settings: InstructionsSettings, pool: Pool
-) -> Sequence[ContaminationFilter | NoveltyFilter]:
+    settings: InstructionsSettings, pool: Pool, numbers: Iterable[int]
+) -> tuple[list[ContaminationFilter | NoveltyFilter] | list[Quota], Iterable[int]]:
+    """Make the filters; with ``--accepted`` one that also hands out the numbers of the prompts."""
     filters: list[ContaminationFilter | NoveltyFilter] = [*_benchmarks(settings)]
-    if settings.novelty is not None or settings.accepted is not None:
-        from codesynth.filters import NoveltyFilter
+    if settings.novelty is None and settings.accepted is None:
+        return filters, numbers
+    from codesynth.filters import NoveltyFilter, Quota
 
-        filters.append(NoveltyFilter(settings.novelty, pool))
-    return filters
-
-
-def _make_quota(
-    settings: InstructionsSettings,
-    filters: Sequence[ContaminationFilter | NoveltyFilter],
-    bad: int,
-) -> Quota | None:
+    filters.append(NoveltyFilter(settings.novelty, pool))
     if settings.accepted is None:
-        return None
-    from codesynth.filters import Quota
+        return filters, numbers
+    shard = settings.shard
+    quota = Quota(settings.accepted, settings.samples, filters, bad=pool.bad, shard=shard)
+    return [quota], quota.numbers()
 
-    return Quota(settings.accepted, settings.samples, filters, bad=bad, shard=settings.shard)
 
-
-def _example_parts(pool: Pool, settings: InstructionsSettings) -> Sequence[tuple[range, int]]:
+def _example_parts(pool: Pool, settings: InstructionsSettings) -> list[tuple[range, int]]:
     """Say how many examples a prompt takes from which part of the pool; check that it has them."""
-    people, generated = pool.human, len(pool) - pool.human
     bad = next(pool.bad_records(), None)
-    first = ""
-    if bad is not None and bad.error is not None:
-        first = f". First unusable row: {bad.where}: {bad.error.message}"
-    if settings.mix is None:
-        check_pool(len(pool), settings.num_few_shot, first)
-        return [(range(len(pool)), settings.num_few_shot)]
-    if people < settings.mix[0] or generated < settings.mix[1]:
-        raise ConfigError(
-            f"the pool has {people} human-written and {generated} generated rows, but --mix takes "
-            f"{settings.mix[0]} and {settings.mix[1]}. Lower --mix, or add rows with the column "
-            f'that is missing ("{settings.input_key}", "{settings.output_key}"){first}'
-        )
-    return [(range(people), settings.mix[0]), (range(people, len(pool)), settings.mix[1])]
+    first = f". First unusable row: {bad.where}: {bad.error.message}" if bad and bad.error else ""
+    human, generated = range(pool.human), range(pool.human, len(pool))
+    counts = settings.mix or (settings.num_few_shot, 0)
+    for part, count, key in zip(
+        (human, generated), counts, (settings.input_key, settings.output_key), strict=True
+    ):
+        check_pool(len(part), count, f' with the column "{key}"{first}')
+    parts = [(human, counts[0]), (generated, counts[1])]
+    return parts if settings.mix else parts[:1]
 
 
 def _make_task(
     settings: AskSettings,
     operator: Operator,
     model: str,
-    *,
-    screen: Callable[[str], Failure | None] | None = None,
+    benchmarks: list[ContaminationFilter] | None = None,
     seed: int | None = None,
 ) -> ChatTask:
     meta = {} if seed is None else {"seed": seed}
@@ -183,7 +167,7 @@ def _make_task(
         model=model,
         params=settings.params,
         system_prompt=settings.system_prompt,
-        screen=screen,
+        screen=benchmarks[0].reject_text if benchmarks else None,
         reasoning_key=settings.reasoning_key,
         answer_key=settings.answer_key,
         messages_key=settings.messages_key,
@@ -192,9 +176,9 @@ def _make_task(
 
 
 def _columns(settings: AskSettings, operator: Operator) -> list[str]:
-    keys = (settings.reasoning_key, settings.answer_key, settings.messages_key)
-    given = [key for key in (*keys, META_KEY if settings.meta else None) if key is not None]
-    columns = [*operator.columns, *given]
+    keys = [settings.reasoning_key, settings.answer_key, settings.messages_key]
+    keys += [META_KEY] if settings.meta else []
+    columns = [*operator.columns, *(key for key in keys if key is not None)]
     check_names(columns)
     return columns
 
@@ -249,7 +233,7 @@ def _share(settings: AskSettings, count: int) -> int:
 
 
 def _count_rows(settings: AskSettings) -> int | None:
-    """Count the rows to come, for the bar; None where an input is not a plain file."""
+    """Count the rows to come; None where an input is not a plain file."""
     count = 0
     for path in settings.inputs:
         if path.endswith(".gz") or not Path(path).is_file():

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from support.command import bare, codesynth, instructions, lines, started
 from support.endpoint import Endpoint
+from support.files import rows_of
 from support.parts import Parts, fates, wait_for
 from support.replies import FOREVER, completion, echo, held
 
@@ -76,7 +77,7 @@ def test_gaps_and_overlaps_are_refused(job: Parts) -> None:
     assert "missing: part 1/3" in refusal(job, first, third)
     assert "missing: part 0/3, part 2/3" in refusal(job, second)
     assert "are the same part" in refusal(job, first, second, third, second)
-    assert "different divisions" in refusal(job, first, job.divide(2)[1])
+    assert "different number of parts" in refusal(job, first, job.divide(2)[1])
 
 
 def test_parts_of_different_jobs_and_parts_without_order_are_refused(job: Parts) -> None:
@@ -233,21 +234,6 @@ def test_a_running_part_is_counted_and_not_disturbed(tmp_path: Path, endpoint: E
     assert read_status(str(out))["state"] == "finished"
 
 
-def test_an_output_without_journal_is_counted_by_its_lines(tmp_path: Path) -> None:
-    out = tmp_path / "out.jsonl"
-    assert read_status(str(out))["state"] == "not begun"
-    (tmp_path / "out.jsonl.partial").write_bytes(b"{}\n{}\n")
-    assert read_status(str(out)) | {"last_change": 0} == {
-        "part": str(out),
-        "state": "unfinished",
-        "done": 2,
-        **dict.fromkeys(("failed", "rejected", "pending", "tokens", "cost", "rows_per_second")),
-        "last_change": 0,
-    }
-    out.write_bytes(b"{}\n" * 3)
-    assert (read_status(str(out))["state"], read_status(str(out))["done"]) == ("finished", 3)
-
-
 def test_what_has_no_status_is_told_in_one_line(tmp_path: Path) -> None:
     damaged = tmp_path / "out.journal"
     damaged.write_bytes(b"x" * 5000)
@@ -258,3 +244,26 @@ def test_what_has_no_status_is_told_in_one_line(tmp_path: Path) -> None:
     ):
         done = codesynth("status", path)
         assert (done.code, words in done.err, done.err.count("\n")) == (code, True, 1)
+
+
+# The log.
+
+
+def test_a_log_gets_a_line_a_second_and_the_counts_at_the_end(job: Parts) -> None:
+    log = job.folder / "log.jsonl"
+    log.write_text('{"of": "an earlier run"}\n')
+    job.run("out.jsonl", "--log-json", log, "--price", "1,2")
+    _, first, *_, last = rows_of(log)
+    assert (first["rows"], first["complete"]) == (0, False)
+    assert (last["rows"], last["total"], last["complete"]) == (35, 35, True)
+    assert last["failures"] == {"invalid_json": 1, "missing_key": 1, "empty": 6, "rejected": 6}
+    assert (last["rejections"], last["ok"]) == ({"contaminated": 2}, 35 - 14 - 2)
+    assert (last["in_flight"], last["used"]["prompt_tokens"]) == (0, 11 * last["attempts"] - 66)
+    assert last["cost"] == pytest.approx((last["attempts"] - 6) * (11 + 14) / 1e6)
+
+
+def test_a_log_that_cannot_be_written_is_told_before_anything_is_asked(job: Parts) -> None:
+    before = job.rows.read_bytes()
+    for log, code in ((job.folder / "no" / "folder", 1), (job.rows, 2)):
+        assert str(log) in job.run("out.jsonl", "--log-json", log, code=code)
+    assert (job.rows.read_bytes(), job.endpoint.received) == (before, [])
