@@ -118,12 +118,6 @@ def test_retries_are_counted_after_the_first_attempt(endpoint: Endpoint, tmp_pat
     assert endpoint.counts == {"0": 1, "1": 2}
 
 
-def test_a_row_that_is_answered_at_last_is_ok(endpoint: Endpoint) -> None:
-    endpoint.plan = healing(FAULTS["retry_after_ms"].plan)
-    assert (gen_code(endpoint).code, len(endpoint.received)) == (0, 2)
-    assert endpoint.times[1] - endpoint.times[0] >= 0.2
-
-
 def test_timeout_is_for_one_attempt(endpoint: Endpoint, tmp_path: Path) -> None:
     endpoint.plan = healing(FAULTS["never_answer"].plan)
     done = gen_code(endpoint, "--timeout", 0.5, "-t", bare(tmp_path))

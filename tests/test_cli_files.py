@@ -73,13 +73,6 @@ def test_an_input_that_cannot_be_read_is_told_before_anything_is_begun(
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
 
 
-def test_a_cut_gzip_stream_stops_the_run_after_its_rows(endpoint: Endpoint) -> None:
-    stdin = gzip.compress(instructions(*"abcdefgh"), mtime=0)[:-9]
-    done = gen_code(endpoint, stdin=stdin)
-    assert (done.code, done.out.count(b"\n") == len(done.rows)) == (1, True)
-    assert "cannot read further: " in done.err
-
-
 def test_an_output_that_is_no_regular_file_has_no_journal(tmp_path: Path) -> None:
     out = tmp_path / "null"
     out.symlink_to("/dev/null")

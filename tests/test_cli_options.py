@@ -57,11 +57,6 @@ def test_words_of_a_row_stay_on_one_line_of_a_terminal(endpoint: Endpoint) -> No
     assert (done.code, done.err.count("\n"), "\x1b" in done.err) == (2, 1, False)
 
 
-@pytest.mark.parametrize("key", ["task", "", "a\nb", "\u00e9"])
-def test_gen_instructions_writes_any_column(key: str, endpoint: Endpoint) -> None:
-    assert list(gen_instructions(endpoint, "-n", 1, "--output-key", key).rows[0]) == [key]
-
-
 # Which rows, and in which order.
 
 

@@ -35,11 +35,6 @@ def test_the_reported_seed_repeats_a_run() -> None:
     assert gen_instructions(None, "--offline", "-n", 3, "--seed", seed).out == done.out
 
 
-def test_a_seed_may_be_negative() -> None:
-    done = gen_instructions(None, "-n", 1, "--offline", "--seed", -5)
-    assert (done.code, "seed -5" in done.err) == (0, True)
-
-
 def test_a_pool_too_small_names_both_numbers(endpoint: Endpoint) -> None:
     done = gen_instructions(endpoint, "-k", 3, stdin=lines({"prompt": "a"}, {"prompt": 1}))
     assert (done.code, done.out, endpoint.received) == (2, b"", [])
@@ -92,13 +87,6 @@ def test_a_template_takes_any_column(endpoint: Endpoint, tmp_path: Path) -> None
     assert endpoint.received[0].prompt == '{Go} {x}! ["a",1.5]'
 
 
-def test_a_template_has_the_name_of_a_file_in_prompts(endpoint: Endpoint) -> None:
-    for name in ("code_instruction_to_code", "code_instruction_to_code.txt"):
-        gen_code(endpoint, "-t", name)
-    gen_code(endpoint)
-    assert len({request.body for request in endpoint.received}) == 1
-
-
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -116,13 +104,3 @@ def test_a_wrong_template_is_told_with_file_and_line_and_nothing_is_sent(
     assert (done.code, done.out, endpoint.received) == (2, b"", [])
     assert f"codesynth gen-code: {template}{words}" in done.err
     assert not list(tmp_path.glob("*.partial"))
-
-
-def test_a_row_without_a_column_that_others_have_fails_alone(
-    endpoint: Endpoint, tmp_path: Path
-) -> None:
-    rows = {"instruction": "a", "x": "1"}, {"instruction": "b"}, {"instruction": "c", "x": 2}
-    template = bare(tmp_path, "{x} {instruction}")
-    done = gen_code(endpoint, "-t", template, stdin=lines(*rows))
-    assert (done.code, [row["instruction"] for row in done.rows]) == (3, ["a", "c"])
-    assert "<stdin>:2: missing_key: " in done.err

@@ -175,14 +175,6 @@ def test_whatever_the_text_of_an_answer_the_row_is_one_line_of_json(rows: Rows) 
         assert json.loads(line) == {"instruction": name, "generated_code": code_of}
 
 
-def test_thinking_without_an_answer_is_empty(rows: Rows) -> None:
-    names = ("think_only", "think_unclosed", "reasoning_only", "content_white")
-    rows.endpoint.plan = lambda request: FAULTS[request.prompt].plan(request)
-    out, failed = rows.run(instructions(*names), code=3)
-    assert (out, [each["error"]["kind"] for each in failed]) == (b"", ["empty"] * len(names))
-    assert set(rows.endpoint.counts.values()) == {1}
-
-
 def test_inputs_follow_one_another_and_equal_rows_are_asked_each(
     rows: Rows, tmp_path: Path
 ) -> None:
