@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +26,6 @@ from codesynth.settings import AskSettings
 from codesynth.storage import Files, Output, check_inputs
 
 if TYPE_CHECKING:
-    from codesynth.serving.batch import BatchServing
     from codesynth.serving.offline import PracticeEndpoint
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -63,7 +62,11 @@ def open_run(settings: AskSettings) -> Iterator[tuple[Run, LLMServing]]:
         files = stack.enter_context(Files(settings.output, settings.failures))
         journal = open_journal(settings, files, _journal_path(settings, files), stack)
         earlier = loads(journal.get_note("job") or "{}") if journal is not None else {}
-        budget = _budget(settings, journal)
+        budget = None
+        if settings.price is not None:
+            spent = journal.spent() if journal is not None else None
+            most = settings.most_tokens
+            budget = Budget(settings.price, settings.max_cost, earlier=spent, max_tokens=most)
         online = make_online_serving(settings, budget)
         assumed = earlier.get("model") if journal is not None and journal.answers else None
         if settings.model or settings.offline or assumed == OFFLINE_MODEL:
@@ -71,28 +74,30 @@ def open_run(settings: AskSettings) -> Iterator[tuple[Run, LLMServing]]:
         if assumed is not None:
             online.assume_model(assumed)
         spec = prepare(settings, lambda: online.model, earlier)
-        batches = _make_batches(settings, journal, budget) if journal is not None else None
+        serving: LLMServing = online
+        status = online.status
+        if journal is not None:
+            serving, status = _make_serving(settings, journal, online, budget)
         run = Run(
             settings=settings,
             spec=spec,
             files=files,
             journal=journal,
             budget=budget,
-            status=(batches or online).status,
+            status=status,
             load=online.load,
             assumed_model=assumed,
         )
         if settings.offline:
             run.say("--offline: a built-in practice endpoint answers, not a model")
-        serving: LLMServing = online
         if journal is not None:
             if journal.answers and earlier and earlier != loads(run.job):
                 words = f"the requests have changed since {journal.path} was written"
                 run.say(f"{words}: its {journal.answers} answers are used where they fit")
             journal.set_note("job", run.job)
-            inner = _collect(settings, journal, online, batches) if batches is not None else online
             also = _open_also(settings, journal, stack)
-            serving = JournaledServing(journal, inner, also=also, before_asking=online.check_model)
+            check = online.check_model
+            serving = JournaledServing(journal, serving, also=also, before_asking=check)
         yield run, serving
 
 
@@ -103,14 +108,6 @@ def _journal_path(settings: AskSettings, files: Files) -> str | None:
     if files.journal_path is None and needed:
         raise ConfigError(f"{files.output.name} is no regular file. Name a --journal PATH")
     return files.journal_path
-
-
-def _budget(settings: AskSettings, journal: Journal | None) -> Budget | None:
-    if settings.price is None:
-        return None
-    earlier = journal.spent() if journal is not None else None
-    most = settings.most_tokens
-    return Budget(settings.price, settings.max_cost, earlier=earlier, max_tokens=most)
 
 
 def _transport(settings: AskSettings) -> PracticeEndpoint | None:
@@ -171,14 +168,18 @@ def _open_also(
     return [stack.enter_context(open_to_read(path, answers=True)) for path in settings.also_journal]
 
 
-def _make_batches(
-    settings: AskSettings, journal: Journal, budget: Budget | None
-) -> BatchServing | None:
-    """Make the serving of the Batch API, if it is asked for or an earlier run left open batches."""
+def _make_serving(
+    settings: AskSettings, journal: Journal, online: APILLMServing, budget: Budget | None
+) -> tuple[LLMServing, Callable[[], str]]:
+    """Make the serving for rows that the journal does not know, and the words for the bar.
+
+    If the Batch API is not asked for, but an earlier run left open batches, they are collected.
+    """
     log = BatchLog(journal)
-    if not (settings.batch or settings.cancel or log.open()):
-        return None
-    from codesynth.serving.batch import BatchClient, BatchOptions, BatchServing
+    opened = len(log.open())
+    if not (settings.batch or settings.cancel or opened):
+        return online, online.status
+    from codesynth.serving.batch import BatchClient, BatchOptions, BatchServing, SkippingServing
 
     client = BatchClient(
         _endpoints(settings)[0],
@@ -193,23 +194,14 @@ def _make_batches(
         wait=not settings.no_wait,
         budget=budget,
     )
-    return BatchServing(client, log, options)
-
-
-def _collect(
-    settings: AskSettings, journal: Journal, online: APILLMServing, batches: BatchServing
-) -> LLMServing:
-    """Make the serving for rows that the journal does not know; collect open batches."""
+    batches = BatchServing(client, log, options)
     if settings.batch and not settings.cancel:
-        return batches
-    from codesynth.serving.batch import SkippingServing
-
-    opened = len(BatchLog(journal).open())
+        return batches, batches.status
     held, words = batches.collect(cancel=settings.cancel)
     if settings.cancel:
         done = f"batches cancelled: {opened}. Run without --cancel to ask for the rest"
-        return SkippingServing(online, lambda _: True, words or done)
-    return SkippingServing(online, held, words)
+        return SkippingServing(online, lambda _: True, words or done), online.status
+    return SkippingServing(online, held, words), online.status
 
 
 def _say_open_batches(run: Run) -> None:

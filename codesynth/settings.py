@@ -45,6 +45,7 @@ class RowSettings(FileSettings, heading=_FILES):
         --unordered   Write rows as they finish, not in input order.
         --max-time S  Stop cleanly after S seconds and exit 5. Run again to continue.
         -q, --quiet   Print only errors and warnings, and the summary if rows failed.
+        --log-json PATH  Append one JSON line per second to this file: rows, failures, tokens, cost.
     """
     limit: int | None = option(least=1)
     shard: tuple[int, int] = option(
@@ -53,7 +54,7 @@ class RowSettings(FileSettings, heading=_FILES):
     unordered: bool = False
     max_time: float | None = None
     quiet: bool = False
-    log_json: str | None = None  # an option of the commands that ask a model
+    log_json: str | None = None
 
     def is_in_shard(self, number: int) -> bool:
         """Tell whether request ``number`` of the whole job belongs to this shard."""
@@ -195,15 +196,12 @@ class AskSettings(
         --meta               Add the column _codesynth: model, tokens, attempts and more.
         -v, --verbose        Print each retry, and each change of the limit of -j auto, with the
                              reason.
-        --log-json PATH      Append one JSON line per second to this file: rows, failures, tokens,
-                             cost.
     """
     reasoning_key: str | None = None
     answer_key: str | None = None
     messages_key: str | None = None
     meta: bool = False
     verbose: bool = False
-    log_json: str | None = None
 
     @property
     def params(self) -> SamplingParams:

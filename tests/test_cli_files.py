@@ -29,14 +29,6 @@ def test_gzip_goes_in_and_out(endpoint: Endpoint, tmp_path: Path) -> None:
     assert len(endpoint.received) == 2
 
 
-def test_no_failures_no_failures_file_unless_it_is_named(tmp_path: Path) -> None:
-    for options in ((), ("--failures", tmp_path / "named.jsonl")):
-        out = tmp_path / f"out{len(options)}.jsonl"
-        gen_code(None, "--offline", "-o", out, *options)
-    assert not list(tmp_path.glob("*.failures.jsonl"))
-    assert (tmp_path / "named.jsonl").read_bytes() == b""
-
-
 def test_no_file_is_used_for_two_things(tmp_path: Path) -> None:
     rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
     rows.write_bytes(ONE)

@@ -29,12 +29,6 @@ def test_examples_differ_and_are_a_function_of_seed_and_number(endpoint: Endpoin
         assert len(set(re.findall(r"prompt \d", prompt))) == 4
 
 
-def test_the_reported_seed_repeats_a_run() -> None:
-    done = gen_instructions(None, "--offline", "-n", 3)
-    [seed] = re.findall(r", seed (\d+)", done.err)
-    assert gen_instructions(None, "--offline", "-n", 3, "--seed", seed).out == done.out
-
-
 def test_a_pool_too_small_names_both_numbers(endpoint: Endpoint) -> None:
     done = gen_instructions(endpoint, "-k", 3, stdin=lines({"prompt": "a"}, {"prompt": 1}))
     assert (done.code, done.out, endpoint.received) == (2, b"", [])

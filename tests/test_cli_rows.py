@@ -57,12 +57,6 @@ def test_a_row_passes_through_byte_for_byte(rows: Rows) -> None:
         assert row == line.removesuffix("}").rstrip() + added
 
 
-def test_a_row_is_one_line_for_readers_that_end_lines_at_carriage_returns(rows: Rows) -> None:
-    out, _ = rows.run(b'{"n":\r1.0,\r"instruction":"a"\r}\r\n')
-    assert out.startswith(b'{"n": 1.0, "instruction":"a","generated_code":')
-    assert len(out.splitlines()) == 1
-
-
 def test_a_line_of_20_mb_passes_whole(rows: Rows) -> None:
     stdin = b'{"big":"%s","instruction":"a"}\n' % (b"\\n\xc3\xa9" * 5_000_000) + instructions("b")
     out, failed = rows.run(stdin)
@@ -185,16 +179,6 @@ def test_inputs_follow_one_another_and_equal_rows_are_asked_each(
     out, failed = rows.run(instructions("d"), *paths, code=3)
     assert [json.loads(line)["instruction"] for line in out.splitlines()] == list("abccd")
     assert (failed[0]["line"], rows.endpoint.counts["c"]) == (1, 2)
-
-
-def test_the_summary_counts_rows_failures_and_tokens(endpoint: Endpoint, tmp_path: Path) -> None:
-    endpoint.plan = lambda request: completion(None if request.prompt == "b" else "x = 1")
-    stdin = instructions("a", "b", "c") + b"{\n"
-    done = codesynth("gen-code", "-t", bare(tmp_path), stdin=stdin, endpoint=endpoint)
-    [summary] = done.err.splitlines()
-    assert summary.startswith("codesynth gen-code: 4 in: 2 ok, 2 failed, 54 tokens, ")
-    assert "first failure: <stdin>:2: empty: " in summary
-    assert done.code == 3
 
 
 def test_600_rows_on_a_bad_day_end_once_each_in_order_with_the_right_kinds(tmp_path: Path) -> None:

@@ -45,22 +45,6 @@ def test_an_idle_stdin_holds_back_no_finished_row(endpoint: Endpoint) -> None:
     assert (process.returncode, b"3 in: 3 ok" in err) == (0, True)
 
 
-def test_limit_waits_for_no_more_than_its_rows(endpoint: Endpoint) -> None:
-    reader, writer = os.pipe()
-    os.write(writer, instructions("a", "b"))
-    assert codesynth("gen-code", "--limit", 2, endpoint=endpoint, stdin=reader).code == 0
-    for fd in (reader, writer):
-        os.close(fd)
-
-
-def test_an_endpoint_that_refuses_everyone_ends_a_run_on_an_idle_stdin(endpoint: Endpoint) -> None:
-    endpoint.plan = lambda request: Reply(401)
-    with started("gen-code", endpoint=endpoint) as process:
-        written(process, instructions("a"))
-        assert process.wait(timeout=300) == 1
-        assert process.stderr.read().count(b"\n") == 1
-
-
 @pytest.mark.parametrize("command", ["gen-code", "gen-instructions"])
 def test_a_terminal_on_stdin_prints_the_usage(command: str, endpoint: Endpoint) -> None:
     done, _ = on_a_terminal(command, streams=("stdin",), endpoint=endpoint)
@@ -168,19 +152,6 @@ def settled(endpoint: Endpoint) -> int:
         before = len(endpoint.received)
         time.sleep(0.3)
     return before
-
-
-def test_a_non_blocking_stdout_gets_every_byte(endpoint: Endpoint) -> None:
-    endpoint.plan = lambda request: completion("x" * 200_000)
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    with started("gen-code", endpoint=endpoint, stdout=writer) as process:
-        os.close(writer)
-        feed(process, instructions("a", "b"))
-        with open(reader, "rb") as out:
-            rows = [json.loads(line) for line in out]
-        assert process.wait(timeout=300) == 0
-    assert [len(row["generated_code"]) for row in rows] == [200_000] * 2
 
 
 # Standard error.

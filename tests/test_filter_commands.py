@@ -52,12 +52,6 @@ def test_after_a_kill_the_same_are_accepted(tmp_path: Path) -> None:
     assert failures[0] == failures[1]
 
 
-def test_without_novelty_n_rows_are_n_rows_however_alike() -> None:
-    pool = lines({"prompt": "Add."}, {"prompt": "Subtract."}, {"prompt": "Multiply."})
-    done = codesynth("gen-instructions", "--seed", 1, "--offline", "-n", 12, stdin=pool)
-    assert (done.code, len(done.rows)) == (0, 12)
-
-
 def test_an_exhausted_pool_ends_the_asking_with_a_clear_word() -> None:
     pool = lines(*[{"prompt": "Add two numbers."}] * 3)
     command = ("gen-instructions", "--offline", "--novelty", 0.05, "--accepted", 50)

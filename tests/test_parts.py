@@ -55,23 +55,6 @@ def test_answers_to_equal_requests_keep_their_places(tmp_path: Path) -> None:
     assert codesynth("join", *parts).out == whole.read_bytes()
 
 
-def test_bad_lines_of_a_pool_come_first(tmp_path: Path, endpoint: Endpoint) -> None:
-    pool = tmp_path / "pool.jsonl"
-    pool.write_bytes(b"no json\n" * 5 + lines(*({"prompt": str(i)} for i in range(9))))
-    args = ("gen-instructions", pool, "-n", 20, "--seed", 1, "-o")
-    for _ in range(2):  # the bad lines cost no answer
-        assert codesynth(*args, tmp_path / "whole.jsonl", endpoint=endpoint).code == 3
-        assert len(endpoint.received) == 20
-    parts = [tmp_path / f"part{i}.jsonl" for i in range(3)]
-    for i, part in enumerate(parts):
-        codesynth(*args, part, "--shard", f"{i}/3", endpoint=endpoint)
-    joined = tmp_path / "joined.jsonl"
-    assert codesynth("join", *parts, "-o", joined).code == 0
-    for suffix in (".jsonl", ".failures.jsonl"):
-        one, other = (tmp_path / f"{name}{suffix}" for name in ("whole", "joined"))
-        assert one.read_bytes() == other.read_bytes()
-
-
 def test_gaps_and_overlaps_are_refused(job: Parts) -> None:
     first, second, third = job.divide(3)
     assert "missing: part 1/3" in refusal(job, first, third)
@@ -140,15 +123,6 @@ def test_four_parts_become_six_and_then_one(job: Parts) -> None:
     assert paid(job) == bought
     assert codesynth("join", *six, "-o", job.folder / "joined.jsonl").code == 0
     assert job.bytes_of("joined.jsonl") == job.bytes_of("whole.jsonl")
-
-
-def test_an_answer_that_is_used_is_copied(job: Parts) -> None:
-    job.run("first.jsonl")
-    bought = paid(job)
-    assert " from the journal" in job.run("second.jsonl", *also([job.folder / "first.jsonl"]))
-    (job.folder / "first.journal").unlink()
-    job.run("second.jsonl")
-    assert paid(job) == bought
 
 
 def test_a_killed_run_has_stopped_and_gives_its_answers(tmp_path: Path, endpoint: Endpoint) -> None:

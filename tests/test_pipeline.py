@@ -176,24 +176,6 @@ def test_equal_requests_are_numbered_over_the_undivided_job() -> None:
     assert [each.position for each in asked] == [0, 1, 2, 3, 4, 6]
 
 
-def test_an_answer_that_cannot_be_used_fails_with_its_text_and_attempts() -> None:
-    sink, stats = run(Echo(), "a", " \n")
-    assert (sink.texts, dict(stats.failures)) == (["a"], {"empty": 1})
-    failure = json.loads(sink.failures[0])
-    assert (failure["error"]["attempts"], failure["answer"]) == (1, " \n")
-
-
-def test_what_the_journal_knew_costs_nothing_in_this_run() -> None:
-    def arrange(responses: list[Response]) -> list[Response]:
-        first, second = responses
-        known = Answer("a", usage=Usage(9, 9))
-        return [Response(first.request, b"", known, attempts=3, cached=True), second]
-
-    _, stats = run(Echo(arrange), "a", "b")
-    assert (stats.ok, stats.cached, stats.attempts) == (2, 1, 1)
-    assert (stats.used, stats.saved) == (Usage(2, 1), Usage(9, 9))
-
-
 @pytest.mark.parametrize("ordered", [True, False])
 @pytest.mark.parametrize("lost", [lambda each: each[:-1], lambda each: [*each, each[0]]])
 def test_a_row_lost_or_doubled_by_the_serving_is_a_bug_that_is_told(

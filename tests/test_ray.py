@@ -3,12 +3,10 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -216,42 +214,6 @@ def test_a_batch_gets_new_columns_and_is_bought_once(tmp_path: Path, endpoint: E
     other = {"id": Column([4]), "instruction": Column(["a"])}
     BatchCommand(settings, str(tmp_path / "made"))(other)
     assert len(endpoint.received) == 4
-
-
-DATASET = """
-import json, sys
-import ray
-from codesynth import BatchCommand
-from codesynth.settings import CodeSettings
-
-url, template, folder = sys.argv[1:]
-ray.init(num_cpus=2, include_dashboard=False, object_store_memory=80 << 20)
-rows = ray.data.from_items([{"id": n, "instruction": f"task {n}"} for n in range(40)])
-done = rows.map_batches(
-    BatchCommand,
-    fn_constructor_args=(CodeSettings(base_urls=[url], prompt_template=template), folder),
-    batch_size=10,
-    compute=ray.data.ActorPoolStrategy(size=1),
-)
-print(json.dumps(sorted((row["id"], row["generated_code"]) for row in done.take_all())))
-"""
-
-
-def test_a_dataset_of_ray_gets_new_columns_and_is_bought_once(
-    tmp_path: Path, endpoint: Endpoint
-) -> None:
-    for name in ("ray", "pyarrow", "pandas"):
-        if find_spec(name) is None:
-            pytest.skip("ray[data] is not installed")
-    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    env |= {"OPENAI_API_KEY": KEY, "RAY_USAGE_STATS_ENABLED": "0"}
-    command = [sys.executable, "-c", DATASET, endpoint.base_url, bare(tmp_path), tmp_path]
-    for _ in range(2):
-        done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, timeout=600)
-        assert done.returncode == 0, done.stderr.decode()
-        found = json.loads(done.stdout.splitlines()[-1])
-        assert found == [[n, code_for(f"task {n}")] for n in range(40)]
-        assert len(endpoint.received) == 40
 
 
 def test_a_batch_that_cannot_be_asked_fails(tmp_path: Path, endpoint: Endpoint) -> None:

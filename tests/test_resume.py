@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from support.command import KEY, bare, codesynth, gen_code, instructions, lines, run_out_of_time
+from support.command import KEY, bare, codesynth, lines, run_out_of_time
 from support.endpoint import Endpoint
 from support.job import ABC, Job
 from support.replies import Received, Reply, completion, echo, error
@@ -119,14 +119,6 @@ def test_another_url_key_or_patience_is_the_same_request(job: Job) -> None:
         )
         assert (job.asked(), other.received, other.others) == ("", [], [])
         assert "have changed" not in done.err
-
-
-def test_a_pipe_may_name_a_journal(job: Job) -> None:
-    options = ("--journal", job.journal, "-t", job.template)
-    for texts in ("ab", "abc", "cab"):
-        rows = gen_code(job.endpoint, *options, stdin=instructions(*texts)).rows
-        assert [row["instruction"] for row in rows] == list(texts)
-    assert job.asked() == "abc"
 
 
 @pytest.mark.parametrize(

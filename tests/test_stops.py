@@ -225,20 +225,6 @@ def test_what_cannot_be_written_is_told(job: Job) -> None:
         )
 
 
-def test_a_restart_of_the_endpoint_loses_no_row(job: Job) -> None:
-    job.endpoint.plan = lambda request: late(3600 if request.n > 16 else 0)(request)
-    options = ("-j", 8, "--max-retries", 1, "-v")
-    with job.started(*options) as process:
-        job.endpoint.wait_until(has_come(24))
-        job.endpoint.stop()
-        while b"connection refused" not in process.stderr.readline():  # a retry has failed
-            assert process.poll() is None
-        job.endpoint.plan = echo
-        job.endpoint.start()
-        assert ended(process)[0] == 0
-    assert job.texts() == MANY
-
-
 def test_an_endpoint_that_does_not_come_back_ends_the_run(job: Job) -> None:
     job.endpoint.plan = lambda request: late(3600 if request.n > 20 else 0)(request)
 
