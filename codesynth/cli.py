@@ -19,32 +19,20 @@ from codesynth import settings as ask_settings
 from codesynth.errors import CodesynthError, LimitReached, one_line
 from codesynth.options import Option, Settings
 from codesynth.process import EXIT_INTERRUPTED, EXIT_PIPE, print_error, redirect_to_devnull
-from codesynth.settings import AskSettings
 
-COMMANDS: dict[str, type[Settings]] = {
-    kind.command: kind
-    for kind in (
-        ask_settings.InstructionsSettings,
-        ask_settings.CodeSettings,
-        ask_settings.TestsSettings,
-        ask_settings.GenSettings,
-        local_settings.VerifySettings,
-        local_settings.ShowSettings,
-        local_settings.ReportSettings,
-        local_settings.StatusSettings,
-        local_settings.JoinSettings,
-    )
+_MODULES: dict[type[Settings], str] = {
+    ask_settings.InstructionsSettings: "asking",
+    ask_settings.CodeSettings: "asking",
+    ask_settings.TestsSettings: "asking",
+    ask_settings.GenSettings: "asking",
+    local_settings.VerifySettings: "verifying",
+    local_settings.ShowSettings: "report.show",
+    local_settings.ReportSettings: "report.page",
+    local_settings.StatusSettings: "scale.status",
+    local_settings.JoinSettings: "scale.join",
 }
-
-_GEN_CODE_HAS_NO_N = "gen-code answers each input row. Did you mean --limit or --samples?"
-_MODULES = {
-    "verify": "codesynth.verifying",
-    "show": "codesynth.report.show",
-    "report": "codesynth.report.page",
-    "status": "codesynth.scale.status",
-    "join": "codesynth.scale.join",
-}
-"""The module of each command that asks no model; the function in it has the command's name."""
+"""The module of each command. Its function has the command's name, or is called ``ask``."""
+COMMANDS: dict[str, type[Settings]] = {kind.command: kind for kind in _MODULES}
 _CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 
@@ -81,9 +69,8 @@ class _Command(TyperCommand):
         )
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if self.name == "gen-code":
-            for wrong in {"-n", "--num-generate"}.intersection(args):
-                ctx.fail(f"No such option: {wrong}. {_GEN_CODE_HAS_NO_N}")
+        if self.name == "gen-code" and "-n" in args:
+            ctx.fail("No such option: -n. Did you mean --limit or --samples?")
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> None:
@@ -130,7 +117,9 @@ def _exit_code(settings: Settings) -> int:
     except CodesynthError as exc:
         # With --no-wait -q, cron runs the command until the batches are done. It would send a mail
         # each time.
-        waits = isinstance(settings, AskSettings) and settings.no_wait and settings.quiet
+        waits = (
+            isinstance(settings, ask_settings.AskSettings) and settings.no_wait and settings.quiet
+        )
         if not (waits and isinstance(exc, LimitReached)):
             print_error(f"codesynth {settings.command}: {one_line(str(exc), 1000)}")
         return exc.exit_code
@@ -143,20 +132,16 @@ def _exit_code(settings: Settings) -> int:
 
 def _run(settings: Settings) -> int:
     """Run the command of these settings. Only the modules that it needs are imported."""
-    if not isinstance(settings, AskSettings):
-        run = getattr(import_module(_MODULES[settings.command]), settings.command)
-        return int(run(settings))
-    _log_to_stderr(settings)
-    if settings.ray is None or settings.dry_run:
-        from codesynth.asking import ask
-
-        return ask(settings)
-    from codesynth.scale.ray import ask_in_parts
-
-    return ask_in_parts(settings)
+    module, name = _MODULES[type(settings)], settings.command
+    if isinstance(settings, ask_settings.AskSettings):
+        _log_to_stderr(settings)
+        name = "ask"
+        if settings.ray is not None and not settings.dry_run:
+            module, name = "scale.ray", "ask_in_parts"
+    return int(getattr(import_module(f"codesynth.{module}"), name)(settings))
 
 
-def _log_to_stderr(settings: AskSettings) -> None:
+def _log_to_stderr(settings: ask_settings.AskSettings) -> None:
     """Print warnings; with ``--verbose`` also retries and changes of the concurrency."""
     import logging
 

@@ -28,8 +28,8 @@ from codesynth.storage import Files, pack_destinations
 
 FIGURES = "figures"
 """The journal's note with the figures of its latest run; see ``Run.figures``."""
-_LOOK_SECONDS = 1.0
-"""Time between two writings of the figures, and two looks at the reader of standard output."""
+_FIGURES_SECONDS = 1.0
+"""Time between two writings of the figures."""
 _DRAIN_SECONDS = 3.0
 """After a signal, requests in flight have this time to be answered, because they are paid for."""
 _EXIT_SECONDS = 4.5
@@ -114,11 +114,9 @@ class Run:
             gives_way=self.files.output.is_pipe,
             status=self.status,
         )
-        # If rows cannot be written, only a journal can keep the answers that are in flight.
-        self._drain_grace = _DRAIN_SECONDS if self.journal is not None else None
         self._started = time.monotonic()
-        self._next_look = 0.0
-        self._reader_is_gone = self._out_of_time = False
+        self._next_figures = 0.0
+        self._out_of_time = False
         self._fewest_rows = self._count_finished()
 
     def _count_finished(self) -> int:
@@ -195,7 +193,8 @@ class Run:
                     ordered=not settings.unordered,
                     window=spec.window,
                     filters=spec.filters,
-                    drain_grace=self._drain_grace,
+                    # only a journal can keep the answers in flight if rows cannot be written
+                    drain_grace=_DRAIN_SECONDS if self.journal is not None else None,
                     tick=self.tick,
                 )
         except CodesynthError:
@@ -203,8 +202,6 @@ class Run:
                 self._summarize()
             self.write_figures()
             raise
-        if self._reader_is_gone:
-            raise BrokenPipeError
         return self.finish()
 
     def tick(self) -> None:
@@ -214,13 +211,9 @@ class Run:
         if most is not None and now >= self._started + most and not self._out_of_time:
             self._out_of_time = True
             self.stop.trigger(None)
-        if now < self._next_look:
-            return
-        self._next_look = now + _LOOK_SECONDS
-        self.write_figures()
-        if not self._reader_is_gone and self.files.output.reader_is_gone():
-            self._reader_is_gone = True
-            self.stop.trigger(self._drain_grace or 0.0)
+        if now >= self._next_figures:
+            self._next_figures = now + _FIGURES_SECONDS
+            self.write_figures()
 
     def write_figures(self, *, complete: bool = False) -> None:
         """Note the figures of this moment in the journal, and add them to ``--log-json``."""
@@ -306,9 +299,6 @@ class Run:
             model = f" (model {self.assumed_model})" if self.assumed_model is not None else ""
             yield f"{self.stats.cached} from the journal{model}"
         if (budget := self.budget) is not None:
-            yield f"spent {budget.spent:.4g}"
-            yield f"saved {budget.price.of(self.stats.saved):.4g}"
-            if budget.limit is not None:
-                yield f"left {max(0.0, budget.limit - budget.spent):.4g}"
+            yield f"spent {budget.spent:.4g}, saved {budget.price.of(self.stats.saved):.4g}"
         if self._out_of_time:
             yield "stopped by --max-time"

@@ -91,17 +91,6 @@ def test_a_closed_pipe_exits_141_at_once_and_stops_asking(endpoint: Endpoint) ->
     assert len(endpoint.received) <= 28
 
 
-def test_a_reader_that_goes_while_nothing_is_answered_ends_the_run(endpoint: Endpoint) -> None:
-    endpoint.plan = lambda request: (
-        echo(request) if request.n == 1 else Reply(raw=(), end="hang", delay=FOREVER)
-    )
-    with started("gen-code", endpoint=endpoint) as process:
-        written(process, instructions("a", "b", "c"))
-        assert process.stdout.readline()
-        process.stdout.close()
-        assert process.wait(timeout=300) == 141
-
-
 @pytest.mark.parametrize("options", [(), ("--dry-run",)])
 def test_a_full_device_exits_1_with_one_line(options: tuple[str, ...], endpoint: Endpoint) -> None:
     stdin = instructions("a")

@@ -3,7 +3,6 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -191,35 +190,6 @@ def test_without_a_journal_an_output_is_replaced_on_demand_only(job: Job) -> Non
     job.asked()
     job.run("--no-journal", "--overwrite")
     assert job.asked() == "abc"
-
-
-def cut(data: bytes) -> bytes:
-    return data[: len(data) // 2]
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        cut,
-        lambda data: data[:100],
-        lambda data: bytes(200) + data[200:],
-        lambda data: data.replace(b"Here it is", b"There it is", 1)[: len(data)],
-        lambda data: b"text\n" * 1000,
-    ],
-    ids=["half", "head", "header", "answer", "text"],
-)
-def test_a_damaged_journal_is_told_and_left_as_it_is(
-    job: Job, damage: Callable[[bytes], bytes]
-) -> None:
-    job.write([str(i) for i in range(60)])
-    job.run()
-    job.asked()
-    job.journal.write_bytes(damage(job.journal.read_bytes()))
-    before, damaged = job.files(), job.journal.read_bytes()
-    told = job.run(code=1).err
-    assert f"{job.journal} is " in told
-    assert "Traceback" not in told
-    assert (job.files(), job.journal.read_bytes(), job.asked()) == (before, damaged, "")
 
 
 def test_nothing_that_is_kept_holds_the_key(job: Job) -> None:

@@ -1,7 +1,5 @@
 """Everything that can end a run early: rows are whole, answers are kept, the exit code tells."""
 
-import ctypes
-import re
 import resource
 import signal
 import subprocess
@@ -18,7 +16,7 @@ from support.endpoint import Endpoint
 from support.files import rows_of
 from support.job import Job
 from support.parts import wait_for
-from support.replies import Plan, Received, Reply, completion, echo, error, held
+from support.replies import Plan, Received, Reply, completion, echo, held
 
 MANY = [str(i) for i in range(40)]
 
@@ -199,32 +197,6 @@ def test_a_limit_on_the_size_of_files_ends_it_with_whole_lines(
         asks_only_what_was_not_written(job)
 
 
-def powerless() -> None:
-    """Be bound by file modes even as root: without CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH."""
-    libc = ctypes.CDLL(None)
-    for capability in (1, 2):
-        libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
-
-
-def test_what_cannot_be_written_is_told(job: Job) -> None:
-    job.run()
-    job.asked()
-    closed, secret = job.folder / "closed", job.folder / "secret"
-    closed.mkdir(0o500)
-    secret.mkdir(0o000)
-    job.journal.chmod(0o400)
-    for options, path in (
-        (("-o", closed / "out.jsonl"), closed / "out.jsonl"),
-        ((), job.journal),
-        (("--journal", secret / "j"), secret / "j"),
-    ):
-        done = finished(*job.args(*options), endpoint=job.endpoint, preexec_fn=powerless)
-        assert (done.code, job.asked()) == (1, "")
-        assert re.fullmatch(
-            f"codesynth gen-code: (cannot open )?{path}: Permission denied\n", done.err
-        )
-
-
 def test_an_endpoint_that_does_not_come_back_ends_the_run(job: Job) -> None:
     job.endpoint.plan = lambda request: late(3600 if request.n > 20 else 0)(request)
 
@@ -247,17 +219,3 @@ def test_an_endpoint_that_does_not_come_back_ends_the_run(job: Job) -> None:
     job.run()
     assert job.texts() == MANY
     assert not set(job.endpoint.counts - before) & set(kept)
-
-
-def test_what_is_in_flight_when_the_quota_ends_is_kept(job: Job) -> None:
-    def plan(request: Received) -> Reply:
-        if request.prompt == "20":
-            return error(429, "no money", code="insufficient_quota", kind="insufficient_quota")
-        return replace(echo(request), delay=0.1 if request.n > 16 else 0)
-
-    job.endpoint.plan = plan
-    assert "quota is exhausted" in job.run("-j", 4, code=1).err
-    asked = set(job.endpoint.counts) - {"20"}
-    job.endpoint.plan = echo
-    job.run()
-    assert {job.endpoint.counts[prompt] for prompt in asked} == {1}

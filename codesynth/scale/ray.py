@@ -54,7 +54,7 @@ def ask_in_parts(settings: AskSettings) -> int:
             finished = in_order(read_part(str(part.output)) for part in parts)
             whole.files.start()
             merge(finished, whole.files)
-            whole.stats.requests, whole.stats.all_read = finished[0].rows["requests"], True
+            whole.stats.requests, whole.stats.all_read = finished[0].job["INPUT"], True
         return whole.finish()
 
 
@@ -63,8 +63,9 @@ def _ask(ray: Any, whole: Run, parts: Sequence[AskSettings], at_once: int) -> in
     environ = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     options = {"num_cpus": 1, "max_retries": _RETRIES, "scheduling_strategy": "SPREAD"}
     start = partial(ray.remote(run_part).options(**options).remote, environ, time.time())
-    waiting, running, results, stopping = deque(parts), list[Any](), list[Any](), False
+    waiting, running, results = deque(parts), list[Any](), list[int | CodesynthError]()
     error: CodesynthError | None = None
+    cancelled = False
     while waiting or running:
         while waiting and len(running) < at_once:
             running.append(start(waiting.popleft()))
@@ -72,12 +73,12 @@ def _ask(ray: Any, whole: Run, parts: Sequence[AskSettings], at_once: int) -> in
         results += [_result(ray, each) for each in done]
         _add_up(whole, parts)
         whole.tick()
-        if not stopping:
+        if not cancelled:
             error = next((each for each in results if isinstance(each, CodesynthError)), None)
         if error is not None or whole.stop.triggered:
             waiting.clear()
-        if not stopping and (error is not None or whole.stop.signal is not None):
-            stopping = True
+        if not cancelled and (error is not None or whole.stop.signal is not None):
+            cancelled = True
             for each in running:
                 ray.cancel(each)
     if error is not None:
@@ -123,7 +124,8 @@ def divide(settings: AskSettings, at_once: int, also: Iterable[str]) -> Sequence
     """
     count, template = settings.ray or 1, settings.prompt_template
     if template is not None and Path(template).exists():
-        template = str(Path(template).absolute())
+        [template] = _absolute([template])
+    [out] = _absolute([settings.output or ""])
     common = settings.replace(
         inputs=_absolute(settings.inputs),
         also_journal=_absolute([*settings.also_journal, *also]),
@@ -133,15 +135,13 @@ def divide(settings: AskSettings, at_once: int, also: Iterable[str]) -> Sequence
         rpm=settings.rpm and settings.rpm / at_once,
         tpm=settings.tpm and settings.tpm / at_once,
         max_cost=settings.max_cost and settings.max_cost / count,
-        ray=None,
-        journal=None,
-        failures=None,
-        log_json=None,
         quiet=True,
+        **dict.fromkeys(("ray", "journal", "failures", "log_json")),
     )
-    out = str(Path(settings.output or "").absolute())
-    outputs = [sibling_path(out, f".{i}-of-{count}.jsonl") for i in range(count)]
-    return [common.replace(shard=(i, count), output=path) for i, path in enumerate(outputs)]
+    return [
+        common.replace(shard=(i, count), output=sibling_path(out, f".{i}-of-{count}.jsonl"))
+        for i in range(count)
+    ]
 
 
 def _absolute(paths: Iterable[str]) -> list[str]:
