@@ -8,20 +8,13 @@ from __future__ import annotations
 import os
 import sys
 
-from codesynth.process import (
-    EXIT_INTERRUPTED,
-    EXIT_PIPE,
-    EXIT_USAGE,
-    print_error,
-    redirect_to_devnull,
-    refuse_closed_streams,
-)
+from codesynth import process
 from codesynth.version import __version__
 
 
 def main() -> None:
     """Run the command line on this process's arguments."""
-    refuse_closed_streams()
+    process.refuse_closed_streams()
     args = sys.argv[1:]
     try:
         if args[:1] == ["--version"]:
@@ -33,24 +26,24 @@ def main() -> None:
 
             run_command_line(*args[:1])
         else:
-            print_error(_help("codesynth").rstrip())
-            sys.exit(EXIT_USAGE)
+            process.print_error(_help("codesynth").rstrip())
+            sys.exit(process.EXIT_USAGE)
         sys.stdout.flush()
     except BrokenPipeError:
-        redirect_to_devnull(1)
-        sys.exit(EXIT_PIPE)
+        process.redirect_to_devnull(1)
+        sys.exit(process.EXIT_PIPE)
     except KeyboardInterrupt:  # while modules are loaded
-        sys.exit(EXIT_INTERRUPTED)
+        sys.exit(process.EXIT_INTERRUPTED)
     except OSError as exc:
         name = " ".join(["codesynth", *args[:1]])
-        print_error(f"{name}: {exc.filename or 'cannot write <stdout>'}: {exc.strerror}")
-        redirect_to_devnull(1)
+        process.print_error(f"{name}: {exc.filename or 'cannot write <stdout>'}: {exc.strerror}")
+        process.redirect_to_devnull(1)
         sys.exit(1)
     finally:
         try:
             sys.stderr.flush()  # if Python's own flush at the exit fails, the exit code is 120
         except OSError:
-            redirect_to_devnull(2)
+            process.redirect_to_devnull(2)
 
 
 def _help(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,7 +57,7 @@ def open_run(settings: AskSettings) -> Iterator[tuple[Run, LLMServing]]:
         CodesynthError: the run cannot start; no request was sent for a row.
     """
     settings.check()
-    check_inputs(settings.inputs)
+    check_inputs([*settings.inputs, *settings.also_journal])
     with contextlib.ExitStack() as stack:
         files = stack.enter_context(Files(settings.output, settings.failures))
         journal = open_journal(settings, files, _journal_path(settings, files), stack)
@@ -95,7 +95,11 @@ def open_run(settings: AskSettings) -> Iterator[tuple[Run, LLMServing]]:
                 words = f"the requests have changed since {journal.path} was written"
                 run.say(f"{words}: its {journal.answers} answers are used where they fit")
             journal.set_note("job", run.job)
-            also = _open_also(settings, journal, stack)
+            also = [
+                stack.enter_context(open_to_read(path, answers=True))
+                for path in settings.also_journal
+                if not Path(path).samefile(journal.path)
+            ]
             check = online.check_model
             serving = JournaledServing(journal, serving, also=also, before_asking=check)
         yield run, serving
@@ -155,17 +159,6 @@ def make_online_serving(settings: AskSettings, budget: Budget | None) -> APILLMS
         budget=budget,
         transport=_transport(settings),
     )
-
-
-def _open_also(
-    settings: AskSettings, journal: Journal, stack: contextlib.ExitStack
-) -> Sequence[Journal]:
-    """Open the journals of ``--also-journal``."""
-    check_inputs(settings.also_journal)
-    for path in settings.also_journal:
-        if Path(path).samefile(journal.path):
-            raise ConfigError(f"--also-journal {path} is the journal of this run itself")
-    return [stack.enter_context(open_to_read(path, answers=True)) for path in settings.also_journal]
 
 
 def _make_serving(

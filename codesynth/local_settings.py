@@ -64,10 +64,11 @@ class VerifySettings(RowSettings, command="verify"):
     concurrency: int | None = option(least=1)
 
 
-class LookSettings(Settings, heading="Rows and columns"):
+class LookSettings(Settings):
     """Options of the commands that show rows to people."""
 
     usage = """
+        Rows and columns:
         [FILE]...            Outputs and failures files, also .gz. Default: stdin. For report also
                              journals.
         --instruction-key KEY  Column with the instruction. Default: instruction,

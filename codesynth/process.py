@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 
@@ -26,5 +25,7 @@ def redirect_to_devnull(fd: int) -> None:
 
 def print_error(line: str) -> None:
     """Print a line to standard error. If it takes none, the exit code says enough."""
-    with contextlib.suppress(OSError):
+    try:
         print(line, file=sys.stderr, flush=True)
+    except OSError:
+        redirect_to_devnull(2)
