@@ -62,11 +62,7 @@ def open_run(settings: AskSettings) -> Iterator[tuple[Run, LLMServing]]:
         files = stack.enter_context(Files(settings.output, settings.failures))
         journal = open_journal(settings, files, _journal_path(settings, files), stack)
         earlier = loads(journal.get_note("job") or "{}") if journal is not None else {}
-        budget = None
-        if settings.price is not None:
-            spent = journal.spent() if journal is not None else None
-            most = settings.most_tokens
-            budget = Budget(settings.price, settings.max_cost, earlier=spent, max_tokens=most)
+        budget = _budget(settings, journal)
         online = make_online_serving(settings, budget)
         assumed = earlier.get("model") if journal is not None and journal.answers else None
         if settings.model or settings.offline or assumed == OFFLINE_MODEL:
@@ -74,10 +70,7 @@ def open_run(settings: AskSettings) -> Iterator[tuple[Run, LLMServing]]:
         if assumed is not None:
             online.assume_model(assumed)
         spec = prepare(settings, lambda: online.model, earlier)
-        serving: LLMServing = online
-        status = online.status
-        if journal is not None:
-            serving, status = _make_serving(settings, journal, online, budget)
+        inner, status = _make_inner_serving(settings, journal, online, budget)
         run = Run(
             settings=settings,
             spec=spec,
@@ -90,19 +83,26 @@ def open_run(settings: AskSettings) -> Iterator[tuple[Run, LLMServing]]:
         )
         if settings.offline:
             run.say("--offline: a built-in practice endpoint answers, not a model")
-        if journal is not None:
-            if journal.answers and earlier and earlier != loads(run.job):
-                words = f"the requests have changed since {journal.path} was written"
-                run.say(f"{words}: its {journal.answers} answers are used where they fit")
-            journal.set_note("job", run.job)
-            also = [
-                stack.enter_context(open_to_read(path, answers=True))
-                for path in settings.also_journal
-                if not Path(path).samefile(journal.path)
-            ]
-            check = online.check_model
-            serving = JournaledServing(journal, serving, also=also, before_asking=check)
-        yield run, serving
+        if journal is None:
+            yield run, inner
+            return
+        if journal.answers and earlier and earlier != loads(run.job):
+            words = f"the requests have changed since {journal.path} was written"
+            run.say(f"{words}: its {journal.answers} answers are used where they fit")
+        journal.set_note("job", run.job)
+        also = [
+            stack.enter_context(open_to_read(path, answers=True))
+            for path in settings.also_journal
+            if not Path(path).samefile(journal.path)
+        ]
+        yield run, JournaledServing(journal, inner, also=also, before_asking=online.check_model)
+
+
+def _budget(settings: AskSettings, journal: Journal | None) -> Budget | None:
+    if settings.price is None:
+        return None
+    spent, most = journal.spent() if journal is not None else None, settings.most_tokens
+    return Budget(settings.price, settings.max_cost, earlier=spent, max_tokens=most)
 
 
 def _journal_path(settings: AskSettings, files: Files) -> str | None:
@@ -161,16 +161,16 @@ def make_online_serving(settings: AskSettings, budget: Budget | None) -> APILLMS
     )
 
 
-def _make_serving(
-    settings: AskSettings, journal: Journal, online: APILLMServing, budget: Budget | None
+def _make_inner_serving(
+    settings: AskSettings, journal: Journal | None, online: APILLMServing, budget: Budget | None
 ) -> tuple[LLMServing, Callable[[], str]]:
     """Make the serving for rows that the journal does not know, and the words for the bar.
 
     If the Batch API is not asked for, but an earlier run left open batches, they are collected.
     """
-    log = BatchLog(journal)
-    opened = len(log.open())
-    if not (settings.batch or settings.cancel or opened):
+    log = BatchLog(journal) if journal is not None else None
+    opened = len(log.open()) if log is not None else 0
+    if log is None or not (settings.batch or settings.cancel or opened):
         return online, online.status
     from codesynth.serving.batch import BatchClient, BatchOptions, BatchServing, SkippingServing
 

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -230,23 +230,14 @@ class Run:
                 raise OutputError(f"cannot write {path}: {exc.strerror}") from exc
 
     def figures(self, *, complete: bool) -> dict[str, Any]:
-        """Return the figures of this moment; those that ``Stats`` has by the same names."""
-        stats = self.stats
+        """Return the figures of this moment, with all fields of ``Stats``."""
         in_flight, limit = self.load() or (None, None)
         return {
             "time": round(time.time(), 3),
             "seconds": round(time.monotonic() - self._started, 3),
             "complete": complete,
             "total": self.spec.total,
-            "rows": stats.rows,
-            "answered": stats.answered,
-            "ok": stats.ok,
-            "failures": dict(stats.failures),
-            "rejections": dict(stats.rejections),
-            "cached": stats.cached,
-            "attempts": stats.attempts,
-            "used": asdict(stats.used),
-            "saved": asdict(stats.saved),
+            **{each.name: getattr(self.stats, each.name) for each in fields(Stats)},
             "in_flight": in_flight,
             "limit": limit,
             "cost": None if self.budget is None else self.budget.spent,
