@@ -207,9 +207,7 @@ def _repeat(records: Iterator[Record], samples: int) -> Iterator[Record]:
 def _template(settings: AskSettings, default: str) -> Template:
     """Load the template of ``-t``, or the built-in one, and check it."""
     named = settings.prompt_template
-    if named is None:
-        return load_template(default)
-    return load_template(default, *find_template(named))
+    return load_template(default, *(() if named is None else find_template(named)))
 
 
 def _benchmarks(settings: AskSettings) -> list[ContaminationFilter]:

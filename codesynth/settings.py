@@ -250,7 +250,7 @@ class CodeSettings(AskSettings, command="gen-code"):
     """
     input_key: str | None = None
     output_key: str = "generated_code"
-    language: str | None = option(read=readers.language, complete=readers.language_names)
+    language: str | None = option(complete=readers.language_names)
 
 
 class TestsSettings(AskSettings, command="gen-tests"):

@@ -42,7 +42,6 @@ class Lists:
     full: float = float("inf")
     rows: list[bytes] = field(default_factory=list)
     failures: list[bytes] = field(default_factory=list)
-    flushed: list[int] = field(default_factory=list)
 
     def write(self, line: bytes) -> None:
         if len(self.rows) >= self.full:
@@ -53,7 +52,7 @@ class Lists:
         self.failures.append(line)
 
     def flush(self) -> None:
-        self.flushed.append(len(self.rows))
+        """Keep nothing back."""
 
     @property
     def texts(self) -> list[str]:
@@ -63,20 +62,10 @@ class Lists:
 class Stream(IteratorStream):
     """Notes what its caller does."""
 
-    pause = staticmethod(lambda taken: False)
-
     def __init__(self, responses: Generator[Response, None, None]) -> None:
         super().__init__(responses)
         self.grace: list[float | None] = []
         self.closed = False
-        self.taken = 0
-
-    def __next__(self) -> Response:
-        self.taken += 1
-        return super().__next__()
-
-    def wait(self, timeout: float | None) -> bool:
-        return timeout != 0 or not self.pause(self.taken)
 
     def drain(self, grace: float | None) -> None:
         self.grace.append(grace)
@@ -208,14 +197,6 @@ def test_a_stop_drains_what_is_in_flight_and_writes_what_comes() -> None:
     run(serving, "a", "b", "c", "d", sink=sink, stop=stop)
     assert sink.texts == ["a", "b"]
     assert (serving.stream.grace, serving.stream.closed) == ([2.5], True)
-
-
-def test_lines_are_flushed_whenever_no_more_comes_just_now(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Stream, "pause", staticmethod(lambda taken: taken % 2 == 0))
-    sink = Lists()
-    run(Echo(), "a", "b", "c", "d", "e", sink=sink)
-    assert sink.texts == list("abcde")
-    assert sink.flushed == [0, 2, 4]
 
 
 @pytest.mark.parametrize(("drain_grace", "grace"), [(3.0, [3.0]), (None, [])])
