@@ -98,8 +98,8 @@ class AskSettings(PriceOptions, RowSettings):
         --estimate N                Ask for N rows, spread over the input, print the tokens, time
                                     and money that all rows would take, and stop. The journal keeps
                                     the answers.
-        --dry-run                   Send nothing: print the requests as OpenAI batch lines on
-                                    standard output, even with -o.
+        --dry-run                   Send nothing and write no file: print the requests as OpenAI
+                                    batch lines on standard output.
         Endpoint and model:
         --model NAME            Name of the model. Default: CODESYNTH_MODEL, else the only model the
                                 endpoint lists.

@@ -16,7 +16,7 @@ from support.endpoint import Endpoint
 from support.parts import wait_for
 from support.replies import Received, Reply, code_for, completion, echo, error, held, text_for
 
-from codesynth.errors import ConfigError, EndpointError
+from codesynth.errors import EndpointError
 from codesynth.scale.ray import divide
 from codesynth.scale.ray_data import BatchCommand
 from codesynth.settings import CodeSettings
@@ -221,5 +221,5 @@ def test_a_batch_that_cannot_be_asked_fails(tmp_path: Path, endpoint: Endpoint) 
     settings = CodeSettings(base_urls=[endpoint.base_url])
     with pytest.raises(EndpointError):
         BatchCommand(settings, str(tmp_path))({"instruction": Column(["a"])})
-    with pytest.raises(ConfigError, match="cannot make the folder"):
+    with pytest.raises(FileNotFoundError):
         BatchCommand(settings, str(tmp_path / "not" / "mounted"))
