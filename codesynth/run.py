@@ -115,7 +115,7 @@ class Run:
             status=self.status,
         )
         self._started = time.monotonic()
-        self._next_figures = 0.0
+        self._next_figures = self._started + _FIGURES_SECONDS
         self._out_of_time = False
         self._fewest_rows = self._count_finished()
 
@@ -163,7 +163,6 @@ class Run:
             watchdog.daemon = True
             watchdog.start()
 
-        self.write_figures()  # if that fails, nothing was asked
         with self.progress:
             before = {
                 number: signal.signal(number, on_signal)
@@ -179,6 +178,7 @@ class Run:
     def execute(self, serving: LLMServing) -> int:
         """Send the rows through ``serving`` and finish the output; return the exit code."""
         spec, settings = self.spec, self.settings
+        self.write_figures()  # if that fails, nothing was asked
         self.files.start()
         try:
             with self.running():
