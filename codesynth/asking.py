@@ -33,12 +33,7 @@ OFFLINE_MODEL, OFFLINE_URL = "offline", "http://offline/v1"
 
 
 def ask(settings: AskSettings) -> int:
-    """Run a command that asks a model; return the exit code.
-
-    Raises:
-        CodesynthError: nothing could be done, or not to the end; see its ``exit_code``.
-        BrokenPipeError: the reader of standard output went away.
-    """
+    """Run a command that asks a model; return the exit code. Errors have their own."""
     if settings.dry_run:
         return _dry_run(settings)
     with open_run(settings) as (run, serving):
@@ -51,11 +46,7 @@ def ask(settings: AskSettings) -> int:
 
 @contextlib.contextmanager
 def open_run(settings: AskSettings) -> Iterator[tuple[Run, LLMServing]]:
-    """Open the files of a run; yield the run, and the serving for its requests.
-
-    Raises:
-        CodesynthError: the run cannot start; no request was sent for a row.
-    """
+    """Open the files of a run; yield the run, and the serving for its requests."""
     settings.check()
     check_inputs([*settings.inputs, *settings.also_journal])
     with contextlib.ExitStack() as stack:

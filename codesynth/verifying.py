@@ -16,12 +16,7 @@ from codesynth.verify import SandboxServing, SandboxSettings, VerifyTask
 
 
 def verify(settings: VerifySettings) -> int:
-    """Run ``verify``; return the exit code.
-
-    Raises:
-        CodesynthError: nothing could be done, or not to the end; see its ``exit_code``.
-        BrokenPipeError: the reader of standard output went away.
-    """
+    """Run ``verify``; return the exit code. Errors have their own."""
     settings.check()
     check_inputs(settings.inputs)
     sandbox = SandboxSettings(

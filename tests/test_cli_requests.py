@@ -77,13 +77,6 @@ def test_a_system_prompt_is_text_or_a_file(endpoint: Endpoint, tmp_path: Path) -
     assert systems == [{"role": "system", "content": text} for text in texts]
 
 
-def test_a_template_takes_any_column(endpoint: Endpoint, tmp_path: Path) -> None:
-    template = bare(tmp_path, "{{{language}}} {instruction}! {tags}")
-    stdin = b'{"instruction":"{x}","language":"Go","tags":["a",1.50]}\n'
-    gen_code(endpoint, "-t", template, stdin=stdin)
-    assert endpoint.received[0].prompt == '{Go} {x}! ["a",1.5]'
-
-
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -52,14 +52,6 @@ def test_after_a_kill_the_same_are_accepted(tmp_path: Path) -> None:
     assert failures[0] == failures[1]
 
 
-def test_an_exhausted_pool_ends_the_asking_with_a_clear_word() -> None:
-    pool = lines(*[{"prompt": "Add two numbers."}] * 3)
-    command = ("gen-instructions", "--offline", "--novelty", 0.05, "--accepted", 50)
-    done = codesynth(*command, "--seed", 1, stdin=pool)
-    assert len(done.rows) < 50
-    assert "the pool is exhausted" in done.err
-
-
 def test_each_shard_judges_its_own_rows_and_asks_until_its_own_quota_is_met() -> None:
     for i in range(2):
         shard = (*NEW, "--shard", f"{i}/2")

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.command import bare, codesynth, instructions, lines, started
+from support.command import bare, codesynth, instructions, started
 from support.endpoint import Endpoint
 from support.files import rows_of
 from support.parts import Parts, fates, wait_for
-from support.replies import FOREVER, completion, echo, held
+from support.replies import echo, held
 
 from codesynth.scale.status import read_status
 
@@ -41,18 +41,6 @@ def test_parts_become_the_bytes_of_the_undivided_job(job: Parts, count: int, lim
     assert limit < 99 or failures.count(b'"contaminated"') == 4
     names = [*parts, *(part.with_suffix(".failures.jsonl") for part in parts)]  # as part.*.jsonl
     assert codesynth("join", *names).out == output
-
-
-def test_answers_to_equal_requests_keep_their_places(tmp_path: Path) -> None:
-    pool, whole = tmp_path / "pool.jsonl", tmp_path / "whole.jsonl"
-    pool.write_bytes(lines({"prompt": "Write a function that adds two numbers."}))
-    options = ("gen-instructions", pool, "-n", 30, "-k", 1, "--seed", 1, "--offline", "-o")
-    assert codesynth(*options, whole).code == 0
-    assert len(set(whole.read_bytes().splitlines())) > 10
-    parts = [tmp_path / f"part{i}.jsonl" for i in range(4)]
-    for i, part in enumerate(parts):
-        assert codesynth(*options, part, "--shard", f"{i}/4").code == 0
-    assert codesynth("join", *parts).out == whole.read_bytes()
 
 
 def test_gaps_and_overlaps_are_refused(job: Parts) -> None:
@@ -123,25 +111,6 @@ def test_four_parts_become_six_and_then_one(job: Parts) -> None:
     assert paid(job) == bought
     assert codesynth("join", *six, "-o", job.folder / "joined.jsonl").code == 0
     assert job.bytes_of("joined.jsonl") == job.bytes_of("whole.jsonl")
-
-
-def test_a_killed_run_has_stopped_and_gives_its_answers(tmp_path: Path, endpoint: Endpoint) -> None:
-    """The last of them are in the log beside its journal."""
-    rows, first = tmp_path / "rows.jsonl", tmp_path / "first.jsonl"
-    rows.write_bytes(instructions(*(str(i) for i in range(50)), "slow"))
-    command = ("gen-code", rows, "-t", bare(tmp_path), "-j", 8, "-o")
-    hold = completion("late", delay=FOREVER)
-    endpoint.plan = lambda request: hold if request.prompt == "slow" else echo(request)
-    with started(*command, first, endpoint=endpoint) as process:
-        endpoint.wait_until(lambda e: len(e.counts) == 51)
-        wait_for(lambda: first.with_suffix(".jsonl.partial").read_bytes().count(b"\n") == 50)
-        assert read_status(str(first))["state"] == "running"
-        process.kill()
-    assert read_status(str(first))["state"] == "stopped"
-    endpoint.plan = echo
-    done = codesynth(*command, tmp_path / "second.jsonl", *also([first]), endpoint=endpoint)
-    assert "50 from the journal" in done.err
-    assert endpoint.counts.total() == 52
 
 
 def test_wrong_further_journals_are_refused(job: Parts) -> None:

@@ -35,8 +35,7 @@ _ENVIRONMENT = ("OPENAI_API_KEY", "CODESYNTH_HEADERS", "CODESYNTH_OFFLINE")  # g
 def ask_in_parts(settings: AskSettings) -> int:
     """Run a command that asks a model as parts on a Ray cluster; join them; return the exit code.
 
-    Raises:
-        CodesynthError: there is no cluster, or a part failed and all others were stopped.
+    The error of a part is raised after all others were stopped.
     """
     with asking.open_run(settings) as (whole, _), connect() as ray:
         settings = settings.replace(model=whole.spec.identity["model"])
@@ -162,8 +161,7 @@ def run_part(
 ) -> int | CodesynthError:
     """Run one part in a process of the cluster; return its exit code, or why it stopped.
 
-    Args:
-        started: when the whole job began, in seconds since the epoch; ``max_time`` counts from it.
+    ``max_time`` counts from ``started``, in seconds since the epoch, when the whole job began.
     """
     os.environ.update(environ)
     if settings.max_time is not None:

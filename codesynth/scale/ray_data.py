@@ -53,11 +53,7 @@ class BatchCommand:
         self._columns = [*spec.columns, _ERROR]
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Ask for each row of a batch of NumPy columns.
-
-        Raises:
-            CodesynthError: no request can succeed, or the journal cannot be used.
-        """
+        """Ask for each row of a batch of NumPy columns."""
         columns = [column.tolist() for column in batch.values()]
         rows = [dict(zip(batch, row, strict=True)) for row in zip(*columns, strict=True)]
         new: list[dict[str, Any]] = [{} for _ in rows]
