@@ -219,7 +219,9 @@ def _dry_run(settings: AskSettings) -> int:
     """Print the requests as OpenAI batch lines to standard output instead of sending them."""
     settings.check()
     check_inputs(settings.inputs)
-    spec, stats, failed = prepare(settings, partial(_find_model, settings)), Stats(), 0
+    named = None if settings.offline else settings.model  # then no key is needed
+    spec = prepare(settings, lambda: named or make_online_serving(settings, None).model)
+    stats, failed = Stats(), 0
     output, chosen = Output(None), settings.is_in_shard
     for item in pipeline.make_requests(spec.records, spec.task, stats, Stop(), chosen):
         if isinstance(item, Request):
@@ -235,11 +237,3 @@ def _dry_run(settings: AskSettings) -> int:
         words = filter(None, [counts, *spec.remarks(), stats.describe_first_failure()])
         print_error(f"codesynth {settings.command}: {', '.join(words)}")
     return EXIT_FAILED_ROWS if failed else EXIT_OK
-
-
-def _find_model(settings: AskSettings) -> str:
-    """Find the model for ``--dry-run``, which needs no key if it is named."""
-    model = OFFLINE_MODEL if settings.offline else settings.model
-    if model is None and not settings.base_urls:
-        raise ConfigError("--dry-run needs --model NAME, or a --base-url that lists one")
-    return model or make_online_serving(settings, None).model

@@ -115,7 +115,7 @@ def test_a_dry_run_asks_the_bodies_that_a_run_sends_with_the_model_named(
     assert plan.rows[0]["body"]["model"] == "test-model"
     assert gen_instructions(endpoint, *options, "--dry-run", "-q").err == ""
     lost = gen_instructions(None, "--dry-run")
-    assert (lost.code, lost.out, "--model" in lost.err) == (2, b"", True)
+    assert (lost.code, lost.out, "OPENAI_API_KEY" in lost.err) == (2, b"", True)
 
 
 def test_a_dry_run_prints_to_stdout_whatever_o_says(tmp_path: Path) -> None:
