@@ -32,18 +32,14 @@ _HOMES = {
     "APILLMServing": "codesynth.serving.client",
     "BatchCommand": "codesynth.scale.ray_data",
     "CodeSettings": "codesynth.settings",
-    "CodeCodeToInstructionGenerator": "codesynth.operators.dataflow",
-    "CodeEnhancementInstructionGenerator": "codesynth.operators.dataflow",
-    "CodeInstructionGenerator": "codesynth.operators.dataflow",
-    "CodeInstructionToCodeGenerator": "codesynth.operators.dataflow",
     "Endpoint": "codesynth.models",
     "JSONLStorage": "codesynth.storage",
     "Journal": "codesynth.journal",
     "JournaledServing": "codesynth.journal",
     "PracticeEndpoint": "codesynth.serving.offline",
-    "PromptedGenerator": "codesynth.operators.dataflow",
     "SamplingParams": "codesynth.models",
 }
+"""The module of each public name but the operators."""
 
 __all__ = [
     "APILLMServing",
@@ -68,9 +64,9 @@ def __getattr__(name: str) -> object:
     """Load a public name when it is first used: the command line starts without most of them."""
     from importlib import import_module
 
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_HOMES.get(name, "codesynth.operators.dataflow")), name)
 
 
 def __dir__() -> list[str]:

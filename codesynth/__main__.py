@@ -5,59 +5,45 @@ Loading the parser takes six times as long as Python's own start.
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 
-from codesynth.process import (
-    EXIT_INTERRUPTED,
-    EXIT_PIPE,
-    EXIT_USAGE,
-    occupy_standard_streams,
-    redirect_to_devnull,
-)
+from codesynth import process
 from codesynth.version import __version__
 
 
 def main() -> None:
     """Run the command line on this process's arguments."""
-    occupy_standard_streams()
+    process.refuse_closed_streams()
     args = sys.argv[1:]
     try:
         if args[:1] == ["--version"]:
-            _print(f"codesynth {__version__}\n")
+            print(f"codesynth {__version__}")
         elif "-h" in args or "--help" in args:
-            _print(_help(args[0]) or _help("codesynth"))
+            print(_help(args[0]) or _help("codesynth"), end="")
         elif args or "_CODESYNTH_COMPLETE" in os.environ:  # a shell asks for completions
             from codesynth.cli import run_command_line
 
             run_command_line(*args[:1])
         else:
-            print(_help("codesynth"), end="", file=sys.stderr)
-            sys.exit(EXIT_USAGE)
+            process.print_error(_help("codesynth").rstrip())
+            sys.exit(process.EXIT_USAGE)
+        sys.stdout.flush()
     except BrokenPipeError:
-        redirect_to_devnull(1)
-        sys.exit(EXIT_PIPE)
+        process.redirect_to_devnull(1)
+        sys.exit(process.EXIT_PIPE)
     except KeyboardInterrupt:  # while modules are loaded
-        sys.exit(EXIT_INTERRUPTED)
+        sys.exit(process.EXIT_INTERRUPTED)
     except OSError as exc:
-        from codesynth.cli import complain
-
-        complain(f"{exc.filename or 'cannot write <stdout>'}: {exc.strerror}", *args[:1])
+        name = " ".join(["codesynth", *args[:1]])
+        process.print_error(f"{name}: {exc.filename or 'cannot write <stdout>'}: {exc.strerror}")
+        process.redirect_to_devnull(1)
         sys.exit(1)
     finally:
-        for fd, stream in ((1, sys.stdout), (2, sys.stderr)):
-            try:
-                if stream is not None:
-                    stream.flush()  # if Python's own flush at the exit fails, the exit code is 120
-            except OSError:
-                redirect_to_devnull(fd)
-
-
-def _print(text: str) -> None:
-    if sys.stdout is None:
-        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-    print(text, end="", flush=True)
+        try:
+            sys.stderr.flush()  # if Python's own flush at the exit fails, the exit code is 120
+        except OSError:
+            process.redirect_to_devnull(2)
 
 
 def _help(name: str) -> str:

@@ -5,10 +5,8 @@ The only file that imports typer.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
@@ -20,33 +18,21 @@ from codesynth import local_settings
 from codesynth import settings as ask_settings
 from codesynth.errors import CodesynthError, LimitReached, one_line
 from codesynth.options import Option, Settings
-from codesynth.process import EXIT_INTERRUPTED, EXIT_PIPE, redirect_to_devnull
-from codesynth.settings import AskSettings
+from codesynth.process import EXIT_INTERRUPTED, EXIT_PIPE, print_error, redirect_to_devnull
 
-COMMANDS: dict[str, type[Settings]] = {
-    kind.command: kind
-    for kind in (
-        ask_settings.InstructionsSettings,
-        ask_settings.CodeSettings,
-        ask_settings.TestsSettings,
-        ask_settings.GenSettings,
-        local_settings.VerifySettings,
-        local_settings.ShowSettings,
-        local_settings.ReportSettings,
-        local_settings.StatusSettings,
-        local_settings.JoinSettings,
-    )
+_MODULES: dict[type[Settings], str] = {
+    ask_settings.InstructionsSettings: "asking",
+    ask_settings.CodeSettings: "asking",
+    ask_settings.TestsSettings: "asking",
+    ask_settings.GenSettings: "asking",
+    local_settings.VerifySettings: "verifying",
+    local_settings.ShowSettings: "report.show",
+    local_settings.ReportSettings: "report.page",
+    local_settings.StatusSettings: "scale.status",
+    local_settings.JoinSettings: "scale.join",
 }
-
-_GEN_CODE_HAS_NO_N = "gen-code answers each input row. Did you mean --limit or --samples?"
-_MODULES = {
-    "verify": "codesynth.verifying",
-    "show": "codesynth.report.show",
-    "report": "codesynth.report.page",
-    "status": "codesynth.scale.status",
-    "join": "codesynth.scale.join",
-}
-"""The module of each command that asks no model; the function in it has the command's name."""
+"""The module of each command. Its function has the command's name, or is called ``ask``."""
+COMMANDS: dict[str, type[Settings]] = {kind.command: kind for kind in _MODULES}
 _CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 
@@ -83,9 +69,8 @@ class _Command(TyperCommand):
         )
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if self.name == "gen-code":
-            for wrong in {"-n", "--num-generate"}.intersection(args):
-                ctx.fail(f"No such option: {wrong}. {_GEN_CODE_HAS_NO_N}")
+        if self.name == "gen-code" and "-n" in args:
+            ctx.fail("No such option: -n. Did you mean --limit or --samples?")
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> None:
@@ -125,16 +110,18 @@ def _parameter(field: str, option: Option) -> Any:
 
 def _exit_code(settings: Settings) -> int:
     """Run a command; return its exit code, and print an error on one line."""
-    asks = settings if isinstance(settings, AskSettings) else None
     try:
-        with _log_to_stderr(asks) if asks else contextlib.nullcontext():
-            return _run(settings)
+        code = _run(settings)
+        sys.stdout.flush()
+        return code
     except CodesynthError as exc:
         # With --no-wait -q, cron runs the command until the batches are done. It would send a mail
         # each time.
-        is_silent = isinstance(exc, LimitReached) and asks and asks.no_wait and asks.quiet
-        if not is_silent:
-            complain(str(exc), settings.command)
+        waits = (
+            isinstance(settings, ask_settings.AskSettings) and settings.no_wait and settings.quiet
+        )
+        if not (waits and isinstance(exc, LimitReached)):
+            print_error(f"codesynth {settings.command}: {one_line(str(exc), 1000)}")
         return exc.exit_code
     except BrokenPipeError:
         redirect_to_devnull(1)
@@ -145,41 +132,21 @@ def _exit_code(settings: Settings) -> int:
 
 def _run(settings: Settings) -> int:
     """Run the command of these settings. Only the modules that it needs are imported."""
-    if not isinstance(settings, AskSettings):
-        run = getattr(import_module(_MODULES[settings.command]), settings.command)
-        return int(run(settings))
-    if settings.ray is None or settings.dry_run:
-        from codesynth.asking import ask
-
-        return ask(settings)
-    from codesynth.scale.ray import ask_in_parts
-
-    return ask_in_parts(settings)
+    module, name = _MODULES[type(settings)], settings.command
+    if isinstance(settings, ask_settings.AskSettings):
+        _log_to_stderr(settings)
+        name = "ask"
+        if settings.ray is not None and not settings.dry_run:
+            module, name = "scale.ray", "ask_in_parts"
+    return int(getattr(import_module(f"codesynth.{module}"), name)(settings))
 
 
-def complain(text: str, command: str = "") -> None:
-    """Print on one line why the command ends; the text may quote a row.
-
-    Args:
-        command: what the line begins with, if it is the name of a command.
-    """
-    name = f"codesynth {command}" if command in COMMANDS else "codesynth"
-    with contextlib.suppress(OSError):  # stderr may be closed or full; the exit code is left
-        print(f"{name}: {one_line(text, 1000)}", file=sys.stderr)
-
-
-@contextlib.contextmanager
-def _log_to_stderr(settings: AskSettings) -> Iterator[None]:
+def _log_to_stderr(settings: ask_settings.AskSettings) -> None:
     """Print warnings; with ``--verbose`` also retries and changes of the concurrency."""
     import logging
 
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter(f"codesynth {settings.command}: %(message)s"))
     logger = logging.getLogger("codesynth")
-    logger.addHandler(handler)
+    logger.handlers = [handler]
     logger.setLevel(logging.INFO if settings.verbose else logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(logging.NOTSET)
-        logger.removeHandler(handler)

@@ -6,14 +6,12 @@ import contextlib
 import itertools
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from codesynth.errors import ConfigError
-from codesynth.journal import Journal
 from codesynth.models import META_KEY, Failure, Record, RowFilter
 from codesynth.operators.chat import ChatTask
 from codesynth.operators.code import code_task, fill_instruction
@@ -38,29 +36,28 @@ from codesynth.storage import Pool, count_lines, open_stream, read_lines, read_r
 
 
 def prepare(
-    settings: AskSettings, find_model: Callable[[], str], journal: Journal | None = None
+    settings: AskSettings, find_model: Callable[[], str], earlier: Mapping[str, Any] | None = None
 ) -> CommandSpec:
     """Prepare the command of these settings.
 
     Args:
         find_model: may ask the endpoint; called last, so that a wrong file costs no request.
-        journal: without ``--seed``, the seed of the run that wrote it is used again.
+        earlier: the identity of the earlier run; without ``--seed``, its seed is used again.
     """
     if isinstance(settings, InstructionsSettings):
-        return _prepare_instructions(settings, find_model, journal)
+        return _prepare_instructions(settings, find_model, earlier or {})
     dropped: Counter[str] = Counter()
     task, template = _choose_task(settings, dropped)
-    columns = _columns(settings, task)
-    filters = _benchmark_filters(settings)
+    columns, filters = _columns(settings, task), _benchmark_filters(settings)
     rows = itertools.islice(read_records(settings.inputs), settings.limit)
-    screen = filters[0] if filters else None
+    total, screen = _count_rows(settings), filters[0] if filters else None
     task = replace(_with_options(settings, task, find_model()), screen=screen)
     return CommandSpec(
         task=task,
         columns=columns,
         records=_repeat(rows, settings.samples),
         identity=_identity(settings, template, task.model),
-        total=partial(_count_rows, settings),
+        total=total,
         filters=filters,
         remarks=partial(in_words, dropped),
     )
@@ -93,18 +90,20 @@ def _choose_task(settings: AskSettings, dropped: Counter[str]) -> tuple[ChatTask
 
 
 def _prepare_instructions(
-    settings: InstructionsSettings, find_model: Callable[[], str], journal: Journal | None
+    settings: InstructionsSettings, find_model: Callable[[], str], earlier: Mapping[str, Any]
 ) -> CommandSpec:
     """Prepare ``gen-instructions``."""
     template = _template(settings, "code_instruction_generate")
     task = instructions_task(fill_examples(template), settings.output_key)
     columns = _columns(settings, task)
-    noted = journal.get_note("seed") if journal is not None else None
-    seed = int(noted or secrets.randbelow(2**32)) if settings.seed is None else settings.seed
+    seed = settings.seed
+    if seed is None:
+        seed = earlier.get("seed", secrets.randbelow(2**32))
     pool = Pool(settings.inputs, settings.input_key, settings.output_key if settings.mix else None)
-    parts, filters = _example_parts(pool, settings), _instruction_filters(settings, pool)
+    parts = _example_parts(pool, settings)
     number = min(settings.num_generate, settings.limit or settings.num_generate)
     total = settings.accepted or _share(settings, number * settings.samples + pool.bad)
+    filters = _instruction_filters(settings, pool)
     numbers, decided = _prompt_numbers(settings, number, pool.bad)
     prompts = few_shot_records(pool, pool.line, numbers, seed, parts)
     task = _with_options(settings, task, find_model(), seed=seed)
@@ -114,7 +113,7 @@ def _prepare_instructions(
         columns=columns,
         records=itertools.chain(pool.bad_records(), _repeat(prompts, settings.samples)),
         identity=_identity(settings, template, task.model) | examples,
-        total=lambda: total,
+        total=total,
         filters=filters,
         decided=decided,
         remarks=lambda: [f"seed {seed}"],
@@ -143,23 +142,18 @@ def _prompt_numbers(
     return quota.numbers(), quota.count
 
 
-def _example_parts(pool: Pool, settings: InstructionsSettings) -> Sequence[tuple[range, int]]:
+def _example_parts(pool: Pool, settings: InstructionsSettings) -> list[tuple[range, int]]:
     """Say how many examples a prompt takes from which part of the pool; check that it has them."""
-    people, generated = pool.human, len(pool) - pool.human
     bad = next(pool.bad_records(), None)
-    first = ""
-    if bad is not None and bad.error is not None:
-        first = f". First unusable row: {bad.where}: {bad.error.message}"
-    if settings.mix is None:
-        check_pool(len(pool), settings.num_few_shot, first)
-        return [(range(len(pool)), settings.num_few_shot)]
-    if people < settings.mix[0] or generated < settings.mix[1]:
-        raise ConfigError(
-            f"the pool has {people} human-written and {generated} generated rows, but --mix takes "
-            f"{settings.mix[0]} and {settings.mix[1]}. Lower --mix, or add rows with the column "
-            f'that is missing ("{settings.input_key}", "{settings.output_key}"){first}'
-        )
-    return [(range(people), settings.mix[0]), (range(people, len(pool)), settings.mix[1])]
+    first = f". First unusable row: {bad.where}: {bad.error.message}" if bad and bad.error else ""
+    human, generated = range(pool.human), range(pool.human, len(pool))
+    counts = settings.mix or (settings.num_few_shot, 0)
+    for part, count, key in zip(
+        (human, generated), counts, (settings.input_key, settings.output_key), strict=True
+    ):
+        check_pool(len(part), count, f' with the column "{key}"{first}')
+    parts = [(human, counts[0]), (generated, counts[1])]
+    return parts if settings.mix else parts[:1]
 
 
 def _with_options(settings: AskSettings, task: ChatTask, model: str, **meta: int) -> ChatTask:
@@ -208,9 +202,7 @@ def _repeat(records: Iterator[Record], samples: int) -> Iterator[Record]:
 def _template(settings: AskSettings, default: str) -> Template:
     """Load the template of ``-t``, or the built-in one, and check it."""
     named = settings.prompt_template
-    if named is None:
-        return load_template(default)
-    return load_template(default, *find_template(named))
+    return load_template(default, *(() if named is None else find_template(named)))
 
 
 def _benchmark_filters(settings: AskSettings) -> list[RowFilter]:
@@ -234,7 +226,7 @@ def _share(settings: AskSettings, count: int) -> int:
 
 
 def _count_rows(settings: AskSettings) -> int | None:
-    """Count the rows to come, for the bar; None where an input is not a plain file."""
+    """Count the rows to come; None where an input is not a plain file."""
     count = 0
     for path in settings.inputs:
         if path.endswith(".gz") or not Path(path).is_file():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from codesynth.models import Price, Response, Usage
@@ -48,31 +48,20 @@ class Estimate:
         passed, summed = self.clock() - self._started, sum(self._seconds)
         times = [seconds * passed / summed for seconds in self._seconds] if summed else []
         costs = [self.price.of(usage) for usage in usages] if self.price is not None else []
-        return [
-            f"for {self.total:,} rows, estimated from {len(usages)} answers:",
-            *self._line("prompt tokens", [each.prompt_tokens for each in usages], _count),
-            *self._line("completion tokens", [each.completion_tokens for each in usages], _count),
-            *self._line("  of them reasoning", [each.reasoning_tokens for each in usages], _count),
-            *self._line("time at this rate", times, duration),
-            *self._line("money", costs, _money),
+        quantities: list[tuple[str, Sequence[float], Callable[[float], str]]] = [
+            ("prompt tokens", [each.prompt_tokens for each in usages], "{:,.0f}".format),
+            ("completion tokens", [each.completion_tokens for each in usages], "{:,.0f}".format),
+            ("  of them reasoning", [each.reasoning_tokens for each in usages], "{:,.0f}".format),
+            ("time at this rate", times, duration),
+            ("money", costs, "{:,.4f}".format),
         ]
-
-    def _line(
-        self, name: str, values: Sequence[float], word: Callable[[float], str]
-    ) -> Iterator[str]:
-        """Write the sum over all rows, estimated from those asked; nothing if it is 0."""
-        if any(values):
-            mean = sum(values) / len(values)
-            variance = sum((value - mean) ** 2 for value in values) / max(1, len(values) - 1)
-            error = _SIGMAS * math.sqrt(variance / len(values))
-            spread = (mean, max(0.0, mean - error), mean + error)
-            middle, low, high = (word(self.total * value) for value in spread)
-            yield f"  {name:<20} {middle:>14}   ({low} to {high})"
-
-
-def _count(value: float) -> str:
-    return f"{value:,.0f}"
-
-
-def _money(value: float) -> str:
-    return f"{value:,.2f}" if value >= 1 else f"{value:.2g}"
+        lines = [f"for {self.total:,} rows, estimated from {len(usages)} answers:"]
+        for name, values, word in quantities:
+            if any(values):
+                mean = sum(values) / len(values)
+                variance = sum((value - mean) ** 2 for value in values) / max(1, len(values) - 1)
+                error = _SIGMAS * math.sqrt(variance / len(values))
+                spread = (mean, max(0.0, mean - error), mean + error)
+                middle, low, high = (word(self.total * value) for value in spread)
+                lines.append(f"  {name:<20} {middle:>14}   ({low} to {high})")
+        return lines

@@ -64,11 +64,15 @@ class VerifySettings(RowSettings, command="verify"):
     concurrency: int | None = option(least=1)
 
 
-class LookSettings(Settings, heading="Rows and columns"):
+class LookSettings(Settings):
     """Options of the commands that show rows to people."""
 
     usage = """
-        [FILE]...            Outputs and failures files, also .gz. Default: stdin.
+        Rows and columns:
+        [FILE]...            Outputs and failures files, also .gz. Default: stdin. For report also
+                             journals.
+        --instruction-key KEY  Column with the instruction. Default: instruction,
+                             generated_instruction or prompt.
         --code-key KEY       Column with the code. Default: generated_code, code,
                              canonical_solution.
         --reasoning-key KEY  Column with the model's reasoning. Default: reasoning,
@@ -77,7 +81,7 @@ class LookSettings(Settings, heading="Rows and columns"):
     inputs: list[str] = option()
     code_key: str | None = None
     reasoning_key: str | None = None
-    instruction_key: str | None = None  # an option of report only
+    instruction_key: str | None = None
 
     @property
     def instruction_keys(self) -> tuple[str, ...]:
@@ -132,15 +136,9 @@ class ReportSettings(LookSettings, PriceOptions, command="report"):
     """
 
     usage = """
-        [FILE]...              Outputs, failures files, and journals (.journal). JSONL also as .gz.
-                               Default: stdin.
-        --instruction-key KEY  Column with the instruction. Default: instruction,
-                               generated_instruction or prompt.
-        -o, --output PATH      File for the page. Default: stdout.
-        --rows N               Rows to show on the page, chosen at random.
+        -o, --output PATH  File for the page. Default: stdout.
+        --rows N           Rows to show on the page, chosen at random.
     """
-    inputs: list[str] = option()
-    instruction_key: str | None = None
     output: str | None = None
     rows: int = 200
 

@@ -227,7 +227,7 @@ class Stats:
     attempts: int = 0
     used: Usage = field(default_factory=Usage)  # tokens of the answers that this run has bought
     saved: Usage = field(default_factory=Usage)  # tokens of the answers from the journal
-    first_failure: tuple[Record, Failure] | None = None  # the first in the order of the input
+    first_failure: tuple[int, str] | None = None  # the row's place in the input, and what failed
     first_rejection: str = ""  # line and reason of the first row that a filter rejected
 
     @property
@@ -257,13 +257,11 @@ class Stats:
             self.used += usage or Usage()
 
     def note_failure(self, record: Record, failure: Failure) -> None:
-        """Remember the first row that failed."""
-        if self.first_failure is None or record.index < self.first_failure[0].index:
-            self.first_failure = record, failure
+        """Remember the first row that failed, in the order of the input."""
+        if self.first_failure is None or record.index < self.first_failure[0]:
+            words = f"{record.where}: {failure.kind}: {failure.message}"
+            self.first_failure = record.index, one_line(words)
 
     def describe_first_failure(self) -> str:
         """Write which row failed first, and why; empty if none failed."""
-        if self.first_failure is None:
-            return ""
-        record, failure = self.first_failure
-        return f"first failure: {record.where}: {failure.kind}: {one_line(failure.message)}"
+        return "" if self.first_failure is None else f"first failure: {self.first_failure[1]}"

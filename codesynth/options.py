@@ -77,8 +77,9 @@ class Settings:
     """The base of all settings. The fields of a subclass are options; do not change them.
 
     ``usage`` describes the options as the help does: names and metavar, two spaces or more, what
-    the option means. A line without two spaces continues the line before. The option
-    ``--base-url`` is the field ``base_url``, or ``base_urls`` if it is a list.
+    the option means. A line without two spaces continues the line before, or if it ends with a
+    colon, it is the title of a group. The option ``--base-url`` is the field ``base_url``, or
+    ``base_urls`` if it is a list.
 
     A subclass with a ``command`` is that command; its docstring is the help text and the examples.
     The other subclasses hold options that several commands share.
@@ -90,16 +91,16 @@ class Settings:
     usage: ClassVar[str] = ""
     inputs: list[str]
 
-    def __init_subclass__(cls, heading: str = "", command: str = "") -> None:
+    def __init_subclass__(cls, command: str = "") -> None:
         cls.command = command
         kinds = get_annotations(cls)
-        for names, metavar, text in _read_usage(vars(cls).get("usage", "")):
+        usage = f"Options of {command}:\n{vars(cls).get('usage', '')}"
+        for heading, names, metavar, text in _read_usage(usage):
             field = names[-1].strip("-").replace("-", "_") if names else "inputs"
             field = field if field in kinds else f"{field}s"
             declared = vars(cls)[field]
             each = declared if isinstance(declared, Option) else Option(default=declared)
-            each.names, each.metavar = names, metavar
-            each.heading = heading or f"Options of {command}"
+            each.names, each.metavar, each.heading = names, metavar, heading
             each.describe(text, kinds[field])
             setattr(cls, field, each)
 
@@ -143,19 +144,22 @@ class Settings:
                     raise ConfigError(f"{flag} and {other} exclude each other")
 
 
-def _read_usage(usage: str) -> Iterator[tuple[tuple[str, ...], str, str]]:
-    """Read the names, the metavar and the meaning of each option of a usage text."""
+def _read_usage(usage: str) -> Iterator[tuple[str, tuple[str, ...], str, str]]:
+    """Read the group, the names, the metavar and the meaning of each option of a usage text."""
     entries: list[list[str]] = []
+    heading = ""
     for line in filter(None, map(str.strip, usage.split("\n"))):
         before, gap, text = line.partition("  ")
         if gap:
-            entries.append([before, text.strip()])
+            entries.append([heading, before, text.strip()])
+        elif line.endswith(":"):
+            heading = line.removesuffix(":")
         else:
             entries[-1].append(line)
-    for before, *lines in entries:
+    for heading, before, *lines in entries:
         names = tuple(word for word in before.replace(",", " ").split() if word.startswith("-"))
         metavar = before.rpartition(names[-1])[2].strip() if names else before
-        yield names, metavar, " ".join(lines)
+        yield heading, names, metavar, " ".join(lines)
 
 
 def _read_number(text: str) -> float:

@@ -9,21 +9,23 @@ EXIT_OK, EXIT_USAGE, EXIT_FAILED_ROWS, EXIT_LIMIT = 0, 2, 3, 5
 EXIT_INTERRUPTED, EXIT_PIPE = 130, 141
 
 
+def refuse_closed_streams() -> None:
+    """Exit if standard input, output or error is closed: a file would get its number."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            sys.exit("codesynth: standard input, output or error is closed. Try /dev/null for it")
+
+
 def redirect_to_devnull(fd: int) -> None:
     """Discard what is still written to a stream, so that flushing it raises no error."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), fd)
 
 
-def occupy_standard_streams() -> None:
-    """Open descriptors 0 to 2 where they are closed, so that no other file gets their numbers.
-
-    Standard input is opened for writing and standard output for reading, so that using them fails
-    as if they were closed. What is written to standard error is discarded.
-    """
-    for fd, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
-        try:
-            os.fstat(fd)
-        except OSError:
-            os.open(os.devnull, mode)
-    if sys.stderr is None:
-        sys.stderr = open(2, "w")
+def print_error(line: str) -> None:
+    """Print a line to standard error. If it takes none, the exit code says enough."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        redirect_to_devnull(2)

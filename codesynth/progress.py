@@ -31,7 +31,7 @@ class Progress:
     """
 
     stats: Stats  # read again at each ``tick``
-    total: Callable[[], int | None]  # of the rows to come; called only where a bar is drawn
+    total: int | None  # number of rows to come, if it is known
     _: KW_ONLY
     name: str  # the start of each line
     bar: bool  # draw one if stderr is a terminal
@@ -59,14 +59,15 @@ class Progress:
             transient=True,
             expand=True,
         )
-        bar.add_task("", total=self.total(), counts="")
+        bar.add_task("", total=self.total, counts="")
         return bar
 
     def __enter__(self) -> Self:
         if self._bar is not None:
-            self._terminal = _open_terminal(self.stream)
-            if not self.gives_way and self._terminal is not None:
-                with _IGNORED:
+            with _IGNORED:  # opened again, because a lock belongs to what was opened
+                name = os.ttyname(self.stream.fileno())
+                self._terminal = os.open(name, os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
+                if not self.gives_way:
                     fcntl.flock(self._terminal, fcntl.LOCK_SH)
         return self
 
@@ -82,7 +83,7 @@ class Progress:
         seconds = self.clock() - self._started
         if self._bar is None or (self.gives_way and seconds < GIVE_WAY_SECONDS):
             return
-        if self.gives_way and not self._is_free():
+        if self.gives_way and self._is_taken():
             self._bar.stop()
             self._bar = None
             return
@@ -95,15 +96,16 @@ class Progress:
             self._bar.start()
             self._bar.refresh()
 
-    def _is_free(self) -> bool:
-        """Tell whether no other command has locked the terminal for its bar."""
-        if self._terminal is not None:
-            try:
-                fcntl.flock(self._terminal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                return False
-            fcntl.flock(self._terminal, fcntl.LOCK_UN)
-        return True
+    def _is_taken(self) -> bool:
+        """Tell whether another command has locked the terminal for its bar."""
+        if self._terminal is None:
+            return False
+        try:
+            fcntl.flock(self._terminal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        fcntl.flock(self._terminal, fcntl.LOCK_UN)
+        return False
 
     def say(self, text: str) -> None:
         """Write one line for people."""
@@ -124,14 +126,6 @@ class Progress:
             parts.append(tokens(stats.used))
         parts.append(duration(self.clock() - self._started))
         return f"{stats.rows} in: " + ", ".join([*parts, *more])
-
-
-def _open_terminal(stream: TextIO) -> int | None:
-    """Open the terminal of a stream again, to lock it; None if the stream is not a terminal."""
-    try:
-        return os.open(os.ttyname(stream.fileno()), os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC)
-    except (OSError, ValueError):
-        return None
 
 
 def _counts(stats: Stats) -> list[str]:
@@ -160,8 +154,8 @@ def tokens(used: Usage) -> str:
 
 def _short(count: int) -> str:
     for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
-        if count >= 0.9995 * size:  # below, it rounds to less than one
-            return f"{count / size:.{_digits(count / size)}f}{unit}"
+        if count >= size:
+            return f"{_round(count / size)}{unit}"
     return str(count)
 
 
@@ -172,13 +166,13 @@ def duration(seconds: float) -> str:
     ['0.2s', '1m12s', '2h03m']
     """
     if seconds < 59.5:
-        return f"{seconds:.{_digits(seconds)}f}s"
+        return f"{_round(seconds)}s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes}m{rest:02d}s"
     return f"{minutes // 60}h{minutes % 60:02d}m"
 
 
-def _digits(value: float) -> int:
-    """Count the digits to show after the point: 1 for a number of one digit, else none."""
-    return 1 if value < 9.95 else 0
+def _round(value: float) -> str:
+    """Write a number with one digit after the point if it has one digit before it, else none."""
+    return f"{value:.1f}" if value < 9.95 else f"{value:.0f}"

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from codesynth.codec import loads
-from codesynth.errors import ConfigError
 from codesynth.models import Price
 
 _REFUSED_IN_BODY = ("messages", "model", "n", "stream")
@@ -80,8 +79,6 @@ def header(text: str) -> tuple[str, str]:
     name, colon, value = (part.strip() for part in text.partition(":"))
     if not colon or not re.fullmatch("[A-Za-z0-9_-]+", name):
         raise ValueError("must be NAME: VALUE, such as 'X-Title: my run'")
-    if not value.isprintable() or not value.isascii():
-        raise ValueError("has a character that a header cannot carry")
     return name, value
 
 
@@ -111,16 +108,6 @@ def statuses(text: str) -> frozenset[str]:
     if (found := frozenset(text.split(","))) <= set(status_names()):
         return found
     raise ValueError(f"must be one or more of {','.join(status_names())}")
-
-
-def language(text: str) -> str:
-    """Check the name of a programming language."""
-    from codesynth.operators.languages import find_language
-
-    try:
-        return find_language(text)
-    except ConfigError as exc:
-        raise ValueError(f"cannot be used: {exc}") from exc
 
 
 def template_names() -> list[str]:

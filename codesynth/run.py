@@ -1,4 +1,4 @@
-"""One run of a command: what the command brings into it, its progress and its end."""
+"""One run of a command: what the command brings into it, its figures, and its end."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from codesynth import pipeline
 from codesynth.codec import dumps, loads
-from codesynth.errors import CodesynthError, ConfigError
+from codesynth.errors import CodesynthError, ConfigError, OutputError
 from codesynth.journal import Journal
 from codesynth.models import Record, RowFilter, Stats
-from codesynth.notes import Load, RunNotes, destinations_note, job_note
 from codesynth.pipeline import RowWindow, Stop, Task
 from codesynth.process import EXIT_FAILED_ROWS, EXIT_LIMIT, EXIT_OK
 from codesynth.progress import Progress
@@ -27,13 +26,20 @@ from codesynth.serving.limits import Budget
 from codesynth.settings import RowSettings
 from codesynth.storage import Files, pack_destinations
 
-_CHECK_SECONDS = 1.0
-"""Time between two checks whether the reader of standard output has gone away."""
+FIGURES = "figures"
+"""The journal's note with the figures of its latest run; see ``Run.figures``."""
+_FIGURES_SECONDS = 1.0
+"""Time between two writings of the figures."""
 _DRAIN_SECONDS = 3.0
 """After a signal, requests in flight have this time to be answered, because they are paid for."""
 _EXIT_SECONDS = 4.5
 """After a signal, a run ends after this time in any case."""
 _FIX = "Choose another -o, or replace it with --overwrite"
+
+
+def output_note(output: str) -> str:
+    """Name the journal's note of what a finished output was made of, and where its rows are."""
+    return f"output {Path(output).name}"
 
 
 def open_journal(
@@ -62,12 +68,11 @@ class CommandSpec:
     columns: Sequence[str]  # names of the new ones, as far as they are known before the answers
     records: Iterator[Record]
     identity: Mapping[str, Any]
-    total: Callable[[], int | None] = lambda: None  # of the rows to come; None if not known
+    total: int | None = None  # number of rows to come, if it is known
     window: RowWindow | None = None
     filters: Sequence[RowFilter] = ()
     decided: Callable[[bool], None] = lambda _: None  # called for each row: was it written
     remarks: Callable[[], Iterable[str]] = tuple  # words for the summary line
-    findings: Callable[[Stats], Iterable[str]] = lambda _: ()  # lines for people at the end
     not_joinable: str | None = None  # an option that was given, with which parts cannot be joined
 
 
@@ -96,27 +101,23 @@ class Run:
     journal: Journal | None
     budget: Budget | None = None
     status: Callable[[], str] = lambda: ""  # words for the bar
-    load: Load = lambda: None
+    load: Callable[[], tuple[int, int] | None] = lambda: None  # requests in flight, and their limit
     assumed_model: str | None = None  # of the journal's answers, if the user named none
 
     def __post_init__(self) -> None:
-        self.stop, self.stats, self.total = Stop(), Stats(), cache(self.spec.total)
+        self.stop, self.stats = Stop(), Stats()
         self.job = dumps(self.spec.identity, sort_keys=True).decode()
-        self.notes = RunNotes(
-            self.stats, self.total, self.journal, self.settings.log_json, self.budget, self.load
-        )
         self.progress = Progress(
             self.stats,
-            self.total,
+            self.spec.total,
             name=f"codesynth {self.settings.command}",
             bar=not (self.settings.quiet or self.files.output.is_terminal),  # rows would tear it
             gives_way=self.files.output.is_pipe,
             status=self.status,
         )
-        limit = float("inf") if self.settings.max_time is None else self.settings.max_time
-        self._deadline = time.monotonic() + limit
-        self._next_check = 0.0
-        self._reader_is_gone = self._out_of_time = False
+        self._started = time.monotonic()
+        self._next_figures = self._started + _FIGURES_SECONDS
+        self._out_of_time = False
         self._fewest_rows = self._count_finished()
 
     def _count_finished(self) -> int:
@@ -124,14 +125,14 @@ class Run:
         journal, output = self.journal, self.files.output
         if journal is None or self.settings.overwrite or not output.exists():
             return 0
-        noted = journal.get_note(job_note(self.settings.output or ""))
+        noted = journal.get_note(output_note(self.settings.output or ""))
         if noted is None:
             raise ConfigError(f"{output.path} exists, but {journal.path} does not know it. {_FIX}")
-        before, now = loads(noted), loads(self.job)
+        before, now = loads(noted)["job"], loads(self.job)
         if changed := [name for name in before if now.get(name) != before[name]]:
             words = f"{output.path} was made by another job; these differ: {', '.join(changed)}"
             raise ConfigError(f"{words}. {_FIX}")
-        rows, expected = output.count_rows(), self.total()
+        rows, expected = output.count_rows(), self.spec.total
         if expected is not None and expected < rows:
             raise self._refusal(rows, expected)
         return rows
@@ -178,9 +179,8 @@ class Run:
     def execute(self, serving: LLMServing) -> int:
         """Send the rows through ``serving`` and finish the output; return the exit code."""
         spec, settings = self.spec, self.settings
+        self.write_figures()  # if that fails, nothing was asked
         self.files.start()
-        if self.journal is not None:
-            self.total()  # counted now: later there may be too many open files to do it
         try:
             with self.running():
                 pipeline.run(
@@ -195,40 +195,55 @@ class Run:
                     window=spec.window,
                     filters=spec.filters,
                     decided=spec.decided,
-                    drain_grace=self._drain_grace,
+                    # only a journal can keep the answers in flight if rows cannot be written
+                    drain_grace=_DRAIN_SECONDS if self.journal is not None else None,
                     tick=self.tick,
                 )
         except CodesynthError:
             if self.stats.answered:
                 self._summarize()
-            self.notes.write(complete=False)
+            self.write_figures()
             raise
-        if self._reader_is_gone:
-            raise BrokenPipeError
-        code = self.finish()
-        for line in spec.findings(self.stats):
-            self.say(line)
-        return code
-
-    @property
-    def _drain_grace(self) -> float | None:
-        """Seconds to wait for answers if rows cannot be written: only a journal can keep them."""
-        return _DRAIN_SECONDS if self.journal is not None else None
+        return self.finish()
 
     def tick(self) -> None:
         """Draw the bar, write the figures, and stop the run at its limits."""
         self.progress.tick()
-        self.notes.tick()
-        now = time.monotonic()
-        if now >= self._deadline:
-            self._deadline = float("inf")
+        now, most = time.monotonic(), self.settings.max_time
+        if most is not None and now >= self._started + most and not self._out_of_time:
             self._out_of_time = True
             self.stop.trigger(None)
-        if now >= self._next_check:
-            self._next_check = now + _CHECK_SECONDS
-            if not self._reader_is_gone and self.files.output.reader_is_gone():
-                self._reader_is_gone = True
-                self.stop.trigger(self._drain_grace or 0.0)
+        if now >= self._next_figures:
+            self._next_figures = now + _FIGURES_SECONDS
+            self.write_figures()
+
+    def write_figures(self, *, complete: bool = False) -> None:
+        """Note the figures of this moment in the journal, and add them to ``--log-json``."""
+        if self.journal is None and self.settings.log_json is None:
+            return
+        line = dumps(self.figures(complete=complete))
+        if self.journal is not None:
+            self.journal.set_note(FIGURES, line.decode())
+        if (path := self.settings.log_json) is not None:
+            try:
+                with open(path, "ab") as file:
+                    file.write(line + b"\n")
+            except OSError as exc:
+                raise OutputError(f"cannot write {path}: {exc.strerror}") from exc
+
+    def figures(self, *, complete: bool) -> dict[str, Any]:
+        """Return the figures of this moment, with all fields of ``Stats``."""
+        in_flight, limit = self.load() or (None, None)
+        return {
+            "time": round(time.time(), 3),
+            "seconds": round(time.monotonic() - self._started, 3),
+            "complete": complete,
+            "total": self.spec.total,
+            **{each.name: getattr(self.stats, each.name) for each in fields(Stats)},
+            "in_flight": in_flight,
+            "limit": limit,
+            "cost": None if self.budget is None else self.budget.spent,
+        }
 
     def finish(self) -> int:
         """Finish the output if all rows are there; print the summary; return the exit code."""
@@ -239,9 +254,9 @@ class Run:
                 words = f"The new rows are in {self.files.output.partial}"
                 raise ConfigError(f"{self._refusal(self._fewest_rows, stats.ok)}. {words}")
             if self.journal is not None:
-                self._note_job(self.journal)
+                self._note_output(self.journal)
             self.files.commit()
-        self.notes.write(complete=complete)
+        self.write_figures(complete=complete)
         self._summarize(complete=complete)
         if stop.signal is not None:
             return 128 + stop.signal
@@ -249,19 +264,17 @@ class Run:
             return EXIT_LIMIT
         return EXIT_FAILED_ROWS if stats.failed else EXIT_OK
 
-    def _note_job(self, journal: Journal) -> None:
+    def _note_output(self, journal: Journal) -> None:
         """Store in the journal what the output is made of, before the file gets its name."""
-        name, files = self.settings.output or "", self.files
+        unordered = "--unordered" if self.settings.unordered else None
         about = {
-            "disorder": self.spec.not_joinable
-            or ("--unordered" if self.settings.unordered else None),
+            "job": loads(self.job),
             "requests": self.stats.requests,
-            "rows": self.stats.rows,
-            "checksums": files.checksums,
-            "fates": pack_destinations(files.destinations),
+            "not_joinable": self.spec.not_joinable or unordered,
+            "checksums": self.files.checksums,
+            "destinations": pack_destinations(self.files.destinations),
         }
-        journal.set_note(destinations_note(name), dumps(about).decode())
-        journal.set_note(job_note(name), self.job)
+        journal.set_note(output_note(self.settings.output or ""), dumps(about).decode())
 
     def _summarize(self, *, complete: bool = True) -> None:
         """Print the one-line summary; with --quiet only where rows failed."""
@@ -271,17 +284,14 @@ class Run:
         if not complete:
             resume = "run the same command again to resume"
             words.append(resume if self.journal is not None else "stopped before the end")
-        first = self.stats.describe_first_failure()
-        self.progress.say(self.progress.summary(*words, *([first] if first else [])))
+        words += filter(None, [self.stats.describe_first_failure()])
+        self.progress.say(self.progress.summary(*words))
 
     def _remarks(self) -> Iterator[str]:
         if self.stats.cached:
             model = f" (model {self.assumed_model})" if self.assumed_model is not None else ""
             yield f"{self.stats.cached} from the journal{model}"
         if (budget := self.budget) is not None:
-            yield f"spent {budget.spent:.4g}"
-            yield f"saved {budget.price.of(self.stats.saved):.4g}"
-            if budget.limit is not None:
-                yield f"left {max(0.0, budget.limit - budget.spent):.4g}"
+            yield f"spent {budget.spent:.4g}, saved {budget.price.of(self.stats.saved):.4g}"
         if self._out_of_time:
             yield "stopped by --max-time"

@@ -16,13 +16,12 @@ from codesynth.errors import ConfigError
 from codesynth.models import Price, SamplingParams
 from codesynth.options import Settings, option
 
-_FILES = "Input and output"
 
-
-class FileSettings(Settings, heading=_FILES):
+class FileSettings(Settings):
     """Where rows come from, and where they go."""
 
     usage = """
+        Input and output:
         [INPUT]...         JSONL files, also .gz. Default: stdin.
         -o, --output PATH  File for the rows (PATH.partial until complete). Default: stdout.
         --failures PATH    File for rows that failed or were rejected, with the reason. Default
@@ -35,16 +34,18 @@ class FileSettings(Settings, heading=_FILES):
     overwrite: bool = False
 
 
-class RowSettings(FileSettings, heading=_FILES):
+class RowSettings(FileSettings):
     """Options of each command that turns rows into rows."""
 
     usage = """
+        Input and output:
         --limit N     Process only the first N rows.
         --shard I/N   Process one of N parts of a job: rows I, I + N, I + 2N and so on, counted
                       from 0.
         --unordered   Write rows as they finish, not in input order.
         --max-time S  Stop cleanly after S seconds and exit 5. Run again to continue.
         -q, --quiet   Print only errors and warnings, and the summary if rows failed.
+        --log-json PATH  Append one JSON line per second to this file: rows, failures, tokens, cost.
     """
     limit: int | None = option(least=1)
     shard: tuple[int, int] = option(
@@ -53,15 +54,36 @@ class RowSettings(FileSettings, heading=_FILES):
     unordered: bool = False
     max_time: float | None = None
     quiet: bool = False
-    log_json: str | None = None  # an option of the commands that ask a model
+    log_json: str | None = None
 
     def is_in_shard(self, number: int) -> bool:
         """Tell whether request ``number`` of the whole job belongs to this shard."""
         return number % self.shard[1] == self.shard[0]
 
 
-class _RequestOptions(Settings, heading="What to ask"):
+class PriceOptions(Settings):
+    """What tokens cost."""
+
     usage = """
+        Cost:
+        --price IN,OUT  Price per million tokens, of prompts and of answers. Default: no cost is
+                        shown.
+    """
+    price: Price | None = option(read=readers.price, form="IN,OUT, two numbers such as 0.15,0.6")
+
+
+class AskSettings(PriceOptions, RowSettings):
+    """Options of each command that asks a model."""
+
+    usage = """
+        Input and output:
+        --reasoning-key KEY  Keep the model's reasoning in this column; null if there is none.
+        --answer-key KEY     Keep the whole answer in this column.
+        --messages-key KEY   Write the row as a chat (user, assistant) in this column.
+        --meta               Add the column _codesynth: model, tokens, attempts and more.
+        -v, --verbose        Print each retry, and each change of the limit of -j auto, with the
+                             reason.
+        What to ask:
         --samples N                 Answers per input row. Each becomes an output row.
         -t, --prompt-template NAME|PATH  Text file with {placeholders}, or the name of a built-in
                                     one. Default: the command's own.
@@ -76,24 +98,9 @@ class _RequestOptions(Settings, heading="What to ask"):
         --estimate N                Ask for N rows, spread over the input, print the tokens, time
                                     and money that all rows would take, and stop. The journal keeps
                                     the answers.
-        --dry-run                   Send nothing: print the requests as OpenAI batch lines on
-                                    standard output, even with -o.
-    """
-    samples: int = option(1, least=1)
-    prompt_template: str | None = option(complete=readers.template_names)
-    system_prompt: str | None = option(read=readers.text_or_file)
-    temperature: float | None = None
-    top_p: float | None = None
-    max_tokens: int | None = option(least=1)
-    extra_body: Mapping[str, Any] | None = option(read=readers.body)
-    decontaminate: list[str] = option()
-    ngram: int = option(13, least=3)
-    estimate: int | None = option(least=1, excludes="--batch --shard")
-    dry_run: bool = False
-
-
-class _EndpointOptions(Settings, heading="Endpoint and model"):
-    usage = """
+        --dry-run                   Send nothing and write no file: print the requests as OpenAI
+                                    batch lines on standard output.
+        Endpoint and model:
         --model NAME            Name of the model. Default: CODESYNTH_MODEL, else the only model the
                                 endpoint lists.
         --base-url URL          URL of the endpoint, including /v1. Default: OPENAI_BASE_URL, else
@@ -102,15 +109,7 @@ class _EndpointOptions(Settings, heading="Endpoint and model"):
         --header 'NAME: VALUE'  Header of every request, in addition to those in CODESYNTH_HEADERS
                                 (a JSON object).
         --offline               Practise with a built-in endpoint: no model, no network, no key.
-    """
-    model: str | None = option(env="CODESYNTH_MODEL")
-    base_urls: list[str] = option(env="OPENAI_BASE_URL")
-    headers: list[tuple[str, str]] = option(read=readers.header)
-    offline: bool = False
-
-
-class _SpeedOptions(Settings, heading="Speed and retries"):
-    usage = """
+        Speed and retries:
         -j, --concurrency N|auto  At most N requests in flight. Default: auto, as many as the
                                   endpoint takes.
         --rpm N                   At most N requests per minute.
@@ -122,7 +121,41 @@ class _SpeedOptions(Settings, heading="Speed and retries"):
         --max-outage S            Stop when no request has succeeded for S seconds.
         --ray N                   Run the job in N parts on a Ray cluster (RAY_ADDRESS, else this
                                   machine) and join them.
+        Batch API:
+        --batch         Use the Batch API: answers come within a day, often for half the price.
+                        Needs a journal.
+        --batch-size N  At most N requests in a batch.
+        --no-wait       Send, collect what is done, and exit 5 if batches are still open. Run again
+                        to collect.
+        --cancel        Cancel the open batches of this journal and collect what they have done.
+        Stop and resume:
+        --journal PATH       File that keeps every answer, so that no later run asks for it again,
+                             not even with --overwrite. Default with -o a.jsonl: a.journal.
+        --no-journal         Keep no journal: a later run asks and pays again.
+        --also-journal PATH  Use answers of this journal too; they are copied into the run's own.
+        --max-cost C         Stop cleanly and exit 5 before the answers in the journal cost more
+                             than C in total. It is exact only with --max-tokens.
     """
+    reasoning_key: str | None = None
+    answer_key: str | None = None
+    messages_key: str | None = None
+    meta: bool = False
+    verbose: bool = False
+    samples: int = option(1, least=1)
+    prompt_template: str | None = option(complete=readers.template_names)
+    system_prompt: str | None = option(read=readers.text_or_file)
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = option(least=1)
+    extra_body: Mapping[str, Any] | None = option(read=readers.body)
+    decontaminate: list[str] = option()
+    ngram: int = option(13, least=3)
+    estimate: int | None = option(least=1, excludes="--batch --shard")
+    dry_run: bool = False
+    model: str | None = option(env="CODESYNTH_MODEL")
+    base_urls: list[str] = option(env="OPENAI_BASE_URL")
+    headers: list[tuple[str, str]] = option(read=readers.header)
+    offline: bool = False
     concurrency: int = option(0, read=readers.concurrency, form="a number from 1, or auto")
     rpm: float | None = option(least=0.01)
     tpm: float | None = option(least=1)
@@ -135,75 +168,14 @@ class _SpeedOptions(Settings, heading="Speed and retries"):
         needs="--output",
         excludes="--no-journal --batch --cancel --unordered --shard --estimate",
     )
-
-
-class _BatchOptions(Settings, heading="Batch API"):
-    usage = """
-        --batch         Use the Batch API: answers come within a day, often for half the price.
-                        Needs a journal.
-        --batch-size N  At most N requests in a batch.
-        --no-wait       Send, collect what is done, and exit 5 if batches are still open. Run again
-                        to collect.
-        --cancel        Cancel the open batches of this journal and collect what they have done.
-    """
     batch: bool = option(needs="--output --journal", excludes="--no-journal")
     batch_size: int = option(50_000, least=1)
     no_wait: bool = option(needs="--batch --cancel")
     cancel: bool = option(needs="--output --journal", excludes="--no-journal")
-
-
-class PriceOptions(Settings, heading="Cost"):
-    """What tokens cost."""
-
-    usage = """
-        --price IN,OUT  Price per million tokens, of prompts and of answers. Default: no cost is
-                        shown.
-    """
-    price: Price | None = option(read=readers.price, form="IN,OUT, two numbers such as 0.15,0.6")
-
-
-class _JournalOptions(PriceOptions, heading="Stop and resume"):
-    usage = """
-        --journal PATH       File that keeps every answer, so that no later run asks for it again,
-                             not even with --overwrite. Default with -o a.jsonl: a.journal.
-        --no-journal         Keep no journal: a later run asks and pays again.
-        --also-journal PATH  Use answers of this journal too; they are copied into the run's own.
-        --max-cost C         Stop cleanly and exit 5 before the answers in the journal cost more
-                             than C in total. It is exact only with --max-tokens.
-    """
     journal: str | None = None
     no_journal: bool = option(excludes="--journal")
     also_journal: list[str] = option(needs="--output --journal", excludes="--no-journal")
     max_cost: float | None = option(needs="--price")
-
-
-class AskSettings(
-    RowSettings,
-    _RequestOptions,
-    _EndpointOptions,
-    _SpeedOptions,
-    _BatchOptions,
-    _JournalOptions,
-    heading=_FILES,
-):
-    """Options of each command that asks a model."""
-
-    usage = """
-        --reasoning-key KEY  Keep the model's reasoning in this column; null if there is none.
-        --answer-key KEY     Keep the whole answer in this column.
-        --messages-key KEY   Write the row as a chat (user, assistant) in this column.
-        --meta               Add the column _codesynth: model, tokens, attempts and more.
-        -v, --verbose        Print each retry, and each change of the limit of -j auto, with the
-                             reason.
-        --log-json PATH      Append one JSON line per second to this file: rows, failures, tokens,
-                             cost.
-    """
-    reasoning_key: str | None = None
-    answer_key: str | None = None
-    messages_key: str | None = None
-    meta: bool = False
-    verbose: bool = False
-    log_json: str | None = None
 
     @property
     def params(self) -> SamplingParams:
@@ -280,7 +252,7 @@ class CodeSettings(AskSettings, command="gen-code"):
     """
     input_key: str | None = None
     output_key: str = "generated_code"
-    language: str | None = option(read=readers.language, complete=readers.language_names)
+    language: str | None = option(complete=readers.language_names)
 
 
 class TestsSettings(AskSettings, command="gen-tests"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from codesynth.filters.choice import Agreement, GroupWindow, Pairs, keep_first, keep_only
@@ -16,12 +16,7 @@ from codesynth.verify import SandboxServing, SandboxSettings, VerifyTask
 
 
 def verify(settings: VerifySettings) -> int:
-    """Run ``verify``; return the exit code.
-
-    Raises:
-        CodesynthError: nothing could be done, or not to the end; see its ``exit_code``.
-        BrokenPipeError: the reader of standard output went away.
-    """
+    """Run ``verify``; return the exit code. Errors have their own."""
     settings.check()
     check_inputs(settings.inputs)
     sandbox = SandboxSettings(
@@ -35,13 +30,18 @@ def verify(settings: VerifySettings) -> int:
         # The journal keeps no verdicts, because they cost nothing: only what the output is made of.
         journal = open_journal(settings, files, files.journal_path, stack)
         serving = SandboxServing(sandbox, settings.concurrency)
-        run = Run(settings=settings, spec=_prepare(settings), files=files, journal=journal)
+        spec, findings = _prepare(settings)
+        run = Run(settings=settings, spec=spec, files=files, journal=journal)
         if settings.unsafe:
             run.say("--unsafe: the code runs without a sandbox, with your rights")
-        return run.execute(serving)
+        code = run.execute(serving)
+        for line in findings(run.stats):
+            run.say(line)
+        return code
 
 
-def _prepare(settings: VerifySettings) -> CommandSpec:
+def _prepare(settings: VerifySettings) -> tuple[CommandSpec, Callable[[Stats], Iterator[str]]]:
+    """Prepare the run, and a function that says what was found in it."""
     added = ("pass_rate", "agreement") if settings.agree else ()
     new = [settings.output_key, *added]
     check_names(new)
@@ -65,7 +65,7 @@ def _prepare(settings: VerifySettings) -> CommandSpec:
     chosen = {"--best": settings.best, "--agree": settings.agree, "--pairs": settings.pairs}
     keep = sorted(settings.keep) if settings.keep is not None else None
     columns = (settings.input_key, settings.test_key, settings.instruction_key, settings.output_key)
-    return CommandSpec(
+    spec = CommandSpec(
         task=task,
         columns=new,
         records=itertools.islice(read_records(settings.inputs), settings.limit),
@@ -77,9 +77,9 @@ def _prepare(settings: VerifySettings) -> CommandSpec:
         window=GroupWindow(judge) if judge is not None else None,
         filters=filters,
         remarks=partial(in_words, task.statuses),
-        findings=partial(_findings, task, judge),
         not_joinable=next((name for name, is_chosen in chosen.items() if is_chosen), None),
     )
+    return spec, partial(_findings, task, judge)
 
 
 def _findings(task: VerifyTask, judge: Agreement | Pairs | None, stats: Stats) -> Iterator[str]:

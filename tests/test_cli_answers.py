@@ -80,15 +80,6 @@ def test_the_chat_begins_with_the_instruction_or_else_with_the_prompt(endpoint: 
         assert row["chat"][:1] in [request.json["messages"] for request in endpoint.received[1:]]
 
 
-def test_an_empty_answer_says_how_much_went_into_reasoning(endpoint: Endpoint) -> None:
-    endpoint.plan = lambda _: answered("", reasoning_content="Because.")
-    done = gen_code(endpoint)
-    assert (done.code, "the answer has no text (7 tokens, 5 of them reasoning)" in done.err) == (
-        3,
-        True,
-    )
-
-
 def test_an_estimate_keeps_its_answers_and_touches_no_output(
     endpoint: Endpoint, tmp_path: Path
 ) -> None:

@@ -28,38 +28,17 @@ def test_columns_are_named_by_the_options(endpoint: Endpoint, tmp_path: Path) ->
     stdin = lines({"task": "a", "instruction": "x", "generated_code": "old"})
     [row] = gen_code(endpoint, *options, stdin=stdin).rows
     assert list(row) == ["task", "instruction", "generated_code", "solution"]
-    assert endpoint.counts == {"a": 1}
-
-
-def test_gen_code_takes_generated_instruction_where_no_instruction_is(
-    endpoint: Endpoint, tmp_path: Path
-) -> None:
-    made = {"generated_instruction": "a"}
-    stdin = lines(made, {"generated_instruction": "x", "instruction": "b"})
-    template = ("-t", bare(tmp_path))
-    assert gen_code(endpoint, *template, stdin=stdin).code == 0
-    assert endpoint.counts == {"a": 1, "b": 1}
-    named = gen_code(endpoint, *template, "--input-key", "instruction", stdin=stdin)
-    assert (named.code, len(named.rows)) == (0, 2)  # to name the default changes nothing
+    stdin = lines(
+        {"generated_instruction": "b"}, {"generated_instruction": "x", "instruction": "c"}
+    )
+    assert gen_code(endpoint, *options[:2], stdin=stdin).code == 0
+    assert endpoint.counts == {"a": 1, "b": 1, "c": 1}
 
 
 def test_a_missing_column_is_told_with_the_one_to_try(endpoint: Endpoint) -> None:
     done = gen_code(endpoint, stdin=lines({"id": 1, "prompt": "a"}))
     words = '<stdin>:1: missing_key: missing key "instruction"; found "prompt". '
     assert words + "Try --input-key prompt" in done.err
-
-
-def test_words_of_a_row_stay_on_one_line_of_a_terminal(endpoint: Endpoint) -> None:
-    done = gen_code(endpoint, stdin=lines({"a\n\x1b[31mb": "x"}))
-    assert (done.code, done.err.count("\n"), "\x1b" in done.err) == (3, 1, False)
-    columns = lines({"instruction": "a", "b\n\x1b[31m": "x"})
-    done = gen_code(endpoint, "-t", os.devnull, stdin=columns)
-    assert (done.code, done.err.count("\n"), "\x1b" in done.err) == (2, 1, False)
-
-
-@pytest.mark.parametrize("key", ["task", "", "a\nb", "\u00e9"])
-def test_gen_instructions_writes_any_column(key: str, endpoint: Endpoint) -> None:
-    assert list(gen_instructions(endpoint, "-n", 1, "--output-key", key).rows[0]) == [key]
 
 
 # Which rows, and in which order.
@@ -88,22 +67,6 @@ def test_limit_takes_the_first_rows(endpoint: Endpoint) -> None:
     assert len(gen_instructions(endpoint, "--limit", 2).rows) == 2
 
 
-@pytest.mark.parametrize("command", ["gen-code", "gen-instructions"])
-def test_shards_interleaved_equal_the_whole(command: str) -> None:
-    def run(*options: object) -> list[bytes]:
-        if command == "gen-code":
-            done = gen_code(None, "--offline", *options, stdin=instructions(*"abcdefghijkl"))
-        else:
-            done = gen_instructions(None, "--offline", "--seed", 1, "-n", 11, *options)
-        assert done.code == 0
-        return done.out.splitlines()
-
-    parts = [run("--shard", f"{i}/4", "--limit", 11) for i in range(4)]
-    together = [parts[i % 4][i // 4] for i in range(11)]
-    assert together == run("--limit", 11)
-    assert run("--shard", "0/1", "--limit", 11) == together
-
-
 def test_meta_tells_how_a_row_was_made_through_both_commands(
     endpoint: Endpoint, tmp_path: Path
 ) -> None:
@@ -121,16 +84,6 @@ def test_meta_tells_how_a_row_was_made_through_both_commands(
     assert {name: row["_codesynth"][name] for name in about} == about
     assert row["_codesynth"]["input"] == made["_codesynth"]
     assert list(row) == ["generated_instruction", "generated_code", "_codesynth"]
-
-
-def test_an_earlier_steps_object_is_kept_with_its_numbers_and_passes_without_meta(
-    endpoint: Endpoint,
-) -> None:
-    stdin = b'{"_codesynth":{"x": 1.00,"n":12345678901234567890123},"instruction":"a"}\n'
-    done = gen_code(endpoint, "--meta", stdin=stdin)
-    assert done.out.startswith(b'{"instruction":"a","generated_code":')
-    assert done.out.endswith(b'"input":{"x":1.0,"n":12345678901234567890123}}}\n')
-    assert gen_code(endpoint, stdin=stdin).out.startswith(stdin[:-2])
 
 
 # Dry run.
@@ -162,7 +115,7 @@ def test_a_dry_run_asks_the_bodies_that_a_run_sends_with_the_model_named(
     assert plan.rows[0]["body"]["model"] == "test-model"
     assert gen_instructions(endpoint, *options, "--dry-run", "-q").err == ""
     lost = gen_instructions(None, "--dry-run")
-    assert (lost.code, lost.out, "--model" in lost.err) == (2, b"", True)
+    assert (lost.code, lost.out, "OPENAI_API_KEY" in lost.err) == (2, b"", True)
 
 
 def test_a_dry_run_prints_to_stdout_whatever_o_says(tmp_path: Path) -> None:
@@ -187,22 +140,15 @@ def test_q_prints_only_what_is_wrong(endpoint: Endpoint) -> None:
 
 WRONG = {
     ("-j", "0"): "it must be a number from 1, or auto",
-    ("-j", "many"): "it must be a number from 1, or auto",
     ("--shard", "3/3"): "it must be I/N with I from 0 to N - 1",
-    ("--shard", "-1/2"): "it must be I/N with I from 0 to N - 1",
-    ("--shard", "1"): "it must be I/N with I from 0 to N - 1",
     ("--limit", "0"): "it must be at least 1",
-    ("--timeout", "0"): "--timeout",
     ("--timeout", "nan"): "it must be a number",
-    ("--temperature", "nan"): "it must be a number",
-    ("--rpm", "inf"): "it must be a number",
-    ("--max-retries", "-1"): "--max-retries",
     ("--max-tokens", "1.5"): "it must be a whole number",
     ("--extra-body", "[]"): "it is not a JSON object",
     ("--extra-body", "{"): "it is not JSON",
     ("--extra-body", '{"stream": true}'): 'must not change "stream"',
     ("--header", "X"): "it must be NAME: VALUE",
-    ("--header", "X: a\nb"): "it has a character that a header cannot carry",
+    ("--header", "X: a\nb"): "header",
     ("--language", "pyton"): "python",
     ("-n", "5"): "Did you mean --limit or --samples?",
     ("--max-cost", "1"): "--max-cost needs --price",

@@ -1,12 +1,15 @@
-"""What the command asks: examples, parameters, system prompts, templates."""
+"""What the command asks, and of whom: examples, parameters, templates, models, hosts."""
 
 import gzip
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
-from support.command import bare, gen_code, gen_instructions, lines
+from support.command import ONE, bare, codesynth, gen_code, gen_instructions, lines
 from support.endpoint import Endpoint
+from support.faults import always
+from support.replies import completion, error
 
 
 def test_gen_instructions_asks_10_times_with_3_examples(endpoint: Endpoint) -> None:
@@ -27,17 +30,6 @@ def test_examples_differ_and_are_a_function_of_seed_and_number(endpoint: Endpoin
     assert len(set(first)) == 6
     for prompt in first:
         assert len(set(re.findall(r"prompt \d", prompt))) == 4
-
-
-def test_the_reported_seed_repeats_a_run() -> None:
-    done = gen_instructions(None, "--offline", "-n", 3)
-    [seed] = re.findall(r", seed (\d+)", done.err)
-    assert gen_instructions(None, "--offline", "-n", 3, "--seed", seed).out == done.out
-
-
-def test_a_seed_may_be_negative() -> None:
-    done = gen_instructions(None, "-n", 1, "--offline", "--seed", -5)
-    assert (done.code, "seed -5" in done.err) == (0, True)
 
 
 def test_a_pool_too_small_names_both_numbers(endpoint: Endpoint) -> None:
@@ -85,20 +77,6 @@ def test_a_system_prompt_is_text_or_a_file(endpoint: Endpoint, tmp_path: Path) -
     assert systems == [{"role": "system", "content": text} for text in texts]
 
 
-def test_a_template_takes_any_column(endpoint: Endpoint, tmp_path: Path) -> None:
-    template = bare(tmp_path, "{{{language}}} {instruction}! {tags}")
-    stdin = b'{"instruction":"{x}","language":"Go","tags":["a",1.50]}\n'
-    gen_code(endpoint, "-t", template, stdin=stdin)
-    assert endpoint.received[0].prompt == '{Go} {x}! ["a",1.5]'
-
-
-def test_a_template_has_the_name_of_a_file_in_prompts(endpoint: Endpoint) -> None:
-    for name in ("code_instruction_to_code", "code_instruction_to_code.txt"):
-        gen_code(endpoint, "-t", name)
-    gen_code(endpoint)
-    assert len({request.body for request in endpoint.received}) == 1
-
-
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -118,11 +96,68 @@ def test_a_wrong_template_is_told_with_file_and_line_and_nothing_is_sent(
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_a_row_without_a_column_that_others_have_fails_alone(
+# Of whom.
+
+
+@pytest.mark.parametrize(
+    ("models", "words"),
+    [
+        ((), "lists no model. Choose one with --model or CODESYNTH_MODEL"),
+        (("one", "two"), "lists 2 models: one, two. Choose one with --model or CODESYNTH_MODEL"),
+        (None, "lists no model"),
+    ],
+)
+def test_a_model_is_asked_for_where_the_endpoint_lists_not_one(
+    models: Any, words: str, endpoint: Endpoint
+) -> None:
+    endpoint.models = models
+    endpoint.plan = lambda request: (
+        error(404) if request.method == "GET" else completion(request.json["model"])
+    )
+    done = gen_code(endpoint)
+    assert (done.code, done.out, endpoint.received) == (2, b"", [])
+    assert words in done.err
+    others = len(endpoint.others)
+    for options, model in ((("--model", "m"), "e"), ((), "m")):
+        env = {"CODESYNTH_MODEL": model}
+        named = codesynth("gen-code", *options, stdin=ONE, endpoint=endpoint, env=env)
+        assert named.rows[0]["generated_code"] == "m"
+    assert len(endpoint.others) == others
+
+
+@pytest.mark.parametrize("options", [(), ("--model", "m")])
+def test_a_base_url_without_a_path_is_told_what_most_have(
+    options: tuple[str, ...], endpoint: Endpoint
+) -> None:
+    endpoint.plan = always(error(404))
+    hint = "Most base URLs end in /v1"
+    for url, is_told in ((endpoint.base_url.removesuffix("/v1"), True), (endpoint.base_url, False)):
+        done = gen_code(endpoint, "--base-url", url, *options)
+        assert (done.code in (1, 2), hint in done.err) == (True, is_told), done.err
+
+
+def test_openai_without_a_key_is_refused() -> None:
+    done = gen_code(None)
+    words = "no OPENAI_API_KEY for https://api.openai.com/v1"
+    assert (done.code, words in done.err) == (2, True)
+
+
+def test_base_url_wins_over_the_environment(endpoint: Endpoint) -> None:
+    env = {"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}
+    done = codesynth("gen-code", "--base-url", f"{endpoint.base_url}/", stdin=ONE, env=env)
+    assert done.code == 0
+    assert endpoint.authorizations == set()
+    assert {request.path for request in endpoint.received} == {"/v1/chat/completions"}
+
+
+def test_a_complete_rerun_names_the_model_of_its_answers_and_asks_nothing(
     endpoint: Endpoint, tmp_path: Path
 ) -> None:
-    rows = {"instruction": "a", "x": "1"}, {"instruction": "b"}, {"instruction": "c", "x": 2}
-    template = bare(tmp_path, "{x} {instruction}")
-    done = gen_code(endpoint, "-t", template, stdin=lines(*rows))
-    assert (done.code, [row["instruction"] for row in done.rows]) == (3, ["a", "c"])
-    assert "<stdin>:2: missing_key: " in done.err
+    out = ("-o", tmp_path / "out.jsonl")
+    first = gen_code(endpoint, *out)
+    connections, endpoint.models = endpoint.connections, ["swapped"]
+    again = gen_code(endpoint, *out)
+    assert (again.code, endpoint.connections) == (0, connections)
+    assert "1 from the journal (model test-model)" in again.err
+    named = gen_code(endpoint, *out, "--model", "test-model")
+    assert "(model" not in first.err + named.err

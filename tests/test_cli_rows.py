@@ -1,4 +1,4 @@
-"""Rows through the command: what passes, what fails, and that each ends in one place."""
+"""Rows and files of the command: what passes, what fails, and that each row ends in one place."""
 
 import gzip
 import json
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.command import bare, codesynth, finished, instructions, lines
+from support.command import ONE, bare, codesynth, finished, gen_code, instructions, lines
 from support.endpoint import Endpoint
 from support.faults import FAULTS, Mixed
 from support.files import rows_of
@@ -33,62 +33,12 @@ def rows(endpoint: Endpoint, tmp_path: Path) -> Rows:
     return Rows(endpoint, tmp_path)
 
 
-UNTOUCHED = {
-    "big integer": '{"id":123456789012345678901234567890,"instruction":"a"}',
-    "float": '{"x":1.10,"y":1E5,"z":-0.0,"w":1e400,"instruction":"a"}',
-    "key order and spaces": '{ "z" : 1 ,\t"a":[ 1,2 ] , "instruction" : "a" }',
-    "escapes": r'{"t":"\u00e9\/\ud83d\ude00\u0000","instruction":"a"}',
-    "lone surrogate": r'{"t":"\ud800","instruction":"a"}',
-    "line separators": '{"t":"\u2028\u2029\x85","instruction":"a"}',
-    "doubled key": '{"t":1,"t":2,"instruction":"a"}',
-    "empty key": '{"":null,"instruction":"a"}',
-    "escaped key": r'{"\u0069nstruction":"a"}',
-    "nested": '{"t":%s,"instruction":"a"}' % ("[" * 500 + "]" * 500),
-    "astral": '{"\U0001f600":"\U0001f600","instruction":"a"}',
-}
-
-
-def test_a_row_passes_through_byte_for_byte(rows: Rows) -> None:
-    stdin = "".join(f"{line}\n" for line in UNTOUCHED.values()).encode()
-    out, failed = rows.run(stdin)
-    assert failed == []
-    added = f',"generated_code":{json.dumps(code_for("a"))}}}'
-    for line, row in zip(UNTOUCHED.values(), out.decode().split("\n"), strict=False):
-        assert row == line.removesuffix("}").rstrip() + added
-
-
-def test_a_row_is_one_line_for_readers_that_end_lines_at_carriage_returns(rows: Rows) -> None:
-    out, _ = rows.run(b'{"n":\r1.0,\r"instruction":"a"\r}\r\n')
-    assert out.startswith(b'{"n": 1.0, "instruction":"a","generated_code":')
-    assert len(out.splitlines()) == 1
-
-
 def test_a_line_of_20_mb_passes_whole(rows: Rows) -> None:
     stdin = b'{"big":"%s","instruction":"a"}\n' % (b"\\n\xc3\xa9" * 5_000_000) + instructions("b")
     out, failed = rows.run(stdin)
     first, second = out.splitlines()
     assert first[: len(first) - 60].startswith(stdin[:20_000_000])
     assert (second.count(b"generated_code"), failed) == (1, [])
-
-
-@pytest.mark.parametrize(
-    ("stdin", "numbers"),
-    [
-        (b'{"instruction":"a"}', [1]),
-        (b'\n \t\r\n{"instruction":"a"}\n\n{"instruction":"a"}', [3, 5]),
-        (b'\xef\xbb\xbf{"instruction":"a"}\r\n{"instruction":"a"}\r\n', [1, 2]),
-        (b'  {"instruction":"a"}\t \n', [1]),
-        (b"", []),
-        (b"\xef\xbb\xbf", []),
-        (b"\n\n", []),
-    ],
-)
-def test_lines_are_counted_and_blank_ones_are_no_rows(
-    stdin: bytes, numbers: list[int], rows: Rows
-) -> None:
-    assert rows.run(stdin)[0].count(b"generated_code") == len(numbers)
-    _, failed = rows.run(stdin.replace(b"instruction", b"other"), code=3 if numbers else 0)
-    assert [failure["line"] for failure in failed] == numbers
 
 
 BAD = {
@@ -175,14 +125,6 @@ def test_whatever_the_text_of_an_answer_the_row_is_one_line_of_json(rows: Rows) 
         assert json.loads(line) == {"instruction": name, "generated_code": code_of}
 
 
-def test_thinking_without_an_answer_is_empty(rows: Rows) -> None:
-    names = ("think_unclosed", "reasoning_only")
-    rows.endpoint.plan = lambda request: FAULTS[request.prompt].plan(request)
-    out, failed = rows.run(instructions(*names), code=3)
-    assert (out, [each["error"]["kind"] for each in failed]) == (b"", ["empty"] * len(names))
-    assert set(rows.endpoint.counts.values()) == {1}
-
-
 def test_inputs_follow_one_another_and_equal_rows_are_asked_each(
     rows: Rows, tmp_path: Path
 ) -> None:
@@ -193,16 +135,6 @@ def test_inputs_follow_one_another_and_equal_rows_are_asked_each(
     out, failed = rows.run(instructions("d"), *paths, code=3)
     assert [json.loads(line)["instruction"] for line in out.splitlines()] == list("abccd")
     assert (failed[0]["line"], rows.endpoint.counts["c"]) == (1, 2)
-
-
-def test_the_summary_counts_rows_failures_and_tokens(endpoint: Endpoint, tmp_path: Path) -> None:
-    endpoint.plan = lambda request: completion(None if request.prompt == "b" else "x = 1")
-    stdin = instructions("a", "b", "c") + b"{\n"
-    done = codesynth("gen-code", "-t", bare(tmp_path), stdin=stdin, endpoint=endpoint)
-    [summary] = done.err.splitlines()
-    assert summary.startswith("codesynth gen-code: 4 in: 2 ok, 2 failed, 54 tokens, ")
-    assert "first failure: <stdin>:2: empty: " in summary
-    assert done.code == 3
 
 
 def test_600_rows_on_a_bad_day_end_once_each_in_order_with_the_right_kinds(tmp_path: Path) -> None:
@@ -222,3 +154,72 @@ def test_600_rows_on_a_bad_day_end_once_each_in_order_with_the_right_kinds(tmp_p
     assert done.code == 3
     assert f"600 in: {len(good)} ok, {len(bad)} failed, " in done.err
     assert len({kind for _, kind in bad}) > 5
+
+
+# Files.
+
+
+def test_the_output_has_its_name_when_it_is_finished(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    done = gen_code(None, "--offline", "-o", out, stdin=ONE + b"bad\n")
+    assert (done.code, done.out) == (3, b"")
+    names = {"out.jsonl", "out.failures.jsonl", "out.journal"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    assert rows_of(out)[0]["instruction"] == "a"
+
+
+def test_gzip_goes_in_and_out(endpoint: Endpoint, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl.gz").write_bytes(gzip.compress(instructions("a", "b")))
+    out = tmp_path / "out.jsonl.gz"
+    options = ("gen-code", tmp_path / "in.jsonl.gz", "-o", out)
+    assert codesynth(*options, endpoint=endpoint).code == 0
+    assert [row["instruction"] for row in rows_of(out)] == ["a", "b"]
+    before = out.read_bytes()
+    assert codesynth(*options, endpoint=endpoint).code == 0
+    assert out.read_bytes() == before
+    assert len(endpoint.received) == 2
+
+
+def test_no_file_is_used_for_two_things(tmp_path: Path) -> None:
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    rows.write_bytes(ONE)
+    (tmp_path / "link.jsonl").symlink_to(rows)
+    for options in (
+        ("-o", rows),
+        ("-o", tmp_path / "link.jsonl"),
+        ("-o", rows, "--overwrite"),
+        ("--failures", rows),
+        ("-o", out, "--failures", rows),
+        ("-o", out, "--failures", out),
+        ("-o", out, "--journal", rows),
+        ("-o", out, "--journal", rows, "--overwrite"),
+        ("-o", out, "--journal", out),
+        ("-o", tmp_path / "out.journal"),
+        ("--failures", "-"),
+    ):
+        done = codesynth("gen-code", rows, "--offline", *options)
+        assert (options, done.code, done.out) == (options, 2, b"")
+        assert len(done.err.splitlines()) == 1
+        assert rows.read_bytes() == ONE
+    assert {path.name for path in tmp_path.iterdir()} == {"rows.jsonl", "link.jsonl"}
+
+
+def test_an_input_that_cannot_be_read_is_told_before_anything_is_begun(
+    endpoint: Endpoint, tmp_path: Path
+) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(ONE)
+    for path in (tmp_path / "none.jsonl", tmp_path):
+        out = tmp_path / "out.jsonl"
+        done = codesynth("gen-code", tmp_path / "rows.jsonl", path, "-o", out, endpoint=endpoint)
+        assert (done.code, endpoint.received, endpoint.others) == (1, [], [])
+        assert done.err.startswith(f"codesynth gen-code: cannot read {path}: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_an_output_that_is_no_regular_file_has_no_journal(tmp_path: Path) -> None:
+    out = tmp_path / "null"
+    out.symlink_to("/dev/null")
+    assert gen_code(None, "--offline", "-o", out).code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["null"]
+    done = gen_code(None, "--offline", "--batch", "-o", out)
+    assert (done.code, "is no regular file. Name a --journal" in done.err) == (2, True)

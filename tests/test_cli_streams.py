@@ -45,22 +45,6 @@ def test_an_idle_stdin_holds_back_no_finished_row(endpoint: Endpoint) -> None:
     assert (process.returncode, b"3 in: 3 ok" in err) == (0, True)
 
 
-def test_limit_waits_for_no_more_than_its_rows(endpoint: Endpoint) -> None:
-    reader, writer = os.pipe()
-    os.write(writer, instructions("a", "b"))
-    assert codesynth("gen-code", "--limit", 2, endpoint=endpoint, stdin=reader).code == 0
-    for fd in (reader, writer):
-        os.close(fd)
-
-
-def test_an_endpoint_that_refuses_everyone_ends_a_run_on_an_idle_stdin(endpoint: Endpoint) -> None:
-    endpoint.plan = lambda request: Reply(401)
-    with started("gen-code", endpoint=endpoint) as process:
-        written(process, instructions("a"))
-        assert process.wait(timeout=300) == 1
-        assert process.stderr.read().count(b"\n") == 1
-
-
 @pytest.mark.parametrize("command", ["gen-code", "gen-instructions"])
 def test_a_terminal_on_stdin_prints_the_usage(command: str, endpoint: Endpoint) -> None:
     done, _ = on_a_terminal(command, streams=("stdin",), endpoint=endpoint)
@@ -71,29 +55,13 @@ def test_a_terminal_on_stdin_prints_the_usage(command: str, endpoint: Endpoint) 
 
 
 @pytest.mark.parametrize(
-    ("closed", "code", "words"),
-    [
-        ("<&-", 1, "cannot read <stdin>: Bad file descriptor"),
-        (">&-", 1, "cannot write <stdout>: Bad file descriptor"),
-        ("2>&-", 0, ""),
-        ("<&- >&- 2>&-", 1, ""),
-    ],
+    ("closed", "words"),
+    [("<&-", b"is closed. Try /dev/null"), (">&-", b"is closed"), ("2>&-", b"")],
 )
-def test_a_closed_stream_is_no_file_that_was_opened_later(
-    closed: str, code: int, words: str, tmp_path: Path
-) -> None:
-    rows = tmp_path / "rows.jsonl"
-    rows.write_bytes(instructions("a"))
-    shell = f'"$@" gen-code --offline --failures {tmp_path}/failed.jsonl {closed}'
-    with rows.open("rb") as stdin:
-        done = subprocess.run(
-            ["bash", "-c", shell, "-", *COMMAND], stdin=stdin, capture_output=True, timeout=300
-        )
-    assert done.returncode == code
-    assert words in done.stderr.decode()
-    assert done.stdout.count(b"\n") == (code == 0)
-    for path in tmp_path.iterdir():
-        assert path == rows or path.read_bytes() == b""
+def test_a_closed_stream_is_refused(closed: str, words: bytes) -> None:
+    shell = f"{shlex.join(COMMAND)} gen-code --offline {closed}"
+    done = subprocess.run(["bash", "-c", shell], stdin=subprocess.DEVNULL, capture_output=True)
+    assert (done.returncode, done.stdout, words in done.stderr) == (1, b"", True)
 
 
 # Standard output.
@@ -123,17 +91,6 @@ def test_a_closed_pipe_exits_141_at_once_and_stops_asking(endpoint: Endpoint) ->
     assert len(endpoint.received) <= 28
 
 
-def test_a_reader_that_goes_while_nothing_is_answered_ends_the_run(endpoint: Endpoint) -> None:
-    endpoint.plan = lambda request: (
-        echo(request) if request.n == 1 else Reply(raw=(), end="hang", delay=FOREVER)
-    )
-    with started("gen-code", endpoint=endpoint) as process:
-        written(process, instructions("a", "b", "c"))
-        assert process.stdout.readline()
-        process.stdout.close()
-        assert process.wait(timeout=300) == 141
-
-
 @pytest.mark.parametrize("options", [(), ("--dry-run",)])
 def test_a_full_device_exits_1_with_one_line(options: tuple[str, ...], endpoint: Endpoint) -> None:
     stdin = instructions("a")
@@ -147,8 +104,7 @@ def test_a_full_device_exits_1_with_one_line(options: tuple[str, ...], endpoint:
 @pytest.mark.parametrize(
     ("stdout", "code", "words"),
     [
-        (">/dev/full", 1, "codesynth: cannot write <stdout>: No space left on device\n"),
-        (">&-", 1, "codesynth: cannot write <stdout>: Bad file descriptor\n"),
+        (">/dev/full", 1, "cannot write <stdout>: No space left on device\n"),
         ("", 141, ""),  # a pipe that nobody reads
     ],
 )
@@ -160,7 +116,8 @@ def test_words_that_cannot_be_written_are_told_on_one_line(
     line = f"{shlex.join([*COMMAND, option])} {stdout}"
     with open(writer, "wb") as pipe:
         done = subprocess.run(["bash", "-c", line], stdout=pipe, stderr=subprocess.PIPE)
-    assert (done.returncode, done.stderr.decode()) == (code, words)
+    expected = words and f"codesynth {option}: {words}"
+    assert (done.returncode, done.stderr.decode()) == (code, expected)
 
 
 def test_a_slow_reader_slows_the_sending(endpoint: Endpoint) -> None:
@@ -184,19 +141,6 @@ def settled(endpoint: Endpoint) -> int:
         before = len(endpoint.received)
         time.sleep(0.3)
     return before
-
-
-def test_a_non_blocking_stdout_gets_every_byte(endpoint: Endpoint) -> None:
-    endpoint.plan = lambda request: completion("x" * 200_000)
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    with started("gen-code", endpoint=endpoint, stdout=writer) as process:
-        os.close(writer)
-        feed(process, instructions("a", "b"))
-        with open(reader, "rb") as out:
-            rows = [json.loads(line) for line in out]
-        assert process.wait(timeout=300) == 0
-    assert [len(row["generated_code"]) for row in rows] == [200_000] * 2
 
 
 # Standard error.

@@ -11,13 +11,12 @@ ALLOWED: dict[str, set[str]] = {
     "cli": {"settings", "local_settings", "options", "process", "asking", "verifying"}
     | {"report", "scale"},
     "asking": {"run", "settings", "readers", "estimate", "commands", "pipeline", "process"}
-    | {"journal", "storage", "progress", "serving", "serving.client", "serving.limits"}
+    | {"journal", "storage", "serving", "serving.client", "serving.limits"}
     | {"serving.offline", "serving.batch"},
     "verifying": {"run", "local_settings", "filters", "storage", "verify"},
     "run": {"settings", "pipeline", "process", "progress", "journal", "storage"}
-    | {"notes", "serving", "serving.limits"},
-    "notes": {"journal", "serving.limits"},
-    "commands": {"run", "settings", "operators", "filters", "journal", "storage"},
+    | {"serving", "serving.limits"},
+    "commands": {"run", "settings", "operators", "filters", "storage"},
     "settings": {"options", "readers"},
     "local_settings": {"settings", "options", "readers"},
     "options": set(),
@@ -47,7 +46,7 @@ ALLOWED: dict[str, set[str]] = {
     "storage": {"storage"},
     "estimate": {"progress"},
     "scale": {"scale", "journal", "storage", "settings", "local_settings", "process"}
-    | {"progress", "run", "asking", "notes", "commands", "pipeline"},
+    | {"progress", "run", "asking", "commands", "pipeline"},
     "report": {"report", "filters", "journal", "storage", "local_settings"},
 }
 """The rooms that each room may import, beside what all may."""

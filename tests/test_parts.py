@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.command import bare, codesynth, instructions, lines, started
+from support.command import bare, codesynth, instructions, started
 from support.endpoint import Endpoint
+from support.files import rows_of
 from support.parts import Parts, fates, wait_for
-from support.replies import FOREVER, completion, echo, held
+from support.replies import echo, held
 
 from codesynth.scale.status import read_status
 
@@ -42,41 +43,12 @@ def test_parts_become_the_bytes_of_the_undivided_job(job: Parts, count: int, lim
     assert codesynth("join", *names).out == output
 
 
-def test_answers_to_equal_requests_keep_their_places(tmp_path: Path) -> None:
-    pool, whole = tmp_path / "pool.jsonl", tmp_path / "whole.jsonl"
-    pool.write_bytes(lines({"prompt": "Write a function that adds two numbers."}))
-    options = ("gen-instructions", pool, "-n", 30, "-k", 1, "--seed", 1, "--offline", "-o")
-    assert codesynth(*options, whole).code == 0
-    assert len(set(whole.read_bytes().splitlines())) > 10
-    parts = [tmp_path / f"part{i}.jsonl" for i in range(4)]
-    for i, part in enumerate(parts):
-        assert codesynth(*options, part, "--shard", f"{i}/4").code == 0
-    assert codesynth("join", *parts).out == whole.read_bytes()
-
-
-def test_bad_lines_of_a_pool_come_first(tmp_path: Path, endpoint: Endpoint) -> None:
-    pool = tmp_path / "pool.jsonl"
-    pool.write_bytes(b"no json\n" * 5 + lines(*({"prompt": str(i)} for i in range(9))))
-    args = ("gen-instructions", pool, "-n", 20, "--seed", 1, "-o")
-    for _ in range(2):  # the bad lines cost no answer
-        assert codesynth(*args, tmp_path / "whole.jsonl", endpoint=endpoint).code == 3
-        assert len(endpoint.received) == 20
-    parts = [tmp_path / f"part{i}.jsonl" for i in range(3)]
-    for i, part in enumerate(parts):
-        codesynth(*args, part, "--shard", f"{i}/3", endpoint=endpoint)
-    joined = tmp_path / "joined.jsonl"
-    assert codesynth("join", *parts, "-o", joined).code == 0
-    for suffix in (".jsonl", ".failures.jsonl"):
-        one, other = (tmp_path / f"{name}{suffix}" for name in ("whole", "joined"))
-        assert one.read_bytes() == other.read_bytes()
-
-
 def test_gaps_and_overlaps_are_refused(job: Parts) -> None:
     first, second, third = job.divide(3)
     assert "missing: part 1/3" in refusal(job, first, third)
     assert "missing: part 0/3, part 2/3" in refusal(job, second)
     assert "are the same part" in refusal(job, first, second, third, second)
-    assert "different divisions" in refusal(job, first, job.divide(2)[1])
+    assert "different number of parts" in refusal(job, first, job.divide(2)[1])
 
 
 def test_parts_of_different_jobs_and_parts_without_order_are_refused(job: Parts) -> None:
@@ -141,42 +113,12 @@ def test_four_parts_become_six_and_then_one(job: Parts) -> None:
     assert job.bytes_of("joined.jsonl") == job.bytes_of("whole.jsonl")
 
 
-def test_an_answer_that_is_used_is_copied(job: Parts) -> None:
-    job.run("first.jsonl")
-    bought = paid(job)
-    assert " from the journal" in job.run("second.jsonl", *also([job.folder / "first.jsonl"]))
-    (job.folder / "first.journal").unlink()
-    job.run("second.jsonl")
-    assert paid(job) == bought
-
-
-def test_a_killed_run_has_stopped_and_gives_its_answers(tmp_path: Path, endpoint: Endpoint) -> None:
-    """The last of them are in the log beside its journal."""
-    rows, first = tmp_path / "rows.jsonl", tmp_path / "first.jsonl"
-    rows.write_bytes(instructions(*(str(i) for i in range(50)), "slow"))
-    command = ("gen-code", rows, "-t", bare(tmp_path), "-j", 8, "-o")
-    hold = completion("late", delay=FOREVER)
-    endpoint.plan = lambda request: hold if request.prompt == "slow" else echo(request)
-    with started(*command, first, endpoint=endpoint) as process:
-        endpoint.wait_until(lambda e: len(e.counts) == 51)
-        wait_for(lambda: first.with_suffix(".jsonl.partial").read_bytes().count(b"\n") == 50)
-        assert read_status(str(first))["state"] == "running"
-        process.kill()
-    assert read_status(str(first))["state"] == "stopped"
-    endpoint.plan = echo
-    done = codesynth(*command, tmp_path / "second.jsonl", *also([first]), endpoint=endpoint)
-    assert "50 from the journal" in done.err
-    assert endpoint.counts.total() == 52
-
-
 def test_wrong_further_journals_are_refused(job: Parts) -> None:
     job.run("first.jsonl")
-    itself = also([job.folder / "first.jsonl"])
-    assert "is the journal of this run itself" in job.run("first.jsonl", *itself, code=2)
     nothing = ("--also-journal", job.folder / "nothing.journal")
     assert "cannot read" in job.run("second.jsonl", *nothing, code=1)
     assert "not a database" in job.run("second.jsonl", "--also-journal", job.rows, code=1)
-    no_own = codesynth("gen-code", job.rows, "--offline", *itself)
+    no_own = codesynth("gen-code", job.rows, "--offline", "--also-journal", job.rows)
     assert (no_own.code, "--also-journal needs --output or --journal" in no_own.err) == (2, True)
 
 
@@ -233,21 +175,6 @@ def test_a_running_part_is_counted_and_not_disturbed(tmp_path: Path, endpoint: E
     assert read_status(str(out))["state"] == "finished"
 
 
-def test_an_output_without_journal_is_counted_by_its_lines(tmp_path: Path) -> None:
-    out = tmp_path / "out.jsonl"
-    assert read_status(str(out))["state"] == "not begun"
-    (tmp_path / "out.jsonl.partial").write_bytes(b"{}\n{}\n")
-    assert read_status(str(out)) | {"last_change": 0} == {
-        "part": str(out),
-        "state": "unfinished",
-        "done": 2,
-        **dict.fromkeys(("failed", "rejected", "pending", "tokens", "cost", "rows_per_second")),
-        "last_change": 0,
-    }
-    out.write_bytes(b"{}\n" * 3)
-    assert (read_status(str(out))["state"], read_status(str(out))["done"]) == ("finished", 3)
-
-
 def test_what_has_no_status_is_told_in_one_line(tmp_path: Path) -> None:
     damaged = tmp_path / "out.journal"
     damaged.write_bytes(b"x" * 5000)
@@ -258,3 +185,26 @@ def test_what_has_no_status_is_told_in_one_line(tmp_path: Path) -> None:
     ):
         done = codesynth("status", path)
         assert (done.code, words in done.err, done.err.count("\n")) == (code, True, 1)
+
+
+# The log.
+
+
+def test_a_log_gets_a_line_a_second_and_the_counts_at_the_end(job: Parts) -> None:
+    log = job.folder / "log.jsonl"
+    log.write_text('{"of": "an earlier run"}\n')
+    job.run("out.jsonl", "--log-json", log, "--price", "1,2")
+    _, first, *_, last = rows_of(log)
+    assert (first["rows"], first["complete"]) == (0, False)
+    assert (last["rows"], last["total"], last["complete"]) == (35, 35, True)
+    assert last["failures"] == {"invalid_json": 1, "missing_key": 1, "empty": 6, "rejected": 6}
+    assert (last["rejections"], last["ok"]) == ({"contaminated": 2}, 35 - 14 - 2)
+    assert (last["in_flight"], last["used"]["prompt_tokens"]) == (0, 11 * last["attempts"] - 66)
+    assert last["cost"] == pytest.approx((last["attempts"] - 6) * (11 + 14) / 1e6)
+
+
+def test_a_log_that_cannot_be_written_is_told_before_anything_is_asked(job: Parts) -> None:
+    before = job.rows.read_bytes()
+    for log, code in ((job.folder / "no" / "folder", 1), (job.rows, 2)):
+        assert str(log) in job.run("out.jsonl", "--log-json", log, code=code)
+    assert (job.rows.read_bytes(), job.endpoint.received) == (before, [])

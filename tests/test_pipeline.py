@@ -42,7 +42,6 @@ class Lists:
     full: float = float("inf")
     rows: list[bytes] = field(default_factory=list)
     failures: list[bytes] = field(default_factory=list)
-    flushed: list[int] = field(default_factory=list)
 
     def write(self, line: bytes) -> None:
         if len(self.rows) >= self.full:
@@ -53,7 +52,7 @@ class Lists:
         self.failures.append(line)
 
     def flush(self) -> None:
-        self.flushed.append(len(self.rows))
+        """Keep nothing back."""
 
     @property
     def texts(self) -> list[str]:
@@ -63,20 +62,10 @@ class Lists:
 class Stream(IteratorStream):
     """Notes what its caller does."""
 
-    pause = staticmethod(lambda taken: False)
-
     def __init__(self, responses: Generator[Response, None, None]) -> None:
         super().__init__(responses)
         self.grace: list[float | None] = []
         self.closed = False
-        self.taken = 0
-
-    def __next__(self) -> Response:
-        self.taken += 1
-        return super().__next__()
-
-    def wait(self, timeout: float | None) -> bool:
-        return timeout != 0 or not self.pause(self.taken)
 
     def drain(self, grace: float | None) -> None:
         self.grace.append(grace)
@@ -176,24 +165,6 @@ def test_equal_requests_are_numbered_over_the_undivided_job() -> None:
     assert [each.position for each in asked] == [0, 1, 2, 3, 4, 6]
 
 
-def test_an_answer_that_cannot_be_used_fails_with_its_text_and_attempts() -> None:
-    sink, stats = run(Echo(), "a", " \n")
-    assert (sink.texts, dict(stats.failures)) == (["a"], {"empty": 1})
-    failure = json.loads(sink.failures[0])
-    assert (failure["error"]["attempts"], failure["answer"]) == (1, " \n")
-
-
-def test_what_the_journal_knew_costs_nothing_in_this_run() -> None:
-    def arrange(responses: list[Response]) -> list[Response]:
-        first, second = responses
-        known = Answer("a", usage=Usage(9, 9))
-        return [Response(first.request, b"", known, attempts=3, cached=True), second]
-
-    _, stats = run(Echo(arrange), "a", "b")
-    assert (stats.ok, stats.cached, stats.attempts) == (2, 1, 1)
-    assert (stats.used, stats.saved) == (Usage(2, 1), Usage(9, 9))
-
-
 @pytest.mark.parametrize("ordered", [True, False])
 @pytest.mark.parametrize("lost", [lambda each: each[:-1], lambda each: [*each, each[0]]])
 def test_a_row_lost_or_doubled_by_the_serving_is_a_bug_that_is_told(
@@ -226,14 +197,6 @@ def test_a_stop_drains_what_is_in_flight_and_writes_what_comes() -> None:
     run(serving, "a", "b", "c", "d", sink=sink, stop=stop)
     assert sink.texts == ["a", "b"]
     assert (serving.stream.grace, serving.stream.closed) == ([2.5], True)
-
-
-def test_lines_are_flushed_whenever_no_more_comes_just_now(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Stream, "pause", staticmethod(lambda taken: taken % 2 == 0))
-    sink = Lists()
-    run(Echo(), "a", "b", "c", "d", "e", sink=sink)
-    assert sink.texts == list("abcde")
-    assert sink.flushed == [0, 2, 4]
 
 
 @pytest.mark.parametrize(("drain_grace", "grace"), [(3.0, [3.0]), (None, [])])

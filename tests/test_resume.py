@@ -1,16 +1,14 @@
 """Running the same command again: it goes on, and pays for nothing twice."""
 
-import fcntl
 import json
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 import pytest
-from support.command import KEY, bare, codesynth, gen_code, instructions, lines, run_out_of_time
+from support.command import KEY, bare, codesynth, lines, run_out_of_time
 from support.endpoint import Endpoint
 from support.job import ABC, Job
 from support.replies import Received, Reply, completion, echo, error
@@ -83,16 +81,6 @@ def test_lines_may_be_added_removed_moved_and_doubled(job: Job, then: str, new: 
     assert (job.asked(), job.texts()) == (new, list(then))
 
 
-def test_overwrite_keeps_the_journal_and_what_it_did_not_need(job: Job) -> None:
-    job.run()
-    job.write(["d"])
-    job.run("--overwrite")
-    assert (job.asked(), job.texts()) == ("abcd", ["d"])
-    job.write(ABC)
-    job.run()
-    assert job.asked() == ""
-
-
 def test_limits_and_more_generations_go_on(tmp_path: Path, endpoint: Endpoint) -> None:
     pool, out = tmp_path / "pool.jsonl", tmp_path / "out.jsonl"
     pool.write_bytes(lines(*({"prompt": str(i)} for i in range(50))))
@@ -132,14 +120,6 @@ def test_another_url_key_or_patience_is_the_same_request(job: Job) -> None:
         assert "have changed" not in done.err
 
 
-def test_a_pipe_may_name_a_journal(job: Job) -> None:
-    options = ("--journal", job.journal, "-t", job.template)
-    for texts in ("ab", "abc", "cab"):
-        rows = gen_code(job.endpoint, *options, stdin=instructions(*texts)).rows
-        assert [row["instruction"] for row in rows] == list(texts)
-    assert job.asked() == "abc"
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -162,15 +142,6 @@ def test_a_changed_request_is_told_and_asked(job: Job, options: tuple[object, ..
     assert "have changed" not in job.run().err
     bare(job.folder, "Do: {instruction}")
     assert "have changed" in job.run("--overwrite").err
-
-
-def test_a_changed_request_is_not_the_unusable_one(job: Job) -> None:
-    job.endpoint.plan = lambda request: (
-        echo(request) if "max_tokens" in request.json else completion("half", "length")
-    )
-    job.run(code=3)
-    job.run("--max-tokens", 4000, "--overwrite")
-    assert job.texts() == ABC
 
 
 def test_a_model_that_was_swapped_is_told_before_the_first_new_request(job: Job) -> None:
@@ -219,52 +190,6 @@ def test_without_a_journal_an_output_is_replaced_on_demand_only(job: Job) -> Non
     job.asked()
     job.run("--no-journal", "--overwrite")
     assert job.asked() == "abc"
-
-
-def test_overwrite_keeps_its_hands_off_what_is_no_journal(job: Job) -> None:
-    diary = job.folder / "diary.txt"
-    diary.write_text("dear diary\n")
-    job.run("--journal", diary, "--overwrite", code=1)
-    assert diary.read_text() == "dear diary\n"
-    assert job.asked() == ""
-
-
-def cut(data: bytes) -> bytes:
-    return data[: len(data) // 2]
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        cut,
-        lambda data: data[:100],
-        lambda data: bytes(200) + data[200:],
-        lambda data: data.replace(b"Here it is", b"There it is", 1)[: len(data)],
-        lambda data: b"text\n" * 1000,
-    ],
-    ids=["half", "head", "header", "answer", "text"],
-)
-def test_a_damaged_journal_is_told_and_left_as_it_is(
-    job: Job, damage: Callable[[bytes], bytes]
-) -> None:
-    job.write([str(i) for i in range(60)])
-    job.run()
-    job.asked()
-    job.journal.write_bytes(damage(job.journal.read_bytes()))
-    before, damaged = job.files(), job.journal.read_bytes()
-    told = job.run(code=1).err
-    assert f"{job.journal} is " in told
-    assert "Traceback" not in told
-    assert (job.files(), job.journal.read_bytes(), job.asked()) == (before, damaged, "")
-
-
-def test_an_emptied_journal_is_one_that_is_not_there(job: Job) -> None:
-    job.run()
-    job.asked()
-    job.journal.write_bytes(b"")
-    before = job.files()
-    assert "exists, but this run has no journal of it" in job.run(code=2).err
-    assert (job.files(), job.asked()) == (before, "")
 
 
 def test_nothing_that_is_kept_holds_the_key(job: Job) -> None:
@@ -343,14 +268,3 @@ def test_a_second_run_on_one_of_the_files_ends_at_once(job: Job) -> None:
     job.run()
     assert job.texts() == ABC
     assert job.endpoint.counts == {"a": 1, "b": 2, "c": 2}
-
-
-def test_where_no_lock_can_be_had_that_is_said(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(37, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    told = job.run(code=1).err
-    assert "cannot lock" in told
-    assert "No locks available" in told
-    assert job.asked() == ""

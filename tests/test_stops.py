@@ -1,11 +1,6 @@
 """Everything that can end a run early: rows are whole, answers are kept, the exit code tells."""
 
-import contextlib
-import ctypes
-import json
-import re
 import resource
-import shutil
 import signal
 import subprocess
 import threading
@@ -16,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.command import COMMAND, Finished, environment, finished, instructions, started
+from support.command import finished, instructions, started
 from support.endpoint import Endpoint
 from support.files import rows_of
 from support.job import Job
 from support.parts import wait_for
-from support.replies import Plan, Received, Reply, completion, echo, error, held
+from support.replies import Plan, Received, Reply, completion, echo, held
 
 MANY = [str(i) for i in range(40)]
 
@@ -165,35 +160,6 @@ def test_a_reader_that_goes_loses_no_answer_that_is_in_flight(job: Job) -> None:
     goes_on(job, "--journal", job.journal)
 
 
-SMALL_DISK = """
-mount -t tmpfs -o size={size} tmpfs {folder} && "$@"
-code=$?
-cp -a {folder}/. {kept}
-exit $code
-"""
-
-
-def on_a_small_disk(job: Job, size: int, *options: object) -> Finished:
-    """Run the job where ``disk`` is a file system of ``size`` bytes; copy what is there then."""
-    folder = job.folder / "disk"
-    script = SMALL_DISK.format(size=size, folder=folder, kept=job.folder / "kept")
-    unshare = ["unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh"]
-    with contextlib.suppress(FileNotFoundError):
-        if subprocess.run([*unshare, "true"], capture_output=True).returncode == 0:
-            command = [*unshare, *COMMAND, *map(str, job.args(*options))]
-            done = subprocess.run(command, env=environment(job.endpoint), capture_output=True)
-            return Finished(done.returncode, done.stdout, done.stderr.decode())
-    pytest.skip("no file system can be mounted here")
-
-
-@pytest.fixture
-def disk(job: Job) -> Path:
-    (job.folder / "kept").mkdir()
-    disk = job.folder / "disk"
-    disk.mkdir()
-    return disk
-
-
 def whole_lines(path: Path) -> list[Any]:
     assert path.read_bytes()[-1:] in (b"\n", b"")
     return rows_of(path)
@@ -204,34 +170,12 @@ def long(request: Received) -> Reply:
     return completion(text, "length" if request.prompt.endswith("7") else "stop")
 
 
-def test_a_full_disk_under_the_output_loses_no_answer(job: Job, disk: Path) -> None:
-    job.endpoint.plan = late(0.02, long)
-    done = on_a_small_disk(job, 128 << 10, "-o", disk / "o.jsonl", "--journal", job.journal)
-    assert done.code == 1
-    full = rf"cannot write {disk}/o(\.failures)?\.jsonl: No space left on device"  # as it happens
-    assert re.search(full, done.err)
-    assert 10 < len(whole_lines(job.folder / "kept/o.jsonl.partial")) < 20
-    job.run("--journal", job.journal, code=3)
-    assert set(job.endpoint.counts.values()) == {1}
-
-
 def asks_only_what_was_not_written(job: Job, *options: object) -> None:
     """Run to the end; what was handed on before is not asked again."""
     files = [path for path in (job.partial, job.failed) if path.exists()]  # not if it is empty
     written, asked = sum(len(whole_lines(path)) for path in files), len(job.endpoint.received)
     job.run(*options, code=3)
     assert len(job.endpoint.received) - asked <= len(MANY) - written
-
-
-def test_a_full_disk_under_the_journal_ends_the_run_and_spoils_nothing(
-    job: Job, disk: Path
-) -> None:
-    job.endpoint.plan = late(0.02, long)
-    done = on_a_small_disk(job, 512 << 10, "--journal", disk / "j", "-j", 4)
-    assert done.code == 1
-    assert f"cannot use {disk}/j: database or disk is full" in done.err
-    shutil.copytree(job.folder / "kept", job.folder, dirs_exist_ok=True)
-    asks_only_what_was_not_written(job, "--journal", job.folder / "j")
 
 
 def limited(which: int, number: int) -> Callable[[], None]:
@@ -251,73 +195,6 @@ def test_a_limit_on_the_size_of_files_ends_it_with_whole_lines(
     assert whole_lines(job.partial)
     if not options:
         asks_only_what_was_not_written(job)
-
-
-def powerless() -> None:
-    """Be bound by file modes even as root: without CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH."""
-    libc = ctypes.CDLL(None)
-    for capability in (1, 2):
-        libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
-
-
-def test_what_cannot_be_written_is_told(job: Job) -> None:
-    job.run()
-    job.asked()
-    closed, secret = job.folder / "closed", job.folder / "secret"
-    closed.mkdir(0o500)
-    secret.mkdir(0o000)
-    job.journal.chmod(0o400)
-    for options, path in (
-        (("-o", closed / "out.jsonl"), closed / "out.jsonl"),
-        ((), job.journal),
-        (("--journal", secret / "j"), secret / "j"),
-    ):
-        done = finished(*job.args(*options), endpoint=job.endpoint, preexec_fn=powerless)
-        assert (done.code, job.asked()) == (1, "")
-        assert re.fullmatch(
-            f"codesynth gen-code: (cannot open )?{path}: Permission denied\n", done.err
-        )
-
-
-def test_too_few_file_descriptors_make_it_slower_and_fail_no_row(job: Job) -> None:
-    job.endpoint.plan = late(0.1)
-    done = finished(
-        *job.args("-j", 64, "--max-retries", 0),
-        endpoint=job.endpoint,
-        preexec_fn=limited(resource.RLIMIT_NOFILE, 24),
-    )
-    assert done.code == 0, done.err
-    assert job.texts() == MANY
-    assert set(job.endpoint.counts.values()) == {1}
-
-
-def test_what_has_its_line_end_is_valid_at_every_moment(job: Job) -> None:
-    """A line is written in one piece, but a reader may look while the kernel copies it."""
-    seen = 0
-    job.endpoint.plan = lambda request: held(
-        long(request), lambda: request.prompt != MANY[-1] or seen > 5
-    )
-    with job.started("-j", 4) as process:
-        while process.poll() is None:
-            for path in (job.partial, job.failed):
-                with contextlib.suppress(FileNotFoundError):
-                    *whole, _ = path.read_bytes().split(b"\n")
-                    seen += len([json.loads(line) for line in whole]) > 0
-        assert process.returncode == 3
-
-
-def test_a_restart_of_the_endpoint_loses_no_row(job: Job) -> None:
-    job.endpoint.plan = lambda request: late(3600 if request.n > 16 else 0)(request)
-    options = ("-j", 8, "--max-retries", 1, "-v")
-    with job.started(*options) as process:
-        job.endpoint.wait_until(has_come(24))
-        job.endpoint.stop()
-        while b"connection refused" not in process.stderr.readline():  # a retry has failed
-            assert process.poll() is None
-        job.endpoint.plan = echo
-        job.endpoint.start()
-        assert ended(process)[0] == 0
-    assert job.texts() == MANY
 
 
 def test_an_endpoint_that_does_not_come_back_ends_the_run(job: Job) -> None:
@@ -342,25 +219,3 @@ def test_an_endpoint_that_does_not_come_back_ends_the_run(job: Job) -> None:
     job.run()
     assert job.texts() == MANY
     assert not set(job.endpoint.counts - before) & set(kept)
-
-
-def test_an_endpoint_that_refuses_everything_ends_the_run(job: Job) -> None:
-    job.endpoint.plan = late(0.02, lambda request: error(503, "overloaded"))
-    job.write([str(i) for i in range(10_000)])
-    done = job.run("--max-outage", 0.5, "-j", 4, code=1)
-    assert "answers 503: overloaded. No request has succeeded for --max-outage" in done.err
-    assert len(job.endpoint.times) < 200
-
-
-def test_what_is_in_flight_when_the_quota_ends_is_kept(job: Job) -> None:
-    def plan(request: Received) -> Reply:
-        if request.prompt == "20":
-            return error(429, "no money", code="insufficient_quota", kind="insufficient_quota")
-        return replace(echo(request), delay=0.1 if request.n > 16 else 0)
-
-    job.endpoint.plan = plan
-    assert "quota is exhausted" in job.run("-j", 4, code=1).err
-    asked = set(job.endpoint.counts) - {"20"}
-    job.endpoint.plan = echo
-    job.run()
-    assert {job.endpoint.counts[prompt] for prompt in asked} == {1}

@@ -69,10 +69,10 @@ def help_of(name: str, kind: type[Settings]) -> str:
 
 def _groups(kind: type[Settings]) -> dict[str, list[Option]]:
     """Group the options by heading; what the command has of its own comes first."""
-    groups: dict[str, list[Option]] = {}
+    groups: dict[str, list[Option]] = {f"Options of {kind.command}": []}
     for each in kind.options().values():
         groups.setdefault(each.heading, []).append(each)
-    return dict(reversed(groups.items()))
+    return {heading: options for heading, options in groups.items() if options}
 
 
 def _about(kind: type[Settings]) -> tuple[str, str]:

@@ -1,8 +1,7 @@
 """The journal: answers that were paid for, found again by a key.
 
 ``pipeline.make_requests`` makes the keys. Answers are stored by ``JournaledServing`` before they
-are handed on, batches by ``BatchLog`` before each step; a run's notes by ``asking``, ``Run`` and
-``RunNotes``.
+are handed on, batches by ``BatchLog`` before each step; a run's notes by ``asking`` and ``Run``.
 """
 
 from codesynth.journal.batches import BatchLog, OpenBatch

@@ -36,7 +36,7 @@ def check_pool(size: int, num_few_shot: int, cause: str = "") -> None:
     if size < num_few_shot:
         raise ConfigError(
             f"the pool has {size} usable rows, but a prompt takes {num_few_shot} examples. "
-            f"Lower --num-few-shot or add rows{cause}"
+            f"Take fewer examples, or add rows{cause}"
         )
 
 

@@ -14,7 +14,7 @@ from codesynth.codec import loads
 from codesynth.errors import ConfigError, InputError
 from codesynth.journal import Journal, open_to_read
 from codesynth.local_settings import JoinSettings
-from codesynth.notes import destinations_note, job_note
+from codesynth.run import output_note
 from codesynth.storage import Files, open_stream, read_destinations, sibling_path
 
 _FAILURES = ".failures.jsonl"
@@ -24,10 +24,9 @@ class FinishedPart(NamedTuple):
     """The output of one part of a job, with what its journal knows of it."""
 
     path: str
-    number: int  # this and the next as in ``--shard``
-    of: int
-    job: dict[str, Any]  # what all requests have in common; see ``CommandSpec``
-    rows: dict[str, Any]  # what the run has stored about its rows; see ``Run._note_job``
+    number: int  # as in ``--shard``
+    job: dict[str, Any]  # what all parts of a job have in common
+    rows: dict[str, Any]  # what the run has stored about its rows; see ``Run._note_output``
 
 
 def join(settings: JoinSettings) -> int:
@@ -60,17 +59,15 @@ def read_part(path: str) -> FinishedPart:
     if not Journal.exists(journal_path):
         raise ConfigError(f"{path} cannot be joined without its journal, {journal_path}")
     with open_to_read(journal_path) as journal:
-        job, rows = (
-            loads(journal.get_note(name(path)) or "{}") for name in (job_note, destinations_note)
-        )
-    if not job or not rows:
+        rows = loads(journal.get_note(output_note(path)) or "{}")
+    if not rows:
         raise ConfigError(f"{path} is not finished. Run its command again")
-    if rows["disorder"] is not None:
+    if (name := rows["not_joinable"]) is not None:
         words = "its rows depend on other rows, or have no fixed order"
-        name = rows["disorder"]
         raise ConfigError(f"{path} was made with {name} and cannot be joined: {words}")
-    number, of = job.pop("shard")
-    return FinishedPart(path, number, of, job, rows)
+    number, of = rows["job"].pop("shard")
+    job = {**rows["job"], "number of parts": of, "INPUT": rows["requests"]}
+    return FinishedPart(path, number, job, rows)
 
 
 def in_order(found: Iterable[FinishedPart]) -> Sequence[FinishedPart]:
@@ -81,17 +78,14 @@ def in_order(found: Iterable[FinishedPart]) -> Sequence[FinishedPart]:
     """
     parts = sorted(found, key=lambda each: each.number)
     for a, b in pairwise(parts):
-        names = f"{a.path} (part {a.number}/{a.of}) and {b.path} (part {b.number}/{b.of})"
-        if a.of != b.of:
-            raise ConfigError(f"{names} come from different divisions")
+        names = f"{a.path} (part {a.number}) and {b.path} (part {b.number})"
         if changed := [name for name in a.job if a.job[name] != b.job.get(name)]:
-            raise ConfigError(f"{names} are from different jobs: different {' and '.join(changed)}")
-        if a.rows["requests"] != b.rows["requests"]:
-            raise ConfigError(f"{names} were made from different INPUT. Run both commands again")
+            raise ConfigError(f"{names} are of different jobs: different {' and '.join(changed)}")
         if a.number == b.number:
             raise ConfigError(f"{names} are the same part")
-    if missing := sorted(set(range(parts[0].of)) - {each.number for each in parts}):
-        words = ", ".join(f"part {i}/{parts[0].of}" for i in missing)
+    of = parts[0].job["number of parts"]
+    if missing := sorted(set(range(of)) - {each.number for each in parts}):
+        words = ", ".join(f"part {i}/{of}" for i in missing)
         raise ConfigError(f"missing: {words}. Finish them, and give the outputs of all parts")
     return parts
 
@@ -111,7 +105,7 @@ def _read_rows(part: FinishedPart) -> Iterator[tuple[int, bytes]]:
             for path in paths
         ]
         try:
-            for ok in read_destinations(part.rows["fates"]):
+            for ok in read_destinations(part.rows["destinations"]):
                 line = streams[ok].readline().removesuffix(b"\n")
                 sums[ok] = zlib.crc32(line, sums[ok])
                 yield ok, line

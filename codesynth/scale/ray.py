@@ -7,8 +7,8 @@ import logging
 import os
 import socket
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from glob import escape, glob
 from pathlib import Path
@@ -18,9 +18,9 @@ from codesynth import asking
 from codesynth.codec import loads
 from codesynth.errors import CodesynthError, ConfigError, JournalError, RunError
 from codesynth.journal import Journal, open_to_read
-from codesynth.notes import FIGURES
+from codesynth.models import Usage
 from codesynth.process import EXIT_FAILED_ROWS, EXIT_LIMIT, EXIT_OK
-from codesynth.run import Run
+from codesynth.run import FIGURES, Run
 from codesynth.scale.join import in_order, merge, read_part
 from codesynth.scale.ray_data import when_free
 from codesynth.settings import AskSettings, InstructionsSettings
@@ -35,8 +35,7 @@ _ENVIRONMENT = ("OPENAI_API_KEY", "CODESYNTH_HEADERS", "CODESYNTH_OFFLINE")  # g
 def ask_in_parts(settings: AskSettings) -> int:
     """Run a command that asks a model as parts on a Ray cluster; join them; return the exit code.
 
-    Raises:
-        CodesynthError: there is no cluster, or a part failed and all others were stopped.
+    The error of a part is raised after all others were stopped.
     """
     with asking.open_run(settings) as (whole, _), connect() as ray:
         settings = settings.replace(model=whole.spec.identity["model"])
@@ -54,7 +53,7 @@ def ask_in_parts(settings: AskSettings) -> int:
             finished = in_order(read_part(str(part.output)) for part in parts)
             whole.files.start()
             merge(finished, whole.files)
-            whole.stats.requests, whole.stats.all_read = finished[0].rows["requests"], True
+            whole.stats.requests, whole.stats.all_read = finished[0].job["INPUT"], True
         return whole.finish()
 
 
@@ -63,23 +62,22 @@ def _ask(ray: Any, whole: Run, parts: Sequence[AskSettings], at_once: int) -> in
     environ = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     options = {"num_cpus": 1, "max_retries": _RETRIES, "scheduling_strategy": "SPREAD"}
     start = partial(ray.remote(run_part).options(**options).remote, environ, time.time())
-    before = figures = _read_figures(parts, {})
-    waiting, running, results, stopping = deque(parts), list[Any](), list[Any](), False
+    waiting, running, results = deque(parts), list[Any](), list[int | CodesynthError]()
     error: CodesynthError | None = None
+    cancelled = False
     while waiting or running:
         while waiting and len(running) < at_once:
             running.append(start(waiting.popleft()))
         done, running = ray.wait(running, timeout=_LOOK_SECONDS)
         results += [_result(ray, each) for each in done]
-        figures = _read_figures(parts, figures)
-        whole.notes.add_up(loads(new) for new in figures.values() if new not in before.values())
+        _add_up(whole, parts)
         whole.tick()
-        if not stopping:
+        if not cancelled:
             error = next((each for each in results if isinstance(each, CodesynthError)), None)
         if error is not None or whole.stop.triggered:
             waiting.clear()
-        if not stopping and (error is not None or whole.stop.signal is not None):
-            stopping = True
+        if not cancelled and (error is not None or whole.stop.signal is not None):
+            cancelled = True
             for each in running:
                 ray.cancel(each)
     if error is not None:
@@ -94,16 +92,26 @@ def _result(ray: Any, task: Any) -> int | CodesynthError:
         return RunError(f"a part was ended by Ray: {exc}. Run the same command again to resume")
 
 
-def _read_figures(parts: Sequence[AskSettings], known: Mapping[str, str]) -> Mapping[str, str]:
-    """Read the figures in the journal of each part; keep the old ones if there are no new ones."""
-    found = dict(known)
-    paths = [sibling_path(str(part.output), ".journal") for part in parts]
-    for path in filter(Journal.exists, paths):  # not those of parts that have not begun
-        # A journal that is being written may look damaged; it is read again soon.
-        with contextlib.suppress(JournalError), open_to_read(path) as journal:
-            if (note := journal.get_note(FIGURES)) is not None:
-                found[path] = note
-    return found
+def _add_up(whole: Run, parts: Sequence[AskSettings]) -> None:
+    """Set the counts of the whole run to the sums over the figures of the parts."""
+    figures = []
+    for path in (sibling_path(str(part.output), ".journal") for part in parts):
+        if not Journal.exists(path):
+            continue  # it has not begun
+        try:
+            with open_to_read(path) as journal:
+                figures.append(loads(journal.get_note(FIGURES) or "{}"))
+        except JournalError:  # it is being written; all are read again soon
+            return
+    figures = [each for each in figures if each]
+    for name in ("rows", "answered", "ok", "cached", "attempts"):
+        setattr(whole.stats, name, sum(each[name] for each in figures))
+    for name in ("failures", "rejections"):
+        setattr(whole.stats, name, sum((Counter(each[name]) for each in figures), Counter()))
+    for name in ("used", "saved"):
+        setattr(whole.stats, name, sum((Usage(**each[name]) for each in figures), Usage()))
+    if whole.budget is not None:
+        whole.budget.spent = sum(each["cost"] for each in figures)
 
 
 def divide(settings: AskSettings, at_once: int, also: Iterable[str]) -> Sequence[AskSettings]:
@@ -115,7 +123,8 @@ def divide(settings: AskSettings, at_once: int, also: Iterable[str]) -> Sequence
     """
     count, template = settings.ray or 1, settings.prompt_template
     if template is not None and Path(template).exists():
-        template = str(Path(template).absolute())
+        [template] = _absolute([template])
+    [out] = _absolute([settings.output or ""])
     common = settings.replace(
         inputs=_absolute(settings.inputs),
         also_journal=_absolute([*settings.also_journal, *also]),
@@ -125,15 +134,13 @@ def divide(settings: AskSettings, at_once: int, also: Iterable[str]) -> Sequence
         rpm=settings.rpm and settings.rpm / at_once,
         tpm=settings.tpm and settings.tpm / at_once,
         max_cost=settings.max_cost and settings.max_cost / count,
-        ray=None,
-        journal=None,
-        failures=None,
-        log_json=None,
         quiet=True,
+        **dict.fromkeys(("ray", "journal", "failures", "log_json")),
     )
-    out = str(Path(settings.output or "").absolute())
-    outputs = [sibling_path(out, f".{i}-of-{count}.jsonl") for i in range(count)]
-    return [common.replace(shard=(i, count), output=path) for i, path in enumerate(outputs)]
+    return [
+        common.replace(shard=(i, count), output=sibling_path(out, f".{i}-of-{count}.jsonl"))
+        for i in range(count)
+    ]
 
 
 def _absolute(paths: Iterable[str]) -> list[str]:
@@ -154,8 +161,7 @@ def run_part(
 ) -> int | CodesynthError:
     """Run one part in a process of the cluster; return its exit code, or why it stopped.
 
-    Args:
-        started: when the whole job began, in seconds since the epoch; ``max_time`` counts from it.
+    ``max_time`` counts from ``started``, in seconds since the epoch, when the whole job began.
     """
     os.environ.update(environ)
     if settings.max_time is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from codesynth import asking, commands
-from codesynth.errors import BusyError, ConfigError
+from codesynth.errors import BusyError
 from codesynth.journal import Journal, JournaledServing
 from codesynth.models import Failure, Record, Stats
 from codesynth.pipeline import Stop, make_requests, read_response
@@ -34,6 +34,7 @@ class BatchCommand:
 
     Raises:
         CodesynthError: the settings are wrong, or the model is not known.
+        OSError: the folder cannot be made.
 
     >>> import tempfile
     >>> from codesynth.settings import CodeSettings
@@ -44,22 +45,15 @@ class BatchCommand:
 
     def __init__(self, settings: AskSettings, journals: str) -> None:
         settings.check()
-        try:
-            Path(journals).mkdir(exist_ok=True)
-        except OSError as exc:
-            raise ConfigError(f"cannot make the folder {journals}: {exc.strerror}") from exc
+        self._folder = Path(journals)
+        self._folder.mkdir(exist_ok=True)
         self._serving = asking.make_online_serving(settings, None)
         spec = commands.prepare(settings, lambda: self._serving.model)
         self._task = spec.task
-        self._folder = Path(journals)
         self._columns = [*spec.columns, _ERROR]
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Ask for each row of a batch of NumPy columns.
-
-        Raises:
-            CodesynthError: no request can succeed, or the journal cannot be used.
-        """
+        """Ask for each row of a batch of NumPy columns."""
         columns = [column.tolist() for column in batch.values()]
         rows = [dict(zip(batch, row, strict=True)) for row in zip(*columns, strict=True)]
         new: list[dict[str, Any]] = [{} for _ in rows]

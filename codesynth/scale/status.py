@@ -12,16 +12,16 @@ from codesynth.errors import ConfigError
 from codesynth.journal import Journal, open_to_read
 from codesynth.local_settings import StatusSettings
 from codesynth.models import Price, Usage
-from codesynth.notes import FIGURES
 from codesynth.progress import duration, tokens
-from codesynth.storage import open_stream, sibling_path
+from codesynth.run import FIGURES
+from codesynth.storage import sibling_path
 
 PartStatus: TypeAlias = dict[str, Any]
 """The state of a part; the keys are ``_COLUMNS``, and None means not known.
 
-``state`` is running, finished, stopped, unfinished (it has no journal) or not begun. ``done`` is
-the number of rows with a usable answer, some of them not written yet. ``last_change`` is in
-seconds since the epoch.
+``state`` is running, finished, stopped, not begun, or no journal: then nothing else is known.
+``done`` is the number of rows with a usable answer, some of them not written yet. ``last_change``
+is in seconds since the epoch.
 """
 _SUMS = ("done", "failed", "rejected", "pending", "tokens", "cost", "rows_per_second")
 _COLUMNS = ("part", "state", *_SUMS, "last_change")
@@ -58,16 +58,11 @@ def read_status(path: str, price: Price | None = None) -> PartStatus:
     Raises:
         JournalError: its journal is damaged.
     """
-    found: PartStatus = dict.fromkeys(_COLUMNS) | {"part": path, "state": "not begun"}
+    found: PartStatus = dict.fromkeys(_COLUMNS) | {"part": path}
     journal = path if path.endswith(".journal") else sibling_path(path, ".journal")
-    files = (path, f"{path}.partial", journal, f"{journal}-wal")
-    found["last_change"] = max(filter(None, map(_changed_at, files)), default=None)
     if not Journal.exists(journal):
-        for name, state in ((path, "finished"), (f"{path}.partial", "unfinished")):
-            if found["done"] is None and Path(name).exists():
-                with open_stream(name) as rows:
-                    found |= {"state": state, "done": sum(1 for _ in rows)}
-        return found
+        begun = Path(path).exists() or Path(f"{path}.partial").exists()
+        return found | {"state": "no journal" if begun else "not begun"}
     with open_to_read(journal) as opened:
         figures, used = loads(opened.get_note(FIGURES) or "{}"), opened.spent()
         found |= {"done": opened.answers, "tokens": used.prompt_tokens + used.completion_tokens}
@@ -79,24 +74,18 @@ def read_status(path: str, price: Price | None = None) -> PartStatus:
     return found | {"state": "running" if Journal.is_held(journal) else state}
 
 
-def _changed_at(path: str) -> float | None:
-    try:
-        return Path(path).stat().st_mtime
-    except FileNotFoundError:  # a run that ends removes some of its files
-        return None
-
-
 def _read_figures(figures: dict[str, Any]) -> PartStatus:
-    """Take the counts from the figures of a run; see ``RunNotes.figures``."""
-    failed, rejected = (sum(figures[name].values()) for name in ("failed", "rejected"))
+    """Take the counts from the figures of a run; see ``Run.figures``."""
+    failed, rejected = (sum(figures[name].values()) for name in ("failures", "rejections"))
     answered, total = figures["answered"], figures["total"]
-    asked, seconds = answered - figures["from_journal"], figures["seconds"]
+    asked, seconds = answered - figures["cached"], figures["seconds"]
     return {
         "done": answered - failed - rejected,
         "failed": failed,
         "rejected": rejected,
         "pending": None if total is None else max(0, total - answered),
         "rows_per_second": round(asked / max(seconds, 0.001), 2),
+        "last_change": figures["time"],
     }
 
 

@@ -118,12 +118,6 @@ class Output:
             os.ftruncate(self._fd, status.st_size - count)
             os.lseek(self._fd, 0, os.SEEK_END)
 
-    def reader_is_gone(self) -> bool:
-        """Tell whether the reader has closed the pipe, without writing to it."""
-        poll = select.poll()
-        poll.register(self._fd, 0)
-        return any(event & select.POLLERR for _, event in poll.poll(0))
-
     def commit(self) -> None:
         """Give the finished file its name; its bytes are on the disk before that."""
         if self.path is None:

@@ -113,7 +113,7 @@ def _streams(*fds: int) -> Iterator[None]:
 
 def run_out_of_time(patch: pytest.MonkeyPatch, when: Callable[[], bool]) -> None:
     """Let ``--max-time`` be over as soon as ``when()`` is true."""
-    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + 1e6 * when())
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + 1e6 * when(), time=time.time)
     patch.setattr(run, "time", clock)
 
 
