@@ -223,10 +223,12 @@ class Stats:
     ok: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     rejections: Counter[str] = field(default_factory=Counter)
-    cached: int = 0  # rows answered by the journal
+    from_journal: int = 0  # rows answered by the journal
     attempts: int = 0
-    used: Usage = field(default_factory=Usage)  # tokens of the answers that this run has bought
-    saved: Usage = field(default_factory=Usage)  # tokens of the answers from the journal
+    tokens: Usage = field(default_factory=Usage)  # tokens of the answers that this run has bought
+    tokens_from_journal: Usage = field(
+        default_factory=Usage
+    )  # tokens of the answers from the journal
     first_failure: tuple[int, str] | None = None  # the row's place in the input, and what failed
     first_rejection: str = ""  # line and reason of the first row that a filter rejected
 
@@ -250,11 +252,11 @@ class Stats:
         self.answered += 1
         usage = response.answer.usage if response.answer is not None else None
         if response.cached:
-            self.cached += 1
-            self.saved += usage or Usage()
+            self.from_journal += 1
+            self.tokens_from_journal += usage or Usage()
         else:
             self.attempts += response.attempts
-            self.used += usage or Usage()
+            self.tokens += usage or Usage()
 
     def note_failure(self, record: Record, failure: Failure) -> None:
         """Remember the first row that failed, in the order of the input."""

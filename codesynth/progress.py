@@ -89,7 +89,7 @@ class Progress:
             return
         stats, done = self.stats, self.stats.answered
         parts = [*_counts(stats), f"{done / max(seconds, 0.001):.1f} rows/s"]
-        parts += [tokens(stats.used + stats.saved), self.status()]
+        parts += [tokens(stats.tokens + stats.tokens_from_journal), self.status()]
         counts = ", ".join(part for part in parts if part)
         self._bar.update(self._bar.task_ids[0], completed=done, counts=counts)
         with _IGNORED:
@@ -122,8 +122,8 @@ class Progress:
         parts = _counts(stats)
         if stats.pending:
             parts.append(f"{stats.pending} pending")
-        if stats.attempts or stats.cached:
-            parts.append(tokens(stats.used))
+        if stats.attempts or stats.from_journal:
+            parts.append(tokens(stats.tokens))
         parts.append(duration(self.clock() - self._started))
         return f"{stats.rows} in: " + ", ".join([*parts, *more])
 

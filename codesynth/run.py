@@ -288,10 +288,11 @@ class Run:
         self.progress.say(self.progress.summary(*words))
 
     def _remarks(self) -> Iterator[str]:
-        if self.stats.cached:
+        if self.stats.from_journal:
             model = f" (model {self.assumed_model})" if self.assumed_model is not None else ""
-            yield f"{self.stats.cached} from the journal{model}"
+            yield f"{self.stats.from_journal} from the journal{model}"
         if (budget := self.budget) is not None:
-            yield f"spent {budget.spent:.4g}, saved {budget.price.of(self.stats.saved):.4g}"
+            saved = budget.price.of(self.stats.tokens_from_journal)
+            yield f"spent {budget.spent:.4g}, saved {saved:.4g}"
         if self._out_of_time:
             yield "stopped by --max-time"

@@ -89,6 +89,7 @@ def test_all_and_only_what_brute_force_finds_is_rejected(
     stubs = [draw(rng).stub(rng) for _ in range(12)]
     texts = [stub.partition('"""')[2].partition(">>>")[0] for stub in stubs]
     texts += [scrambled(rng, rng.choice(texts)) for _ in range(24)]
+    texts += [f"{text} again" for text in texts[:6]]
     expected = brute_force(texts, threshold)
     assert judge(texts, threshold) == expected
     assert 0 < expected.count(None) < len(texts)

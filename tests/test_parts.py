@@ -199,7 +199,7 @@ def test_a_log_gets_a_line_a_second_and_the_counts_at_the_end(job: Parts) -> Non
     assert (last["rows"], last["total"], last["complete"]) == (35, 35, True)
     assert last["failures"] == {"invalid_json": 1, "missing_key": 1, "empty": 6, "rejected": 6}
     assert (last["rejections"], last["ok"]) == ({"contaminated": 2}, 35 - 14 - 2)
-    assert (last["in_flight"], last["used"]["prompt_tokens"]) == (0, 11 * last["attempts"] - 66)
+    assert (last["in_flight"], last["tokens"]["prompt_tokens"]) == (0, 11 * last["attempts"] - 66)
     assert last["cost"] == pytest.approx((last["attempts"] - 6) * (11 + 14) / 1e6)
 
 

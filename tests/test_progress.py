@@ -48,7 +48,7 @@ def shown(stats: Stats, stream: io.StringIO, **options: Any) -> str:
 
 
 def test_a_bar_tells_rows_rate_tokens_and_what_the_endpoint_does() -> None:
-    stats = Stats(rows=9, ok=6, failures=Counter(empty=2), answered=8, used=Usage(1500))
+    stats = Stats(rows=9, ok=6, failures=Counter(empty=2), answered=8, tokens=Usage(1500))
     for gives_way in (False, True):  # nobody else draws a bar
         text = shown(stats, Terminal(), gives_way=gives_way)
         assert "6 ok, 2 failed, 4.0 rows/s, 1.5k tokens, no answers: [429] slow down" in text
@@ -72,7 +72,7 @@ def test_a_terminal_that_is_gone_ends_no_run(bar: bool) -> None:
 def test_the_summary_tells_counts_tokens_and_time() -> None:
     clock = Clock()
     stats = Stats(rows=103, ok=95, rejections=Counter(duplicate=3), failures=Counter(rejected=2))
-    stats.attempts, stats.used = 100, Usage(1000, 4000, reasoning_tokens=3000, cached_tokens=500)
+    stats.attempts, stats.tokens = 100, Usage(1000, 4000, reasoning_tokens=3000, cached_tokens=500)
     progress = Progress(stats, None, name="demo", bar=False, clock=clock)
     clock.now += 72
     assert progress.summary("seed 1") == (

@@ -110,7 +110,7 @@ def test_another_division_buys_nothing_again(
         assert done.code == 3, done.err
     assert len(endpoint.received) == 100
     last = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
-    assert (last["ok"], last["cached"], last["complete"]) == (100, 100, True)
+    assert (last["ok"], last["from_journal"], last["complete"]) == (100, 100, True)
 
 
 def test_a_part_that_cannot_go_on_stops_all(

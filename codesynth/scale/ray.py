@@ -104,11 +104,11 @@ def _add_up(whole: Run, parts: Sequence[AskSettings]) -> None:
         except JournalError:  # it is being written; all are read again soon
             return
     figures = [each for each in figures if each]
-    for name in ("rows", "answered", "ok", "cached", "attempts"):
+    for name in ("rows", "answered", "ok", "from_journal", "attempts"):
         setattr(whole.stats, name, sum(each[name] for each in figures))
     for name in ("failures", "rejections"):
         setattr(whole.stats, name, sum((Counter(each[name]) for each in figures), Counter()))
-    for name in ("used", "saved"):
+    for name in ("tokens", "tokens_from_journal"):
         setattr(whole.stats, name, sum((Usage(**each[name]) for each in figures), Usage()))
     if whole.budget is not None:
         whole.budget.spent = sum(each["cost"] for each in figures)

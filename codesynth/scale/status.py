@@ -78,7 +78,7 @@ def _read_figures(figures: dict[str, Any]) -> PartStatus:
     """Take the counts from the figures of a run; see ``Run.figures``."""
     failed, rejected = (sum(figures[name].values()) for name in ("failures", "rejections"))
     answered, total = figures["answered"], figures["total"]
-    asked, seconds = answered - figures["cached"], figures["seconds"]
+    asked, seconds = answered - figures["from_journal"], figures["seconds"]
     return {
         "done": answered - failed - rejected,
         "failed": failed,
