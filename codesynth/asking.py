@@ -109,7 +109,7 @@ def _earlier_model(journal: Journal | None) -> str | None:
 def _budget(settings: AskSettings, journal: Journal | None) -> Budget | None:
     if settings.price is None:
         return None
-    earlier = journal.spent() if journal is not None else None
+    earlier = journal.spent if journal is not None else None
     most = settings.most_tokens
     return Budget(settings.price, settings.max_cost, earlier=earlier, max_tokens=most)
 

@@ -1,11 +1,12 @@
 """The journal in front of a serving: what it asks again, when it stores, and how it ends."""
 
 import gc
+import random
 import shutil
 import tempfile
-import threading
+import tracemalloc
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
@@ -19,7 +20,7 @@ from codesynth.errors import EndpointError, JournalError
 from codesynth.journal import Journal, JournaledServing, Occurrences, StoredAnswer, open_to_read
 from codesynth.models import UNUSABLE_ANSWERS, Failure, Record, Request, Response, Usage
 from codesynth.serving.answers import read_completion
-from codesynth.serving.stream import Channel, EngineStream
+from codesynth.serving.stream import IteratorStream
 
 
 @pytest.fixture
@@ -59,42 +60,24 @@ def echo(request: Request) -> Response:
 
 
 class Asked:
-    """A serving that answers from a function, at once or when the requests end, and its engine."""
+    """A serving that answers from a function."""
 
-    max_unfinished = 1 << 20
-
-    def __init__(
-        self, answer: Callable[[Request], Response] = echo, *, at_end: bool = False
-    ) -> None:
-        self.answer, self.at_end = answer, at_end
+    def __init__(self, answer: Callable[[Request], Response] = echo) -> None:
+        self.answer = answer
         self.texts: list[str] = []
-        self.waiting: list[Response] = []
-        self.ended = threading.Event()
-        self.drained: list[float | None] = []
-        self.closed = 0
+        self.closed = False
 
-    def generate(self, requests: Iterable[Request | Response]) -> EngineStream:
-        self.channel = Channel()
-        return EngineStream(requests, self, self.channel)
+    def generate(self, requests: Iterable[Request | Response]) -> IteratorStream:
+        return IteratorStream(self.answers(requests))
 
-    def submit(self, request: Request) -> None:
-        self.texts.append(request.body.decode("utf-8", "surrogatepass"))
-        self.waiting.append(self.answer(request))
-        if not self.at_end:
-            self.channel.put(self.waiting.pop())
-
-    def end_requests(self, error: BaseException | None) -> None:
-        for response in reversed(self.waiting):
-            self.channel.put(response)
-        self.channel.finish(error)
-        self.ended.set()
-
-    def drain(self, grace: float | None) -> None:
-        self.drained.append(grace)
-        self.channel.finish()
-
-    def close(self) -> None:
-        self.closed += 1
+    def answers(self, requests: Iterable[Request | Response]) -> Generator[Response, None, None]:
+        try:
+            for item in requests:
+                if isinstance(item, Request):
+                    self.texts.append(item.body.decode("utf-8", "surrogatepass"))
+                yield self.answer(item) if isinstance(item, Request) else item
+        finally:
+            self.closed = True
 
 
 def run(
@@ -229,7 +212,7 @@ def test_an_answer_of_another_journal_is_used_and_copied(tmp_path: Path, path: P
         part.unlink()
     assert newly_asked(path, "abcde") == []
     with Journal(str(path)) as journal:
-        assert (journal.spent(), journal.answers) == (Usage(55, 35), 5)
+        assert (journal.spent, journal.answers) == (Usage(55, 35), 5)
 
 
 # When it stores.
@@ -264,7 +247,6 @@ def test_what_came_before_the_end_of_the_run_is_stored_and_handed_on_first(path:
 
 
 def test_all_that_is_waiting_goes_into_one_transaction(path: Path) -> None:
-    asked = Asked(at_end=True)
     with Journal(str(path)) as journal:
         groups: list[int] = []
         put = journal.put
@@ -274,90 +256,55 @@ def test_all_that_is_waiting_goes_into_one_transaction(path: Path) -> None:
             put(stored)
 
         journal.put = counted  # type: ignore[method-assign]  # counts, then stores
-        stream = JournaledServing(journal, asked).generate(requests("a" * 700))
-        assert asked.ended.wait(300)
+        stream = JournaledServing(journal, Asked()).generate(requests("a" * 700))
         assert len(list(stream)) == 700
         assert groups == [512, 188]
 
 
-def test_where_an_answer_cannot_be_stored_nothing_is_handed_on_and_the_sending_ends(
-    path: Path,
-) -> None:
+def test_where_an_answer_cannot_be_stored_nothing_is_handed_on(path: Path) -> None:
     def full(answers: Iterable[StoredAnswer]) -> None:
         raise JournalError("database or disk is full")
 
-    asked = Asked()
     with Journal(str(path)) as journal:
         journal.put = full  # type: ignore[method-assign]  # as on a full disk
-        stream = JournaledServing(journal, asked).generate(requests("abc"))
-        for _ in range(2):
-            with pytest.raises(JournalError, match="full"):
-                next(stream)
-        assert asked.closed
+        stream = JournaledServing(journal, Asked()).generate(requests("abc"))
+        with pytest.raises(JournalError, match="full"):
+            next(stream)
 
 
 # The stream's contract.
 
 
-def test_a_stream_can_be_waited_for_and_drained(path: Path) -> None:
-    go_on = threading.Event()
-
-    def slow() -> Iterator[Request | Response]:
-        yield from requests("a")
-        go_on.wait(300)
-        yield from requests("b")
-
-    asked = Asked()
-    with Journal(str(path)) as journal:
-        with JournaledServing(journal, asked).generate(slow()) as stream:
-            assert stream.wait(300)
-            assert next(stream).request.body == b"a"
-            assert not stream.wait(0.01)
-            stream.drain(5)
-            assert stream.wait(300)
-            assert asked.drained == [5]
-            with pytest.raises(StopIteration):
-                next(stream)
-        go_on.set()
-        assert asked.ended.wait(300)
-
-
-def test_leaving_or_dropping_a_stream_closes_the_one_behind_it(path: Path) -> None:
+def test_a_stream_that_is_left_dropped_or_drained_ends_the_one_behind_it(path: Path) -> None:
     asked = Asked()
     with Journal(str(path)) as journal:
         serving = JournaledServing(journal, asked)
-        with serving.generate(requests("ab")) as stream:
+        with serving.generate(requests("a" * 600)) as stream:
             next(stream)
         assert asked.closed
-        asked.closed = 0
-        for _ in serving.generate(requests("cd")):
+        asked.closed = False
+        for _ in serving.generate(requests("b" * 600)):
             break
         gc.collect()
         assert asked.closed
+        drained = serving.generate(requests("c" * 600))
+        assert drained.wait(0)
+        next(drained)
+        drained.drain(None)
+        assert len(list(drained)) == 511
+    assert sorted(Counter(asked.texts).values()) == [512, 512, 512]
 
 
-def test_what_is_stored_while_nothing_comes_can_be_read_by_others(path: Path) -> None:
-    now = [1000.0]
-    go_on = threading.Event()
+# How often a request was seen.
 
-    def slow() -> Iterator[Request | Response]:
-        yield from requests("ab")
-        go_on.wait(300)
 
-    with Journal(str(path), clock=lambda: now[0]) as journal:
-        journal.put([])
-        stream = JournaledServing(journal, Asked()).generate(slow())
-        assert len([next(stream), next(stream)]) == 2
-
-        def seen() -> int:
-            other = path.with_name("copy")  # a lock goes with any descriptor that is closed
-            shutil.copy(path, other)
-            with open_to_read(str(other)) as reader:
-                return reader.answers
-
-        assert seen() == 0
-        now[0] += 2
-        assert not stream.wait(0.01)
-        assert seen() == 2
-        go_on.set()
-        stream.close()
+def test_counts_stay_right_while_the_table_grows_and_a_request_takes_32_bytes() -> None:
+    keys = [random.Random(i).randbytes(16) for i in range(6000)]
+    tracemalloc.start()
+    seen = Occurrences()
+    assert {seen.count(key) for key in keys} == {0}
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert {seen.count(key) for key in keys} == {1}
+    assert seen.count(keys[0]) == 2
+    assert used < 34 * len(keys)
