@@ -7,6 +7,8 @@ import os
 import signal
 import threading
 import time
+import zlib
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +27,7 @@ from codesynth.progress import Progress
 from codesynth.serving import LLMServing
 from codesynth.serving.limits import Budget
 from codesynth.settings import RowSettings
-from codesynth.storage import Files, pack_destinations
+from codesynth.storage import Files
 
 _CHECK_SECONDS = 1.0
 """Time between two checks whether the reader of standard output has gone away."""
@@ -255,8 +257,7 @@ class Run:
             or ("--unordered" if self.settings.unordered else None),
             "requests": self.stats.requests,
             "rows": self.stats.rows,
-            "checksums": files.checksums,
-            "fates": pack_destinations(files.destinations),
+            "fates": b64encode(zlib.compress(files.destinations)).decode(),
         }
         journal.set_note(destinations_note(name), dumps(about).decode())
         journal.set_note(job_note(name), self.job)

@@ -190,7 +190,6 @@ def test_a_full_temporary_folder_is_told(tmp_path: Path) -> None:
         ("rows", b' [{"prompt": "a"}, {"prompt": "b"}]', "a JSON array"),
         ("rows.csv", b'prompt,n\n"a, b",1\nb,2\n', "a CSV file"),
         ("rows.txt", b"prompt,n\na,1\nb,2\n", "a CSV file"),
-        ("rows.tsv", b"prompt\tn\na\t1\nb\t2\n", "a TSV file"),
         ("it's.csv", b"prompt\na\nb\n", "a CSV file"),
     ],
 )

@@ -1,12 +1,6 @@
 """JSONL lines <-> records: files, ``-``, gzip, partial + rename, lock."""
 
-from codesynth.storage.files import (
-    Files,
-    JSONLStorage,
-    pack_destinations,
-    read_destinations,
-    sibling_path,
-)
+from codesynth.storage.files import Files, JSONLStorage, sibling_path
 from codesynth.storage.lines import failure_line, rejection_line, row_line
 from codesynth.storage.output import Output
 from codesynth.storage.pool import Pool
@@ -30,9 +24,7 @@ __all__ = [
     "count_lines",
     "failure_line",
     "open_stream",
-    "pack_destinations",
     "parse_record",
-    "read_destinations",
     "read_lines",
     "read_records",
     "rejection_line",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import zlib
-from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeAlias
@@ -30,20 +28,6 @@ def sibling_path(out: str, suffix: str) -> str:
     return str(Path(out).with_suffix(suffix))
 
 
-def pack_destinations(destinations: bytes | bytearray) -> str:
-    """Write ``Files.destinations`` as a short text; ``join`` needs it to put the rows in order.
-
-    >>> list(read_destinations(pack_destinations(bytes([1, 0, 1]))))
-    [1, 0, 1]
-    """
-    return b64encode(zlib.compress(destinations)).decode()
-
-
-def read_destinations(text: str) -> bytes:
-    """Read what ``pack_destinations`` wrote."""
-    return zlib.decompress(b64decode(text))
-
-
 class Files:
     """The output file and the failures file of one run; a context manager that closes both.
 
@@ -54,8 +38,7 @@ class Files:
 
     Attributes:
         destinations: one byte for each row so far, in order: 1 if it is in the output, 0 if in the
-            failures.
-        checksums: CRC-32 of the lines of the failures and of the output.
+            failures. ``join`` needs it to put the rows of several runs in order.
 
     Raises:
         BusyError: another run holds one of the files.
@@ -65,7 +48,7 @@ class Files:
 
     def __init__(self, out: str | None, failures: str | None = None) -> None:
         self.output = Output(out)
-        self.failed, self.destinations, self.checksums = 0, bytearray(), [0, 0]
+        self.destinations = bytearray()
         self._named = failures is not None
         try:
             self.failures = self._open_failures(failures)
@@ -127,14 +110,11 @@ class Files:
     def write(self, line: bytes) -> None:
         """Write a row, given as a line without its newline."""
         self.destinations.append(1)
-        self.checksums[1] = zlib.crc32(line, self.checksums[1])
         self.output.write(line)
 
     def fail(self, line: bytes) -> None:
         """Write a failure line."""
-        self.failed += 1
         self.destinations.append(0)
-        self.checksums[0] = zlib.crc32(line, self.checksums[0])
         self.failures.write(line)
 
     def flush(self) -> None:
@@ -144,7 +124,7 @@ class Files:
 
     def commit(self) -> None:
         """Give the finished files their names, the output last. No failures make no file."""
-        if self.failed or self._named:
+        if 0 in self.destinations or self._named:
             self.failures.commit()
         else:
             self.failures.discard()

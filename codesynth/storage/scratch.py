@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import tempfile
 from collections.abc import Iterator
@@ -26,8 +27,6 @@ class Scratch:
     def __init__(self) -> None:
         with _translated():
             self._file = tempfile.TemporaryFile(prefix="codesynth-")
-        self._end = 0
-        self._at_end = True  # seeking would flush what is buffered
 
     def __del__(self) -> None:
         with contextlib.suppress(OSError, AttributeError):  # nobody misses what was not written
@@ -35,19 +34,14 @@ class Scratch:
 
     def append(self, value: object) -> int:
         """Write a value; return its place."""
-        data, place = pickle.dumps(value), self._end
         with _translated():
-            if not self._at_end:
-                self._file.seek(place)
-            self._at_end = True
-            self._file.write(data)
-        self._end += len(data)
+            place = self._file.seek(0, os.SEEK_END)
+            self._file.write(pickle.dumps(value))
         return place
 
     def read(self, place: int) -> Any:
         """Read a value."""
         with _translated():
-            self._at_end = False
             self._file.seek(place)
             return pickle.load(self._file)  # noqa: S301 - nobody else can write to the file
 
