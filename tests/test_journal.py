@@ -174,16 +174,6 @@ def test_a_body_that_is_no_answer_any_more_is_asked_again_and_the_new_one_counts
     assert newly_asked(path, "a") == []
 
 
-def test_a_request_without_a_key_is_asked_and_not_kept(path: Path) -> None:
-    asked = Asked()
-    with Journal(str(path)) as journal:
-        serving = JournaledServing(journal, asked)
-        for _ in range(2):
-            items = [replace(each, key=b"") for each in requests("a")]
-            assert len(list(serving.generate(items))) == 1
-        assert (asked.texts, journal.answers) == (["a", "a"], 0)
-
-
 def test_somebody_is_told_before_the_first_new_request_only(path: Path) -> None:
     told: list[int] = []
     asked = Asked()

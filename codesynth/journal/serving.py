@@ -125,6 +125,6 @@ def _new_answers(responses: Iterable[Response]) -> Iterator[StoredAnswer]:
     """Choose the answers that were paid for and are not in the journal yet."""
     for each in responses:
         is_answer = each.error is None or each.error.kind in UNUSABLE_ANSWERS
-        if is_answer and each.body and each.request.key and not each.stored:
+        if is_answer and each.body and not each.stored:
             used = (each.answer and each.answer.usage) or Usage()
             yield StoredAnswer(each.request.key, each.body, each.attempts, each.seconds, used)

@@ -43,7 +43,7 @@ _TABLES = (
 )
 _TOTAL = "SELECT number, prompt_sum, completion_sum FROM answer ORDER BY number DESC LIMIT 1"
 # An index in the file would be rewritten in many places for each group of answers.
-_PLACE = "CREATE TEMP TABLE place (key PRIMARY KEY, number) WITHOUT ROWID"
+_PLACE = "CREATE TEMP TABLE IF NOT EXISTS place (key PRIMARY KEY, number) WITHOUT ROWID"
 # Here and below LIMIT ends the reading before the pages that a run may just be writing.
 _INDEX = """INSERT OR REPLACE INTO place SELECT key, number
     FROM (SELECT key, number FROM answer WHERE number > ? LIMIT ?) ORDER BY key, number"""
@@ -219,8 +219,7 @@ class Journal:
     def refresh(self) -> None:
         """Let ``get`` find all answers stored so far; takes about a microsecond per answer."""
         with self._translated():
-            if not self._block:
-                self.execute(_PLACE)
+            self.execute(_PLACE)
             self.execute(_INDEX, self._indexed, self.answers - self._indexed)
             self._indexed = self.answers
             is_unique = self.execute("SELECT count(*) FROM place") == [(self.answers,)]
@@ -267,12 +266,9 @@ class Journal:
             code = getattr(exc, "sqlite_errorcode", 0) & 0xFF  # not all of them have one
             if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 raise BusyError(f"another run holds {self.path}") from exc
-            if code == sqlite3.SQLITE_NOTADB:
-                words = f"{self.path} is not a journal, or it is damaged: {exc}"
-                raise JournalError(f"{words}. Choose another --journal, or restore it") from exc
             if code == sqlite3.SQLITE_CORRUPT:
                 raise self._damaged(str(exc)) from exc
-            raise JournalError(f"cannot use {self.path}: {exc}") from exc
+            raise JournalError(f"cannot use {self.path} as a journal: {exc}") from exc
 
     def _damaged(self, words: str) -> JournalError:
         return JournalError(

@@ -1,9 +1,14 @@
 """JSONL lines <-> records: files, ``-``, gzip, partial + rename, lock."""
 
-from codesynth.storage.files import Files, JSONLStorage, sibling_path
-from codesynth.storage.lines import failure_line, rejection_line, row_line
+from codesynth.storage.files import (
+    Files,
+    JSONLStorage,
+    failure_line,
+    rejection_line,
+    row_line,
+    sibling_path,
+)
 from codesynth.storage.output import Output
-from codesynth.storage.pool import Pool
 from codesynth.storage.records import (
     check_inputs,
     count_lines,
@@ -11,8 +16,9 @@ from codesynth.storage.records import (
     parse_record,
     read_lines,
     read_records,
+    read_text,
 )
-from codesynth.storage.reorder import Reorder
+from codesynth.storage.scratch import Pool, Reorder
 
 __all__ = [
     "Files",
@@ -27,6 +33,7 @@ __all__ = [
     "parse_record",
     "read_lines",
     "read_records",
+    "read_text",
     "rejection_line",
     "row_line",
     "sibling_path",

@@ -1,18 +1,19 @@
-"""The two places a row can end in: the output and the failures."""
+"""The two places a row can end in, the output and the failures, and the line of a row in each."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 
-from codesynth.codec import dumps
+from codesynth.codec import dumps, loads_exactly
 from codesynth.errors import ConfigError
-from codesynth.models import Record
+from codesynth.models import META_KEY, Failure, Record, Row
 from codesynth.storage.output import Output
-from codesynth.storage.pool import Pool
-from codesynth.storage.records import STANDARD, read_records
+from codesynth.storage.records import BLANK, STANDARD, read_records
+from codesynth.storage.scratch import Pool
 
 StrPath: TypeAlias = str | os.PathLike[str]
 
@@ -201,3 +202,62 @@ class JSONLStorage:
                 files.write(dumps(row))
             files.commit()
         return self._out
+
+
+def row_line(record: Record, columns: Mapping[str, Any]) -> tuple[bytes, int]:
+    """Write the output row: the input row's own bytes and the new columns.
+
+    A row that has been through another step with ``--meta`` keeps that step's object as
+    ``input`` of the new one.
+
+    Returns:
+        The line, and how many of its first bytes are the input row without its closing brace.
+
+    >>> row_line(Record(0, b'{"id": 12345678901234567890}', {}), {"code": "x = 1"})
+    (b'{"id": 12345678901234567890,"code":"x = 1"}', 27)
+    """
+    raw = record.raw
+    if META_KEY in columns and META_KEY in record.fields:
+        raw, earlier = _take_meta(record)
+        columns = {**columns, META_KEY: {**columns[META_KEY], "input": earlier}}
+    body = raw[:-1].rstrip(BLANK)
+    comma = b"" if body == b"{" or not columns else b","
+    return body + comma + dumps(columns)[1:], len(body)
+
+
+def _take_meta(record: Record) -> tuple[bytes, Any]:
+    """Take the ``--meta`` object of an earlier step out of a row.
+
+    The rest of the row keeps its bytes if codesynth wrote the object and it is not the first
+    column.
+    """
+    meta = record.fields[META_KEY]
+    before, found, after = record.raw.rpartition(b",%b" % dumps({META_KEY: meta})[1:-1])
+    if found and after[:1] in (b",", b"}"):
+        return before + after, meta
+    fields = loads_exactly(record.raw.decode())
+    meta = fields.pop(META_KEY)
+    return dumps(fields), meta
+
+
+def failure_line(record: Record, failure: Failure, answer: str | None = None) -> bytes:
+    """Write a failure line: the row, or its text if it is not a JSON object; and why it failed."""
+    if record.line is None:  # a generation has no input row
+        raw = dumps({"generation": record.index, "examples": record.examples})
+    elif failure.kind in ("invalid_json", "not_an_object"):
+        raw = dumps(record.raw.decode("utf-8", "backslashreplace"))
+    else:
+        raw = record.raw
+    return _failure_line(raw, record.line, failure, answer)
+
+
+def rejection_line(row: Row, reason: Failure) -> bytes:
+    """Write the failure line of a row that a filter has rejected."""
+    raw = row.line[: row.raw_bytes] + b"}"
+    return _failure_line(raw, row.number or None, reason, row.answer or None)
+
+
+def _failure_line(raw: bytes, number: int | None, failure: Failure, answer: str | None) -> bytes:
+    error = {key: value for key, value in asdict(failure).items() if value is not None}
+    rest = {"line": number, "error": error} | ({} if answer is None else {"answer": answer})
+    return b'{"input":%b,%b' % (raw, dumps(rest)[1:])
