@@ -22,11 +22,6 @@ class Scratch:
 
     Raises:
         OutputError: the file cannot be made, written or read.
-
-    >>> scratch = Scratch()
-    >>> places = [scratch.append(value) for value in ("one", "two")]
-    >>> scratch.read(places[0])
-    'one'
     """
 
     def __init__(self) -> None:
