@@ -1,7 +1,6 @@
 """``codesynth verify`` as a command: what it keeps, where the rest goes, how it ends."""
 
 import json
-import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -138,26 +137,6 @@ def test_an_interrupt_ends_the_rows_that_run(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=300) == 130
     assert (out.exists(), len(rows_of(partial))) == (False, 1)
-
-
-def test_parts_are_joined_in_the_order_of_the_whole(tmp_path: Path) -> None:
-    whole, joined = tmp_path / "whole.jsonl", tmp_path / "joined.jsonl"
-    rows = [{"code": 1}, *[{**each, "n": n} for n in range(3) for each in (GOOD, BAD)]]
-    stdin, keep = lines(*rows, BROKEN, GOOD), ("--keep", "passed", "--limit", 7, "-o")
-    assert verify(*keep, whole, stdin=stdin).code == 3
-    parts = [tmp_path / f"part{i}.jsonl" for i in range(2)]
-    for i, part in enumerate(parts):
-        verify(*keep, part, "--shard", f"{i}/2", stdin=stdin)
-    assert codesynth("join", *parts, "-o", joined).code == 0
-    for suffix in (".jsonl", ".failures.jsonl"):
-        bare = [
-            re.sub(rb"seconds\W+[0-9.]+", b"", path.with_suffix(suffix).read_bytes())
-            for path in (whole, joined)
-        ]
-        assert bare[0] == bare[1]
-    verify("--best", "-o", parts[0], "--overwrite", "--shard", "0/2", stdin=stdin)
-    done = codesynth("join", *parts)
-    assert (done.code, "was made with --best" in done.err) == (2, True)
 
 
 def test_without_bubblewrap_it_exits_2_and_says_what_to_install(tmp_path: Path) -> None:

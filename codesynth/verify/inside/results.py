@@ -17,7 +17,7 @@ class Results:
     """One letter a test: ``.`` passed, ``F`` failed, ``E`` error; and the first problem in words.
 
     Args:
-        memory: gets the verdict as it stands after each test.
+        memory: gets status, letters and message after each test; see ``read_verdict``.
         text: the tests, of which messages quote lines.
     """
 
@@ -54,18 +54,12 @@ class Results:
         return where + "".join(traceback.format_exception_only(type(error), error)).strip()
 
     def publish(self, status: str = "", message: str = "") -> None:
-        """Write the verdict; without a status, the row has not ended."""
+        """Write what is known; without a status, the row has not ended."""
         line = " ".join(message[: 4 * MAX_MESSAGE].split())[:MAX_MESSAGE]
         # Characters that control a terminal, or that it cannot show, are escaped.
         line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
-        text = json.dumps(make_verdict(status, self.letters, line)).encode() + b"\n"
+        text = json.dumps([status, self.letters, line]).encode() + b"\n"
         self._memory[: len(text)] = text
-
-
-def make_verdict(status: str, letters: str, message: str) -> dict[str, Any]:
-    """Make the verdict, without its ``seconds``."""
-    counts = {"tests_run": len(letters), "tests_passed": letters.count(".")}
-    return {"status": status, **counts, "message": message, "results": letters}
 
 
 def read_verdict(memory: mmap.mmap, problem: str) -> dict[str, Any]:
@@ -73,9 +67,10 @@ def read_verdict(memory: mmap.mmap, problem: str) -> dict[str, Any]:
 
     What the process was doing then counts as a test that did not pass.
     """
-    verdict: dict[str, Any] = json.loads(memory.readline())
-    if verdict["status"] and not problem:
-        return verdict
-    status = "timeout" if problem == TIMEOUT else "error"
-    message = problem or "the code ended its process: code 0"
-    return make_verdict(status, verdict["results"] + status[0].upper(), message)
+    status, letters, message = json.loads(memory.readline())
+    if problem or not status:
+        status = "timeout" if problem == TIMEOUT else "error"
+        letters += status[0].upper()
+        message = problem or "the code ended its process: code 0"
+    counts = {"tests_run": len(letters), "tests_passed": letters.count(".")}
+    return {"status": status, **counts, "message": message, "results": letters}
