@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codesynth.codec import dumps
-from codesynth.errors import EndpointError, JournalError
-from codesynth.journal import Journal, JournaledServing, Occurrences, StoredAnswer, open_to_read
-from codesynth.models import UNUSABLE_ANSWERS, Failure, Record, Request, Response, Usage
+from codesynth.errors import EndpointError
+from codesynth.journal import Journal, JournaledServing, Occurrences, StoredAnswer
+from codesynth.models import Failure, Record, Request, Response
 from codesynth.serving.answers import read_completion
 from codesynth.serving.stream import IteratorStream
 
@@ -42,8 +42,8 @@ def requests(texts: Iterable[str]) -> Iterator[Request | Response]:
             yield replace(request, key=digest + number.to_bytes(4, "big") if number else digest)
 
 
-def completion(text: str | None, reason: str = "stop", **message: object) -> bytes:
-    choice = {"message": {"content": text, **message}, "finish_reason": reason}
+def completion(text: str) -> bytes:
+    choice = {"message": {"content": text}, "finish_reason": "stop"}
     usage = {"prompt_tokens": 11, "completion_tokens": 7}
     return dumps({"model": "m", "choices": [choice], "usage": usage})
 
@@ -80,24 +80,17 @@ class Asked:
             self.closed = True
 
 
-def run(
-    path: Path, texts: Iterable[str], asked: Asked, also: Iterable[Path] = ()
-) -> dict[int, Response]:
-    others = [open_to_read(str(other), answers=True) for other in also]
+def run(path: Path, texts: Iterable[str], asked: Asked) -> dict[int, Response]:
     with Journal(str(path)) as journal:
-        serving = JournaledServing(journal, asked, also=others)
-        with serving.generate(requests(texts)) as stream:
-            responses = list(stream)
-    for other in others:
-        other.__exit__()
+        responses = list(JournaledServing(journal, asked).generate(requests(texts)))
     by_position = {response.request.position: response for response in responses}
     assert len(by_position) == len(responses)
     return by_position
 
 
-def newly_asked(path: Path, texts: Iterable[str], also: Iterable[Path] = ()) -> list[str]:
+def newly_asked(path: Path, texts: Iterable[str]) -> list[str]:
     asked = Asked()
-    run(path, texts, asked, also)
+    run(path, texts, asked)
     return sorted(asked.texts)
 
 
@@ -130,40 +123,6 @@ def test_two_equal_rows_have_an_answer_each(path: Path) -> None:
     assert [again[i].body for i in range(3)] == [first[i].body for i in range(3)]
 
 
-@pytest.mark.parametrize(
-    ("body", "kind"),
-    [
-        (completion("half of it", "length"), "truncated"),
-        (completion(None, refusal="no"), "refused"),
-        (completion("", "content_filter"), "filtered"),
-        (completion(None, reasoning_content="hm"), "empty"),
-    ],
-)
-def test_an_unusable_answer_is_an_answer(path: Path, body: bytes, kind: str) -> None:
-    [first] = run(path, "a", Asked(lambda request: answered(request, body))).values()
-    asked = Asked()
-    [again] = run(path, "a", asked).values()
-    assert first.error is not None
-    assert first.error.kind == kind in UNUSABLE_ANSWERS
-    assert asked.texts == []
-    assert replace(again, cached=False, stored=False, request=first.request) == first
-
-
-@pytest.mark.parametrize(
-    ("body", "failure"),
-    [
-        (b"", Failure("timeout", "no", None, 1)),
-        (b"<html>", Failure("bad_response", "no", 200)),
-        (b"{}", Failure("rejected", "no", 400)),
-    ],
-)
-def test_what_was_not_answered_is_asked_again(path: Path, body: bytes, failure: Failure) -> None:
-    run(path, "a", Asked(lambda request: Response(request, body, error=failure)))
-    with Journal(str(path)) as journal:
-        assert journal.answers == 0
-    assert newly_asked(path, "a") == ["a"]
-
-
 def test_a_body_that_is_no_answer_any_more_is_asked_again_and_the_new_one_counts(
     path: Path,
 ) -> None:
@@ -172,37 +131,6 @@ def test_a_body_that_is_no_answer_any_more_is_asked_again_and_the_new_one_counts
         journal.put([StoredAnswer(request.key, b"what an earlier version took for an answer")])
     assert newly_asked(path, "a") == ["a"]
     assert newly_asked(path, "a") == []
-
-
-def test_somebody_is_told_before_the_first_new_request_only(path: Path) -> None:
-    told: list[int] = []
-    asked = Asked()
-    run(path, "ab", Asked())
-    with Journal(str(path)) as journal:
-        serving = JournaledServing(
-            journal, asked, before_asking=lambda: told.append(len(asked.texts))
-        )
-        list(serving.generate(requests("ab")))
-        assert told == []
-        list(serving.generate(requests("abcd")))
-        assert told == [0]
-
-
-# Further journals.
-
-
-def test_an_answer_of_another_journal_is_used_and_copied(tmp_path: Path, path: Path) -> None:
-    parts = [tmp_path / "part0", tmp_path / "part1"]
-    for part, texts in zip(parts, ("ac", "bd"), strict=True):
-        run(part, texts, Asked())
-    before = [part.read_bytes() for part in parts]
-    assert newly_asked(path, "abcde", also=parts) == ["e"]
-    assert [part.read_bytes() for part in parts] == before
-    for part in parts:
-        part.unlink()
-    assert newly_asked(path, "abcde") == []
-    with Journal(str(path)) as journal:
-        assert (journal.spent, journal.answers) == (Usage(55, 35), 5)
 
 
 # When it stores.
@@ -249,17 +177,6 @@ def test_all_that_is_waiting_goes_into_one_transaction(path: Path) -> None:
         stream = JournaledServing(journal, Asked()).generate(requests("a" * 700))
         assert len(list(stream)) == 700
         assert groups == [512, 188]
-
-
-def test_where_an_answer_cannot_be_stored_nothing_is_handed_on(path: Path) -> None:
-    def full(answers: Iterable[StoredAnswer]) -> None:
-        raise JournalError("database or disk is full")
-
-    with Journal(str(path)) as journal:
-        journal.put = full  # type: ignore[method-assign]  # as on a full disk
-        stream = JournaledServing(journal, Asked()).generate(requests("abc"))
-        with pytest.raises(JournalError, match="full"):
-            next(stream)
 
 
 # The stream's contract.

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from codesynth.errors import BusyError, JournalError
+from codesynth.errors import JournalError
 from codesynth.journal import Journal, StoredAnswer, open_to_read
 from codesynth.models import Usage
 
@@ -60,7 +60,6 @@ def other_process(script: str, *args: object) -> Iterator["subprocess.Popen[str]
             process.kill()
 
 
-HOLD = "with Journal(sys.argv[1]) as journal: print(1, flush=True); sys.stdin.read()"
 PUT_AND_HOLD = """
 with Journal(sys.argv[1]) as journal:
     for i in range(int(sys.argv[2])):
@@ -145,17 +144,6 @@ def test_no_more_is_read_ahead_than_fits_into_some_megabytes(path: Path) -> None
 
 
 # Who may use it.
-
-
-def test_a_second_run_is_refused_and_the_lock_ends_with_its_owner(path: Path) -> None:
-    with other_process(HOLD, path) as first:
-        before = path.read_bytes()
-        with pytest.raises(BusyError, match=r"another run holds .*out\.journal$"):
-            Journal(str(path))
-        assert path.read_bytes() == before
-        first.kill()
-        first.wait()
-        store(path, b"x")
 
 
 def test_a_running_journal_is_read_without_a_lock_and_goes_on(path: Path) -> None:

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import tempfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -77,34 +76,6 @@ def test_any_bytes_are_read_as_their_lines(data: bytes, packed: bool, folder: Pa
             assert loads(record.raw) == record.fields
         else:
             assert record.error.kind in ("invalid_json", "not_an_object")
-
-
-def test_rows_are_read_one_by_one(tmp_path: Path) -> None:
-    path = tmp_path / "fifo"
-    os.mkfifo(path)
-
-    def write() -> None:
-        with path.open("wb", 0) as fifo:
-            for i in range(3):
-                fifo.write(b'{"i":%d}\n' % i)
-                read.wait(300)
-                read.clear()
-
-    read = threading.Event()
-    writer = threading.Thread(target=write)
-    writer.start()
-    for i, record in enumerate(read_records([str(path)])):
-        assert record.fields == {"i": i}
-        read.set()
-    writer.join()
-
-
-@pytest.mark.parametrize("cut", [1, 9, 20])
-def test_a_gzip_stream_that_ends_early_is_an_error(cut: int, tmp_path: Path) -> None:
-    path = tmp_path / "rows.gz"
-    path.write_bytes(gzip.compress(b'{"a":1}\n' * 1000)[:-cut])
-    with pytest.raises(InputError, match=r"rows\.gz:\d+: cannot read further"):
-        list(read_records([str(path)]))
 
 
 def test_inputs_are_checked_without_being_read(tmp_path: Path) -> None:

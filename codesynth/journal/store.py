@@ -266,9 +266,12 @@ class Journal:
             code = getattr(exc, "sqlite_errorcode", 0) & 0xFF  # not all of them have one
             if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 raise BusyError(f"another run holds {self.path}") from exc
+            if code == sqlite3.SQLITE_NOTADB:
+                words = f"{self.path} is not a journal, or it is damaged: {exc}"
+                raise JournalError(f"{words}. Choose another --journal, or restore it") from exc
             if code == sqlite3.SQLITE_CORRUPT:
                 raise self._damaged(str(exc)) from exc
-            raise JournalError(f"cannot use {self.path} as a journal: {exc}") from exc
+            raise JournalError(f"cannot use {self.path}: {exc}") from exc
 
     def _damaged(self, words: str) -> JournalError:
         return JournalError(
