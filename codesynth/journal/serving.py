@@ -105,7 +105,8 @@ class _JournaledStream(ResponseStream):
                 group.append(next(self._responses))
         except BaseException as exc:  # raised after the responses before it are handed on
             self._end = exc
-        self._journal.put(_new_answers(group))
+        if answers := [*_new_answers(group)]:
+            self._journal.put(answers)
         self._stored.extend(group)
 
     def wait(self, timeout: float | None) -> bool:

@@ -24,7 +24,7 @@ from codesynth.models import Usage
 
 _APPLICATION_ID = 0x63647379  # "cdsy"
 _FORMAT = 2
-_BLOCK, _BLOCK_BYTES, _KEPT_BLOCKS = 32, 256 << 10, 128
+_BLOCK, _BLOCK_BYTES, _KEPT_BLOCKS = 64, 256 << 10, 64
 _TRIES, _TRY_SECONDS = 4, 0.1
 _SETTINGS = (
     "PRAGMA locking_mode=EXCLUSIVE",
