@@ -92,7 +92,7 @@ def open_run(settings: AskSettings) -> Iterator[tuple[Run, LLMServing]]:
 def _budget(settings: AskSettings, journal: Journal | None) -> Budget | None:
     if settings.price is None:
         return None
-    spent, most = journal.spent() if journal is not None else None, settings.most_tokens
+    spent, most = journal.spent if journal is not None else None, settings.most_tokens
     return Budget(settings.price, settings.max_cost, earlier=spent, max_tokens=most)
 
 

@@ -7,6 +7,8 @@ import os
 import signal
 import threading
 import time
+import zlib
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -24,7 +26,7 @@ from codesynth.progress import Progress
 from codesynth.serving import LLMServing
 from codesynth.serving.limits import Budget
 from codesynth.settings import RowSettings
-from codesynth.storage import Files, pack_destinations
+from codesynth.storage import Files
 
 FIGURES = "figures"
 """The journal's note with the figures of its latest run; see ``Run.figures``."""
@@ -271,8 +273,7 @@ class Run:
             "job": loads(self.job),
             "requests": self.stats.requests,
             "not_joinable": self.spec.not_joinable or unordered,
-            "checksums": self.files.checksums,
-            "destinations": pack_destinations(self.files.destinations),
+            "destinations": b64encode(zlib.compress(self.files.destinations)).decode(),
         }
         journal.set_note(output_note(self.settings.output or ""), dumps(about).decode())
 

@@ -1,11 +1,12 @@
 """The journal in front of a serving: what it asks again, when it stores, and how it ends."""
 
 import gc
+import random
 import shutil
 import tempfile
-import threading
+import tracemalloc
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
@@ -15,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codesynth.codec import dumps
-from codesynth.errors import EndpointError, JournalError
-from codesynth.journal import Journal, JournaledServing, Occurrences, StoredAnswer, open_to_read
-from codesynth.models import UNUSABLE_ANSWERS, Failure, Record, Request, Response, Usage
+from codesynth.errors import EndpointError
+from codesynth.journal import Journal, JournaledServing, Occurrences, StoredAnswer
+from codesynth.models import Failure, Record, Request, Response
 from codesynth.serving.answers import read_completion
-from codesynth.serving.stream import Channel, EngineStream
+from codesynth.serving.stream import IteratorStream
 
 
 @pytest.fixture
@@ -41,8 +42,8 @@ def requests(texts: Iterable[str]) -> Iterator[Request | Response]:
             yield replace(request, key=digest + number.to_bytes(4, "big") if number else digest)
 
 
-def completion(text: str | None, reason: str = "stop", **message: object) -> bytes:
-    choice = {"message": {"content": text, **message}, "finish_reason": reason}
+def completion(text: str) -> bytes:
+    choice = {"message": {"content": text}, "finish_reason": "stop"}
     usage = {"prompt_tokens": 11, "completion_tokens": 7}
     return dumps({"model": "m", "choices": [choice], "usage": usage})
 
@@ -59,62 +60,37 @@ def echo(request: Request) -> Response:
 
 
 class Asked:
-    """A serving that answers from a function, at once or when the requests end, and its engine."""
+    """A serving that answers from a function."""
 
-    max_unfinished = 1 << 20
-
-    def __init__(
-        self, answer: Callable[[Request], Response] = echo, *, at_end: bool = False
-    ) -> None:
-        self.answer, self.at_end = answer, at_end
+    def __init__(self, answer: Callable[[Request], Response] = echo) -> None:
+        self.answer = answer
         self.texts: list[str] = []
-        self.waiting: list[Response] = []
-        self.ended = threading.Event()
-        self.drained: list[float | None] = []
-        self.closed = 0
+        self.closed = False
 
-    def generate(self, requests: Iterable[Request | Response]) -> EngineStream:
-        self.channel = Channel()
-        return EngineStream(requests, self, self.channel)
+    def generate(self, requests: Iterable[Request | Response]) -> IteratorStream:
+        return IteratorStream(self.answers(requests))
 
-    def submit(self, request: Request) -> None:
-        self.texts.append(request.body.decode("utf-8", "surrogatepass"))
-        self.waiting.append(self.answer(request))
-        if not self.at_end:
-            self.channel.put(self.waiting.pop())
-
-    def end_requests(self, error: BaseException | None) -> None:
-        for response in reversed(self.waiting):
-            self.channel.put(response)
-        self.channel.finish(error)
-        self.ended.set()
-
-    def drain(self, grace: float | None) -> None:
-        self.drained.append(grace)
-        self.channel.finish()
-
-    def close(self) -> None:
-        self.closed += 1
+    def answers(self, requests: Iterable[Request | Response]) -> Generator[Response, None, None]:
+        try:
+            for item in requests:
+                if isinstance(item, Request):
+                    self.texts.append(item.body.decode("utf-8", "surrogatepass"))
+                yield self.answer(item) if isinstance(item, Request) else item
+        finally:
+            self.closed = True
 
 
-def run(
-    path: Path, texts: Iterable[str], asked: Asked, also: Iterable[Path] = ()
-) -> dict[int, Response]:
-    others = [open_to_read(str(other), answers=True) for other in also]
+def run(path: Path, texts: Iterable[str], asked: Asked) -> dict[int, Response]:
     with Journal(str(path)) as journal:
-        serving = JournaledServing(journal, asked, also=others)
-        with serving.generate(requests(texts)) as stream:
-            responses = list(stream)
-    for other in others:
-        other.__exit__()
+        responses = list(JournaledServing(journal, asked).generate(requests(texts)))
     by_position = {response.request.position: response for response in responses}
     assert len(by_position) == len(responses)
     return by_position
 
 
-def newly_asked(path: Path, texts: Iterable[str], also: Iterable[Path] = ()) -> list[str]:
+def newly_asked(path: Path, texts: Iterable[str]) -> list[str]:
     asked = Asked()
-    run(path, texts, asked, also)
+    run(path, texts, asked)
     return sorted(asked.texts)
 
 
@@ -147,40 +123,6 @@ def test_two_equal_rows_have_an_answer_each(path: Path) -> None:
     assert [again[i].body for i in range(3)] == [first[i].body for i in range(3)]
 
 
-@pytest.mark.parametrize(
-    ("body", "kind"),
-    [
-        (completion("half of it", "length"), "truncated"),
-        (completion(None, refusal="no"), "refused"),
-        (completion("", "content_filter"), "filtered"),
-        (completion(None, reasoning_content="hm"), "empty"),
-    ],
-)
-def test_an_unusable_answer_is_an_answer(path: Path, body: bytes, kind: str) -> None:
-    [first] = run(path, "a", Asked(lambda request: answered(request, body))).values()
-    asked = Asked()
-    [again] = run(path, "a", asked).values()
-    assert first.error is not None
-    assert first.error.kind == kind in UNUSABLE_ANSWERS
-    assert asked.texts == []
-    assert replace(again, cached=False, stored=False, request=first.request) == first
-
-
-@pytest.mark.parametrize(
-    ("body", "failure"),
-    [
-        (b"", Failure("timeout", "no", None, 1)),
-        (b"<html>", Failure("bad_response", "no", 200)),
-        (b"{}", Failure("rejected", "no", 400)),
-    ],
-)
-def test_what_was_not_answered_is_asked_again(path: Path, body: bytes, failure: Failure) -> None:
-    run(path, "a", Asked(lambda request: Response(request, body, error=failure)))
-    with Journal(str(path)) as journal:
-        assert journal.answers == 0
-    assert newly_asked(path, "a") == ["a"]
-
-
 def test_a_body_that_is_no_answer_any_more_is_asked_again_and_the_new_one_counts(
     path: Path,
 ) -> None:
@@ -189,47 +131,6 @@ def test_a_body_that_is_no_answer_any_more_is_asked_again_and_the_new_one_counts
         journal.put([StoredAnswer(request.key, b"what an earlier version took for an answer")])
     assert newly_asked(path, "a") == ["a"]
     assert newly_asked(path, "a") == []
-
-
-def test_a_request_without_a_key_is_asked_and_not_kept(path: Path) -> None:
-    asked = Asked()
-    with Journal(str(path)) as journal:
-        serving = JournaledServing(journal, asked)
-        for _ in range(2):
-            items = [replace(each, key=b"") for each in requests("a")]
-            assert len(list(serving.generate(items))) == 1
-        assert (asked.texts, journal.answers) == (["a", "a"], 0)
-
-
-def test_somebody_is_told_before_the_first_new_request_only(path: Path) -> None:
-    told: list[int] = []
-    asked = Asked()
-    run(path, "ab", Asked())
-    with Journal(str(path)) as journal:
-        serving = JournaledServing(
-            journal, asked, before_asking=lambda: told.append(len(asked.texts))
-        )
-        list(serving.generate(requests("ab")))
-        assert told == []
-        list(serving.generate(requests("abcd")))
-        assert told == [0]
-
-
-# Further journals.
-
-
-def test_an_answer_of_another_journal_is_used_and_copied(tmp_path: Path, path: Path) -> None:
-    parts = [tmp_path / "part0", tmp_path / "part1"]
-    for part, texts in zip(parts, ("ac", "bd"), strict=True):
-        run(part, texts, Asked())
-    before = [part.read_bytes() for part in parts]
-    assert newly_asked(path, "abcde", also=parts) == ["e"]
-    assert [part.read_bytes() for part in parts] == before
-    for part in parts:
-        part.unlink()
-    assert newly_asked(path, "abcde") == []
-    with Journal(str(path)) as journal:
-        assert (journal.spent(), journal.answers) == (Usage(55, 35), 5)
 
 
 # When it stores.
@@ -264,7 +165,6 @@ def test_what_came_before_the_end_of_the_run_is_stored_and_handed_on_first(path:
 
 
 def test_all_that_is_waiting_goes_into_one_transaction(path: Path) -> None:
-    asked = Asked(at_end=True)
     with Journal(str(path)) as journal:
         groups: list[int] = []
         put = journal.put
@@ -274,90 +174,44 @@ def test_all_that_is_waiting_goes_into_one_transaction(path: Path) -> None:
             put(stored)
 
         journal.put = counted  # type: ignore[method-assign]  # counts, then stores
-        stream = JournaledServing(journal, asked).generate(requests("a" * 700))
-        assert asked.ended.wait(300)
+        stream = JournaledServing(journal, Asked()).generate(requests("a" * 700))
         assert len(list(stream)) == 700
         assert groups == [512, 188]
-
-
-def test_where_an_answer_cannot_be_stored_nothing_is_handed_on_and_the_sending_ends(
-    path: Path,
-) -> None:
-    def full(answers: Iterable[StoredAnswer]) -> None:
-        raise JournalError("database or disk is full")
-
-    asked = Asked()
-    with Journal(str(path)) as journal:
-        journal.put = full  # type: ignore[method-assign]  # as on a full disk
-        stream = JournaledServing(journal, asked).generate(requests("abc"))
-        for _ in range(2):
-            with pytest.raises(JournalError, match="full"):
-                next(stream)
-        assert asked.closed
 
 
 # The stream's contract.
 
 
-def test_a_stream_can_be_waited_for_and_drained(path: Path) -> None:
-    go_on = threading.Event()
-
-    def slow() -> Iterator[Request | Response]:
-        yield from requests("a")
-        go_on.wait(300)
-        yield from requests("b")
-
-    asked = Asked()
-    with Journal(str(path)) as journal:
-        with JournaledServing(journal, asked).generate(slow()) as stream:
-            assert stream.wait(300)
-            assert next(stream).request.body == b"a"
-            assert not stream.wait(0.01)
-            stream.drain(5)
-            assert stream.wait(300)
-            assert asked.drained == [5]
-            with pytest.raises(StopIteration):
-                next(stream)
-        go_on.set()
-        assert asked.ended.wait(300)
-
-
-def test_leaving_or_dropping_a_stream_closes_the_one_behind_it(path: Path) -> None:
+def test_a_stream_that_is_left_dropped_or_drained_ends_the_one_behind_it(path: Path) -> None:
     asked = Asked()
     with Journal(str(path)) as journal:
         serving = JournaledServing(journal, asked)
-        with serving.generate(requests("ab")) as stream:
+        with serving.generate(requests("a" * 600)) as stream:
             next(stream)
         assert asked.closed
-        asked.closed = 0
-        for _ in serving.generate(requests("cd")):
+        asked.closed = False
+        for _ in serving.generate(requests("b" * 600)):
             break
         gc.collect()
         assert asked.closed
+        drained = serving.generate(requests("c" * 600))
+        assert drained.wait(0)
+        next(drained)
+        drained.drain(None)
+        assert len(list(drained)) == 511
+    assert sorted(Counter(asked.texts).values()) == [512, 512, 512]
 
 
-def test_what_is_stored_while_nothing_comes_can_be_read_by_others(path: Path) -> None:
-    now = [1000.0]
-    go_on = threading.Event()
+# How often a request was seen.
 
-    def slow() -> Iterator[Request | Response]:
-        yield from requests("ab")
-        go_on.wait(300)
 
-    with Journal(str(path), clock=lambda: now[0]) as journal:
-        journal.put([])
-        stream = JournaledServing(journal, Asked()).generate(slow())
-        assert len([next(stream), next(stream)]) == 2
-
-        def seen() -> int:
-            other = path.with_name("copy")  # a lock goes with any descriptor that is closed
-            shutil.copy(path, other)
-            with open_to_read(str(other)) as reader:
-                return reader.answers
-
-        assert seen() == 0
-        now[0] += 2
-        assert not stream.wait(0.01)
-        assert seen() == 2
-        go_on.set()
-        stream.close()
+def test_counts_stay_right_while_the_table_grows_and_a_request_takes_32_bytes() -> None:
+    keys = [random.Random(i).randbytes(16) for i in range(6000)]
+    tracemalloc.start()
+    seen = Occurrences()
+    assert {seen.count(key) for key in keys} == {0}
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert {seen.count(key) for key in keys} == {1}
+    assert seen.count(keys[0]) == 2
+    assert used < 34 * len(keys)

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from codesynth.errors import BusyError, JournalError
+from codesynth.errors import JournalError
 from codesynth.journal import Journal, StoredAnswer, open_to_read
 from codesynth.models import Usage
 
@@ -60,11 +60,12 @@ def other_process(script: str, *args: object) -> Iterator["subprocess.Popen[str]
             process.kill()
 
 
-HOLD = "with Journal(sys.argv[1]) as journal: print(1, flush=True); sys.stdin.read()"
 PUT_AND_HOLD = """
-with Journal(sys.argv[1], clock=lambda: 1000.0) as journal:
+with Journal(sys.argv[1]) as journal:
     for i in range(int(sys.argv[2])):
         journal.put([StoredAnswer(key_of(i), b'%d' % i)])
+        if not i:
+            journal.set_note('seed', '1')
     print(1, flush=True)
     sys.stdin.read()
 """
@@ -97,19 +98,9 @@ def test_the_later_answer_and_note_count_and_tokens_are_summed_over_all_runs(pat
                 journal.put([StoredAnswer(key_of(i), body, used=used)])
             journal.set_note("seed", f"{number} \u2028")
     with Journal(str(path)) as journal:
-        assert (journal.spent(), journal.answers) == (Usage(800, 80), 40)
+        assert (journal.spent, journal.answers) == (Usage(800, 80), 40)
         assert journal.get_note("seed") == "1 \u2028"
     assert bodies(path, 10) == [b"new"] * 10
-
-
-def test_a_transaction_that_fails_leaves_nothing(path: Path) -> None:
-    with Journal(str(path)) as journal:
-        with pytest.raises(JournalError, match="not supported"):
-            journal.put([StoredAnswer(b"key", b"body"), StoredAnswer(b"other", b"", 1, [1])])  # type: ignore[arg-type]  # the list is what SQLite cannot store
-        assert (journal.answers, journal.get(b"key")) == (0, None)
-        journal.put([StoredAnswer(b"key", b"body")])
-        journal.refresh()
-        assert journal.get(b"key") is not None
 
 
 def test_two_threads_may_read_and_write_at_once(path: Path) -> None:
@@ -155,26 +146,14 @@ def test_no_more_is_read_ahead_than_fits_into_some_megabytes(path: Path) -> None
 # Who may use it.
 
 
-def test_a_second_run_is_refused_and_the_lock_ends_with_its_owner(path: Path) -> None:
-    with other_process(HOLD, path) as first:
-        before = path.read_bytes()
-        with pytest.raises(BusyError, match=r"another run holds .*out\.journal$"):
-            Journal(str(path))
-        assert path.read_bytes() == before
-        first.kill()
-        first.wait()
-        store(path, b"x")
-
-
 def test_a_running_journal_is_read_without_a_lock_and_goes_on(path: Path) -> None:
     """Read it again and again while each commit goes into the file at once."""
     script = """
-ticks = itertools.count(1)
-with Journal(sys.argv[1], clock=lambda: next(ticks)) as journal:
-    journal.put([])
+with Journal(sys.argv[1]) as journal:
     print(1, flush=True)
     for i in itertools.count():
         journal.put([StoredAnswer(key_of(i), b'%d ' % i * 100)])
+        journal.set_note('figures', str(i))
         if os.path.exists(sys.argv[2]):
             break
     print(i + 1, flush=True)
@@ -202,9 +181,11 @@ with Journal(sys.argv[1], clock=lambda: next(ticks)) as journal:
 
 
 def test_what_a_killed_run_left_in_its_log_is_read_by_other_runs(path: Path) -> None:
-    with other_process(PUT_AND_HOLD, path, 5), open_to_read(str(path)) as journal:
-        assert journal.answers == 1  # the others wait until a second has gone by
-    with open_to_read(str(path), answers=True) as journal:
+    link = path.with_name("link")
+    link.symlink_to(path)
+    with other_process(PUT_AND_HOLD, link, 5), open_to_read(str(path)) as journal:
+        assert journal.answers == 1  # the others wait for the next note
+    with open_to_read(str(link), answers=True) as journal:
         assert [journal.get(key_of(i)) is not None for i in range(6)] == [True] * 5 + [False]
     assert not Path(f"{path}-wal").exists()
 
@@ -229,19 +210,11 @@ def test_a_name_is_a_path_whatever_it_is(
     monkeypatch.chdir(tmp_path)
     store(Path(name), b"x")
     assert bodies(Path(name), 1) == [b"x"]
-    assert (Journal.exists(name), Journal.exists("none")) == (True, False)
     with open_to_read(name) as journal:
         assert journal.answers == 1
-
-
-def test_the_log_of_a_linked_journal_is_found(tmp_path: Path, path: Path) -> None:
-    link = tmp_path / "link"
-    link.symlink_to(path)
-    with other_process(PUT_AND_HOLD, link, 3):
-        pass
-    assert Path(f"{path}-wal").stat().st_size > 0
-    with open_to_read(str(link), answers=True) as journal:
-        assert journal.answers == 3
+    with pytest.raises(JournalError, match="unable to open"):
+        open_to_read("none")
+    assert (Journal.exists(name), Journal.exists("none")) == (True, False)
 
 
 KILLED = """
@@ -297,7 +270,7 @@ def written() -> dict[str, dict[str, bytes]]:
     """The files of a journal after a run; and after a kill, when most of it is in the log."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "journal")
-        with Journal(str(path), clock=lambda: 0.5) as journal:  # no second goes by
+        with Journal(str(path)) as journal:
             for name, value in NOTES.items():
                 journal.set_note(name, value)
             for i in range(0, 20, 2):
@@ -317,14 +290,14 @@ def damaged(data: bytes, at: float, kind: str, seed: int) -> bytes:
     start = int(at * len(data))
     if kind == "cut":
         return data[:start]
-    if kind == "flip":
-        return data[:start] + bytes([data[start] ^ 1 << seed % 8]) + data[start + 1 :]
-    length = min({"garbage": 200, "zeros": 200, "page": 32768}[kind], len(data) - start)
-    middle = random.Random(seed).randbytes(length) if kind == "garbage" else bytes(length)
-    return data[:start] + middle + data[start + length :]
+    middle = bytes([data[start] ^ 1 << seed % 8])
+    if kind != "flip":
+        length = min(200 if kind == "garbage" else 32768, len(data) - start)
+        middle = random.Random(seed).randbytes(length) if kind == "garbage" else bytes(length)
+    return data[:start] + middle + data[start + len(middle) :]
 
 
-KINDS = st.sampled_from(["flip", "garbage", "zeros", "page", "cut"])
+KINDS = st.sampled_from(["flip", "garbage", "zeros", "cut"])
 PLACES = st.floats(0, 1, exclude_max=True) | st.floats(0, 0.001)
 
 
@@ -409,9 +382,3 @@ def test_a_file_that_is_no_journal_is_left_as_it_is(
             opened(str(path))
     assert before == (path.is_file() and path.read_bytes())
     assert [each.name for each in path.parent.iterdir()] == [path.name]
-
-
-def test_a_journal_that_is_not_there_is_not_made_by_reading_it(path: Path) -> None:
-    with pytest.raises(JournalError, match="unable to open"):
-        open_to_read(str(path))
-    assert not path.exists()

@@ -79,9 +79,7 @@ def test_a_file_that_was_changed_is_refused_and_no_part_is_overwritten(job: Part
         before = changed.read_bytes()
         for after in (before + b"{}\n", before[: before.rindex(b"\n", 0, -1) + 1], b"", None):
             changed.unlink() if after is None else changed.write_bytes(after)
-            assert "was changed or is missing" in refusal(job, first, second, "--overwrite")
-        changed.write_bytes(before.replace(b"row", b"Row"))
-        assert "was changed" in codesynth("join", first, second).err
+            assert "has other rows than before" in refusal(job, first, second, "--overwrite")
         changed.write_bytes(before)
     before = first.read_bytes()
     for options in ((first, second, "-o", first, "--overwrite"), (first, "-o", job.rows), ("-",)):

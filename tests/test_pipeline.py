@@ -15,8 +15,7 @@ from codesynth.models import Answer, Failure, Question, Record, Request, Respons
 from codesynth.pipeline import Stop, make_requests
 from codesynth.serving import LLMServing, ResponseStream
 from codesynth.serving.stream import IteratorStream
-from codesynth.storage import parse_record
-from codesynth.storage.columns import read_text
+from codesynth.storage import parse_record, read_text
 
 
 class Copy:

@@ -1,7 +1,6 @@
 """``codesynth verify`` as a command: what it keeps, where the rest goes, how it ends."""
 
 import json
-import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -105,6 +104,8 @@ def test_a_rerun_repeats_quietly_but_not_with_fewer_rows(tmp_path: Path) -> None
     out = tmp_path / "out.jsonl"
     for _ in range(2):
         assert verify("-o", out, stdin=lines(GOOD, BAD)).code == 0
+    done = verify("--pairs", "-o", out, stdin=lines(GOOD, BAD))
+    assert (done.code, "these differ: choice of rows." in done.err) == (2, True)
     done = verify("-o", out, stdin=lines(GOOD))
     assert (done.code, "has 2 rows, but this run would write only 1" in done.err) == (2, True)
     assert (len(rows_of(out)), len(rows_of(tmp_path / "out.jsonl.partial"))) == (2, 1)
@@ -138,48 +139,11 @@ def test_an_interrupt_ends_the_rows_that_run(tmp_path: Path) -> None:
     assert (out.exists(), len(rows_of(partial))) == (False, 1)
 
 
-@pytest.mark.parametrize("options", [("--agree", "--best"), ("--pairs",)])
-def test_a_rerun_that_chooses_among_answers_repeats_quietly(
-    tmp_path: Path, options: tuple[str, ...]
-) -> None:
-    out, stdin = tmp_path / "out.jsonl.gz", lines(GOOD, BAD)
-    for _ in range(2):
-        assert verify(*options, "-o", out, stdin=stdin).code == 0
-    done = verify("-o", out, stdin=stdin)
-    assert (done.code, "these differ: choice of rows." in done.err) == (2, True)
-
-
-def test_parts_are_joined_in_the_order_of_the_whole(tmp_path: Path) -> None:
-    whole, joined = tmp_path / "whole.jsonl", tmp_path / "joined.jsonl"
-    rows = [{"code": 1}, *[{**each, "n": n} for n in range(3) for each in (GOOD, BAD)]]
-    stdin, keep = lines(*rows, BROKEN, GOOD), ("--keep", "passed", "--limit", 7, "-o")
-    assert verify(*keep, whole, stdin=stdin).code == 3
-    parts = [tmp_path / f"part{i}.jsonl" for i in range(2)]
-    for i, part in enumerate(parts):
-        verify(*keep, part, "--shard", f"{i}/2", stdin=stdin)
-    assert codesynth("join", *parts, "-o", joined).code == 0
-    for suffix in (".jsonl", ".failures.jsonl"):
-        bare = [
-            re.sub(rb"seconds\W+[0-9.]+", b"", path.with_suffix(suffix).read_bytes())
-            for path in (whole, joined)
-        ]
-        assert bare[0] == bare[1]
-    verify("--best", "-o", parts[0], "--overwrite", "--shard", "0/2", stdin=stdin)
-    done = codesynth("join", *parts)
-    assert (done.code, "was made with --best" in done.err) == (2, True)
-
-
 def test_without_bubblewrap_it_exits_2_and_says_what_to_install(tmp_path: Path) -> None:
     done = verify(stdin=lines(GOOD), env={"PATH": str(tmp_path)})
     assert (done.code, done.out) == (2, b"")
     assert "Install bubblewrap" in done.err
     assert verify("--unsafe", stdin=lines(GOOD), env={"PATH": str(tmp_path)}).code == 0
-
-
-def test_options_that_exclude_each_other_are_refused() -> None:
-    for options in (("--best", "--keep", "failed"), ("--best", "--unordered")):
-        assert verify(*options, stdin=b"").code == 2
-    assert verify("--keep", "good", stdin=b"").code == 2
 
 
 def test_the_offline_pipe_yields_only_rows_whose_doctests_pass() -> None:

@@ -45,6 +45,7 @@ sys.stdout = io.StringIO()
 atexit.register(lambda: os.write(1, sys.stdout.getvalue().encode()))
 print(sum(map(int, open(0).read().split())))
 """
+EXITS = "import os\ndef f(x):\n    return x if x < 2 else os._exit(0)\n"
 LIVE = [{"input": "1 2", "output": "3", "testtype": "stdin"}, {"input": "1 1", "output": "2.0"}]
 CALLS = {"fn_name": "add", "inputs": [[1, 2], [1, 1]], "outputs": [3, 3]}
 METHODS = {"fn_name": "add", "inputs": [[[1], [2]]], "outputs": [[1, 2]]}
@@ -67,6 +68,7 @@ FORMS: dict[str, tuple[str, str, object, dict[str, Any]]] = {
     "calls of what is missing": ("EE", "x = 1", CALLS, {}),
     "calls of a method": (".", METHOD, METHODS, {}),
     "calls by LiveCodeBench": (".", METHOD, LIVE_CALLS, {"metadata": '{"func_name": "add"}'}),
+    "an end in the middle": (".E", EXITS, [f"assert f({n}) == {n}" for n in (1, 2, 3)], {}),
     "pairs that raise": ("EE", "print(1 / 0)", PAIRS, {}),
 }
 HONEST = programs("honest.txt")

@@ -32,16 +32,7 @@ class OpenBatch:
 
 
 class BatchLog:
-    """The open batches of a journal.
-
-    >>> import tempfile
-    >>> with Journal(tempfile.mkdtemp() + "/out.journal") as journal:
-    ...     log = BatchLog(journal)
-    ...     batch = log.add("u-u-i-d", {b"key": 0})
-    ...     log.note(batch, file="file-1")
-    ...     [log.open() == [batch], log.keys(batch), log.close(batch), log.open()]
-    [True, {b'key': 0}, None, []]
-    """
+    """The open batches of a journal."""
 
     def __init__(self, journal: Journal) -> None:
         self.journal = journal

@@ -67,18 +67,17 @@ class JournaledServing:
 
     def _answer(self, request: Request) -> Response | None:
         for journal in self._journals:
-            if (found := journal.get(request.key)) is None:
+            if (stored := journal.get(request.key)) is None:
                 continue
-            _, body, attempts, seconds, _ = found
+            _, body, attempts, seconds, _ = stored
             answer, failure = read_completion(body)
             if failure is not None:
                 if failure.kind not in UNUSABLE_ANSWERS:
                     continue  # this version of codesynth reads it differently
                 failure = replace(failure, attempts=attempts)
-            own = journal is self._journal
-            return Response(
-                request, body, answer, failure, attempts, seconds, cached=True, stored=own
-            )
+            found = Response(request, body, answer, failure, attempts, seconds, cached=True)
+            found.stored = journal is self._journal
+            return found
         return None
 
 
@@ -91,14 +90,14 @@ class _JournaledStream(ResponseStream):
         self._end: BaseException | None = None
 
     def __next__(self) -> Response:
-        while not self._stored:
-            if self._end is not None:
-                raise self._end
-            self._take_waiting()
+        if not self._stored and self._end is None:
+            self._store_waiting()
+        if not self._stored and self._end is not None:
+            raise self._end
         return self._stored.popleft()
 
-    def _take_waiting(self) -> None:
-        """Take the responses that are ready and store them in one transaction."""
+    def _store_waiting(self) -> None:
+        """Take the responses that are ready and store their answers in one transaction."""
         group: list[Response] = []
         try:
             group.append(next(self._responses))
@@ -106,21 +105,13 @@ class _JournaledStream(ResponseStream):
                 group.append(next(self._responses))
         except BaseException as exc:  # raised after the responses before it are handed on
             self._end = exc
-        try:
-            if answers := [_to_store(each) for each in group if _is_new(each)]:
-                self._journal.put(answers)
-        except BaseException as exc:
-            self._end = exc
-            self.close()
-            raise
+        if answers := [*_new_answers(group)]:
+            self._journal.put(answers)
         self._stored.extend(group)
 
     def wait(self, timeout: float | None) -> bool:
         """Wait until ``next`` would return at once."""
-        if self._stored or self._end is not None or self._responses.wait(timeout):
-            return True
-        self._journal.checkpoint()
-        return False
+        return bool(self._stored or self._end) or self._responses.wait(timeout)
 
     def drain(self, grace: float | None) -> None:
         """Send nothing more."""
@@ -131,14 +122,10 @@ class _JournaledStream(ResponseStream):
         self._responses.close()
 
 
-def _is_new(response: Response) -> bool:
-    """Tell whether there is an answer that was paid for and is not in the journal yet."""
-    if response.stored or not (response.request.key and response.body):
-        return False
-    return response.error is None or response.error.kind in UNUSABLE_ANSWERS
-
-
-def _to_store(response: Response) -> StoredAnswer:
-    used = (response.answer and response.answer.usage) or Usage()
-    attempts, seconds = response.attempts, response.seconds
-    return StoredAnswer(response.request.key, response.body, attempts, seconds, used)
+def _new_answers(responses: Iterable[Response]) -> Iterator[StoredAnswer]:
+    """Choose the answers that were paid for and are not in the journal yet."""
+    for each in responses:
+        is_answer = each.error is None or each.error.kind in UNUSABLE_ANSWERS
+        if is_answer and each.body and not each.stored:
+            used = (each.answer and each.answer.usage) or Usage()
+            yield StoredAnswer(each.request.key, each.body, each.attempts, each.seconds, used)

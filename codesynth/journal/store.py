@@ -24,9 +24,7 @@ from codesynth.models import Usage
 
 _APPLICATION_ID = 0x63647379  # "cdsy"
 _FORMAT = 2
-_CHECKPOINT_SECONDS = 1.0
-_BLOCK, _BLOCK_BYTES, _KEPT_BLOCKS = 128, 256 << 10, 32
-_NEAR = 1024  # between the answers to neighbouring requests there are seldom more answers
+_BLOCK, _BLOCK_BYTES, _KEPT_BLOCKS = 64, 256 << 10, 64
 _TRIES, _TRY_SECONDS = 4, 0.1
 _SETTINGS = (
     "PRAGMA locking_mode=EXCLUSIVE",
@@ -45,7 +43,7 @@ _TABLES = (
 )
 _TOTAL = "SELECT number, prompt_sum, completion_sum FROM answer ORDER BY number DESC LIMIT 1"
 # An index in the file would be rewritten in many places for each group of answers.
-_PLACE = "CREATE TEMP TABLE place (key PRIMARY KEY, number) WITHOUT ROWID"
+_PLACE = "CREATE TEMP TABLE IF NOT EXISTS place (key PRIMARY KEY, number) WITHOUT ROWID"
 # Here and below LIMIT ends the reading before the pages that a run may just be writing.
 _INDEX = """INSERT OR REPLACE INTO place SELECT key, number
     FROM (SELECT key, number FROM answer WHERE number > ? LIMIT ?) ORDER BY key, number"""
@@ -59,7 +57,7 @@ class StoredAnswer(NamedTuple):
 
     Attributes:
         seconds: duration of its last attempt; 0 if not known.
-        used: its tokens. They are stored only as a sum over all answers, so ``get`` leaves them 0.
+        used: its tokens. They are stored as a sum over all answers, so ``get`` leaves them 0.
     """
 
     key: bytes
@@ -81,7 +79,8 @@ class Journal:
         clock: seconds since the epoch.
 
     Attributes:
-        answers: how many it holds; kept up to date.
+        answers: how many it holds.
+        spent: the tokens of all of them.
 
     Raises:
         BusyError: another run holds it.
@@ -105,11 +104,9 @@ class Journal:
         self.path, self._clock = os.fspath(path), clock
         self._file = Path(path).resolve()  # SQLite's log is next to the file, not next to a link
         self._lock = threading.RLock()
-        self._read = _READ
-        self._indexed = self._last = 0
+        self._read, self._indexed = _READ, 0
         self._block = 0  # so many answers are read at once; 0 before the first ``refresh``
         self._ahead: dict[bytes, StoredAnswer] = {}
-        self._checkpointed = 0.0
         with self._translated():
             if not read_only:
                 self._file.open("ab").close()  # SQLite would not say why it cannot write
@@ -123,7 +120,7 @@ class Journal:
             try:
                 self._check_format() if read_only else self._lock_and_recover()
                 self.answers, *spent = (self.execute(_TOTAL) or [(0, 0, 0)])[0]
-                self._spent = Usage(*spent)
+                self.spent = Usage(*spent)
                 if find_answers:
                     self.refresh()
             except BaseException:
@@ -183,23 +180,19 @@ class Journal:
 
     def get_note(self, name: str) -> str | None:
         """Read a note of this or an earlier run; None if there is none."""
-        for value, check_sum in self.execute(
-            "SELECT value, check_sum FROM note WHERE name = ?", name
-        ):
+        rows = self.execute("SELECT value, check_sum FROM note WHERE name = ?", name)
+        for value, check_sum in rows:
             if check_sum != _crc(name.encode(), str(value).encode()):
                 raise self._damaged(f'its note "{name}" was changed')
             return str(value)
         return None
 
     def set_note(self, name: str, value: str) -> None:
-        """Store a note for later runs."""
+        """Store a note for later runs, and let ``open_to_read`` see all that is stored."""
         if value != self.get_note(name):
             check_sum = _crc(name.encode(), value.encode())
             self.execute("INSERT OR REPLACE INTO note VALUES (?, ?, ?)", name, value, check_sum)
-
-    def spent(self) -> Usage:
-        """Return the tokens of all answers."""
-        return self._spent
+            self.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def times(self) -> Iterator[tuple[float, float]]:
         """Yield when each answer was stored, and how many seconds its last attempt took."""
@@ -211,7 +204,7 @@ class Journal:
         """Store answers in one transaction; return when they are on the disk."""
         with self._lock:
             now, rows, number = self._clock(), [], self.answers
-            prompt, completion = self._spent.prompt_tokens, self._spent.completion_tokens
+            prompt, completion = self.spent.prompt_tokens, self.spent.completion_tokens
             for key, body, attempts, seconds, used in answers:
                 number += 1
                 prompt += used.prompt_tokens
@@ -221,20 +214,12 @@ class Journal:
             with self._translated(), self._db:  # it commits, or rolls back after an error
                 self._db.execute("BEGIN")
                 self._db.executemany("INSERT INTO answer VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
-            self.answers, self._spent = number, Usage(prompt, completion)
-        self.checkpoint()
-
-    def checkpoint(self) -> None:
-        """Make stored answers visible to read-only journals; at most once a second."""
-        if abs(self._clock() - self._checkpointed) >= _CHECKPOINT_SECONDS:
-            self._checkpointed = self._clock()
-            self.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            self.answers, self.spent = number, Usage(prompt, completion)
 
     def refresh(self) -> None:
         """Let ``get`` find all answers stored so far; takes about a microsecond per answer."""
         with self._translated():
-            if not self._block:
-                self.execute(_PLACE)
+            self.execute(_PLACE)
             self.execute(_INDEX, self._indexed, self.answers - self._indexed)
             self._indexed = self.answers
             is_unique = self.execute("SELECT count(*) FROM place") == [(self.answers,)]
@@ -258,11 +243,8 @@ class Journal:
             rows = self.execute("SELECT number FROM place WHERE key = ?", key)
             if not rows:
                 return None
-            before, self._last = self._last, rows[0][0]
-            first, count = self._last, 1
-            if abs(first - before) < _NEAR:
-                first -= first % self._block
-                count = min(self._block, self._indexed + 1 - first)
+            first = rows[0][0] - rows[0][0] % self._block
+            count = min(self._block, self._indexed + 1 - first)
             if len(self._ahead) > _KEPT_BLOCKS * self._block:
                 self._ahead.clear()
             for row in self.execute(self._read, first, count):
@@ -300,7 +282,7 @@ class Journal:
 def open_to_read(path: str, *, answers: bool = False) -> Journal:
     """Open a journal without a lock; a run may go on writing to it.
 
-    Answers that the run stored in the last second may be missing.
+    Answers that the run stored after its latest note may be missing.
 
     Args:
         answers: ``get`` will be called. What a killed run left in SQLite's log is then recovered

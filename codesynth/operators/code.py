@@ -9,7 +9,7 @@ from codesynth.operators.chat import ChatTask, Fill, Parsed
 from codesynth.operators.extract import extract_code
 from codesynth.operators.languages import find_language
 from codesynth.operators.templates import Template, column_of
-from codesynth.storage.columns import read_text
+from codesynth.storage import read_text
 
 
 def read_instruction(record: Record, input_key: str) -> str | list[Message] | Failure:

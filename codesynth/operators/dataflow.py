@@ -31,8 +31,7 @@ from codesynth.operators.templates import REQUIRED, Template, load_template
 from codesynth.serving import ChatServing, LLMServing, ResponseStream
 from codesynth.serving.answers import split_reasoning
 from codesynth.serving.stream import IteratorStream
-from codesynth.storage import JSONLStorage
-from codesynth.storage.columns import read_text
+from codesynth.storage import JSONLStorage, read_text
 
 _CHUNK = 1000
 """Prompts that a foreign serving gets at a time: it cannot take them one by one."""

@@ -12,7 +12,7 @@ from codesynth.operators.chat import ChatTask, Parsed
 from codesynth.operators.extract import extract_code
 from codesynth.operators.languages import PYTHON, first_error
 from codesynth.operators.templates import Template, column_of
-from codesynth.storage.columns import read_text
+from codesynth.storage import read_text
 
 _STUB = re.compile(
     r"^(?:async +)?(?:def|class) +\w[^\n]*?(?:\n[^\n]*?){0,30}?:(?=\s*(?:$|\n|\.\.\.|#))",

@@ -141,7 +141,7 @@ class Figures:
     def _read(self, path: str) -> None:
         """Read tokens and times from a journal, whose run may still be going on."""
         with open_to_read(path) as journal:
-            used = journal.spent()
+            used = journal.spent
             tokens = {"prompt": used.prompt_tokens, "answer": used.completion_tokens}
             self.counts["Tokens of the journals"].update(tokens)
             for end, took in journal.times():

@@ -64,7 +64,7 @@ def read_status(path: str, price: Price | None = None) -> PartStatus:
         begun = Path(path).exists() or Path(f"{path}.partial").exists()
         return found | {"state": "no journal" if begun else "not begun"}
     with open_to_read(journal) as opened:
-        figures, used = loads(opened.get_note(FIGURES) or "{}"), opened.spent()
+        figures, used = loads(opened.get_note(FIGURES) or "{}"), opened.spent
         found |= {"done": opened.answers, "tokens": used.prompt_tokens + used.completion_tokens}
     if price is not None:
         found["cost"] = price.of(used)

@@ -3,13 +3,12 @@
 from codesynth.storage.files import (
     Files,
     JSONLStorage,
-    pack_destinations,
-    read_destinations,
+    failure_line,
+    rejection_line,
+    row_line,
     sibling_path,
 )
-from codesynth.storage.lines import failure_line, rejection_line, row_line
 from codesynth.storage.output import Output
-from codesynth.storage.pool import Pool
 from codesynth.storage.records import (
     check_inputs,
     count_lines,
@@ -17,8 +16,9 @@ from codesynth.storage.records import (
     parse_record,
     read_lines,
     read_records,
+    read_text,
 )
-from codesynth.storage.reorder import Reorder
+from codesynth.storage.scratch import Pool, Reorder
 
 __all__ = [
     "Files",
@@ -30,11 +30,10 @@ __all__ = [
     "count_lines",
     "failure_line",
     "open_stream",
-    "pack_destinations",
     "parse_record",
-    "read_destinations",
     "read_lines",
     "read_records",
+    "read_text",
     "rejection_line",
     "row_line",
     "sibling_path",

@@ -1,20 +1,19 @@
-"""The two places a row can end in: the output and the failures."""
+"""The two places a row can end in, the output and the failures, and the line of a row in each."""
 
 from __future__ import annotations
 
 import os
-import zlib
-from base64 import b64decode, b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 
-from codesynth.codec import dumps
+from codesynth.codec import dumps, loads_exactly
 from codesynth.errors import ConfigError
-from codesynth.models import Record
+from codesynth.models import META_KEY, Failure, Record, Row
 from codesynth.storage.output import Output
-from codesynth.storage.pool import Pool
-from codesynth.storage.records import STANDARD, read_records
+from codesynth.storage.records import BLANK, STANDARD, read_records
+from codesynth.storage.scratch import Pool
 
 StrPath: TypeAlias = str | os.PathLike[str]
 
@@ -30,20 +29,6 @@ def sibling_path(out: str, suffix: str) -> str:
     return str(Path(out).with_suffix(suffix))
 
 
-def pack_destinations(destinations: bytes | bytearray) -> str:
-    """Write ``Files.destinations`` as a short text; ``join`` needs it to put the rows in order.
-
-    >>> list(read_destinations(pack_destinations(bytes([1, 0, 1]))))
-    [1, 0, 1]
-    """
-    return b64encode(zlib.compress(destinations)).decode()
-
-
-def read_destinations(text: str) -> bytes:
-    """Read what ``pack_destinations`` wrote."""
-    return zlib.decompress(b64decode(text))
-
-
 class Files:
     """The output file and the failures file of one run; a context manager that closes both.
 
@@ -54,8 +39,7 @@ class Files:
 
     Attributes:
         destinations: one byte for each row so far, in order: 1 if it is in the output, 0 if in the
-            failures.
-        checksums: CRC-32 of the lines of the failures and of the output.
+            failures. ``join`` needs it to put the rows of several runs in order.
 
     Raises:
         BusyError: another run holds one of the files.
@@ -65,7 +49,7 @@ class Files:
 
     def __init__(self, out: str | None, failures: str | None = None) -> None:
         self.output = Output(out)
-        self.failed, self.destinations, self.checksums = 0, bytearray(), [0, 0]
+        self.destinations = bytearray()
         self._named = failures is not None
         try:
             self.failures = self._open_failures(failures)
@@ -127,14 +111,11 @@ class Files:
     def write(self, line: bytes) -> None:
         """Write a row, given as a line without its newline."""
         self.destinations.append(1)
-        self.checksums[1] = zlib.crc32(line, self.checksums[1])
         self.output.write(line)
 
     def fail(self, line: bytes) -> None:
         """Write a failure line."""
-        self.failed += 1
         self.destinations.append(0)
-        self.checksums[0] = zlib.crc32(line, self.checksums[0])
         self.failures.write(line)
 
     def flush(self) -> None:
@@ -144,7 +125,7 @@ class Files:
 
     def commit(self) -> None:
         """Give the finished files their names, the output last. No failures make no file."""
-        if self.failed or self._named:
+        if 0 in self.destinations or self._named:
             self.failures.commit()
         else:
             self.failures.discard()
@@ -221,3 +202,62 @@ class JSONLStorage:
                 files.write(dumps(row))
             files.commit()
         return self._out
+
+
+def row_line(record: Record, columns: Mapping[str, Any]) -> tuple[bytes, int]:
+    """Write the output row: the input row's own bytes and the new columns.
+
+    A row that has been through another step with ``--meta`` keeps that step's object as
+    ``input`` of the new one.
+
+    Returns:
+        The line, and how many of its first bytes are the input row without its closing brace.
+
+    >>> row_line(Record(0, b'{"id": 12345678901234567890}', {}), {"code": "x = 1"})
+    (b'{"id": 12345678901234567890,"code":"x = 1"}', 27)
+    """
+    raw = record.raw
+    if META_KEY in columns and META_KEY in record.fields:
+        raw, earlier = _take_meta(record)
+        columns = {**columns, META_KEY: {**columns[META_KEY], "input": earlier}}
+    body = raw[:-1].rstrip(BLANK)
+    comma = b"" if body == b"{" or not columns else b","
+    return body + comma + dumps(columns)[1:], len(body)
+
+
+def _take_meta(record: Record) -> tuple[bytes, Any]:
+    """Take the ``--meta`` object of an earlier step out of a row.
+
+    The rest of the row keeps its bytes if codesynth wrote the object and it is not the first
+    column.
+    """
+    meta = record.fields[META_KEY]
+    before, found, after = record.raw.rpartition(b",%b" % dumps({META_KEY: meta})[1:-1])
+    if found and after[:1] in (b",", b"}"):
+        return before + after, meta
+    fields = loads_exactly(record.raw.decode())
+    meta = fields.pop(META_KEY)
+    return dumps(fields), meta
+
+
+def failure_line(record: Record, failure: Failure, answer: str | None = None) -> bytes:
+    """Write a failure line: the row, or its text if it is not a JSON object; and why it failed."""
+    if record.line is None:  # a generation has no input row
+        raw = dumps({"generation": record.index, "examples": record.examples})
+    elif failure.kind in ("invalid_json", "not_an_object"):
+        raw = dumps(record.raw.decode("utf-8", "backslashreplace"))
+    else:
+        raw = record.raw
+    return _failure_line(raw, record.line, failure, answer)
+
+
+def rejection_line(row: Row, reason: Failure) -> bytes:
+    """Write the failure line of a row that a filter has rejected."""
+    raw = row.line[: row.raw_bytes] + b"}"
+    return _failure_line(raw, row.number or None, reason, row.answer or None)
+
+
+def _failure_line(raw: bytes, number: int | None, failure: Failure, answer: str | None) -> bytes:
+    error = {key: value for key, value in asdict(failure).items() if value is not None}
+    rest = {"line": number, "error": error} | ({} if answer is None else {"answer": answer})
+    return b'{"input":%b,%b' % (raw, dumps(rest)[1:])

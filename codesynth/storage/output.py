@@ -6,7 +6,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import select
 import stat
 import zlib
 from collections.abc import Iterator
@@ -45,6 +44,7 @@ class Output:
         with self._translated("write" if self.name == "<stdout>" else "open"):
             if path is None or path == STANDARD:
                 self._fd = 1
+                os.set_blocking(1, True)  # another program may have changed that
                 os.write(1, b"")  # fails at once where it is closed or full
             elif _is_special(path):
                 self._fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
@@ -61,9 +61,7 @@ class Output:
         return self.path is not None and self.path.exists()
 
     def count_rows(self) -> int:
-        """Count the rows of the finished file of this name."""
-        if self.path is None or not self.path.exists():
-            return 0
+        """Count the rows of the finished file of this name, which must be there."""
         with self._translated("read"), open_stream(str(self.path)) as file:
             return count_lines(file)
 
@@ -103,10 +101,7 @@ class Output:
         with self._translated("write"):
             try:
                 while done < len(data):
-                    try:
-                        done += os.write(self._fd, memoryview(data)[done:])
-                    except BlockingIOError:  # another program made standard output non-blocking
-                        select.select([], [self._fd], [])
+                    done += os.write(self._fd, memoryview(data)[done:])
             except OSError:
                 self._take_back(done - data.rfind(b"\n", 0, done) - 1)
                 raise

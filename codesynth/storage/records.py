@@ -1,4 +1,4 @@
-"""JSONL lines -> records: files, ``-`` and gzip, one line at a time."""
+"""JSONL lines -> records: files, ``-`` and gzip, one line at a time; and their columns."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import shlex
 import zlib
 from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from functools import partial
 from json import JSONDecodeError
 from pathlib import Path
@@ -23,6 +24,8 @@ _BOM = b"\xef\xbb\xbf"
 _GZIP_MAGIC = b"\x1f\x8b"
 _HEADER = re.compile(rb"[\w .\"-]+(?:,[\w .\"-]+)+")
 MAX_LINE_BYTES = 256 << 20  # a longer line is a failure, because a whole line is held in memory
+_LIKELY = ("instruction", "generated_instruction", "prompt", "question", "text", "generated_code")
+"""Columns that hold what people mean, most likely first."""
 _JSON_TYPES = {list: "an array", str: "a string", type(None): "null"}
 
 Stream: TypeAlias = io.BufferedReader | gzip.GzipFile
@@ -138,18 +141,46 @@ def _refuse_other_formats(path: str, first: bytes) -> None:
     if first.startswith(b"{"):
         return
     source = "" if path == STANDARD else f" < {shlex.quote(path)}"
-    rows = "[print(json.dumps(row)) for row in csv.DictReader(sys.stdin{})]"
+    rows = "[print(json.dumps(row)) for row in csv.DictReader(sys.stdin)]"
     command = f'python3 -c "import csv, json, sys; {rows}"{source} > rows.jsonl'
-    if first.startswith(b"PAR1") and re.search(rb"[\x00-\x08\x0e-\x1f]", first):
+    if first.startswith(b"PAR1"):
         kind, read = "a parquet file", f"read_parquet({shlex.quote(path)!r})"
         write = "to_json('rows.jsonl', orient='records', lines=True)"
         command = f'python3 -c "import pandas; pandas.{read}.{write}"'
     elif re.match(rb"\[\s*(\{|$)", first):
         kind, command = "a JSON array", f"jq -c '.[]'{source} > rows.jsonl"
-    elif re.search(r"\.tsv(\.gz)?$", path):
-        kind, command = "a TSV file", command.format(", delimiter='\\t'")
-    elif re.search(r"\.csv(\.gz)?$", path) or _HEADER.fullmatch(first):
-        kind, command = "a CSV file", command.format("")
+    elif path.endswith((".csv", ".csv.gz")) or _HEADER.fullmatch(first):
+        kind = "a CSV file"
     else:
         return
     raise ConfigError(f"{name_of(path)} is {kind}, not JSONL. Convert it: {command}")
+
+
+def read_text(record: Record, key: str) -> str | Failure:
+    """Read a column that must hold a string, or say why it cannot be read.
+
+    >>> read_text(Record(0, b"", {"instruction": "Sort a list."}), "instrction").message
+    'missing key "instrction"; found "instruction". Try --input-key instruction'
+    """
+    if record.error is not None:
+        return record.error
+    value = record.fields.get(key)
+    if isinstance(value, str):
+        return value
+    if key in record.fields:
+        return Failure("not_a_string", f'"{key}" is not a string')
+    return missing(record, key)
+
+
+def missing(record: Record, key: str) -> Failure:
+    """Say that a row has no such column, and which one may be meant."""
+    if {"input", "error"} <= record.fields.keys():
+        words = "this is a failures file. Take the rows out of it: jq -c .input FILE"
+        return Failure("missing_key", f'missing key "{key}"; {words}')
+    texts = [name for name, value in record.fields.items() if isinstance(value, str)]
+    if not texts:
+        return Failure("missing_key", f'missing key "{key}"; found no column with text')
+    likely = [name for name in _LIKELY if name in texts]
+    best = [*get_close_matches(key, texts, n=1), *likely, *texts][0]
+    found = ", ".join(f'"{name}"' for name in dict.fromkeys([best, *texts][:4]))
+    return Failure("missing_key", f'missing key "{key}"; found {found}. Try --input-key {best}')

@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
@@ -24,14 +23,14 @@ from codesynth.errors import ConfigError
 INSIDE = Path(__file__).with_name("inside")
 START = "import sys; sys.path[0] = sys.argv[2]; from inside.server import main; main()"
 DESCRIBE_PYTHON = (
-    "import json, sys; assert sys.version_info >= (3, 9); "
-    "print(json.dumps([sys.executable, sys.prefix, sys.base_prefix, sys.path]))"
+    "import json, os, sys; assert sys.version_info >= (3, 9); "
+    "print(json.dumps([os.path.realpath(sys.executable), sys.base_prefix, sys.path]))"
 )
 HOME = "/opt/codesynth"
 SYSTEM = ("/usr", "/bin", "/lib", "/lib32", "/lib64")
 ETC = ("ld.so.cache", "alternatives", "localtime", "hosts", "nsswitch.conf", "mime.types")
 DEVICES = ("null", "zero", "full", "random", "urandom")
-PYTHON_PARTS = ("bin", "lib", "lib64", "share", "pyvenv.cfg")
+PYTHON_PARTS = ("bin", "lib", "lib64", "share")
 """What is mounted of a Python's folder, which may have other files of the user."""
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "USER": "rows", "PYTHONHASHSEED": "0"}
 ENVIRONMENT |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
@@ -144,46 +143,40 @@ def _command(settings: SandboxSettings, scratch: str) -> list[str]:
 
 
 def _mounts(python: str) -> tuple[str, list[str]]:
-    """Return the path of Python in the sandbox, and the mounts of a read-only system with it."""
-    executable, prefix, base, path = _describe(python)
-    elsewhere = [one for one in path if not one.startswith((prefix, base, "/usr"))]
-    packages = [one for one in elsewhere if one.endswith("-packages")]
+    """Return the path of Python in the sandbox, and the mounts of a read-only system with it.
+
+    A virtual environment is its base Python and its packages, which PYTHONPATH names.
+    """
+    executable, base, path = _describe(python)
+    packages = [folder for folder in path if folder.endswith("-packages")]
     targets = [f"{HOME}/packages{number}" for number in range(len(packages))]
     sources = {folder: folder for folder in [*SYSTEM, *(f"/etc/{name}" for name in ETC)]}
-    for folder, target in ((base, base), (prefix, f"{HOME}/python")):
-        sources |= {f"{target}/{part}": f"{folder}/{part}" for part in PYTHON_PARTS}
+    sources |= {f"{base}/{part}": f"{base}/{part}" for part in PYTHON_PARTS}
     sources |= dict(zip(targets, packages, strict=True)) | {f"{HOME}/inside": str(INSIDE)}
-    links = _links_elsewhere(Path(executable), (prefix, base, *SYSTEM))
-    inner = (Path(base), *links)
-    parents = [str(folder) for path in inner for folder in reversed(path.parents)]
+    parents = [str(folder) for folder in reversed(Path(base).parents)]
     options = ["--proc", "/proc", "--tmpfs", "/tmp", "--tmpfs", "/dev"]
-    for folder in (*parents, base, "/etc", "/opt", HOME, f"{HOME}/python"):
+    for folder in (*parents, base, "/etc", "/opt", HOME):
         options += ["--dir", folder]  # without this, only root could open the folder
     for target, source in sources.items():
         options += ["--ro-bind-try", source, target]
     for name in DEVICES:
         options += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
-    for link in links:
-        options += ["--symlink", str(link.resolve()), str(link)]
     options += ["--symlink", "/tmp", "/dev/shm", "--symlink", "/proc/self/fd", "/dev/fd"]
-    options += ["--remount-ro", "/dev", "--setenv", "PYTHONPATH", ":".join(targets)]
-    return f"{HOME}/python/bin/{Path(executable).name}" if prefix != base else executable, options
+    return executable, [
+        *options,
+        "--remount-ro",
+        "/dev",
+        "--setenv",
+        "PYTHONPATH",
+        ":".join(targets),
+    ]
 
 
-def _links_elsewhere(path: Path, folders: Sequence[str]) -> list[Path]:
-    """Find the link to an executable that is in none of the folders, such as ~/bin/python3."""
-    while path.is_symlink():
-        if not any(path.is_relative_to(folder) for folder in folders):
-            return [path]
-        path = path.parent / path.readlink()
-    return []
-
-
-def _describe(python: str) -> tuple[str, str, str, list[str]]:
-    """Ask a Python for its executable, prefix, base prefix and path."""
+def _describe(python: str) -> tuple[str, str, list[str]]:
+    """Ask a Python for its real executable, its base prefix and its path."""
     try:
         command = [python, "-c", DESCRIBE_PYTHON]
         done = subprocess.run(command, capture_output=True, check=True, timeout=60)
-        return cast(tuple[str, str, str, list[str]], loads(done.stdout))
+        return cast(tuple[str, str, list[str]], loads(done.stdout))
     except (OSError, ValueError, subprocess.SubprocessError) as exc:
         raise ConfigError(f"--python {python}: no Python interpreter of 3.9 or newer") from exc

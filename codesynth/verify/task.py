@@ -11,7 +11,7 @@ from typing import Any
 
 from codesynth.codec import dumps, loads
 from codesynth.models import INSTRUCTION_KEYS, Failure, Question, Record, Response
-from codesynth.storage.columns import read_text
+from codesynth.storage import read_text
 
 STATUSES = ("passed", "failed", "error", "timeout", "syntax_error", "no_tests", "unsupported")
 GENERATED_TESTS = "generated_tests"

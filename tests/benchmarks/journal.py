@@ -16,28 +16,10 @@ from random import Random
 from measure import Table, verdict
 from server import completion
 
-from codesynth.journal import Journal, JournaledServing, StoredAnswer
-from codesynth.models import Record, Request
-from codesynth.serving.stream import Channel, EngineStream
+from codesynth.journal import Journal, StoredAnswer
 
 BYTES = 1.3
 SIZES = (300, 1_200, 2_100, 4_200, 8_400)
-
-
-class Nobody:
-    """A serving that is asked nothing: all is known."""
-
-    max_unfinished = 512
-
-    def generate(self, requests: Iterator[Request]) -> EngineStream:
-        self.channel = Channel()
-        return EngineStream(requests, self, self.channel)
-
-    def end_requests(self, error: BaseException | None) -> None:
-        self.channel.finish(error)
-
-    def close(self) -> None:
-        pass
 
 
 def store(folder: Path, count: int) -> Table:
@@ -69,12 +51,6 @@ def store(folder: Path, count: int) -> Table:
         for key in keys:
             assert journal.get(key)
         measure("read", started)
-        record = Record(0, b"{}", {})
-        requests = (Request(record, i, b"", key) for i, key in enumerate(keys))
-        started = now()
-        stream = JournaledServing(journal, Nobody()).generate(requests)
-        assert sum(response.cached for response in stream) == count
-        measure("read, as the serving hands it on", started)
     return Table(f"The store alone, {count:,} answers of {len(body):,} bytes", table)
 
 

@@ -40,7 +40,6 @@ class Tests:
         steps: its statements: the name if it defines one, whether it is a test, and its code. A
             statement is a test if it has an assert or calls a function that has one.
         argument: what ``check(candidate)`` names the candidate; empty if there is no ``check``.
-        count: number of tests, without those in classes and those that pytest finds.
     """
 
     def __init__(self, text: str) -> None:
@@ -63,8 +62,6 @@ class Tests:
                 is_test = not name and any(word in source for word in words)
                 code = compile(ast.Module([node], []), TEST_FILE, "exec")
                 self.steps.append((name, is_test, code))
-        tests = [name for name, is_test, _ in self.steps if is_test or name.startswith("test")]
-        self.count = 0 if self.needs_pytest else len(tests)
 
     def _source(self, node: ast.stmt) -> str:
         return "\n".join(self._lines[node.lineno - 1 : node.end_lineno])
@@ -113,7 +110,6 @@ def call(function: Callable[[], object]) -> None:
 def run_case(case: Any, results: Results) -> None:
     """Run the tests of a class of unittest."""
     suite = unittest.defaultTestLoader.loadTestsFromTestCase(case)
-    results.expect(suite.countTestCases())
     case.setUpClass()
     for test in suite:
         results.run(partial(run_method, test))
@@ -151,7 +147,6 @@ def run_pytest(tests: Tests, module: ModuleType, results: Results) -> None:
         def pytest_collection_modifyitems(self, items: list[Any]) -> None:
             names = {name for name, _, _ in tests.steps}  # not those of the code
             mine = [one for one in items if one.nodeid.split("::")[1].split("[")[0] in names]
-            results.expect(len(mine))
             items[:] = mine + [one for one in items if one.name == MUST_FAIL]
 
         @pytest.hookimpl(hookwrapper=True)
@@ -174,7 +169,6 @@ def run_pytest(tests: Tests, module: ModuleType, results: Results) -> None:
     plugin = Plugin()
     options = ["-q", "-s", "--noconftest", "--assert=plain", "-p", "no:cacheprovider", path]
     pytest.main(options, plugins=[plugin])
-    results.finish(AssertionError("a test was not reached"))
     if not plugin.can_fail:
         results.note(RuntimeError("a test that must fail did not"))
 

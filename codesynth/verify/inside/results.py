@@ -17,19 +17,14 @@ class Results:
     """One letter a test: ``.`` passed, ``F`` failed, ``E`` error; and the first problem in words.
 
     Args:
-        memory: gets the verdict as it stands after each test.
+        memory: gets status, letters and message after each test; see ``read_verdict``.
         text: the tests, of which messages quote lines.
     """
 
     def __init__(self, memory: mmap.mmap, text: str = "") -> None:
         self._memory, self._lines = memory, text.splitlines()
-        self._may_skip, self._expected = "skip" in text.lower(), 0
+        self._may_skip = "skip" in text.lower()
         self.letters = self.message = ""
-
-    def expect(self, tests: int) -> None:
-        """Add to the number of tests that will be run."""
-        self._expected = min(self._expected + tests, MOST_TESTS)
-        self.publish()
 
     def run(self, test: Callable[[], object]) -> None:
         """Run a test, which fails if it raises anything."""
@@ -43,19 +38,12 @@ class Results:
     def note(self, error: BaseException | None) -> None:
         """Note the error of a test, or None. Tests may skip themselves; code must not skip them."""
         if self._may_skip and type(error).__name__ in ("SkipTest", "Skipped"):
-            self._expected -= 1
-        elif len(self.letters) < MOST_TESTS:
-            if error is None:
-                self.letters += "."
-            else:
-                self.letters += "F" if isinstance(error, AssertionError) else "E"
-                self.message = self.message or self.describe(error)
+            return
+        letter = "." if error is None else "F" if isinstance(error, AssertionError) else "E"
+        self.letters = (self.letters + letter)[:MOST_TESTS]
+        if error is not None:
+            self.message = self.message or self.describe(error)
         self.publish()
-
-    def finish(self, error: BaseException) -> None:
-        """Note the error for each expected test that was not run."""
-        while len(self.letters) < self._expected:
-            self.note(error)
 
     def describe(self, error: BaseException) -> str:
         """Say what was raised, and by which line of the tests."""
@@ -66,23 +54,23 @@ class Results:
         return where + "".join(traceback.format_exception_only(type(error), error)).strip()
 
     def publish(self, status: str = "", message: str = "") -> None:
-        """Write the verdict; without a status, some tests are still to be run."""
+        """Write what is known; without a status, the row has not ended."""
         line = " ".join(message[: 4 * MAX_MESSAGE].split())[:MAX_MESSAGE]
         # Characters that control a terminal, or that it cannot show, are escaped.
         line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
-        letters = self.letters if status else self.letters.ljust(self._expected, "?")
-        counts = {"tests_run": len(letters), "tests_passed": letters.count(".")}
-        verdict = {"status": status, **counts, "message": line, "results": letters}
-        text = json.dumps(verdict).encode() + b"\n"
+        text = json.dumps([status, self.letters, line]).encode() + b"\n"
         self._memory[: len(text)] = text
 
 
 def read_verdict(memory: mmap.mmap, problem: str) -> dict[str, Any]:
-    """Read the verdict of a row; ``problem`` says why its process did not end well."""
-    verdict: dict[str, Any] = json.loads(memory.readline())
-    if verdict["status"] and not problem:
-        return verdict
-    status = "timeout" if problem == TIMEOUT else "error"
-    letters = verdict["results"].replace("?", status[0].upper())
-    message = problem or "the code ended its process: code 0"
-    return {**verdict, "status": status, "message": message, "results": letters}
+    """Read the verdict of a row; ``problem`` says why its process did not end well.
+
+    What the process was doing then counts as a test that did not pass.
+    """
+    status, letters, message = json.loads(memory.readline())
+    if problem or not status:
+        status = "timeout" if problem == TIMEOUT else "error"
+        letters += status[0].upper()
+        message = problem or "the code ended its process: code 0"
+    counts = {"tests_run": len(letters), "tests_passed": letters.count(".")}
+    return {"status": status, **counts, "message": message, "results": letters}
