@@ -3,6 +3,7 @@
 import os
 import socket
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -224,6 +225,8 @@ def test_python_that_is_none_is_refused(tmp_path: Path) -> None:
 
 def test_python_may_be_a_link_in_a_folder_that_the_sandbox_lacks(tmp_path: Path) -> None:
     verify([])  # skips where no sandbox can be made
-    link = tmp_path / "python3"
-    link.symlink_to(Path(sys.executable).resolve())
-    SandboxServing(SandboxSettings(python=str(link)), 1)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as shared:
+        for folder in (tmp_path, Path(shared)):
+            link = folder / "python3"
+            link.symlink_to(Path(sys.executable).resolve())
+            SandboxServing(SandboxSettings(python=str(link)), 1)

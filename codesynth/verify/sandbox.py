@@ -157,6 +157,7 @@ def _mounts(python: str) -> tuple[str, list[str]]:
     inner = (Path(base), *links)
     parents = [str(folder) for path in inner for folder in reversed(path.parents)]
     options = ["--proc", "/proc", "--tmpfs", "/tmp", "--tmpfs", "/dev"]
+    options += ["--symlink", "../tmp", "/dev/shm"]  # first: Python itself may be linked there
     for folder in (*parents, base, "/etc", "/opt", HOME, f"{HOME}/python"):
         options += ["--dir", folder]  # without this, only root could open the folder
     for target, source in sources.items():
@@ -165,7 +166,7 @@ def _mounts(python: str) -> tuple[str, list[str]]:
         options += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
     for link in links:
         options += ["--symlink", str(link.resolve()), str(link)]
-    options += ["--symlink", "/tmp", "/dev/shm", "--symlink", "/proc/self/fd", "/dev/fd"]
+    options += ["--symlink", "/proc/self/fd", "/dev/fd"]
     options += ["--remount-ro", "/dev", "--setenv", "PYTHONPATH", ":".join(targets)]
     return f"{HOME}/python/bin/{Path(executable).name}" if prefix != base else executable, options
 
