@@ -13,6 +13,7 @@ import pytest
 from support.command import KEY, bare, codesynth, gen_code, instructions, lines, run_out_of_time
 from support.endpoint import Endpoint
 from support.job import ABC, Job
+from support.parts import wait_for
 from support.replies import Received, Reply, completion, echo, error
 
 
@@ -301,10 +302,11 @@ def test_kills_amid_requests_change_neither_the_output_nor_the_bill(job: Job) ->
     job.endpoint.plan = lambda request: replace(fates(request), delay=0.02)
     job.write([*map(str, range(30)), "truncated", "rejected", "empty", *map(str, range(30, 60))])
     random, written = Random(3), Counter[str]()
-    for _ in range(4):
+    for kills in range(4):
         with job.started("-j", 4) as process:
             more = len(job.endpoint.times) + random.randrange(1, 14)
             job.endpoint.wait_until(lambda endpoint, more=more: len(endpoint.times) >= more)
+            wait_for(lambda kills=kills: kills < 3 or job.partial.stat().st_size > 0)
             time.sleep(random.uniform(0, 0.03))
             process.kill()
             process.wait()
