@@ -283,7 +283,7 @@ def test_max_time_stops_cleanly_and_a_rerun_goes_on(
 ) -> None:
     texts = [str(i) for i in range(40)]
     job.write(texts)
-    job.endpoint.plan = lambda request: replace(echo(request), delay=0.3 * (request.n > 6))
+    job.endpoint.plan = lambda request: replace(echo(request), delay=1.0 * (request.n > 6))
     with monkeypatch.context() as patch:
         run_out_of_time(patch, lambda: len(job.endpoint.times) > 6)
         told = job.run("-j", 2, "--max-time", 1000, code=5).err
