@@ -24,12 +24,15 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+OTHERS = ("OPENAI_", "CODESYNTH_", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _plain_environment() -> Iterator[None]:
-    """Keep keys, endpoints and proxies of the caller out of the tests."""
+    """Keep keys, endpoints, proxies and terminal settings of the caller out of the tests."""
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
-            if name.startswith(("OPENAI_", "CODESYNTH_")) or name.upper().endswith("_PROXY"):
+            if name.startswith(OTHERS) or name.upper().endswith("_PROXY"):
                 patch.delenv(name)
         yield
 

@@ -10,7 +10,7 @@ import pytest
 from support.command import ONE, bare, codesynth, gen_code, gen_instructions, instructions, lines
 from support.endpoint import Endpoint
 from support.faults import FAULTS
-from support.replies import completion, healing
+from support.replies import completion, healing, held
 from update_help import help_texts
 
 from codesynth import __version__
@@ -48,7 +48,15 @@ def test_the_output_is_in_input_order_and_unordered_as_rows_finish(
     endpoint: Endpoint, tmp_path: Path
 ) -> None:
     texts = [f"{i:02}" for i in range(12)]
-    endpoint.plan = lambda request: completion("x", delay=0.3 - 0.02 * int(request.prompt))
+
+    def is_its_turn(text: str) -> bool:
+        """The last row is answered first; all must have come before one can be."""
+        finished = sum(each.finished is not None for each in endpoint.received)
+        return finished % 12 == 11 - int(text)
+
+    endpoint.plan = lambda request: held(
+        completion("x"), lambda: endpoint.max_in_flight == 12 and is_its_turn(request.prompt)
+    )
     plain = ("-t", bare(tmp_path), "-j", 12)
     done = gen_code(endpoint, *plain, stdin=instructions(*texts))
     assert [row["instruction"] for row in done.rows] == texts

@@ -212,22 +212,18 @@ def test_memory_does_not_grow_with_the_input(tmp_path: Path) -> None:
         row = {"instruction": "a", "more": "x" * 30_000}
         rows.write_bytes(lines(row) * count)
         with Endpoint(keep=False) as plain:
-            peaks.append(peak_memory(rows, plain, bare(tmp_path)))
+            peaks.append(peak_memory(rows, count, plain, bare(tmp_path)))
     assert peaks[1] - peaks[0] < 8 << 20
 
 
-def peak_memory(rows: Path, endpoint: Endpoint, template: Path) -> int:
-    """Run gen-code over a file; return the most bytes it had in memory."""
-    options = ("-t", template, "-q", "-j", 16)
-    with (
-        open(os.devnull, "wb") as nowhere,
-        started("gen-code", rows, *options, endpoint=endpoint, stdout=nowhere) as process,
-    ):
-        peak = 0
-        while process.poll() is None:
-            status = Path(f"/proc/{process.pid}/status").read_text()
-            if found := re.search(r"VmHWM:\s+(\d+) kB", status):
-                peak = int(found[1]) << 10
-            time.sleep(0.01)
+def peak_memory(rows: Path, count: int, endpoint: Endpoint, template: Path) -> int:
+    """Run gen-code over a file; return the most bytes it has had in memory at the last row."""
+    command = ("gen-code", rows, "-", "-t", template, "-q", "-j", 16)  # stdin keeps it running
+    with started(*command, endpoint=endpoint) as process:
+        for _ in range(count):
+            assert process.stdout.readline()
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        process.communicate(timeout=300)
     assert process.returncode == 0
-    return peak
+    [peak] = re.findall(r"VmHWM:\s+(\d+) kB", status)
+    return int(peak) << 10

@@ -42,7 +42,7 @@ def test_after_a_kill_the_same_are_accepted(tmp_path: Path) -> None:
     command = (*NEW, *STRICT, "--accepted", 30)
     codesynth(*command, "-o", whole)
     partial = out.with_name("out.jsonl.partial")
-    slow = {"CODESYNTH_OFFLINE": "latency=0.1"}
+    slow = {"CODESYNTH_OFFLINE": "latency=1"}
     with started(*command, "-j", 1, "-o", out, env=slow) as process:
         wait_for(lambda: partial.exists() and partial.stat().st_size > 0)
         process.kill()

@@ -217,6 +217,7 @@ def test_a_browser_opens_the_page_without_a_complaint(tmp_path: Path, bad: Path)
     made(tmp_path / "a.html", bad)
     options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"]
     options += ["--disable-background-networking", "--disable-component-update"]
+    options += ["--disable-dev-shm-usage"]  # a container may have little of it
     options += ["--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr", "--dump-dom"]
     where = [f"--user-data-dir={tmp_path}/profile", f"file://{tmp_path}/a.html"]
     done = subprocess.run(

@@ -11,6 +11,7 @@ import pytest
 from support.command import KEY, bare, codesynth, lines, run_out_of_time
 from support.endpoint import Endpoint
 from support.job import ABC, Job
+from support.parts import wait_for
 from support.replies import Received, Reply, completion, echo, error
 
 
@@ -207,7 +208,7 @@ def test_max_time_stops_cleanly_and_a_rerun_goes_on(
 ) -> None:
     texts = [str(i) for i in range(40)]
     job.write(texts)
-    job.endpoint.plan = lambda request: replace(echo(request), delay=0.3 * (request.n > 6))
+    job.endpoint.plan = lambda request: replace(echo(request), delay=1.0 * (request.n > 6))
     with monkeypatch.context() as patch:
         run_out_of_time(patch, lambda: len(job.endpoint.times) > 6)
         told = job.run("-j", 2, "--max-time", 1000, code=5).err
@@ -223,19 +224,25 @@ def test_max_time_stops_cleanly_and_a_rerun_goes_on(
 
 
 def test_kills_amid_requests_change_neither_the_output_nor_the_bill(job: Job) -> None:
-    job.endpoint.plan = lambda request: replace(fates(request), delay=0.02)
+    more = 0
+    # Few are answered after the look, so that a late kill finds the job unfinished too.
+    job.endpoint.plan = lambda request: replace(
+        fates(request), delay=0.02 if request.n <= more + 2 else 3600
+    )
     job.write([*map(str, range(30)), "truncated", "rejected", "empty", *map(str, range(30, 60))])
     random, written = Random(3), Counter[str]()
-    for _ in range(4):
+    for kills in range(4):
+        more = len(job.endpoint.times) + random.randrange(5, 12)
         with job.started("-j", 4) as process:
-            more = len(job.endpoint.times) + random.randrange(1, 14)
             job.endpoint.wait_until(lambda endpoint, more=more: len(endpoint.times) >= more)
+            wait_for(lambda kills=kills: kills < 3 or job.partial.stat().st_size > 0)
             time.sleep(random.uniform(0, 0.03))
             process.kill()
             process.wait()
         whole_lines = job.partial.read_bytes().split(b"\n")[:-1] if job.partial.exists() else []
         for text in (json.loads(line)["instruction"] for line in whole_lines):
             written[text] = job.endpoint.counts[text]
+    job.endpoint.plan = fates
     job.run(code=3)
     assert written
     assert written == Counter({text: job.endpoint.counts[text] for text in written})

@@ -3,6 +3,7 @@
 import os
 import socket
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.parts import wait_for
 from support.verify import commands_with, programs, verify
 
 from codesynth.errors import ConfigError
@@ -85,18 +87,17 @@ class Outside:
 
 
 @contextmanager
-def listening(received: list[object]) -> Iterator[int]:
-    """Listen on a TCP and a UDP port of one number and on a Unix socket; note who came."""
+def listening(received: list[object]) -> Iterator[tuple[int, int]]:
+    """Listen on a TCP port, a UDP port and a Unix socket; yield the ports and note who came."""
     with (
         socket.create_server(("127.0.0.1", 0)) as stream,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams,
         socket.socket(socket.AF_UNIX) as local,
     ):
-        port = stream.getsockname()[1]
-        datagrams.bind(("127.0.0.1", port))
+        datagrams.bind(("127.0.0.1", 0))
         local.bind(f"\0{MARKER}")
         local.listen()
-        yield port
+        yield stream.getsockname()[1], datagrams.getsockname()[1]
         for server in (stream, datagrams, local):
             server.setblocking(False)
         for receive in (stream.accept, local.accept, lambda: datagrams.recv(64)):
@@ -114,10 +115,12 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Outside:
         rows = [row for name in names for row in seen.groups[name]]
         return iter(verify(rows, SandboxSettings(timeout=TIMEOUT, memory_mb=160), jobs=1))
 
-    with listening(seen.received) as port, ThreadPoolExecutor(SANDBOXES) as threads:
+    with listening(seen.received) as (tcp, udp), ThreadPoolExecutor(SANDBOXES) as threads:
         for name, program in PROGRAMS.items():
-            code = program["generated_code"].replace("{port}", str(port))
-            code = code.replace("{marker}", MARKER).replace("{folder}", str(seen.folder))
+            code = program["generated_code"]
+            words = {"port": tcp, "udp_port": udp, "marker": MARKER, "folder": seen.folder}
+            for word, value in words.items():
+                code = code.replace(f"{{{word}}}", str(value))
             given = {"generated_code": code, "instruction": INSTRUCTION, "entry_point": "add"}
             kinds = (CHECK, UNITTEST, None) if name in FORGERS else (CHECK,)
             seen.groups[name] = [*({**given, "test": kind} for kind in kinds), HONEST_ROW]
@@ -160,7 +163,7 @@ def test_hostile_programs_leave_no_file(outside: Outside) -> None:
 
 def test_hostile_programs_send_nothing_outside_and_leave_no_process(outside: Outside) -> None:
     assert outside.received == []
-    assert commands_with(MARKER) == []
+    wait_for(lambda: commands_with(MARKER) == [])  # the kernel ends those that were killed
 
 
 def test_memory_counts_what_is_used_and_not_what_is_reserved() -> None:
@@ -224,6 +227,8 @@ def test_python_that_is_none_is_refused(tmp_path: Path) -> None:
 
 def test_python_may_be_a_link_in_a_folder_that_the_sandbox_lacks(tmp_path: Path) -> None:
     verify([])  # skips where no sandbox can be made
-    link = tmp_path / "python3"
-    link.symlink_to(Path(sys.executable).resolve())
-    SandboxServing(SandboxSettings(python=str(link)), 1)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as shared:
+        for folder in (tmp_path, Path(shared)):
+            link = folder / "python3"
+            link.symlink_to(Path(sys.executable).resolve())
+            SandboxServing(SandboxSettings(python=str(link)), 1)

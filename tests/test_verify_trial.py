@@ -34,6 +34,12 @@ import pytest
 def test_add(a):
     assert add(a, 1) == 2
 """
+BACKWARDS = """\
+import os, sys
+open("backwards.py", "w").write("def pytest_collection_modifyitems(items): items.reverse()")
+sys.path.append(os.getcwd())
+os.environ["PYTEST_PLUGINS"] = "backwards"
+"""
 TWO_OF_ONE_NAME = [f"def test_a():\n    assert add(1, 2) == {n}" for n in (3, 4)]
 ASSERTS = ["assert add(1, 2) == 3", "assert add(1, 1) == 3", "assert add(0, 0) == 0"]
 PAIRS = {"inputs": ["1 2\n", "3 4"], "outputs": ["3\n", "8"]}
@@ -59,6 +65,7 @@ FORMS: dict[str, tuple[str, str, object, dict[str, Any]]] = {
     "check of HumanEval": (".F.", ADD, CHECK, {"entry_point": "add"}),
     "unittest": ("EF.", ADD, UNITTEST, {}),
     "pytest": (".FE", ADD, PYTEST, {}),
+    "pytest with a plugin that changes the order": (".FE", ADD + BACKWARDS, PYTEST, {}),
     "input and output (APPS)": (".F", SUM, PAIRS, {}),
     "the same as JSON": (".F", SUM, json.dumps(PAIRS), {}),
     "lists of lines": (".", SUM, LINES, {}),

@@ -155,21 +155,15 @@ def _mounts(python: str) -> tuple[str, list[str]]:
     sources |= dict(zip(targets, packages, strict=True)) | {f"{HOME}/inside": str(INSIDE)}
     parents = [str(folder) for folder in reversed(Path(base).parents)]
     options = ["--proc", "/proc", "--tmpfs", "/tmp", "--tmpfs", "/dev"]
+    options += ["--symlink", "../tmp", "/dev/shm"]  # first: Python itself may be there
     for folder in (*parents, base, "/etc", "/opt", HOME):
         options += ["--dir", folder]  # without this, only root could open the folder
     for target, source in sources.items():
         options += ["--ro-bind-try", source, target]
     for name in DEVICES:
         options += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
-    options += ["--symlink", "/tmp", "/dev/shm", "--symlink", "/proc/self/fd", "/dev/fd"]
-    return executable, [
-        *options,
-        "--remount-ro",
-        "/dev",
-        "--setenv",
-        "PYTHONPATH",
-        ":".join(targets),
-    ]
+    options += ["--symlink", "/proc/self/fd", "/dev/fd", "--remount-ro", "/dev"]
+    return executable, [*options, "--setenv", "PYTHONPATH", ":".join(targets)]
 
 
 def _describe(python: str) -> tuple[str, str, list[str]]:

@@ -14,7 +14,7 @@ import re
 import sys
 import tempfile
 import unittest
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from types import CodeType, ModuleType
@@ -144,10 +144,13 @@ def run_pytest(tests: Tests, module: ModuleType, results: Results) -> None:
         error: BaseException | None = None
         can_fail = False
 
-        def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+        def pytest_collection_modifyitems(self, items: list[Any]) -> Iterator[None]:
             names = {name for name, _, _ in tests.steps}  # not those of the code
             mine = [one for one in items if one.nodeid.split("::")[1].split("[")[0] in names]
-            items[:] = mine + [one for one in items if one.name == MUST_FAIL]
+            last = [one for one in items if one.name == MUST_FAIL]
+            yield  # to other plugins: pytest-randomly, say, changes the order
+            items[:] = mine + last  # results of other answers are compared by their places
 
         @pytest.hookimpl(hookwrapper=True)
         def pytest_runtest_makereport(self, item: Any, call: Any) -> Any:
