@@ -61,9 +61,10 @@ second part of its peak."""
 SAMPLES, LEAST_SENT, LONGEST_COMPARISON = 200, 20, 2.0
 """Requests after which a comparison ends; or after fewer, but at least the second number, when this
 many seconds (or latencies) are over."""
-FREQUENT, MOST_RANDOM = 0.7, 0.4
-"""From this part of the expected refusals on, refusals are as frequent as before. Above this share
-of all requests they are never taken for random."""
+FREQUENT, MOST_RANDOM, MOST_SHARE = 0.7, 0.4, 0.9
+"""From the first part of the expected refusals on, refusals are as frequent as before. Above the
+second share of all requests they are not taken for random. The random share never gets above the
+third one."""
 KEPT = 0.5
 """Part of the counts of earlier comparisons that is added to those of the last one."""
 REPEAT_SECONDS = 10.0
@@ -145,9 +146,11 @@ class Concurrency:
         self._how: set[str] = set()  # how they were refused, in words
         self._compared_from: float | None = None  # the limit before it was lowered to compare
         self._share_before, self._compared_at = 0.0, -math.inf
-        self._low_sent = self._low_refused = 0.0  # at lower limits
+        self._low_sent = self._low_refused = 0.0  # requests and refusals at lower limits
         self._random = 0.0  # share of requests that is refused at random
-        self._was_random = True  # as the last comparison found; a second one must confirm it
+        # What the last comparison found. Two in a row must agree before there is a random share,
+        # but the first of all is believed.
+        self._was_random = True
         self._open_since: float | None = None  # when the circuit breaker opened
         self._in_a_row, self._first = 0, 0  # refusals in a row; before the number of the first one
         self._next_trial, self._trial_accepted, self._patience = 0.0, math.inf, 0.0
@@ -276,7 +279,8 @@ class Concurrency:
             if self._compared_at == -math.inf:  # a comparison knows more
                 is_first = not self._low_sent
                 self._learn(self._low_sent + sent, self._low_refused + self._refused)
-                self._random *= not is_first
+                if is_first:  # there is no lower limit to compare with
+                    self._random = 0.0
             self._restart_counts()
         elif self.limit >= NOTEWORTHY * self._logged:
             self._log_change(self._logged, "nearly all are answered")
@@ -324,7 +328,8 @@ class Concurrency:
         """Take the share of random refusals from those at a low limit."""
         self._low_sent, self._low_refused = sent, refused
         share = refused / sent
-        self._random = share + math.sqrt(share * (1 - share) / sent) if refused >= FEW else 0.0
+        share += math.sqrt(share * (1 - share) / sent)  # too low a share lets the limit fall
+        self._random = min(MOST_SHARE, share) if refused >= FEW else 0.0
 
     def _restart_counts(self) -> None:
         self._counted_from, self._refused, self._full = self._number, 0, False
