@@ -388,7 +388,7 @@ class Concurrency:
         if retry_after is None:
             return
         moment = now + retry_after
-        if now > self._window_end:
+        if now > self._window_end - MOMENT_TOLERANCE:  # another window has begun
             self._header_at, self._window_end = now, moment
         elif now - self._header_at >= HEADER_GAP:
             self._in_window = abs(moment - self._window_end) < MOMENT_TOLERANCE
