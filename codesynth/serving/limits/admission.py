@@ -15,7 +15,7 @@ from codesynth.models import Usage
 from codesynth.serving.limits.budget import Budget
 from codesynth.serving.limits.concurrency import Kind
 from codesynth.serving.limits.rates import RateLimit, TokenRateLimit
-from codesynth.serving.limits.replicas import Replica, Replicas
+from codesynth.serving.limits.replicas import Replica, choose
 
 MAXIMUM = 1024
 """Most requests in flight if the user names no number."""
@@ -114,7 +114,7 @@ class Admission:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._most = concurrency or MAXIMUM
-        self._replicas = Replicas(names, self._most, fixed=concurrency is not None)
+        self._replicas = [Replica(name, None if concurrency else MAXIMUM) for name in names]
         self._requests = RateLimit(rpm) if rpm is not None else None
         self._tokens = TokenRateLimit(tpm) if tpm is not None else None
         self._budget, self._clock = budget, clock
@@ -139,15 +139,19 @@ class Admission:
     @property
     def max_unfinished(self) -> int:
         """Unfinished requests to hold: some wait for the caller, some for a permit."""
-        return self._workers + self._replicas.limit + 64
+        return self._workers + self._limit() + 64
 
     @property
     def status(self) -> Status:
         """The state of this moment; any thread may read it."""
-        return Status(self._in_flight, self._replicas.limit, self._last_error)
+        return Status(self._in_flight, self._limit(), self._last_error)
+
+    def _limit(self) -> int:
+        limits = [each.concurrency.limit for each in self._replicas if each.concurrency is not None]
+        return min(self._most, max(1, int(sum(limits)))) if limits else self._most
 
     def _resize(self) -> None:
-        limit = self._replicas.limit
+        limit = self._limit()
         workers = limit + min(len(self._pauses), 2 * limit + 64)
         grown, self._workers = workers > self._workers, workers
         if grown:
@@ -189,8 +193,8 @@ class Admission:
             wait = max(wait, self._tokens.wait(now))
         if wait > 0:
             return None, wait
-        chosen, wait = self._replicas.choose(now, avoid)
-        if chosen is None:
+        chosen, wait = choose(self._replicas, now, avoid)
+        if wait > 0:
             return None, wait
         replica = self._replicas[chosen]
         reserved = self._reserve(body)
@@ -278,7 +282,7 @@ class Admission:
             return Advice()
         message = result.message
         self._last_error = message or kind
-        others = self._replicas.has_others(replica)
+        others = any(not each.left_out for each in self._replicas if each is not replica)
         if kind in ("denied", "hopeless"):
             if not replica.denied() and not result.quota:
                 return Advice()

@@ -19,10 +19,17 @@ REST_SECONDS = 30.0
 
 
 class Replica:
-    """One of several endpoints that serve the same model."""
+    """One of several endpoints that serve the same model.
 
-    def __init__(self, name: str, concurrency: Concurrency | None) -> None:
-        self.name, self.concurrency = name, concurrency
+    Args:
+        maximum: most requests in flight; fewer if it takes fewer. None: the user chose a number
+            for all replicas together.
+    """
+
+    def __init__(self, name: str, maximum: int | None) -> None:
+        self.name = name
+        log = partial(_log.info, "%s: %s", name)
+        self.concurrency = Concurrency(maximum, log) if maximum is not None else None
         self.in_flight = 0
         self.has_answered = self.left_out = False
         self.rests_until = -math.inf
@@ -74,52 +81,19 @@ class Replica:
             _log.warning("%s is left out: %s", self.name, why)
 
 
-class Replicas:
-    """The endpoints of a run.
+def choose(replicas: Sequence[Replica], now: float, avoid: int | None) -> tuple[int, float]:
+    """Choose the least loaded replica; a request that has failed gets none that is down.
 
-    Args:
-        names: for messages.
-        maximum: most requests in flight, at all replicas together.
-        fixed: the user chose ``maximum``; else a limit is found for each replica.
+    Returns:
+        the number of the replica, and the seconds until it may get a request.
     """
-
-    def __init__(self, names: Sequence[str], maximum: int, *, fixed: bool) -> None:
-        self._maximum = maximum
-        self._all: list[Replica] = []
-        for name in names:
-            control = None if fixed else Concurrency(maximum, partial(_log.info, "%s: %s", name))
-            self._all.append(Replica(name, control))
-
-    def __getitem__(self, number: int) -> Replica:
-        return self._all[number]
-
-    @property
-    def limit(self) -> int:
-        """Requests that may be in flight."""
-        limits = [each.concurrency.limit for each in self._all if each.concurrency is not None]
-        return min(self._maximum, max(1, int(sum(limits)))) if limits else self._maximum
-
-    def has_others(self, replica: Replica) -> bool:
-        """Tell whether another one is still used."""
-        return any(not each.left_out for each in self._all if each is not replica)
-
-    def choose(self, now: float, avoid: int | None) -> tuple[int | None, float]:
-        """Choose the least loaded replica; a request that has failed gets none that is down.
-
-        Returns:
-            the number of the replica and 0; or None and the seconds after which to try again.
-        """
-        if len(self._all) == 1:
-            wait = self._all[0].wait(now)
-            return (0, 0.0) if wait <= 0 else (None, wait)
-        used = [i for i, each in enumerate(self._all) if not each.left_out]
-        rested = [i for i in used if self._all[i].rests_until <= now]
-        fit = [i for i in rested if avoid is None or not self._all[i].is_down] or rested or used
-        waits = {i: self._all[i].wait(now) for i in fit}
-        free = [i for i in fit if waits[i] <= 0]
-        if not free:
-            return None, min(waits.values(), default=math.inf)
-        best = min([i for i in free if i != avoid] or free, key=lambda i: self._all[i].load)
-        if self._all[best].is_down:
-            self._all[best].rests_until = now + REST_SECONDS  # one trial at a time
-        return best, 0.0
+    if len(replicas) == 1:
+        return 0, replicas[0].wait(now)
+    used = [i for i, each in enumerate(replicas) if not each.left_out]
+    rested = [i for i in used if replicas[i].rests_until <= now]
+    fit = [i for i in rested if avoid is None or not replicas[i].is_down] or rested or used
+    waits = {i: replicas[i].wait(now) for i in fit}
+    best = min(fit, key=lambda i: (waits[i], i == avoid, replicas[i].load))
+    if waits[best] <= 0 and replicas[best].is_down:
+        replicas[best].rests_until = now + REST_SECONDS  # one trial at a time
+    return best, waits[best]
