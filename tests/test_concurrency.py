@@ -72,9 +72,9 @@ LAWS = {
     "short bursts of refusals": Law(
         in_flight(0.3, 64, outages=SHORT_BURSTS), 60, (64,), ratio=0.88
     ),
-    "2 in flight": Law(in_flight(0.5, 2), 40, (2,), refused=0.12),
+    "2 in flight": Law(in_flight(0.5, 2), 40, (2,), refused=0.13),
     "5 a second": Law(
-        lambda seed: token_bucket(lognormal(0.3, seed), 5, 5), 60, (1, 2), refused=0.2
+        lambda seed: token_bucket(lognormal(0.3, seed), 5, 5), 60, (1, 2), refused=0.35
     ),
 }
 
