@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codesynth import pipeline, readers
-from codesynth.codec import loads
+from codesynth.codec import dumps, loads
 from codesynth.commands import prepare
 from codesynth.errors import ConfigError, one_line
 from codesynth.estimate import Estimate, is_spread
@@ -33,7 +33,7 @@ OFFLINE_MODEL, OFFLINE_URL = "offline", "http://offline/v1"
 
 
 def ask(settings: AskSettings) -> int:
-    """Run a command that asks a model; return the exit code. Errors have their own."""
+    """Run a command that asks a model; return the exit code. A CodesynthError has its own."""
     if settings.dry_run:
         return _dry_run(settings)
     with open_run(settings) as (run, serving):
@@ -77,10 +77,11 @@ def open_run(settings: AskSettings) -> Iterator[tuple[Run, LLMServing]]:
         if journal is None:
             yield run, inner
             return
-        if journal.answers and earlier and earlier != loads(run.job):
+        job = earlier | loads(run.job)  # other commands with this journal keep their seed
+        if journal.answers and earlier and earlier != job:
             words = f"the requests have changed since {journal.path} was written"
             run.say(f"{words}: its {journal.answers} answers are used where they fit")
-        journal.set_note("job", run.job)
+        journal.set_note("job", dumps(job, sort_keys=True).decode())
         also = [
             stack.enter_context(open_to_read(path, answers=True))
             for path in settings.also_journal

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -133,7 +134,7 @@ def _instruction_filters(settings: InstructionsSettings, pool: Pool) -> list[Row
 def _prompt_numbers(
     settings: InstructionsSettings, number: int, bad: int
 ) -> tuple[Iterable[int], Callable[[bool], None]]:
-    """Return the numbers of the prompts, and what is told of each row whether it was accepted."""
+    """Return the numbers of the prompts, and a function to call for each row: was it accepted?"""
     if settings.accepted is None:
         return range(number), lambda _: None
     from codesynth.filters.quota import Quota
@@ -232,5 +233,5 @@ def _count_rows(settings: AskSettings) -> int | None:
         if path.endswith(".gz") or not Path(path).is_file():
             return None
         with open(path, "rb") as file:
-            count += count_lines(file)
+            count += count_lines(file, settings.limit or math.inf)
     return _share(settings, settings.samples * min(count, settings.limit or count))

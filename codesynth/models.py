@@ -226,9 +226,7 @@ class Stats:
     from_journal: int = 0  # rows answered by the journal
     attempts: int = 0
     tokens: Usage = field(default_factory=Usage)  # tokens of the answers that this run has bought
-    tokens_from_journal: Usage = field(
-        default_factory=Usage
-    )  # tokens of the answers from the journal
+    tokens_from_journal: Usage = field(default_factory=Usage)  # of the answers from the journal
     first_failure: tuple[int, str] | None = None  # the row's place in the input, and what failed
     first_rejection: str = ""  # line and reason of the first row that a filter rejected
 

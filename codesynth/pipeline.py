@@ -14,7 +14,7 @@ from hashlib import blake2b
 from time import monotonic
 from typing import Any, Protocol
 
-from codesynth.errors import OutputError, RunError
+from codesynth.errors import OutputError, RunError, one_line
 from codesynth.journal.occurrences import Occurrences
 from codesynth.models import (
     REJECTIONS,
@@ -266,7 +266,7 @@ class _RowWriter:
             self._fail(row.line, row.failure)
         elif reason is not None:
             first = self.stats.first_rejection
-            self.stats.first_rejection = first or f"line {row.number}: {reason.message}"
+            self.stats.first_rejection = first or one_line(f"line {row.number}: {reason.message}")
             self._fail(rejection_line(row, reason), reason)
         else:
             self.stats.ok += 1

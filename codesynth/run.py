@@ -73,7 +73,7 @@ class CommandSpec:
     total: int | None = None  # number of rows to come, if it is known
     window: RowWindow | None = None
     filters: Sequence[RowFilter] = ()
-    decided: Callable[[bool], None] = lambda _: None  # called for each row: was it written
+    decided: Callable[[bool], None] = lambda _: None  # called for each row: was it written?
     remarks: Callable[[], Iterable[str]] = tuple  # words for the summary line
     not_joinable: str | None = None  # an option that was given, with which parts cannot be joined
 
@@ -119,6 +119,7 @@ class Run:
         )
         self._started = time.monotonic()
         self._next_figures = self._started + _FIGURES_SECONDS
+        self._noted: tuple[int, ...] = ()
         self._out_of_time = False
         self._fewest_rows = self._count_finished()
 
@@ -220,11 +221,13 @@ class Run:
             self.write_figures()
 
     def write_figures(self, *, complete: bool = False) -> None:
-        """Note the figures of this moment in the journal, and add them to ``--log-json``."""
+        """Add the figures of this moment to ``--log-json``; note them in the journal if new."""
         if self.journal is None and self.settings.log_json is None:
             return
         line = dumps(self.figures(complete=complete))
-        if self.journal is not None:
+        counts = (complete, self.stats.rows, self.stats.answered, self.stats.pending)
+        if self.journal is not None and counts != self._noted:
+            self._noted = counts
             self.journal.set_note(FIGURES, line.decode())
         if (path := self.settings.log_json) is not None:
             try:

@@ -16,7 +16,7 @@ from codesynth.verify import SandboxServing, SandboxSettings, VerifyTask
 
 
 def verify(settings: VerifySettings) -> int:
-    """Run ``verify``; return the exit code. Errors have their own."""
+    """Run ``verify``; return the exit code. A CodesynthError has its own."""
     settings.check()
     check_inputs(settings.inputs)
     sandbox = SandboxSettings(

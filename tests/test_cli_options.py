@@ -194,6 +194,8 @@ def test_help_is_what_the_options_say_and_fits_80_columns(name: str) -> None:
         assert done.out.decode() == TEXTS[name], "run tests/update_help.py"
     assert max(map(len, TEXTS[name].splitlines())) <= 80
     assert 0 < TEXTS[name].index("Examples:") < TEXTS[name].index("--help")
+    groups = re.findall(r"^(?! ).*:$", TEXTS[name], re.MULTILINE)  # not the end of a wrapped line
+    assert all(re.fullmatch(r"[A-Z][\w -]+:", each) for each in groups), groups
 
 
 def test_without_a_command_the_help_is_a_usage_error() -> None:

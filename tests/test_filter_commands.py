@@ -103,5 +103,8 @@ def test_what_a_benchmark_says_is_neither_asked_for_nor_kept(tmp_path: Path) -> 
     asked = [row["generated_instruction"] for row in code.rows]
     assert asked == [new[i]["generated_instruction"] for i in (0, 2)]
     assert rows_of(failures)[0]["error"]["attempts"] == 0
+    benchmark.write_bytes(gzip.compress(lines({**said, "task_id": "\ud800"})))
+    done = codesynth(*NEW, "-n", 3, *options, "-o", tmp_path / "out.jsonl")
+    assert (done.code, "1 rejected" in done.err) == (0, True)
     done = codesynth(*NEW, "--decontaminate", "none.jsonl")
     assert (done.code, "cannot read none.jsonl" in done.err) == (1, True)

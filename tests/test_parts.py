@@ -14,6 +14,9 @@ from support.files import rows_of
 from support.parts import Parts, fates, wait_for
 from support.replies import echo, held
 
+from codesynth.codec import dumps, loads
+from codesynth.journal import Journal
+from codesynth.run import FIGURES
 from codesynth.scale.status import read_status
 
 
@@ -154,23 +157,43 @@ def test_the_table_has_a_line_for_each_part_and_one_for_all(job: Parts) -> None:
     assert len({len(line) for line in table}) == 1
 
 
+def idle_seconds(log: Path) -> int:
+    """Count the lines of a log since all but one of 41 rows were answered."""
+    counts = [(each["rows"], each["answered"]) for each in rows_of(log)] if log.exists() else []
+    return counts.count((41, 40))
+
+
 def test_a_running_part_is_counted_and_not_disturbed(tmp_path: Path, endpoint: Endpoint) -> None:
     rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
     rows.write_bytes(instructions(*(str(i) for i in range(40)), "slow"))
-    command = ("gen-code", rows, "-t", bare(tmp_path), "-j", 8, "-o", out)
+    log = tmp_path / "log.jsonl"
+    command = ("gen-code", rows, "-t", bare(tmp_path), "-j", 8, "-o", out, "--log-json", log)
     looked = threading.Event()
     endpoint.plan = lambda request: held(
         echo(request), lambda: request.prompt != "slow" or looked.is_set()
     )
     with started(*command, endpoint=endpoint) as process:
-        wait_for(lambda: read_status(str(out))["pending"] == 1)
+        wait_for(lambda: idle_seconds(log) >= 1)
         found = read_status(str(out))
-        assert (found["state"], found["pending"], found["failed"]) == ("running", 1, 0)
+        wait_for(lambda: idle_seconds(log) >= 3)
+        later = read_status(str(out))
         looked.set()
+        assert (found["state"], found["pending"], found["failed"]) == ("running", 1, 0)
+        assert later == found  # also the moment of the last change
         while process.poll() is None:
             assert read_status(str(out))["done"] in (40, 41)
         assert process.returncode == 0
     assert read_status(str(out))["state"] == "finished"
+
+
+def test_figures_that_an_older_version_noted_are_read(job: Parts) -> None:
+    part, _ = job.divide(2)
+    now = status(part)
+    with Journal(part.with_suffix(".journal")) as journal:
+        figures = loads(journal.get_note(FIGURES) or "")
+        figures["failed"], figures["rejected"] = figures.pop("failures"), figures.pop("rejections")
+        journal.set_note(FIGURES, dumps(figures).decode())
+    assert status(part) == now
 
 
 def test_what_has_no_status_is_told_in_one_line(tmp_path: Path) -> None:

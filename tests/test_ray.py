@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,9 +17,14 @@ from support.endpoint import Endpoint
 from support.parts import wait_for
 from support.replies import Received, Reply, code_for, completion, echo, error, held, text_for
 
+from codesynth.codec import dumps
 from codesynth.errors import EndpointError
-from codesynth.scale.ray import divide
+from codesynth.journal import Journal
+from codesynth.models import Price, Stats, Usage
+from codesynth.run import FIGURES
+from codesynth.scale.ray import _add_up, divide
 from codesynth.scale.ray_data import BatchCommand
+from codesynth.serving.limits import Budget
 from codesynth.settings import CodeSettings
 
 # Ray leaves sockets, files and deprecated calls behind.
@@ -183,6 +189,18 @@ def test_limits_are_divided_among_those_that_run_and_money_among_all() -> None:
     assert part.inputs == [str(Path.cwd() / "rows.jsonl")]
     assert part.also_journal == [str(Path.cwd() / "old.journal")]
     assert divide(CodeSettings(output="/out", ray=2), 4, [])[0].rpm is None
+
+
+def test_figures_that_earlier_runs_of_the_parts_noted_are_added_up(tmp_path: Path) -> None:
+    part = CodeSettings(output=str(tmp_path / "part.jsonl"))
+    counts = dict.fromkeys(("rows", "answered", "ok", "from_journal", "attempts"), 2)
+    figures = {**counts, "tokens": {"prompt_tokens": 5}, "tokens_from_journal": {}, "cost": None}
+    whole: Any = SimpleNamespace(stats=Stats(), budget=Budget(Price(1, 2), None))
+    for failed in ("failures", "failed"):  # the second by an older version
+        with Journal(tmp_path / "part.journal") as journal:
+            journal.set_note(FIGURES, dumps({**figures, failed: {"empty": 1}}).decode())
+        _add_up(whole, [part, part])
+        assert (whole.stats.rows, whole.stats.tokens, whole.budget.spent) == (4, Usage(10), 0)
 
 
 class Column(list[Any]):

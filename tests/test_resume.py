@@ -53,6 +53,13 @@ def test_a_finished_run_sends_nothing_and_writes_the_same_bytes(
     assert len(job.endpoint.others) == seen
 
 
+def test_a_last_line_without_its_line_end_is_a_row(job: Job) -> None:
+    job.rows.write_bytes(job.rows.read_bytes().rstrip(b"\n"))
+    job.run()
+    job.run()
+    assert (job.asked(), job.texts()) == ("abc", ABC)
+
+
 @pytest.mark.parametrize(
     "kind", ["truncated", "refused", "filtered", "empty", "rejected", "server_error"]
 )
@@ -103,6 +110,19 @@ def test_limits_and_more_generations_go_on(tmp_path: Path, endpoint: Endpoint) -
     assert len(endpoint.received) == 40
     run("-n", 40, "--seed", seed + 1, "--overwrite")
     assert len(endpoint.received) > 60
+
+
+def test_commands_that_share_a_journal_go_on_with_the_same_seed(
+    tmp_path: Path, endpoint: Endpoint
+) -> None:
+    pool, new, journal = (tmp_path / name for name in ("pool.jsonl", "new.jsonl", "both.journal"))
+    pool.write_bytes(lines(*({"prompt": str(i)} for i in range(50))))
+    first = ("gen-instructions", pool, "-o", new, "-n", 4, "--journal", journal)
+    second = ("gen-code", new, "-o", tmp_path / "out.jsonl", "--journal", journal)
+    for command in (first, second) * 2:
+        done = codesynth(*command, endpoint=endpoint)
+        assert done.code == 0, done.err
+    assert len(endpoint.received) == 8
 
 
 IRRELEVANT = '{"service_tier": "flex", "user": "u", "metadata": {"a": "b"}, "store": true}'

@@ -107,11 +107,11 @@ def _add_up(whole: Run, parts: Sequence[AskSettings]) -> None:
     for name in ("rows", "answered", "ok", "from_journal", "attempts"):
         setattr(whole.stats, name, sum(each[name] for each in figures))
     for name in ("failures", "rejections"):
-        setattr(whole.stats, name, sum((Counter(each[name]) for each in figures), Counter()))
+        setattr(whole.stats, name, sum((Counter(each.get(name)) for each in figures), Counter()))
     for name in ("tokens", "tokens_from_journal"):
         setattr(whole.stats, name, sum((Usage(**each[name]) for each in figures), Usage()))
     if whole.budget is not None:
-        whole.budget.spent = sum(each["cost"] for each in figures)
+        whole.budget.spent = sum(each["cost"] or 0.0 for each in figures)
 
 
 def divide(settings: AskSettings, at_once: int, also: Iterable[str]) -> Sequence[AskSettings]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import math
 import re
 import shlex
 import zlib
@@ -68,9 +69,12 @@ def open_stream(path: str) -> Stream:
         raise InputError(f"cannot read {name_of(path)}: {exc.strerror}") from exc
 
 
-def count_lines(stream: BinaryIO | Stream) -> int:
-    """Count the line ends until the end of a stream."""
-    return sum(block.count(b"\n") for block in iter(lambda: stream.read(1 << 20), b""))
+def count_lines(stream: BinaryIO | Stream, enough: float = math.inf) -> int:
+    """Count the lines of a stream, or ``enough`` of them; the last one may lack its line end."""
+    count, end = 0, b"\n"
+    while count < enough and (block := stream.read(1 << 20)):
+        count, end = count + block.count(b"\n"), block[-1:]
+    return count + (end != b"\n")
 
 
 def read_lines(stream: Stream, name: str) -> Iterator[tuple[int, bytes]]:
@@ -140,15 +144,16 @@ def _refuse_other_formats(path: str, first: bytes) -> None:
     """
     if first.startswith(b"{"):
         return
-    source = "" if path == STANDARD else f" < {shlex.quote(path)}"
+    tool = "zcat" if path.endswith(".gz") else "cat"
+    feed = "" if path == STANDARD else f"{tool} {shlex.quote(path)} | "
     rows = "[print(json.dumps(row)) for row in csv.DictReader(sys.stdin)]"
-    command = f'python3 -c "import csv, json, sys; {rows}"{source} > rows.jsonl'
+    command = f'{feed}python3 -c "import csv, json, sys; {rows}" > rows.jsonl'
     if first.startswith(b"PAR1"):
         kind, read = "a parquet file", f"read_parquet({shlex.quote(path)!r})"
         write = "to_json('rows.jsonl', orient='records', lines=True)"
         command = f'python3 -c "import pandas; pandas.{read}.{write}"'
     elif re.match(rb"\[\s*(\{|$)", first):
-        kind, command = "a JSON array", f"jq -c '.[]'{source} > rows.jsonl"
+        kind, command = "a JSON array", f"{feed}jq -c '.[]' > rows.jsonl"
     elif path.endswith((".csv", ".csv.gz")) or _HEADER.fullmatch(first):
         kind = "a CSV file"
     else:
