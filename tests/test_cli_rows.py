@@ -177,6 +177,14 @@ def test_gzip_goes_in_and_out(endpoint: Endpoint, tmp_path: Path) -> None:
     before = out.read_bytes()
     assert codesynth(*options, endpoint=endpoint).code == 0
     assert out.read_bytes() == before
+    out.write_bytes(before[:-5])
+    damaged = codesynth(*options, endpoint=endpoint)
+    assert (damaged.code, "is cut or damaged. Replace it with --overwrite" in damaged.err) == (
+        1,
+        True,
+    )
+    assert codesynth(*options, "--overwrite", endpoint=endpoint).code == 0
+    assert out.read_bytes() == before
     assert len(endpoint.received) == 2
 
 

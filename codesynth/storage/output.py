@@ -155,6 +155,9 @@ class Output:
             is_lost = isinstance(exc, FileNotFoundError)
             why = "its folder does not exist" if is_lost else exc.strerror
             raise OutputError(f"cannot {verb} {self.name}: {why}") from exc
+        except (EOFError, zlib.error) as exc:
+            why = "it is cut or damaged. Replace it with --overwrite"
+            raise OutputError(f"cannot {verb} {self.name}: {why}") from exc
 
 
 def _is_special(path: str) -> bool:
