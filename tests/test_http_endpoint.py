@@ -185,7 +185,7 @@ async def test_redirect_elsewhere_or_in_a_circle_is_the_reply(location: str) -> 
 async def test_refused_connection_is_named_by_the_endpoint() -> None:
     with closed_port() as reserved:
         url = f"http://localhost:{reserved.getsockname()[1]}/v1"
-        error = await failure(client(url))
+        error = await failure(client(url, "local"))  # a key that is part of the URL by chance
     assert error.message == f"cannot connect to {url}: connection refused"
     assert (error.kind, error.cause) == ("connection", "unreachable")
 
