@@ -18,7 +18,7 @@ from support.simulation import (
     windows,
 )
 
-from codesynth.serving.limits.concurrency import Concurrency
+from codesynth.serving.limits.concurrency import START, Concurrency
 
 
 class Law(NamedTuple):
@@ -140,6 +140,12 @@ def test_a_retry_after_that_agrees_is_waited_for() -> None:
     simulate(automatic(), answer, 62)
     assert not [now for now in sent if 5 < now < 60]
     assert min(now for now in sent if now > 5) < 61
+
+
+@pytest.mark.parametrize("refusal", [Reply(0.01, "busy"), Reply(30.0, "timeout")])
+def test_a_trial_whose_row_is_rejected_slows_nothing_down(refusal: Reply) -> None:
+    trials = iter([*START * [refusal], Reply(0.05, "other")])
+    assert simulate(automatic(), lambda now: next(trials, Reply(2.0)), 90).answered > 200
 
 
 def test_what_says_nothing_about_the_load_changes_nothing() -> None:

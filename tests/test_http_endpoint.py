@@ -185,7 +185,7 @@ async def test_redirect_elsewhere_or_in_a_circle_is_the_reply(location: str) -> 
 async def test_refused_connection_is_named_by_the_endpoint() -> None:
     with closed_port() as reserved:
         url = f"http://localhost:{reserved.getsockname()[1]}/v1"
-        error = await failure(client(url))
+        error = await failure(client(url, "local"))  # a key that is part of the URL by chance
     assert error.message == f"cannot connect to {url}: connection refused"
     assert (error.kind, error.cause) == ("connection", "unreachable")
 
@@ -287,3 +287,13 @@ async def test_given_transport_gets_whole_requests() -> None:
     at = EndpointClient("http://offline/v1", connect_timeout=1.0, transport=transport)
     reply = await at.request("POST", "/chat/completions", b"{}", timeout=5.0, key=b"7")
     assert (reply.status, reply.body) == (200, b'{"ok":true}')
+
+
+@in_loop
+async def test_given_transport_may_have_a_proxy_that_refuses() -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ProxyError("407")
+
+    transport = httpx.MockTransport(refuse)
+    at = EndpointClient("http://host/v1", connect_timeout=1.0, transport=transport)
+    assert (await failure(at)).message == "the proxy refuses: 407"

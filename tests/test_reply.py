@@ -33,6 +33,7 @@ PACKED = {
     "by_an_empty_name": ("", b"{}"),
     "x_gzip": ("x-gzip", gzip.compress(b"{}", mtime=0)),
     "deflate": ("deflate", zlib.compress(b"{}")),
+    "among_spaces_and_other_words": (" identity, gzip ", gzip.compress(b"{}", mtime=0)),
 }
 
 

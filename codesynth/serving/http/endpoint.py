@@ -160,9 +160,7 @@ class EndpointClient:
             text = f"no whole response within {timeout:g} s"
             raise NoReply("timeout", text, "timeout") from exc
         except httpx.HTTPError as exc:
-            failure = explain(exc, self.name, self._proxy)
-            failure.message = self.secrets.hide(failure.message)
-            raise failure from exc
+            raise explain(exc, self.name, self._proxy, self.secrets.hide) from exc
 
     async def aclose(self) -> None:
         """Close all connections; the next request opens new ones."""

@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -38,16 +39,17 @@ class NoReply(Exception):  # noqa: N818 - the name says enough
     cause: Cause
 
 
-def explain(error: httpx.HTTPError, name: str, proxy: str) -> NoReply:
+def explain(error: httpx.HTTPError, name: str, proxy: str, hide: Callable[[str], str]) -> NoReply:
     """Turn an error of a transport into ours.
 
     Args:
         name: of the endpoint.
-        proxy: name of the proxy between us and it, empty if there is none.
+        proxy: name of the proxy between us and it, empty if we know of none.
+        hide: takes secrets out of the words of the server.
     """
-    words = str(error) or f"the connection to {name} broke"
+    words = hide(str(error)) or f"the connection to {name} broke"
     if isinstance(error, httpx.ProxyError):
-        return NoReply("connection", f"{proxy} refuses: {words}", "hopeless")
+        return NoReply("connection", f"{proxy or 'the proxy'} refuses: {words}", "hopeless")
     if isinstance(error, httpx.ConnectTimeout):
         text = f"cannot connect to {proxy or name} within --connect-timeout"
         return NoReply("timeout", text, "unreachable")

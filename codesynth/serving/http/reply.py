@@ -11,7 +11,7 @@ import httpx
 
 from codesynth.serving.http.connection import ResponseTooLarge
 
-_PACKED = frozenset({"gzip", "x-gzip", "deflate"})
+_PACKED = frozenset({b"gzip", b"x-gzip", b"deflate"})
 
 
 @dataclass(slots=True)
@@ -44,8 +44,10 @@ async def read_reply(response: httpx.Response, limit: int) -> Reply:
     if len(body) > limit:
         raise ResponseTooLarge(f"the response has more than {limit} bytes")
     for name, value in response.headers.raw:  # cheaper than to ask httpx for it
-        if name.lower() == b"content-encoding" and value.decode("latin-1").lower() in _PACKED:
-            body = _unpack(body, limit, strictly=response.is_success)
+        if name.lower() == b"content-encoding":
+            for coding in reversed(value.lower().split(b",")):
+                if coding.strip() in _PACKED:
+                    body = _unpack(body, limit, strictly=response.is_success)
     return Reply(response.status_code, response.headers, body)
 
 

@@ -105,6 +105,11 @@ class Breaker:
             self._trial = math.inf
             self._follow_retry_after(now, retry_after)
 
+    def ended(self, number: int) -> None:
+        """Take a result that says nothing of the load: if it is a trial's, it was accepted."""
+        if number > self._opened_number:
+            self._patience = 0.0
+
     def _follow_retry_after(self, now: float, retry_after: float | None) -> None:
         """Wait as the server asks, if it named the same moment before."""
         if retry_after is None:

@@ -143,7 +143,7 @@ class Concurrency:
         if self._breaker.is_open:
             if not self._breaker.is_trial_accepted(now):
                 return self._breaker.wait(now)
-            self._close(self.in_flight)
+            self._close(max(1, self.in_flight))  # the trial may have ended as "other"
         cooldowns = self._cooldowns
         while cooldowns and cooldowns[0] <= now:
             cooldowns.popleft()
@@ -177,6 +177,7 @@ class Concurrency:
         elif kind in ("answered", "denied"):  # a refusal of the key says that there is room
             self._answered(now, number, latency)
         else:
+            self._breaker.ended(number)
             return
         if self._breaker.is_open:
             return
@@ -221,6 +222,7 @@ class Concurrency:
         self._answered_at = now
         if known >= FEW_ANSWERS:
             self._lowest_latency = min(self._lowest_latency, self._latency)
+        self.limit = self._clip(self.limit)  # the lowest limit rises with the latency
 
     def _grow(self, more: float) -> None:
         if self._lowest_latency < math.inf:
