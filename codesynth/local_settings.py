@@ -110,7 +110,7 @@ class ShowSettings(LookSettings, command="show"):
 
     usage = """
         --where CONDITION  Show only rows for which this holds: KEY=VALUE, KEY!=VALUE, KEY (it has a
-                           value) or !KEY (it has none). A dot leads into an object:
+                           value) or !KEY (it has none). A dot leads into an object, as in
                            verification.status=failed.
         --limit N          Take only the first N such rows.
         --sample N         Show N of them, chosen at random.

@@ -194,6 +194,8 @@ def test_help_is_what_the_options_say_and_fits_80_columns(name: str) -> None:
         assert done.out.decode() == TEXTS[name], "run tests/update_help.py"
     assert max(map(len, TEXTS[name].splitlines())) <= 80
     assert 0 < TEXTS[name].index("Examples:") < TEXTS[name].index("--help")
+    titles = re.findall(r"(?m)^(\S.*):$", TEXTS[name])
+    assert all(len(title.split()) <= 4 for title in titles), "a line of a help text became a title"
 
 
 def test_without_a_command_the_help_is_a_usage_error() -> None:
