@@ -238,16 +238,16 @@ def test_python_may_be_a_link_in_a_folder_that_the_sandbox_lacks(tmp_path: Path)
 def test_a_virtual_environment_may_copy_its_python_and_have_packages_named_like_standard_ones(
     tmp_path: Path,
 ) -> None:
+    verify([])  # skips where no sandbox can be made
     base = tmp_path / "base"
     base.symlink_to(sys.base_prefix)
+    SandboxServing(SandboxSettings(python=f"{base}/bin/python3.{sys.version_info.minor}"), 1)
     venv.create(tmp_path / "copy", symlinks=False)
     [packages] = (tmp_path / "copy" / "lib").glob("python*/site-packages")
     (packages / "json.py").write_text("raise ImportError")
     (packages / "only_here.py").write_text("answer = 42")
     row = {"generated_code": "import json, only_here", "test": "assert only_here.answer == 42"}
-    copied = str(tmp_path / "copy" / "bin" / "python")
-    [verdict] = verify([row], SandboxSettings(python=copied, timeout=60))
-    assert verdict["status"] == "passed", verdict
-    linked = str(base / "bin" / f"python3.{sys.version_info.minor}")
-    [verdict] = verify([HONEST_ROW], SandboxSettings(python=linked, timeout=60))
+    settings = SandboxSettings(python=str(tmp_path / "copy" / "bin" / "python"), timeout=60)
+    SandboxServing(settings, 1)
+    [verdict] = verify([row], settings)
     assert verdict["status"] == "passed", verdict
