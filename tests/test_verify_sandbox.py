@@ -226,6 +226,15 @@ def test_python_that_is_none_is_refused(tmp_path: Path) -> None:
         SandboxServing(SandboxSettings(python=str(tmp_path / "none")), 1)
 
 
+def test_python_whose_library_is_where_rows_have_their_folder_is_refused(tmp_path: Path) -> None:
+    verify([])  # skips where no sandbox can be made
+    python = tmp_path / "python"
+    python.write_text("""#!/bin/sh\necho '["python3", "/tmp/x/bin/python3", "/tmp/x", []]'\n""")
+    python.chmod(0o755)
+    with pytest.raises(ConfigError, match=r"Python in /tmp/x cannot run .* outside /tmp"):
+        SandboxServing(SandboxSettings(python=str(python)), 1)
+
+
 def test_python_may_be_a_link_in_a_folder_that_the_sandbox_lacks(tmp_path: Path) -> None:
     verify([])  # skips where no sandbox can be made
     with tempfile.TemporaryDirectory(dir="/dev/shm") as shared:

@@ -155,6 +155,9 @@ def _mounts(python: str) -> tuple[str, list[str]]:
     name, executable, base, path = _describe(python)
     if not Path(executable).is_relative_to(f"{base}/bin"):  # it is a copy, in a virtual environment
         executable = f"{base}/bin/{name}"
+    if base.startswith(("/tmp/", "/dev/shm/")):  # there the sandbox has the folder of the row
+        words = "cannot run in a sandbox from there. Install it outside /tmp and /dev/shm"
+        raise ConfigError(f"--python {python}: a Python in {base} {words}")
     packages = [folder for folder in path if folder.endswith("-packages")]
     targets = [f"{HOME}/packages{number}" for number in range(len(packages))]
     sources = {folder: folder for folder in [*SYSTEM, *(f"/etc/{name}" for name in ETC)]}
