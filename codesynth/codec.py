@@ -25,14 +25,20 @@ def loads(data: bytes | str) -> Any:
         return loads_exactly(data.decode("utf-8") if isinstance(data, bytes) else data)
 
 
-def loads_exactly(text: str) -> Any:
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def loads_exactly(text: str, *, whole: bool = True) -> Any:
     """Parse one JSON text as ``loads`` does, but keep all digits of integers over 64 bits.
+
+    Args:
+        whole: nothing may follow the JSON text.
 
     Raises:
         ValueError: not JSON, or nested too deeply to be read.
     """
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return _DECODER.decode(text) if whole else _DECODER.raw_decode(text)[0]
     except RecursionError as exc:
         raise ValueError("nested too deeply") from exc
 

@@ -125,6 +125,7 @@ def test_a_document_in_a_fence_keeps_its_own_fences() -> None:
         ("~~~python\nx\n~~~", ["x"]),
         ("1. A:\n\n    ```\n    x\n      y\n    ```\n2. B", ["x\n  y"]),
         ("- A:\n\t```\n\tx\n\t\ty\n\t```", ["x\n\ty"]),
+        ("1. ```py\n   - ```\n     x\n   ```\n2. B", ["- ```\n  x"]),
         ("```\n    ```\nx\n```", ["    ```\nx"]),
         ("```\r\nx\r\ny\r\n```\r\n", ["x\r\ny"]),
         ("```python\nx\n", ["x\n"]),

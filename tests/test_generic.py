@@ -28,6 +28,7 @@ def read(answer: str, prefix: str = "", **require: str) -> dict[str, Any] | Fail
         'Sure! Here it is:\n\n```\n{\n  "score": 4,\n  "reason": "good",\n}\n```\nHope it helps.',
         'The set {1, 2} is fine, so:\n```\n{"score": 4, "reason": "good"}\n```',
         'The set {1, 2} is fine, so:\n{"score": 4,\n "reason": "good"} as asked.',
+        '{"score": 4, "reason": "good"}\n\nThe code returns {} for the empty text, as it must.',
     ],
 )
 def test_an_object_is_found_in_fences_and_prose_and_with_trailing_commas(answer: str) -> None:
@@ -42,7 +43,7 @@ def test_an_object_is_found_in_fences_and_prose_and_with_trailing_commas(answer:
         ('{"score": "four"}', '"score" must be of type integer, but is "four"'),
         ('{"score": true}', '"score" must be of type integer, but is true'),
         ('{"points": 4}', 'has no "score"; found points'),
-        ('{"score": 4', "no JSON object"),
+        ('{"score": 4', "cannot be read"),
         ("{'score': 4, 'why': {\"score\": 5}}", "cannot be read"),
         ('The set {1, 2} is fine, so: {"score": 4}', "cannot be read"),
         ("{}", "is empty"),

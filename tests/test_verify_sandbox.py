@@ -4,6 +4,7 @@ import os
 import socket
 import sys
 import tempfile
+import venv
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -225,6 +226,15 @@ def test_python_that_is_none_is_refused(tmp_path: Path) -> None:
         SandboxServing(SandboxSettings(python=str(tmp_path / "none")), 1)
 
 
+def test_python_whose_library_is_where_rows_have_their_folder_is_refused(tmp_path: Path) -> None:
+    verify([])  # skips where no sandbox can be made
+    python = tmp_path / "python"
+    python.write_text("""#!/bin/sh\necho '["python3", "/tmp/x/bin/python3", "/tmp/x", []]'\n""")
+    python.chmod(0o755)
+    with pytest.raises(ConfigError, match=r"Python in /tmp/x cannot run .* outside /tmp"):
+        SandboxServing(SandboxSettings(python=str(python)), 1)
+
+
 def test_python_may_be_a_link_in_a_folder_that_the_sandbox_lacks(tmp_path: Path) -> None:
     verify([])  # skips where no sandbox can be made
     with tempfile.TemporaryDirectory(dir="/dev/shm") as shared:
@@ -232,3 +242,21 @@ def test_python_may_be_a_link_in_a_folder_that_the_sandbox_lacks(tmp_path: Path)
             link = folder / "python3"
             link.symlink_to(Path(sys.executable).resolve())
             SandboxServing(SandboxSettings(python=str(link)), 1)
+
+
+def test_a_virtual_environment_may_copy_its_python_and_have_packages_named_like_standard_ones(
+    tmp_path: Path,
+) -> None:
+    verify([])  # skips where no sandbox can be made
+    base = tmp_path / "base"
+    base.symlink_to(sys.base_prefix)
+    SandboxServing(SandboxSettings(python=f"{base}/bin/python3.{sys.version_info.minor}"), 1)
+    venv.create(tmp_path / "copy", symlinks=False)
+    [packages] = (tmp_path / "copy" / "lib").glob("python*/site-packages")
+    (packages / "json.py").write_text("raise ImportError")
+    (packages / "only_here.py").write_text("answer = 42")
+    row = {"generated_code": "import json, only_here", "test": "assert only_here.answer == 42"}
+    settings = SandboxSettings(python=str(tmp_path / "copy" / "bin" / "python"), timeout=60)
+    SandboxServing(settings, 1)
+    [verdict] = verify([row], settings)
+    assert verdict["status"] == "passed", verdict

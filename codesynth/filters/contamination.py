@@ -69,10 +69,11 @@ class ContaminationFilter:
         if size < self._least:
             return
         self._sizes.add(size)
+        number = len(self._items) - 1
         for window in _windows(text, size):
             different = {word for word in window if len(word) > 1 or not word.isascii()}
             if sum(word[0].isalpha() for word in different) >= _DIFFERENT:
-                self._known.setdefault(hash(window), len(self._items) - 1)
+                self._known.setdefault(hash(window), number)
                 self._starts.add(hash(window[: self._least]))
 
     def reject(self, text: str) -> Failure | None:

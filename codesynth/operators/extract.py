@@ -26,7 +26,7 @@ from codesynth.models import Failure
 from codesynth.operators.languages import BESIDE_CODE, PYTHON, first_error, is_valid, language_of
 
 _MOST = 50_000  # fences, or without a fence characters, of an answer that are read
-_FENCE = re.compile(r"\n([ \t]*+)(```+(?![^`\n]*`)|~~~+)([^\n]*)")
+_FENCE = re.compile(r"\n([ \t]*+(?:(?:[-*+]|\d{1,9}[.)])[ \t]++)?)(```+(?![^`\n]*`)|~~~+)([^\n]*)")
 _NAMES_PYTHON = re.compile(r"(?m)\b[Pp]ython|^[ \t]*(?:async )?def \w+\(")
 _STATEMENT = re.compile(r"(?!(?:else|elif|except|finally)\b)[^\s)\]}]")
 _COMPOUND = re.compile(r"(?m)^(?:async )?(?:def|class|for|while|if|with|try|from)\b")
@@ -73,7 +73,7 @@ def find_blocks(text: str) -> list[Block]:
         indent, run, info = fence.groups()
         if opening is None:
             opening, depth = fence, 0
-        elif len(indent) > len(opening[1]) + 3 or not run.startswith(opening[2]):
+        elif indent.strip() or len(indent) > len(opening[1]) + 3 or not run.startswith(opening[2]):
             continue
         elif info.strip():
             depth += " " not in info.strip()
@@ -91,7 +91,7 @@ def _block(text: str, opening: re.Match[str], last: int, stop: int) -> Block:
     if info.endswith("\r"):
         code = code.removesuffix("\r")
     if indent:  # the lines of the block have the same indent as its fence
-        code = re.sub(rf"(?m)^(?:{indent}| {{1,{len(indent)}}})", "", code)
+        code = re.sub(rf"(?m)^(?:{re.escape(indent)}| {{1,{len(indent)}}})", "", code)
     return Block(language_of(info), code, opening.start(), stop)
 
 

@@ -44,7 +44,7 @@ def json_task(fill: Fill, require: Mapping[str, str], prefix: str = "") -> ChatT
         fault = "the answer has no JSON object"
         for text in _find_objects(answer):
             try:
-                found = loads_exactly(_STRING_OR_LAST_COMMA.sub(r"\1", text))
+                found = loads_exactly(_STRING_OR_LAST_COMMA.sub(r"\1", text), whole=False)
             except ValueError as exc:
                 fault = f"the JSON object cannot be read: {exc}"
                 continue
@@ -56,12 +56,11 @@ def json_task(fill: Fill, require: Mapping[str, str], prefix: str = "") -> ChatT
 
 
 def _find_objects(answer: str) -> Iterator[str]:
-    """Find what may be a JSON object: in a fence, among prose, or on the last lines."""
+    """Find where a JSON object may begin: in a fence, among prose, or on the last lines."""
     blocks = [block.text for block in find_blocks(answer)]
     for text in (*blocks, answer, answer[answer.rfind("\n{") + 1 :]):
-        start, stop = text.find("{"), text.rfind("}")
-        if 0 <= start < stop:
-            yield text[start : stop + 1]
+        if (start := text.find("{")) >= 0:
+            yield text[start:]
 
 
 def _fault(found: Mapping[str, Any], require: Mapping[str, str]) -> str:

@@ -85,8 +85,9 @@ def _parsers(language: str) -> list[Any]:
     try:
         tree_sitter = importlib.import_module("tree_sitter")
         grammar = importlib.import_module("tree_sitter_" + re.sub(r"\W", "_", language))
-    except ImportError:
+        # PHP in HTML is left out: it would accept any text as HTML.
+        dialects = [each for each in dir(grammar) if re.match(r"language(?!_php$)", each)]
+        languages = [tree_sitter.Language(getattr(grammar, each)()) for each in dialects]
+    except (ImportError, ValueError):  # ValueError: the grammar is of another version
         return []
-    # PHP in HTML is left out: it would accept any text as HTML.
-    dialects = [each for each in dir(grammar) if re.match(r"language(?!_php$)", each)]
-    return [tree_sitter.Parser(tree_sitter.Language(getattr(grammar, each)())) for each in dialects]
+    return [tree_sitter.Parser(each) for each in languages]

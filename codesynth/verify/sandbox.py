@@ -21,10 +21,15 @@ from codesynth.codec import dumps, loads
 from codesynth.errors import ConfigError
 
 INSIDE = Path(__file__).with_name("inside")
-START = "import sys; sys.path[0] = sys.argv[2]; from inside.server import main; main()"
+START = (
+    "import sys; sys.path[0] = sys.argv[2]; "
+    "sys.path.sort(key=lambda folder: 'packages' in folder); "  # after the standard library
+    "from inside.server import main; main()"
+)
 DESCRIBE_PYTHON = (
-    "import json, os, sys; assert sys.version_info >= (3, 9); "
-    "print(json.dumps([os.path.realpath(sys.executable), sys.base_prefix, sys.path]))"
+    "import json, sys; from os.path import realpath; assert sys.version_info >= (3, 9); "
+    "name = 'python%d.%d' % sys.version_info[:2]; "
+    "print(json.dumps([name, *map(realpath, (sys.executable, sys.base_prefix)), sys.path]))"
 )
 HOME = "/opt/codesynth"
 SYSTEM = ("/usr", "/bin", "/lib", "/lib32", "/lib64")
@@ -147,7 +152,12 @@ def _mounts(python: str) -> tuple[str, list[str]]:
 
     A virtual environment is its base Python and its packages, which PYTHONPATH names.
     """
-    executable, base, path = _describe(python)
+    name, executable, base, path = _describe(python)
+    if not Path(executable).is_relative_to(f"{base}/bin"):  # it is a copy, in a virtual environment
+        executable = f"{base}/bin/{name}"
+    if base.startswith(("/tmp/", "/dev/shm/")):  # there the sandbox has the folder of the row
+        words = "cannot run in a sandbox from there. Install it outside /tmp and /dev/shm"
+        raise ConfigError(f"--python {python}: a Python in {base} {words}")
     packages = [folder for folder in path if folder.endswith("-packages")]
     targets = [f"{HOME}/packages{number}" for number in range(len(packages))]
     sources = {folder: folder for folder in [*SYSTEM, *(f"/etc/{name}" for name in ETC)]}
@@ -166,11 +176,11 @@ def _mounts(python: str) -> tuple[str, list[str]]:
     return executable, [*options, "--setenv", "PYTHONPATH", ":".join(targets)]
 
 
-def _describe(python: str) -> tuple[str, str, list[str]]:
-    """Ask a Python for its real executable, its base prefix and its path."""
+def _describe(python: str) -> tuple[str, str, str, list[str]]:
+    """Ask a Python for the name of its version, its real executable, its base and its path."""
     try:
         command = [python, "-c", DESCRIBE_PYTHON]
         done = subprocess.run(command, capture_output=True, check=True, timeout=60)
-        return cast(tuple[str, str, list[str]], loads(done.stdout))
+        return cast(tuple[str, str, str, list[str]], loads(done.stdout))
     except (OSError, ValueError, subprocess.SubprocessError) as exc:
         raise ConfigError(f"--python {python}: no Python interpreter of 3.9 or newer") from exc

@@ -81,6 +81,8 @@ def judge(row: dict[str, Any], results: Results) -> tuple[str, str]:
             run_tests(row, load(programs), groups, tests, results)
     except BaseException as exc:
         results.note(exc)
+        if not results.message:  # code must not skip tests
+            return "error", results.describe(exc)
     if problem := results.letters.strip(".")[:1]:
         return "failed" if problem == "F" else "error", results.message
     if results.letters and (equals_everything(code) or not can_fail(tests)):
