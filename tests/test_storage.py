@@ -161,7 +161,7 @@ def test_a_full_temporary_folder_is_told(tmp_path: Path) -> None:
         ("rows.csv", b'prompt,n\n"a, b",1\nb,2\n', "a CSV file"),
         ("rows.txt", b"prompt,n\na,1\nb,2\n", "a CSV file"),
         ("it's.csv", b"prompt\na\nb\n", "a CSV file"),
-        ("rows.csv.gz", gzip.compress(b"prompt\na\nb\n"), "a CSV file"),
+        ("rows.csv.gz", gzip.compress(b"prompt\na\nb\n", mtime=0), "a CSV file"),
     ],
 )
 def test_another_format_is_refused_with_a_command_that_converts_it(
