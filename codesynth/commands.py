@@ -152,7 +152,7 @@ def _example_parts(pool: Pool, settings: InstructionsSettings) -> list[tuple[ran
     for part, count, key in zip(
         (human, generated), counts, (settings.input_key, settings.output_key), strict=True
     ):
-        check_pool(len(part), count, f' with the column "{key}"{first}')
+        check_pool(len(part), count, f' with the column "{key}"', first)
     parts = [(human, counts[0]), (generated, counts[1])]
     return parts if settings.mix else parts[:1]
 

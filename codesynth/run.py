@@ -11,7 +11,7 @@ import zlib
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -237,14 +237,23 @@ class Run:
                 raise OutputError(f"cannot write {path}: {exc.strerror}") from exc
 
     def figures(self, *, complete: bool) -> dict[str, Any]:
-        """Return the figures of this moment, with all fields of ``Stats``."""
+        """Return the figures of this moment; the keys are those of ``--log-json``."""
+        stats = self.stats
         in_flight, limit = self.load() or (None, None)
         return {
             "time": round(time.time(), 3),
             "seconds": round(time.monotonic() - self._started, 3),
             "complete": complete,
             "total": self.spec.total,
-            **{each.name: getattr(self.stats, each.name) for each in fields(Stats)},
+            "rows": stats.rows,
+            "ok": stats.ok,
+            "failed": stats.failures,
+            "rejected": stats.rejections,
+            "answered": stats.answered,
+            "from_journal": stats.from_journal,
+            "attempts": stats.attempts,
+            "tokens": stats.tokens,
+            "tokens_from_journal": stats.tokens_from_journal,
             "in_flight": in_flight,
             "limit": limit,
             "cost": None if self.budget is None else self.budget.spent,

@@ -35,7 +35,8 @@ def test_examples_differ_and_are_a_function_of_seed_and_number(endpoint: Endpoin
 def test_a_pool_too_small_names_both_numbers(endpoint: Endpoint) -> None:
     done = gen_instructions(endpoint, "-k", 3, stdin=lines({"prompt": "a"}, {"prompt": 1}))
     assert (done.code, done.out, endpoint.received) == (2, b"", [])
-    assert "the pool has 1 usable rows, but a prompt takes 3 examples" in done.err
+    words = 'the pool has 1 usable rows with the column "prompt", but a prompt takes 3 of them'
+    assert words in done.err
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -14,9 +14,6 @@ from support.files import rows_of
 from support.parts import Parts, fates, wait_for
 from support.replies import echo, held
 
-from codesynth.codec import dumps, loads
-from codesynth.journal import Journal
-from codesynth.run import FIGURES
 from codesynth.scale.status import read_status
 
 
@@ -186,16 +183,6 @@ def test_a_running_part_is_counted_and_not_disturbed(tmp_path: Path, endpoint: E
     assert read_status(str(out))["state"] == "finished"
 
 
-def test_figures_that_an_older_version_noted_are_read(job: Parts) -> None:
-    part, _ = job.divide(2)
-    now = status(part)
-    with Journal(part.with_suffix(".journal")) as journal:
-        figures = loads(journal.get_note(FIGURES) or "")
-        figures["failed"], figures["rejected"] = figures.pop("failures"), figures.pop("rejections")
-        journal.set_note(FIGURES, dumps(figures).decode())
-    assert status(part) == now
-
-
 def test_what_has_no_status_is_told_in_one_line(tmp_path: Path) -> None:
     damaged = tmp_path / "out.journal"
     damaged.write_bytes(b"x" * 5000)
@@ -218,8 +205,8 @@ def test_a_log_gets_a_line_a_second_and_the_counts_at_the_end(job: Parts) -> Non
     _, first, *_, last = rows_of(log)
     assert (first["rows"], first["complete"]) == (0, False)
     assert (last["rows"], last["total"], last["complete"]) == (35, 35, True)
-    assert last["failures"] == {"invalid_json": 1, "missing_key": 1, "empty": 6, "rejected": 6}
-    assert (last["rejections"], last["ok"]) == ({"contaminated": 2}, 35 - 14 - 2)
+    assert last["failed"] == {"invalid_json": 1, "missing_key": 1, "empty": 6, "rejected": 6}
+    assert (last["rejected"], last["ok"]) == ({"contaminated": 2}, 35 - 14 - 2)
     assert (last["in_flight"], last["tokens"]["prompt_tokens"]) == (0, 11 * last["attempts"] - 66)
     assert last["cost"] == pytest.approx((last["attempts"] - 6) * (11 + 14) / 1e6)
 

@@ -195,12 +195,13 @@ def test_figures_that_earlier_runs_of_the_parts_noted_are_added_up(tmp_path: Pat
     part = CodeSettings(output=str(tmp_path / "part.jsonl"))
     counts = dict.fromkeys(("rows", "answered", "ok", "from_journal", "attempts"), 2)
     figures = {**counts, "tokens": {"prompt_tokens": 5}, "tokens_from_journal": {}, "cost": None}
+    figures |= {"failed": {"empty": 1}, "rejected": {}}
     whole: Any = SimpleNamespace(stats=Stats(), budget=Budget(Price(1, 2), None))
-    for failed in ("failures", "failed"):  # the second by an older version
-        with Journal(tmp_path / "part.journal") as journal:
-            journal.set_note(FIGURES, dumps({**figures, failed: {"empty": 1}}).decode())
-        _add_up(whole, [part, part])
-        assert (whole.stats.rows, whole.stats.tokens, whole.budget.spent) == (4, Usage(10), 0)
+    with Journal(tmp_path / "part.journal") as journal:
+        journal.set_note(FIGURES, dumps(figures).decode())
+    _add_up(whole, [part, part])
+    assert (whole.stats.rows, whole.stats.tokens, whole.budget.spent) == (4, Usage(10), 0)
+    assert whole.stats.failures == {"empty": 2}
 
 
 class Column(list[Any]):

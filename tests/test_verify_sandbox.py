@@ -17,7 +17,9 @@ import pytest
 from support.parts import wait_for
 from support.verify import commands_with, programs, verify
 
+from codesynth.codec import dumps
 from codesynth.errors import ConfigError
+from codesynth.models import Record, Request
 from codesynth.verify import SandboxServing, SandboxSettings
 
 MARKER = f"hostile-marker-{os.getpid()}"
@@ -260,3 +262,13 @@ def test_a_virtual_environment_may_copy_its_python_and_have_packages_named_like_
     SandboxServing(settings, 1)
     [verdict] = verify([row], settings)
     assert verdict["status"] == "passed", verdict
+
+
+def test_a_drain_at_the_end_of_the_rows_closes_each_sandbox_once() -> None:
+    serving = SandboxServing(SandboxSettings(unsafe=True), 2)
+    for _ in range(5):  # without care, two threads close the same sandbox in most rounds
+        rows = (Request(Record(i, b"{}", {}), i, dumps({"code": "x = 1"})) for i in range(4))
+        with serving.generate(rows) as stream:
+            next(stream)
+            stream.drain(None)
+            assert len(list(stream)) <= 3

@@ -31,11 +31,11 @@ def fill_examples(template: Template) -> Fill:
     return lambda record, _: template.fill({"examples": format_examples(record.fields[EXAMPLES])})
 
 
-def check_pool(size: int, num_few_shot: int, cause: str = "") -> None:
-    """Make sure that a pool has enough texts for a prompt; else ConfigError, with the cause."""
+def check_pool(size: int, num_few_shot: int, which: str = "", cause: str = "") -> None:
+    """Make sure that a pool has enough rows (of those) for a prompt; else ConfigError."""
     if size < num_few_shot:
         raise ConfigError(
-            f"the pool has {size} usable rows, but a prompt takes {num_few_shot} examples. "
+            f"the pool has {size} usable rows{which}, but a prompt takes {num_few_shot} of them. "
             f"Take fewer examples, or add rows{cause}"
         )
 

@@ -106,8 +106,8 @@ def _add_up(whole: Run, parts: Sequence[AskSettings]) -> None:
     figures = [each for each in figures if each]
     for name in ("rows", "answered", "ok", "from_journal", "attempts"):
         setattr(whole.stats, name, sum(each[name] for each in figures))
-    for name in ("failures", "rejections"):
-        setattr(whole.stats, name, sum((Counter(each.get(name)) for each in figures), Counter()))
+    for name, key in (("failures", "failed"), ("rejections", "rejected")):
+        setattr(whole.stats, name, sum((Counter(each[key]) for each in figures), Counter()))
     for name in ("tokens", "tokens_from_journal"):
         setattr(whole.stats, name, sum((Usage(**each[name]) for each in figures), Usage()))
     if whole.budget is not None:

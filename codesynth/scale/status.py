@@ -76,8 +76,7 @@ def read_status(path: str, price: Price | None = None) -> PartStatus:
 
 def _read_figures(figures: dict[str, Any]) -> PartStatus:
     """Take the counts from the figures of a run; see ``Run.figures``."""
-    names = (("failures", "failed"), ("rejections", "rejected"))  # now, and in older journals
-    failed, rejected = (sum((figures.get(a) or figures.get(b, {})).values()) for a, b in names)
+    failed, rejected = (sum(figures[name].values()) for name in ("failed", "rejected"))
     answered, total = figures["answered"], figures["total"]
     asked, seconds = answered - figures["from_journal"], figures["seconds"]
     return {

@@ -38,7 +38,10 @@ class NotListed(EndpointError):  # noqa: N818 - the name says enough
         else:
             said = f"answers {outcome.status}: {outcome.words}"
             said = said.removesuffix(f": status {outcome.status}")
-            words = f"{endpoint.name}/models {said}. Are OPENAI_API_KEY and --base-url right?"
+            fix = "Are OPENAI_API_KEY and --base-url right?"
+            if outcome.status >= 500:
+                fix = "With --model, the list of models is not needed"
+            words = f"{endpoint.name}/models {said}. {fix}"
         super().__init__(words)
         self.outcome = outcome
 

@@ -57,8 +57,9 @@ class _Pool:
     def end_requests(self, error: BaseException | None) -> None:
         """Wait until all rows have run, then end the sandboxes and the stream."""
         self._executor.shutdown()
-        for sandbox in self._sandboxes:
-            sandbox.close()
+        while self._sandboxes:
+            with suppress(KeyError):  # after a signal two threads come here
+                self._sandboxes.pop().close()
         self._channel.finish(self._error or error)
 
     def drain(self, grace: float | None) -> None:
