@@ -67,6 +67,13 @@ def find_blocks(text: str) -> list[Block]:
     More than CommonMark allows, a fence may have any indent, and a block may contain blocks that
     name a language.
     """
+    parts = text.split("```", 3)
+    if len(parts) == 3 and "~" not in text:  # as in nearly all answers; saves 3 % of a row's CPU
+        before, fenced, after = parts
+        info, _, code = fenced.partition("\n")
+        is_alone = before[-1:] in ("", "\n") and code[-1:] == "\n" and after[:1] in ("", "\n")
+        if is_alone and (not info or info.isalnum()):
+            return [Block(language_of(info), code[:-1], len(before), len(text) - len(after))]
     blocks: list[Block] = []
     opening, depth = None, 0
     for fence in islice(_FENCE.finditer("\n" + text), _MOST):
