@@ -275,7 +275,7 @@ def test_a_pause_that_would_outlast_max_outage_ends_the_asking_for_the_model(
 ) -> None:
     endpoint.models = None
     endpoint.plan = lambda request: Reply(503, headers={"retry-after": "100"})
-    with pytest.raises(EndpointError, match=r"/models answers 503.*With --model"):
+    with pytest.raises(EndpointError, match=r"/models answers 503\. With --model"):
         serving(endpoint, max_outage=60.0).model  # noqa: B018 - reading it asks the endpoint
     assert len(endpoint.others) == 1
 

@@ -36,12 +36,10 @@ class NotListed(EndpointError):  # noqa: N818 - the name says enough
         if outcome.denied or outcome.quota or not outcome.status:
             words = str(explain(endpoint, outcome))
         else:
-            said = f"answers {outcome.status}: {outcome.words}"
-            said = said.removesuffix(f": status {outcome.status}")
             fix = "Are OPENAI_API_KEY and --base-url right?"
             if outcome.status >= 500:
                 fix = "With --model, the list of models is not needed"
-            words = f"{endpoint.name}/models {said}. {fix}"
+            words = f"{_quote(f'{endpoint.name}/models', outcome)}. {fix}"
         super().__init__(words)
         self.outcome = outcome
 
@@ -147,7 +145,7 @@ def explain(endpoint: EndpointClient, outcome: Outcome, model: str = "") -> Endp
         hint = _hint(endpoint)
         text = _CAUSES[status].format(words=words, name=name, model=model, hint=hint)
     elif status:
-        text = f"{name} answers {status}: {words}{'. Is --base-url right?' if status < 500 else ''}"
+        text = f"{_quote(name, outcome)}{'. Is --base-url right?' if status < 500 else ''}"
     else:
         fix = "" if outcome.denied else ". Is the endpoint running, and is --base-url right?"
         text = f"{words}{fix}"
@@ -156,6 +154,12 @@ def explain(endpoint: EndpointClient, outcome: Outcome, model: str = "") -> Endp
 
 def explain_outage(endpoint: EndpointClient, outcome: Outcome) -> EndpointError:
     """Say that there has been no answer for too long."""
-    where = f"{endpoint.name} answers {outcome.status}: " if outcome.status else ""
-    words = f"{where}{outcome.words}. No request has succeeded for --max-outage seconds"
-    return EndpointError(f"{words}. Run again to resume")
+    words = _quote(endpoint.name, outcome) if outcome.status else outcome.words
+    fix = "No request has succeeded for --max-outage seconds. Run again to resume"
+    return EndpointError(f"{words}. {fix}")
+
+
+def _quote(url: str, outcome: Outcome) -> str:
+    """Say what an endpoint answers, with its words if it has some."""
+    text = f"{url} answers {outcome.status}: {outcome.words}"
+    return text.removesuffix(f": status {outcome.status}")
