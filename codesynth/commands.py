@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from codesynth.command_spec import CommandSpec, check_names, in_words
 from codesynth.models import META_KEY, Failure, Record, RowFilter
 from codesynth.operators.chat import ChatTask
 from codesynth.operators.code import code_task, fill_instruction
@@ -25,7 +26,6 @@ from codesynth.operators.instructions import (
 )
 from codesynth.operators.templates import Template, find_template, load_template
 from codesynth.operators.tests import tests_task
-from codesynth.run import CommandSpec, check_names, in_words
 from codesynth.settings import (
     AskSettings,
     CodeSettings,

@@ -1,4 +1,4 @@
-"""One run of a command: what the command brings into it, its figures, and its end."""
+"""One run of a command: its files and journal, its figures, and its end."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import threading
 import time
 import zlib
 from base64 import b64encode
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from codesynth import pipeline
 from codesynth.codec import dumps, loads
+from codesynth.command_spec import CommandSpec
 from codesynth.errors import CodesynthError, ConfigError, OutputError
 from codesynth.journal import Journal
-from codesynth.models import Record, RowFilter, Stats
-from codesynth.pipeline import RowWindow, Stop, Task
+from codesynth.models import Stats
+from codesynth.pipeline import Stop
 from codesynth.process import EXIT_FAILED_ROWS, EXIT_LIMIT, EXIT_OK
 from codesynth.progress import Progress
 from codesynth.serving import LLMServing
@@ -56,37 +56,6 @@ def open_journal(
     if path is None or not Journal.exists(path):
         files.refuse_existing(overwrite=settings.overwrite)
     return stack.enter_context(Journal(path)) if path is not None else None
-
-
-@dataclass(kw_only=True, eq=False, repr=False)
-class CommandSpec:
-    """What a command brings into its run.
-
-    The identity is what all requests have in common, as JSON. A finished output is replaced only
-    by a run with the same identity; its keys appear in messages.
-    """
-
-    task: Task
-    columns: Sequence[str]  # names of the new ones, as far as they are known before the answers
-    records: Iterator[Record]
-    identity: Mapping[str, Any]
-    total: int | None = None  # number of rows to come, if it is known
-    window: RowWindow | None = None
-    filters: Sequence[RowFilter] = ()
-    decided: Callable[[bool], None] = lambda _: None  # called for each row: was it written?
-    remarks: Callable[[], Iterable[str]] = tuple  # words for the summary line
-    not_joinable: str | None = None  # an option that was given, with which parts cannot be joined
-
-
-def check_names(columns: Sequence[str]) -> None:
-    """Make sure that no two new columns have the same name; else ConfigError."""
-    if twice := [name for name, count in Counter(columns).items() if count > 1]:
-        raise ConfigError(f'two new columns would have the name "{twice[0]}". Rename one')
-
-
-def in_words(counts: Mapping[str, int]) -> list[str]:
-    """Write counts for the summary line: ``3 passed``; none that is 0."""
-    return [f"{count} {what}" for what, count in counts.items() if count]
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

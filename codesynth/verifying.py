@@ -7,10 +7,11 @@ import itertools
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from codesynth.command_spec import CommandSpec, check_names, in_words
 from codesynth.filters.choice import Agreement, GroupWindow, Pairs, keep_first, keep_only
 from codesynth.local_settings import VerifySettings
 from codesynth.models import INSTRUCTION_KEYS, Stats
-from codesynth.run import CommandSpec, Run, check_names, in_words, open_journal
+from codesynth.run import Run, open_journal
 from codesynth.storage import Files, check_inputs, read_records
 from codesynth.verify import SandboxServing, SandboxSettings, VerifyTask
 

@@ -20,7 +20,7 @@ from support.endpoint import (
 
 from codesynth import models
 from codesynth.errors import ConfigError
-from codesynth.serving.http import EndpointClient, NoReply
+from codesynth.serving.http import EndpointClient, NoReplyError
 
 
 def client(url: str, key: str = "", **headers: str) -> EndpointClient:
@@ -39,8 +39,8 @@ async def post(endpoint: EndpointClient) -> int:
         await endpoint.aclose()
 
 
-async def failure(endpoint: EndpointClient) -> NoReply:
-    with pytest.raises(NoReply) as caught:
+async def failure(endpoint: EndpointClient) -> NoReplyError:
+    with pytest.raises(NoReplyError) as caught:
         await post(endpoint)
     return caught.value
 
@@ -262,7 +262,7 @@ async def test_each_request_has_a_time_limit_of_its_own() -> None:
         at = client(endpoint.base_url)
 
         async def ask(timeout: float) -> None:
-            with pytest.raises(NoReply, match=f"within {timeout:g} s") as caught:
+            with pytest.raises(NoReplyError, match=f"within {timeout:g} s") as caught:
                 await at.request("POST", "/chat/completions", b"{}", timeout=timeout)
             assert (caught.value.kind, caught.value.cause) == ("timeout", "timeout")
 

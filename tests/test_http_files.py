@@ -12,7 +12,7 @@ from support.command import KEY
 from support.endpoint import Endpoint, Reply
 
 from codesynth import models
-from codesynth.serving.http import EndpointClient, NoReply
+from codesynth.serving.http import EndpointClient, NoReplyError
 
 LINES = b"".join(b'{"line": %d}\n' % number for number in range(20_000))
 
@@ -86,5 +86,5 @@ def test_a_file_is_received_unpacked(endpoint: Endpoint, reply: Reply) -> None:
 )
 def test_a_file_whose_end_is_missing_is_an_error(endpoint: Endpoint, reply: Reply) -> None:
     endpoint.plan = lambda _: reply
-    with pytest.raises(NoReply):
+    with pytest.raises(NoReplyError):
         download(endpoint, io.BytesIO())

@@ -13,10 +13,11 @@ ALLOWED: dict[str, set[str]] = {
     "asking": {"run", "settings", "readers", "estimate", "commands", "pipeline", "process"}
     | {"journal", "storage", "serving", "serving.client", "serving.limits"}
     | {"serving.offline", "serving.batch"},
-    "verifying": {"run", "local_settings", "filters", "storage", "verify"},
-    "run": {"settings", "pipeline", "process", "progress", "journal", "storage"}
+    "verifying": {"command_spec", "run", "local_settings", "filters", "storage", "verify"},
+    "run": {"command_spec", "settings", "pipeline", "process", "progress", "journal", "storage"}
     | {"serving", "serving.limits"},
-    "commands": {"run", "settings", "operators", "filters", "storage"},
+    "commands": {"command_spec", "settings", "operators", "filters", "storage"},
+    "command_spec": {"pipeline"},
     "settings": {"options", "readers"},
     "local_settings": {"settings", "options", "readers"},
     "options": set(),

@@ -87,7 +87,8 @@ def _ask(ray: Any, whole: Run, parts: Sequence[AskSettings], at_once: int) -> in
 
 def _result(ray: Any, task: Any) -> int | CodesynthError:
     try:
-        return ray.get(task)  # type: ignore[no-any-return]  # what run_part returned
+        result: int | CodesynthError = ray.get(task)
+        return result
     except ray.exceptions.RayError as exc:  # it was cancelled, or its process died too often
         return RunError(f"a part was ended by Ray: {exc}. Run the same command again to resume")
 

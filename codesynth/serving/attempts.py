@@ -14,7 +14,7 @@ from tenacity.wait import wait_random_exponential
 from codesynth.models import Failure, Request, Response
 from codesynth.serving.answers import read_json
 from codesynth.serving.diagnosis import confirm_model, explain, explain_outage
-from codesynth.serving.http import EndpointClient, NoReply
+from codesynth.serving.http import EndpointClient, NoReplyError
 from codesynth.serving.limits import Admission, Advice, AttemptResult
 from codesynth.serving.outcomes import Outcome, read_no_reply, read_outcome
 
@@ -186,7 +186,7 @@ class Asker:
                 fresh=asked.fresh,
                 key=request.key,
             )
-        except NoReply as exc:
+        except NoReplyError as exc:
             if exc.cause == "busy":
                 asked.counted -= 1
             asked.fresh = asked.fresh or exc.cause == "stale"

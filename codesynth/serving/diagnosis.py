@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from codesynth.errors import ConfigError, EndpointError, one_line
 from codesynth.serving.answers import read_json
-from codesynth.serving.http import EndpointClient, NoReply
+from codesynth.serving.http import EndpointClient, NoReplyError
 from codesynth.serving.outcomes import Outcome, read_no_reply, read_outcome
 
 _log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ _CAUSES = {
 }
 
 
-class NotListed(EndpointError):  # noqa: N818 - the name says enough
+class NotListedError(EndpointError):
     """The models cannot be listed.
 
     Attributes:
@@ -58,11 +58,11 @@ async def discover_model(
     """
     end = asyncio.get_running_loop().time() + max_outage
     for attempt in range(max_retries + 1):
-        errors = list[NotListed]()
+        errors = list[NotListedError]()
         for endpoint in endpoints:
             try:
                 return _choose_model(endpoint, await list_models(endpoint, timeout))
-            except NotListed as exc:
+            except NotListedError as exc:
                 errors.append(exc)
         may_heal = [e.outcome for e in errors if e.outcome.retry and not e.outcome.denied]
         if attempt == max_retries or not may_heal:
@@ -88,18 +88,18 @@ async def list_models(endpoint: EndpointClient, timeout: float) -> list[str]:
     """Return the names that ``GET /models`` lists; none if the endpoint does not list models.
 
     Raises:
-        NotListed: the endpoint cannot be reached, or refuses.
+        NotListedError: the endpoint cannot be reached, or refuses.
     """
     try:
         reply = await endpoint.request("GET", "/models", b"", timeout=timeout)
-    except NoReply as exc:
-        raise NotListed(endpoint, read_no_reply(exc)) from exc
+    except NoReplyError as exc:
+        raise NotListedError(endpoint, read_no_reply(exc)) from exc
     if reply.status in _UNLISTED:
         return []
     if not 200 <= reply.status < 300:
         hide = endpoint.secrets.hide
         outcome = read_outcome(reply.status, reply.headers, reply.body, hide)
-        raise NotListed(endpoint, outcome)
+        raise NotListedError(endpoint, outcome)
     try:
         return [str(entry["id"]) for entry in read_json(reply.body)["data"]]
     except (ValueError, TypeError, KeyError):
@@ -119,7 +119,7 @@ async def confirm_model(
     """
     try:
         names = await list_models(endpoint, timeout)
-    except NotListed as exc:
+    except NotListedError as exc:
         if exc.outcome.status in (400, 401):  # Gemini answers 400 to a wrong key
             raise
         return

@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from codesynth.errors import one_line
 from codesynth.models import Answer, Failure, FailureKind
 from codesynth.serving.answers import Redact, error_message, read_completion, read_json
-from codesynth.serving.http import NoReply
+from codesynth.serving.http import NoReplyError
 from codesynth.serving.limits import Kind
 
 MAX_RETRY_AFTER = 120.0
@@ -102,7 +102,7 @@ def read_outcome(
     )
 
 
-def read_no_reply(error: NoReply) -> Outcome:
+def read_no_reply(error: NoReplyError) -> Outcome:
     """Describe an attempt without a reply; one that nobody received was not billed."""
     return Outcome(
         failure=Failure(error.kind, error.message),

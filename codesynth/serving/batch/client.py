@@ -14,7 +14,7 @@ from codesynth.models import Endpoint
 from codesynth.serving.answers import read_json
 from codesynth.serving.batch import shapes
 from codesynth.serving.batch.shapes import UNREADABLE, BatchState
-from codesynth.serving.http import AsyncBaseTransport, EndpointClient, NoReply, Reply
+from codesynth.serving.http import AsyncBaseTransport, EndpointClient, NoReplyError, Reply
 from codesynth.serving.outcomes import read_outcome
 
 T = TypeVar("T")
@@ -113,7 +113,7 @@ class BatchClient:
     def _call(self, call: str, sending: Coroutine[Any, Any, Reply], read: Callable[[Any], T]) -> T:
         try:
             reply = self._runner.run(sending)
-        except NoReply as exc:
+        except NoReplyError as exc:
             raise CallError(exc.message, after=None if exc.cause == "hopeless" else 0.0) from exc
         if not 200 <= reply.status < 300:
             raise self._refusal(call, reply)

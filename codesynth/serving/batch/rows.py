@@ -95,9 +95,9 @@ class BatchRows:
     def release(self, batch: OpenBatch) -> None:
         """Make the requests of a batch unsent, and give back the money set aside for them."""
         self.unsent.extend(self._sent.pop(batch.number, ()))
-        for cost in batch.reserved:
-            assert self._budget is not None  # noqa: S101 - else nothing is set aside
-            self._budget.settle(cost, b"", None, billed=False)
+        if self._budget is not None:
+            for cost in batch.reserved:
+                self._budget.settle(cost, b"", None, billed=False)
         batch.reserved = []
 
     def read_results(self, batch: OpenBatch, files: Iterable[str]) -> Found:

@@ -3,7 +3,7 @@
 from httpx import AsyncBaseTransport
 
 from codesynth.serving.http.endpoint import EndpointClient
-from codesynth.serving.http.failures import NoReply
+from codesynth.serving.http.failures import NoReplyError
 from codesynth.serving.http.reply import Reply
 
-__all__ = ["AsyncBaseTransport", "EndpointClient", "NoReply", "Reply"]
+__all__ = ["AsyncBaseTransport", "EndpointClient", "NoReplyError", "Reply"]

@@ -13,7 +13,7 @@ import httpx
 
 from codesynth.errors import ConfigError
 from codesynth.models import Endpoint
-from codesynth.serving.http.failures import NoReply, explain
+from codesynth.serving.http.failures import NoReplyError, explain
 from codesynth.serving.http.proxies import create_transport
 from codesynth.serving.http.reply import Reply, read_reply
 from codesynth.serving.http.secrets import Secrets
@@ -99,7 +99,7 @@ class EndpointClient:
             key: the journal key; transports find it as the request's extension ``key``.
 
         Raises:
-            NoReply: no whole response came.
+            NoReplyError: no whole response came.
         """
         extensions = {"fresh": fresh, "key": key, "timeout": self._connect_limit}
         return await self._within(timeout, self._send(method, path, body, extensions))
@@ -158,7 +158,7 @@ class EndpointClient:
             return await self._limits.run(timeout, work)
         except TimeoutError as exc:
             text = f"no whole response within {timeout:g} s"
-            raise NoReply("timeout", text, "timeout") from exc
+            raise NoReplyError("timeout", text, "timeout") from exc
         except httpx.HTTPError as exc:
             raise explain(exc, self.name, self._proxy, self.secrets.hide) from exc
 

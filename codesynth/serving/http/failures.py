@@ -23,7 +23,7 @@ _TRANSIENT_TLS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 
 
 @dataclass(eq=False)
-class NoReply(Exception):  # noqa: N818 - the name says enough
+class NoReplyError(Exception):
     """No whole HTTP response came.
 
     Attributes:
@@ -39,7 +39,9 @@ class NoReply(Exception):  # noqa: N818 - the name says enough
     cause: Cause
 
 
-def explain(error: httpx.HTTPError, name: str, proxy: str, hide: Callable[[str], str]) -> NoReply:
+def explain(
+    error: httpx.HTTPError, name: str, proxy: str, hide: Callable[[str], str]
+) -> NoReplyError:
     """Turn an error of a transport into ours.
 
     Args:
@@ -49,20 +51,22 @@ def explain(error: httpx.HTTPError, name: str, proxy: str, hide: Callable[[str],
     """
     words = hide(str(error)) or f"the connection to {name} broke"
     if isinstance(error, httpx.ProxyError):
-        return NoReply("connection", f"{proxy or 'the proxy'} refuses: {words}", "hopeless")
+        return NoReplyError("connection", f"{proxy or 'the proxy'} refuses: {words}", "hopeless")
     if isinstance(error, httpx.ConnectTimeout):
         text = f"cannot connect to {proxy or name} within --connect-timeout"
-        return NoReply("timeout", text, "unreachable")
+        return NoReplyError("timeout", text, "unreachable")
     if isinstance(error, httpx.ConnectError):
         why, cause = _explain_connect_error(error)
         if proxy and not isinstance(_find_cause(error), ssl.SSLError):  # TLS is behind the proxy
             fix = f"To go without it, set NO_PROXY={httpx.URL(name).host}"
-            return NoReply("connection", f"cannot connect to {proxy}: {why}. {fix}", "hopeless")
-        return NoReply("connection", f"cannot connect to {name}: {why}", cause)
+            return NoReplyError(
+                "connection", f"cannot connect to {proxy}: {why}. {fix}", "hopeless"
+            )
+        return NoReplyError("connection", f"cannot connect to {name}: {why}", cause)
     if isinstance(error, (ResponseTooLarge, httpx.DecodingError)):
-        return NoReply("bad_response", words, "other")
+        return NoReplyError("bad_response", words, "other")
     is_stale = isinstance(error, StaleConnection)
-    return NoReply("connection", words, "stale" if is_stale else "down")
+    return NoReplyError("connection", words, "stale" if is_stale else "down")
 
 
 def _explain_connect_error(error: BaseException) -> tuple[str, Cause]:
